@@ -1,0 +1,445 @@
+"""Settings: strict, typed, and the only way in which a study is described.
+
+A *study* is one scale file (``config/<scale>.yaml``) over the experiments of ``config/experiments`` (one arm
+each). ``load_study`` resolves both into a ``Study``; ``Study.run`` gives the complete ``RunSettings`` of one
+pre-training run. Unknown keys are refused with their path and the names that are allowed there.
+
+Five groups make up a run: model, data, training, drop (the science) and impl (how it is executed).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from pldrepro.drop import DropSettings
+
+Model = TypeVar("Model", bound=BaseModel)
+EXPERIMENTS_FOLDER = Path("config/experiments")
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+class SettingsError(ValueError):
+    """A configuration that cannot be used; the message names the file, the key and what is allowed."""
+
+
+class Strict(BaseModel):
+    """Base of all settings: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _fraction(value: Any) -> float:
+    """Accept 0.5 and the text "87/186"."""
+    return float(Fraction(value)) if isinstance(value, str) else value
+
+
+Share = Annotated[float, BeforeValidator(_fraction), Field(gt=0, le=1)]
+
+
+class ModelSettings(Strict):
+    """Shape of the Transformer encoder (BERT)."""
+
+    norm: Literal["post", "pre"] = Field("post", description="PostLN, or PreLN with Switchable-Transformer blocks")
+    num_layers: int = Field(12, ge=1)
+    hidden_size: int = Field(768, ge=1)
+    num_heads: int = Field(12, ge=1)
+    ffn_size: int = Field(3072, ge=1)
+    vocab_size: int = Field(30528, ge=8, description="rows of the embedding; at least the tokenizer's vocabulary")
+    max_positions: int = Field(512, ge=2)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    attention_dropout: float = Field(0.1, ge=0, lt=1)
+    init_std: float = Field(0.02, gt=0)
+    layer_norm_eps: float = Field(1e-12, gt=0)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ModelSettings:
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
+        return self
+
+
+class HubText(Strict):
+    """One text corpus on the Hugging Face hub, pinned to a revision."""
+
+    path: str = Field(description="repository, e.g. wikimedia/wikipedia, or a local directory in the hub's layout")
+    name: str | None = Field(None, description="configuration, e.g. 20231101.en")
+    revision: str | None = Field(None, description="git commit of the data set repository")
+    split: str = "train"
+    column: str = "text"
+
+
+class HubSettings(Strict):
+    """The hub source: real corpora through ``datasets``."""
+
+    text: tuple[HubText, ...] = ()
+    glue_path: str = Field("nyu-mll/glue", description="repository or local directory of GLUE")
+    glue_revision: str | None = None
+    streaming: bool = Field(True, description="stream the text instead of caching it on disk")
+
+
+class MiniatureSettings(Strict):
+    """The generated language: see pldrepro.data.miniature."""
+
+    seed: int = Field(0, ge=0, description="seed of the generated language; the same for every run of a study")
+    num_documents: int = Field(4000, ge=10)
+    train_examples: int = Field(1000, ge=8, description="GLUE training examples per task")
+    dev_examples: int = Field(400, ge=8, description="GLUE development examples per task and split")
+
+
+class DataSettings(Strict):
+    """Where text and GLUE come from, and how text becomes token sequences."""
+
+    source: Literal["miniature", "files", "hub"] = "miniature"
+    root: str | None = Field(None, description="files: the folder that text and glue patterns start from")
+    text: tuple[str, ...] = Field((), description="files: patterns of UTF-8 text (.txt .gz .xz .zst) below root")
+    glue: str = Field("glue", description="files: folder below root with <Task>/{train,dev}.tsv (.gz .xz .zst too)")
+    hub: HubSettings = HubSettings()
+    miniature: MiniatureSettings = MiniatureSettings()
+    max_megabytes: float | None = Field(None, gt=0, description="read at most this much text [10^6 bytes of UTF-8]")
+    vocabulary: str | None = Field(None, description="a WordPiece vocabulary file; none: train one on the corpus")
+    vocab_size: int = Field(30522, ge=8, description="size of a vocabulary that is trained")
+    lowercase: bool = True
+    sequence_length: int = Field(128, ge=8, description="tokens per pre-training sequence, special tokens included")
+    validation_ratio: int = Field(300, ge=1, description="train : validation documents (PLD: 300 to 1)")
+
+
+class TrainingSettings(Strict):
+    """Objective, optimizer and schedule of pre-training."""
+
+    num_steps: int = Field(200_000, ge=1, description="optimizer steps T")
+    batch_size: int = Field(4096, ge=1, description="sequences per optimizer step, over all ranks and micro-batches")
+    learning_rates: dict[Literal["same", "higher"], float] = Field(
+        {"same": 1e-4, "higher": 1e-3},
+        description="the two peak rates of the paper: the baseline's and PLD's",
+    )
+    learning_rate: Literal["same", "higher"] = Field("same", description="which of the two this arm uses")
+    warmup: Share = Field(0.02, description="share of the steps with a linear warm-up")
+    decay: Literal["staircase", "linear"] = Field(
+        "staircase",
+        description="staircase: x decay_factor after each interval (PLD); linear: to zero at the end",
+    )
+    decay_factor: float = Field(0.99, gt=0, le=1)
+    decay_intervals: int = Field(200, ge=1, description="intervals in the run (PLD: 200,000 steps / 1,000)")
+    weight_decay: float = Field(0.01, ge=0, description="not applied to biases and LayerNorm")
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = Field(1e-8, gt=0)
+    bias_correction: bool = Field(True, description="Adam's bias correction; PLD's released settings switch it off")
+    max_gradient_norm: float = Field(1.0, gt=0)
+    mask_fraction: float = Field(0.15, gt=0, lt=1, description="share of the tokens of a sequence to predict")
+    next_sentence: bool = Field(True, description="add next-sentence prediction to masked-language modelling")
+    checkpoints: dict[Name, Share] = Field(
+        {"ckp87": 87 / 186, "ckp100": 100 / 186, "ckp186": 1.0},
+        description="name -> share of the run (PLD counts epochs of 186)",
+        validate_default=True,
+    )
+    validation_points: int = Field(20, ge=1, description="validations, equally spaced, the last at the end")
+    validation_sequences: int = Field(512, ge=1)
+
+    @field_validator("checkpoints")
+    @classmethod
+    def _ends_at_one(cls, checkpoints: dict[str, float]) -> dict[str, float]:
+        if sum(share == 1 for share in checkpoints.values()) != 1:
+            raise ValueError("exactly one checkpoint must stand at 1, the end of the run")
+        return dict(sorted(checkpoints.items(), key=lambda item: item[1]))
+
+    @model_validator(mode="after")
+    def _both_rates(self) -> TrainingSettings:
+        if set(self.learning_rates) != {"same", "higher"}:
+            raise ValueError("learning_rates needs both 'same' and 'higher'")
+        return self
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """Peak learning rate of this arm."""
+        return self.learning_rates[self.learning_rate]
+
+    @property
+    def final_checkpoint(self) -> str:
+        """Name of the checkpoint at the end of the run."""
+        return next(name for name, share in self.checkpoints.items() if share == 1)
+
+    def checkpoint_steps(self) -> dict[str, int]:
+        """Checkpoint name -> number of optimizer steps done when it is written."""
+        return {name: max(1, round(share * self.num_steps)) for name, share in self.checkpoints.items()}
+
+
+class ImplSettings(Strict):
+    """How a run is executed. Recorded with the run; the same for all arms that are compared."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(1, ge=1, description="CPU threads of one run")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: autocast, weights in float32")
+    compile: bool = Field(False, description="torch.compile one block and reuse it for every layer")
+    micro_batch_size: int = Field(64, ge=1, description="sequences per forward pass")
+    save_every_seconds: float = Field(300.0, gt=0, description="interval of resume checkpoints")
+    log_points: int = Field(200, ge=1, description="training lines in metrics.jsonl over the whole run")
+
+
+class FinetuneSettings(Strict):
+    """Fine-tuning on GLUE (PLD: 5 epochs, batch 32, warm-up 10 %, no weight decay, median of 5 initialisations)."""
+
+    groups: dict[Name, tuple[str, ...]] = Field(
+        {"glue": ("rte", "mrpc", "stsb", "cola", "sst2", "qnli", "qqp", "mnli")},
+        description="jobs: name -> tasks that one job fine-tunes",
+    )
+    learning_rates: tuple[float, ...] = (1e-5, 3e-5, 5e-5, 7e-5, 9e-5, 1e-4)
+    seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    epochs: float = Field(5, gt=0)
+    max_train_examples: int | None = Field(None, ge=1, description="use at most the first N training examples")
+    batch_size: int = Field(32, ge=1)
+    sequence_length: int = Field(128, ge=8)
+    warmup: Share = 0.1
+    weight_decay: float = Field(0.0, ge=0)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    max_gradient_norm: float = Field(1.0, gt=0)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """All tasks, in the order of the groups."""
+        return tuple(task for tasks in self.groups.values() for task in tasks)
+
+
+class CalibrationSettings(Strict):
+    """Measurement of tau(k), the seconds of a training step with k active layers."""
+
+    rounds: int = Field(15, ge=3, description="interleaved repetitions of every k")
+    warmup_rounds: int = Field(2, ge=1)
+    threads: int = Field(1, ge=1)
+
+
+class RunSettings(Strict):
+    """One pre-training run, complete: with these and a prepared corpus the run can be repeated."""
+
+    scale: Name
+    arm: Name
+    label: str
+    seed: int = Field(ge=0)
+    model: ModelSettings
+    data: DataSettings
+    training: TrainingSettings
+    drop: DropSettings
+    impl: ImplSettings
+
+
+class Experiment(Strict):
+    """One arm: a label, what it is, the experiment it starts from, and the few lines that differ."""
+
+    label: str
+    description: str
+    base: Name | None = None
+    finetune_checkpoints: tuple[Name, ...] | None = Field(
+        None, description="checkpoints to fine-tune; none: the final one"
+    )
+    model: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    drop: dict[str, Any] = {}
+
+
+class ScaleSettings(Strict):
+    """What a scale sets for all of its arms."""
+
+    model: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    impl: dict[str, Any] = {}
+
+
+class StudySettings(Strict):
+    """A scale file."""
+
+    scale: Name = Field(description="name of the scale; results go to results/<scale>")
+    description: str
+    results: str | None = Field(None, description="results folder; none: results/<scale>")
+    data_root: str | None = Field(None, description="files source: the folder that holds text and GLUE")
+    arms: tuple[Name, ...] = Field(min_length=1)
+    baseline: Name = Field("baseline", description="the arm that the others are compared with")
+    seeds: tuple[int, ...] = Field(min_length=1, description="pre-training seeds, paired over arms")
+    settings: ScaleSettings = ScaleSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
+
+
+class Study:
+    """A scale file resolved over its experiments: knows every run and its settings."""
+
+    def __init__(self, settings: StudySettings, experiments: Path = EXPERIMENTS_FOLDER) -> None:
+        self.settings = settings
+        self.results = settings.results or f"results/{settings.scale}"
+        self._chains = {arm: _experiment_chain(arm, experiments) for arm in settings.arms}
+        if settings.baseline not in settings.arms:
+            raise SettingsError(f"baseline: {settings.baseline!r} is not among the arms: {', '.join(settings.arms)}")
+        for arm in settings.arms:
+            self._check_arm(arm)
+
+    def _check_arm(self, arm: str) -> None:
+        run = self.run(arm, self.settings.seeds[0])
+        unknown = set(self.finetune_checkpoints(arm)) - set(run.training.checkpoints)
+        if unknown:
+            raise SettingsError(
+                f"experiment {arm}: finetune_checkpoints: {', '.join(sorted(unknown))} not among "
+                f"{', '.join(run.training.checkpoints)}"
+            )
+        if run.data.sequence_length > run.model.max_positions:
+            raise SettingsError(
+                f"data.sequence_length {run.data.sequence_length} exceeds model.max_positions {run.model.max_positions}"
+            )
+        if run.data.vocabulary is None and run.data.vocab_size > run.model.vocab_size:
+            raise SettingsError(
+                f"data.vocab_size {run.data.vocab_size} does not fit model.vocab_size {run.model.vocab_size}"
+            )
+
+    def run(self, arm: str, seed: int) -> RunSettings:
+        """The complete settings of one pre-training run."""
+        merged: dict[str, Any] = self.settings.settings.model_dump()
+        merged["drop"] = {}
+        for experiment in self._chains[arm]:
+            merged = merge(merged, {"model": experiment.model, "training": experiment.training})
+            merged["drop"] = experiment.drop or merged["drop"]
+        if self.settings.data_root is not None:
+            merged["data"] = {**merged["data"], "root": self.settings.data_root}
+        return validate(
+            RunSettings,
+            {
+                "scale": self.settings.scale,
+                "arm": arm,
+                "label": self._chains[arm][-1].label,
+                "seed": seed,
+                **merged,
+            },
+            f"scale {self.settings.scale}, experiment {arm}",
+        )
+
+    def data(self) -> DataSettings:
+        """The data settings, which all arms share."""
+        return self.run(self.settings.baseline, self.settings.seeds[0]).data
+
+    def finetune_checkpoints(self, arm: str) -> tuple[str, ...]:
+        """Names of the checkpoints of an arm that are fine-tuned."""
+        for experiment in reversed(self._chains[arm]):
+            if experiment.finetune_checkpoints is not None:
+                return experiment.finetune_checkpoints
+        return (self.run(arm, self.settings.seeds[0]).training.final_checkpoint,)
+
+    def pretrain_runs(self) -> list[tuple[str, int]]:
+        """(arm, seed) of every pre-training run."""
+        return [(arm, seed) for seed in self.settings.seeds for arm in self.settings.arms]
+
+    def finetune_runs(self) -> list[tuple[str, int, str, str]]:
+        """(arm, seed, checkpoint, group) of every fine-tuning job."""
+        return [
+            (arm, seed, checkpoint, group)
+            for arm, seed in self.pretrain_runs()
+            for checkpoint in self.finetune_checkpoints(arm)
+            for group in self.settings.finetune.groups
+        ]
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of ``base`` with ``changes`` laid over it, mapping by mapping."""
+    result = dict(base)
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+            result[key] = merge(result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def _experiment_chain(name: str, folder: Path) -> list[Experiment]:
+    """The experiment and its ancestors, root first."""
+    chain: list[Experiment] = []
+    seen: list[str] = []
+    current: str | None = name
+    while current is not None:
+        if current in seen:
+            raise SettingsError(f"experiments {' -> '.join([*seen, current])}: `base` runs in a circle")
+        seen.append(current)
+        path = folder / f"{current}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+            raise SettingsError(f"{path}: no such experiment; allowed: {known}")
+        chain.insert(0, validate(Experiment, read_yaml(path), str(path)))
+        current = chain[0].base
+    return chain
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML or JSON file, safely loaded."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+
+
+def validate(model: type[Model], values: Any, origin: str) -> Model:
+    """Check values against a settings class; every problem in one message, with its path and what is allowed."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = [_explain(model, problem) for problem in error.errors(include_url=False)]
+        raise SettingsError(f"{origin}: " + "; ".join(problems)) from None
+
+
+def _explain(model: type[BaseModel], problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+    if problem["type"] == "extra_forbidden":
+        owner = _model_at(model, problem["loc"][:-1])
+        allowed = ", ".join(owner.model_fields) if owner else "none"
+        return f"{where}: unknown key; allowed here: {allowed}"
+    message = re.sub(r"^Value error, ", "", problem["msg"])
+    if problem["type"] == "missing":
+        return f"{where}: missing"
+    return f"{where}: {message}, got {problem['input']!r}" if problem["loc"] else message
+
+
+def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
+    current: Any = model
+    for part in location:
+        if isinstance(part, int):
+            continue
+        if not (isinstance(current, type) and issubclass(current, BaseModel)):
+            return None
+        annotation = current.model_fields[part].annotation if part in current.model_fields else None
+        candidates = [annotation, *get_args(annotation)]
+        current = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
+
+
+def load_study(source: Mapping[str, Any] | Path, experiments: Path = EXPERIMENTS_FOLDER) -> Study:
+    """A study from a scale file, or from the mapping that Snakemake made of one."""
+    values, origin = (read_yaml(source), str(source)) if isinstance(source, Path) else (dict(source), "configuration")
+    return Study(validate(StudySettings, values, origin), experiments)
+
+
+def load_run(text_or_path: str) -> RunSettings:
+    """Run settings from a JSON text or from a settings.json file."""
+    if text_or_path.lstrip().startswith("{"):
+        try:
+            values = json.loads(text_or_path)
+        except json.JSONDecodeError as error:
+            raise SettingsError(f"settings: not readable as JSON: {error}") from None
+        return validate(RunSettings, values, "settings")
+    return validate(RunSettings, read_yaml(Path(text_or_path)), text_or_path)
+
+
+def study_schema() -> dict[str, Any]:
+    """JSON schema of a scale file, which Snakemake validates against."""
+    return StudySettings.model_json_schema()
