@@ -136,6 +136,15 @@ class Gate:
     scale: float = 1.0
 
 
+def all_kept(num_layers: int, scales: Sequence[float] | None = None) -> tuple[Gate, ...]:
+    """Gates that keep every layer, as in evaluation; shape (L,). scales: one factor per layer, all 1 when None."""
+    if scales is None:
+        return (Gate(True),) * num_layers
+    if len(scales) != num_layers:
+        raise ValueError(f"{len(scales)} scales for {num_layers} layers; allowed: one scale per layer")
+    return tuple(Gate(True, scale) for scale in scales)
+
+
 def theta(settings: DropSettings, step: int, num_steps: int) -> float:
     """theta(t) at optimizer step ``step`` (0-based) of ``num_steps``; 1 means that nothing is dropped.
 
