@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -208,6 +209,7 @@ class FinetuneSettings(Strict):
     weight_decay: float = Field(0.0, ge=0)
     dropout: float = Field(0.1, ge=0, lt=1)
     max_gradient_norm: float = Field(1.0, gt=0)
+    save_models: bool = Field(False, description="keep every fine-tuned model, in the layout of transformers")
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -235,6 +237,13 @@ class RunSettings(Strict):
     training: TrainingSettings
     drop: DropSettings
     impl: ImplSettings
+
+
+class CalibrationJob(Strict):
+    """The runs whose model shapes are calibrated together, and how."""
+
+    runs: tuple[RunSettings, ...] = Field(min_length=1)
+    calibration: CalibrationSettings
 
 
 class Experiment(Strict):
@@ -281,7 +290,7 @@ class Study:
     def __init__(self, settings: StudySettings, experiments: Path = EXPERIMENTS_FOLDER) -> None:
         self.settings = settings
         self.results = settings.results or f"results/{settings.scale}"
-        self._chains = {arm: _experiment_chain(arm, experiments) for arm in settings.arms}
+        self._experiments = experiments
         if settings.baseline not in settings.arms:
             raise SettingsError(f"baseline: {settings.baseline!r} is not among the arms: {', '.join(settings.arms)}")
         for arm in settings.arms:
@@ -308,7 +317,8 @@ class Study:
         """The complete settings of one pre-training run."""
         merged: dict[str, Any] = self.settings.settings.model_dump()
         merged["drop"] = {}
-        for experiment in self._chains[arm]:
+        chain = experiment_chain(arm, self._experiments)
+        for experiment in chain:
             merged = merge(merged, {"model": experiment.model, "training": experiment.training})
             merged["drop"] = experiment.drop or merged["drop"]
         if self.settings.data_root is not None:
@@ -318,7 +328,7 @@ class Study:
             {
                 "scale": self.settings.scale,
                 "arm": arm,
-                "label": self._chains[arm][-1].label,
+                "label": chain[-1].label,
                 "seed": seed,
                 **merged,
             },
@@ -331,7 +341,7 @@ class Study:
 
     def finetune_checkpoints(self, arm: str) -> tuple[str, ...]:
         """Names of the checkpoints of an arm that are fine-tuned."""
-        for experiment in reversed(self._chains[arm]):
+        for experiment in reversed(experiment_chain(arm, self._experiments)):
             if experiment.finetune_checkpoints is not None:
                 return experiment.finetune_checkpoints
         return (self.run(arm, self.settings.seeds[0]).training.final_checkpoint,)
@@ -361,7 +371,8 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
-def _experiment_chain(name: str, folder: Path) -> list[Experiment]:
+@cache
+def experiment_chain(name: str, folder: Path = EXPERIMENTS_FOLDER) -> list[Experiment]:
     """The experiment and its ancestors, root first."""
     chain: list[Experiment] = []
     seen: list[str] = []
@@ -429,15 +440,15 @@ def load_study(source: Mapping[str, Any] | Path, experiments: Path = EXPERIMENTS
     return Study(validate(StudySettings, values, origin), experiments)
 
 
-def load_run(text_or_path: str) -> RunSettings:
-    """Run settings from a JSON text or from a settings.json file."""
-    if text_or_path.lstrip().startswith("{"):
-        try:
-            values = json.loads(text_or_path)
-        except json.JSONDecodeError as error:
-            raise SettingsError(f"settings: not readable as JSON: {error}") from None
-        return validate(RunSettings, values, "settings")
-    return validate(RunSettings, read_yaml(Path(text_or_path)), text_or_path)
+def read_settings(model: type[Model], text_or_path: str) -> Model:
+    """Settings from a JSON text, or from a JSON or YAML file."""
+    if not text_or_path.lstrip().startswith("{"):
+        return validate(model, read_yaml(Path(text_or_path)), text_or_path)
+    try:
+        values = json.loads(text_or_path)
+    except json.JSONDecodeError as error:
+        raise SettingsError(f"settings: not readable as JSON: {error}") from None
+    return validate(model, values, "settings")
 
 
 def study_schema() -> dict[str, Any]:

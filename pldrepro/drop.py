@@ -240,3 +240,23 @@ def mean_expected_depth(settings: DropSettings, num_steps: int, num_layers: int)
     stride = max(1, num_steps // 10_000)
     steps = range(0, num_steps, stride)
     return math.fsum(expected_depth(settings, s, num_steps, num_layers) for s in steps) / len(steps)
+
+
+def explain(settings: DropSettings, seed: int, step: int, num_steps: int, num_layers: int) -> str:
+    """What happens at one optimizer step, in words and numbers: theta, keep probabilities, gates, expected depth."""
+    level = theta(settings, step, num_steps)
+    keep = allocate(settings, level, num_layers)
+    gates = draw_gates(settings, seed=seed, step=step, micro_step=0, num_steps=num_steps, num_layers=num_layers)
+    lines = [
+        f"dialect {settings.dialect or '(none)'}: schedule {settings.schedule}, allocation {settings.allocation}, "
+        f"residual scale {settings.residual_scale}",
+        f"step {step} of {num_steps}, seed {seed}: theta(t) = {level:.4f}",
+        f"expected depth {math.fsum(keep):.2f} of {num_layers}, drawn {sum(gate.keep for gate in gates)}; "
+        f"mean over the run {mean_expected_depth(settings, num_steps, num_layers):.2f}",
+        "",
+        "layer  keep probability  gate     residual x",
+    ]
+    for number, p, gate in zip(layer_numbers(num_layers), keep, gates, strict=True):
+        state = "kept   " if gate.keep else "dropped"
+        lines.append(f"{number:5d}  {p:16.4f}  {state}  {f'{gate.scale:.4f}' if gate.keep else '-':>10}")
+    return "\n".join(lines)

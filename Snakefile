@@ -1,0 +1,29 @@
+"""The map of the whole study: text -> token arrays -> pre-training -> fine-tuning -> scores -> exhibits.
+
+    snakemake --cores 2                                        the demo, everything
+    snakemake --cores 2 table1 --configfile config/mini.yaml --config data_root=DIR
+    snakemake -n --configfile config/paper.yaml                the paper's own settings, as a plan of jobs
+"""
+
+from snakemake.utils import min_version, validate
+
+from pldrepro.config import load_study, study_schema
+
+min_version("9.0")
+
+if "scale" not in config:
+
+    configfile: "config/demo.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/analysis.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{RESULTS}/report.html",
+        f"{RESULTS}/claims.csv",

@@ -1,0 +1,174 @@
+"""Command line: each verb parses its arguments, calls one function and writes one output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pldrepro.config import (
+    CalibrationJob,
+    DataSettings,
+    FinetuneSettings,
+    RunSettings,
+    Study,
+    load_study,
+    read_settings,
+    read_yaml,
+    study_schema,
+)
+
+STOPPED = 75  # exit status of a run that was stopped in time and goes on when started again (EX_TEMPFAIL)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; user errors become one line on stderr and exit status 1."""
+    options = parser().parse_args(arguments)
+    try:
+        options.verb(options)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except (ValueError, RuntimeError, OSError) as error:
+        if options.traceback:
+            raise
+        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        return STOPPED if type(error).__name__ == "OutOfTimeError" else 1
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser of all verbs."""
+    main_parser = argparse.ArgumentParser(prog="python -m pldrepro", description=__doc__)
+    main_parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
+    verbs = main_parser.add_subparsers(required=True, metavar="VERB")
+
+    def add(name: str, function: Any, help_: str) -> argparse.ArgumentParser:
+        verb = verbs.add_parser(name, help=help_, description=help_)
+        verb.set_defaults(verb=function)
+        return verb
+
+    def settings_of(verb: argparse.ArgumentParser, what: str) -> None:
+        verb.add_argument("--settings", required=True, help=f"{what}: JSON text, or a JSON or YAML file")
+
+    def study_of(verb: argparse.ArgumentParser) -> None:
+        verb.add_argument("--configfile", type=Path, default=Path("config/demo.yaml"), help="scale file")
+        verb.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="top-level keys to override")
+
+    verb = add("settings", print_settings, "print the complete settings of one pre-training run")
+    study_of(verb)
+    verb.add_argument("--experiment", required=True)
+    verb.add_argument("--seed", type=int, default=1)
+
+    verb = add("prepare-corpus", prepare_corpus, "turn text into token arrays")
+    settings_of(verb, "DataSettings")
+    verb.add_argument("--workers", type=int, default=1)
+    verb.add_argument("--out", type=Path, required=True)
+
+    verb = add("prepare-glue", prepare_glue, "turn GLUE tasks into token arrays")
+    settings_of(verb, "DataSettings")
+    verb.add_argument("--tasks", nargs="+", required=True)
+    verb.add_argument("--sequence-length", type=int, required=True)
+    verb.add_argument("--corpus", type=Path, required=True)
+    verb.add_argument("--out", type=Path, required=True)
+
+    verb = add("calibrate", calibrate, "measure the step time with k active layers, for every model shape")
+    settings_of(verb, "CalibrationJob")
+    verb.add_argument("--out", type=Path, required=True)
+
+    verb = add("pretrain", pretrain, "pre-train one arm with one seed, or go on with it")
+    settings_of(verb, "RunSettings")
+    verb.add_argument("--corpus", type=Path, required=True)
+    verb.add_argument("--calibration", type=Path, help="summary.json of a calibration, to record reference time")
+    verb.add_argument("--max-seconds", type=float, help=f"stop at a checkpoint after this time, with status {STOPPED}")
+    verb.add_argument("--out", type=Path, required=True)
+
+    verb = add("finetune", finetune, "fine-tune one checkpoint on a group of GLUE tasks")
+    settings_of(verb, "FinetuneSettings")
+    verb.add_argument("--run", type=Path, required=True, help="pre-training run folder")
+    verb.add_argument("--checkpoint", required=True)
+    verb.add_argument("--group", required=True)
+    verb.add_argument("--glue", type=Path, required=True)
+    verb.add_argument("--out", type=Path, required=True)
+
+    verb = add("explain", explain, "print keep probabilities and the gates drawn at a step")
+    study_of(verb)
+    verb.add_argument("--experiment", required=True)
+    verb.add_argument("--step", type=int, required=True)
+    verb.add_argument("--seed", type=int, default=1)
+
+    verb = add("schema", print_schema, "print the JSON schema of a scale file")
+    return main_parser
+
+
+def study(options: argparse.Namespace) -> Study:
+    """The study of --configfile with the overrides of --config."""
+    values = read_yaml(options.configfile)
+    for pair in options.config:
+        key, separator, text = pair.partition("=")
+        if not separator:
+            raise ValueError(f"--config {pair}: allowed: KEY=VALUE")
+        values[key] = json.loads(text) if text[:1] in '[{"0123456789' else text
+    return load_study(values)
+
+
+def print_settings(options: argparse.Namespace) -> None:
+    """Verb settings."""
+    print(study(options).run(options.experiment, options.seed).model_dump_json(indent=1))
+
+
+def prepare_corpus(options: argparse.Namespace) -> None:
+    """Verb prepare-corpus."""
+    from pldrepro.data.corpus import prepare_corpus
+
+    prepare_corpus(read_settings(DataSettings, options.settings), options.out, workers=options.workers)
+
+
+def prepare_glue(options: argparse.Namespace) -> None:
+    """Verb prepare-glue."""
+    from pldrepro.data.glue import prepare_glue
+
+    settings = read_settings(DataSettings, options.settings)
+    prepare_glue(settings, tuple(options.tasks), options.sequence_length, options.corpus, options.out)
+
+
+def calibrate(options: argparse.Namespace) -> None:
+    """Verb calibrate."""
+    from pldrepro.calibrate import calibrate
+
+    calibrate(read_settings(CalibrationJob, options.settings), options.out)
+
+
+def pretrain(options: argparse.Namespace) -> None:
+    """Verb pretrain."""
+    from pldrepro.pretrain import pretrain
+
+    settings = read_settings(RunSettings, options.settings)
+    pretrain(settings, options.corpus, options.out, options.calibration, options.max_seconds)
+
+
+def finetune(options: argparse.Namespace) -> None:
+    """Verb finetune."""
+    from pldrepro.finetune import finetune
+
+    settings = read_settings(FinetuneSettings, options.settings)
+    finetune(options.run, options.checkpoint, settings, options.group, options.glue, options.out)
+
+
+def explain(options: argparse.Namespace) -> None:
+    """Verb explain."""
+    from pldrepro.drop import explain
+
+    run = study(options).run(options.experiment, options.seed)
+    print(explain(run.drop, options.seed, options.step, run.training.num_steps, run.model.num_layers))
+
+
+def print_schema(options: argparse.Namespace) -> None:
+    """Verb schema."""
+    print(json.dumps(study_schema(), indent=1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Calibration: tau(k), the seconds of a training step with k active layers, for each model shape of a study.
+
+Reference time (as in "No Train No Gain", arXiv 2307.06440): a run costs the sum of tau over its recorded numbers
+of kept layers, so that results do not depend on what else the machine was doing, and can be priced for another.
+All k of all shapes are measured in turn, round after round, so that a slow moment of the machine hits all alike.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+from tqdm import tqdm
+
+from pldrepro.config import CalibrationJob, CalibrationSettings, RunSettings
+from pldrepro.device import autocast, describe, select_device, synchronizer
+from pldrepro.drop import Gate
+from pldrepro.flops import masked_positions
+from pldrepro.models.bert import BertForPreTraining, initialise
+from pldrepro.optim import adamw, set_learning_rate
+from pldrepro.records import provenance, write_json
+from pldrepro.stats import linear_fit, median_interval
+
+
+class Shape:
+    """One model shape under measurement: a training step on random tokens with the first k layers kept."""
+
+    def __init__(self, run: RunSettings, device: torch.device) -> None:
+        self.run, self.device = run, device
+        model, length = run.model, run.data.sequence_length
+        self.model = BertForPreTraining(model)
+        initialise(self.model, 0)
+        self.model.to(device).train()
+        if run.impl.compile:
+            self.model.compile_blocks()
+        self.optimizer = adamw(self.model, weight_decay=run.training.weight_decay)
+        set_learning_rate(self.optimizer, 1e-6)
+        self.size = min(run.impl.micro_batch_size, run.training.batch_size)
+        generator = torch.Generator().manual_seed(0)
+        num_masked = masked_positions(run.training, length)
+
+        def draw(high: int, *shape: int) -> torch.Tensor:
+            return torch.randint(high, shape, generator=generator).to(device)
+
+        self.input_ids = draw(model.vocab_size, self.size, length)
+        self.token_types = draw(2, self.size, length) if run.training.next_sentence else None
+        self.positions = draw(length, self.size, num_masked)
+        self.labels = draw(model.vocab_size, self.size * num_masked)
+        self.next_sentence = draw(2, self.size)
+
+    def step(self, kept_layers: int) -> None:
+        """One optimizer step of one micro-batch."""
+        num_layers = self.run.model.num_layers
+        gates = tuple(Gate(layer < kept_layers) for layer in range(num_layers))
+        with autocast(self.run.impl, self.device):
+            logits, next_logits = self.model(self.input_ids, self.token_types, self.positions, gates)
+            loss = functional.cross_entropy(logits, self.labels)
+            if self.run.training.next_sentence:
+                loss = loss + functional.cross_entropy(next_logits, self.next_sentence)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.run.training.max_gradient_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+def calibrate(job: CalibrationJob, folder: Path, progress: bool = True) -> None:
+    """Measure tau(k), k = 0..L, for every distinct model among the job's runs and write the calibration folder."""
+    settings = job.calibration
+    models = {run.model: run for run in job.runs}
+    impl = job.runs[0].impl.model_copy(update={"threads": settings.threads})
+    device = select_device(impl)
+    shapes = [Shape(run, device) for run in models.values()]
+    seconds = measure(shapes, settings, progress)
+    write_json(folder / "provenance.json", provenance(describe(device, impl)))
+    write_json(
+        folder / "summary.json",
+        {
+            "threads": settings.threads,
+            "device": describe(device, impl),
+            "shapes": [describe_shape(shape, times) for shape, times in zip(shapes, seconds, strict=True)],
+        },
+    )
+
+
+def measure(shapes: list[Shape], settings: CalibrationSettings, progress: bool) -> list[np.ndarray]:
+    """Seconds per step; one array (rounds, L + 1) per shape, k = 0..L along the second axis."""
+    seconds = [np.empty((settings.rounds, shape.run.model.num_layers + 1)) for shape in shapes]
+    wait = synchronizer(shapes[0].device)
+    total = settings.warmup_rounds + settings.rounds
+    for round_ in tqdm(range(total), desc="calibrate", unit="round", disable=not progress):
+        for shape, times in zip(shapes, seconds, strict=True):
+            for kept in range(shape.run.model.num_layers + 1):
+                wait()
+                start = time.perf_counter()
+                shape.step(kept)
+                wait()
+                if round_ >= settings.warmup_rounds:
+                    times[round_ - settings.warmup_rounds, kept] = time.perf_counter() - start
+    return seconds
+
+
+def describe_shape(shape: Shape, times: np.ndarray) -> dict[str, Any]:
+    """The entry of one shape in summary.json: tau(k) with median and interval, and the linear fit over k."""
+    intervals = [median_interval(times[:, kept]) for kept in range(times.shape[1])]
+    tau = {
+        str(kept): {"median": i.estimate, "low": i.low, "high": i.high, "n": i.n} for kept, i in enumerate(intervals)
+    }
+    medians = np.array([i.estimate for i in intervals])
+    fit = linear_fit(np.arange(len(medians)), medians)
+    run = shape.run
+    return {
+        "norm": run.model.norm,
+        "num_layers": run.model.num_layers,
+        "model": run.model.model_dump(mode="json"),
+        "micro_batch_size": shape.size,
+        "sequence_length": run.data.sequence_length,
+        "precision": run.impl.precision,
+        "compile": run.impl.compile,
+        "tau": tau,
+        "fit": {"intercept": fit.intercept, "slope": fit.slope, "r2": fit.r2},
+    }

@@ -1,0 +1,399 @@
+"""Pre-training of one arm with one seed: config in, run folder out.
+
+``setup -> resume -> loop -> finish``. The loop is explicit: gates, batch, loss, backward, clip, step, record.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from pldrepro import drop
+from pldrepro.checkpoint import load_state, save_state
+from pldrepro.config import RunSettings, SettingsError
+from pldrepro.data.batches import IGNORED, Batch, BatchMaker
+from pldrepro.data.corpus import Corpus, open_corpus
+from pldrepro.device import autocast, describe, peak_memory_bytes, select_device, synchronizer
+from pldrepro.flops import masked_positions, parameter_count, step_flops
+from pldrepro.models.bert import BertForPreTraining, initialise
+from pldrepro.models.transformers_format import save_pretraining
+from pldrepro.optim import adamw, learning_rate, set_learning_rate, zero_missing_gradients
+from pldrepro.records import append_jsonl, provenance, read_json, write_json
+from pldrepro.timing import Stopwatch, find_shape, reference_seconds
+
+
+class DivergedError(RuntimeError):
+    """The loss is not finite any more."""
+
+
+class OutOfTimeError(RuntimeError):
+    """The time allowed by --max-seconds is over; the same command goes on from the resume checkpoint."""
+
+
+@dataclass
+class Progress:
+    """How far a run has come; what a resume checkpoint holds beside weights and optimizer."""
+
+    step: int = 0  # optimizer steps done
+    train_seconds: float = 0.0
+    passes_by_kept_layers: Counter[int] = field(default_factory=Counter)  # forward passes (micro steps)
+    flops: float = 0.0
+    checkpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metrics_bytes: int = 0  # length of metrics.jsonl that belongs to this state
+
+    @classmethod
+    def restore(cls, values: dict[str, Any]) -> Progress:
+        """From the JSON of a resume checkpoint."""
+        passes = Counter({int(k): n for k, n in values["passes_by_kept_layers"].items()})
+        return cls(**{**values, "passes_by_kept_layers": passes})
+
+    @property
+    def kept_layers(self) -> int:
+        """Layers passed so far, summed over forward passes."""
+        return sum(k * n for k, n in self.passes_by_kept_layers.items())
+
+
+class Run:
+    """One pre-training run: its settings, model, optimizer, data and progress."""
+
+    def __init__(self, settings: RunSettings, corpus: Corpus, tau: dict[str, Any] | None, folder: Path) -> None:
+        self.settings, self.corpus, self.tau, self.folder = settings, corpus, tau, folder
+        self.device = select_device(settings.impl)
+        self.model = BertForPreTraining(settings.model)
+        initialise(self.model, settings.seed)
+        self.model.to(self.device)
+        training = settings.training
+        self.optimizer = adamw(
+            self.model,
+            weight_decay=training.weight_decay,
+            betas=training.betas,
+            epsilon=training.epsilon,
+            bias_correction=training.bias_correction,
+        )
+        self.train_batches = batch_maker(settings, corpus, corpus.train, settings.seed)
+        # All arms and seeds are validated on the same sequences, masked alike.
+        self.validation = batch_maker(settings, corpus, corpus.validation, 0).fixed(training.validation_sequences)
+        self.flops = step_flops(settings.model, training, settings.data.sequence_length)
+        self.progress = Progress()
+        self.clock = Stopwatch(synchronize=synchronizer(self.device))
+        self.metrics = folder / "metrics.jsonl"
+
+    def resume(self) -> None:
+        """Go on from the resume checkpoint when there is one; forget metrics that were written after it."""
+        values = load_state(self.folder / "resume", self.model, self.optimizer)
+        if values is not None:
+            self.progress = Progress.restore(values)
+            self.clock.seconds = self.progress.train_seconds
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.metrics.open("ab") as file:
+            file.truncate(self.progress.metrics_bytes)
+        if self.settings.impl.compile:
+            self.model.compile_blocks()
+
+    def save(self) -> None:
+        """Write the resume checkpoint."""
+        self.progress.train_seconds = self.clock.seconds
+        self.progress.metrics_bytes = self.metrics.stat().st_size
+        save_state(self.folder / "resume", self.model, self.optimizer, asdict(self.progress))
+
+    def train_step(self) -> tuple[Tensor, Tensor, Tensor]:
+        """One optimizer step; returns loss, MLM loss and gradient norm as tensors, so that no device waits."""
+        settings, step = self.settings, self.progress.step
+        size = settings.training.batch_size
+        batch = self.train_batches.batch(step, size)
+        num_labels = int((batch.labels != IGNORED).sum())
+        self.model.train()
+        losses, mlm_losses = [], []
+        for micro_step, part in enumerate(batch.micro_batches(settings.impl.micro_batch_size)):
+            gates = drop.draw_gates(
+                settings.drop,
+                seed=settings.seed,
+                step=step,
+                micro_step=micro_step,
+                num_steps=settings.training.num_steps,
+                num_layers=settings.model.num_layers,
+            )
+            seed_dropout(settings.seed, step, micro_step)
+            mlm_sum, _, next_sum = self._forward(part, gates)
+            mlm_loss = mlm_sum / num_labels
+            loss = mlm_loss + next_sum / size
+            loss.backward()
+            losses.append(loss.detach())
+            mlm_losses.append(mlm_loss.detach())
+            kept = sum(gate.keep for gate in gates)
+            self.progress.passes_by_kept_layers[kept] += 1
+            self.progress.flops += self.flops.of(kept, len(part))
+        return torch.stack(losses).sum(), torch.stack(mlm_losses).sum(), self._update(step)
+
+    def _update(self, step: int) -> Tensor:
+        """Clip and apply the gradients; returns their norm before clipping."""
+        if self.settings.drop.dropped_gradients == "zero":
+            zero_missing_gradients(self.model.parameters())
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.training.max_gradient_norm)
+        set_learning_rate(self.optimizer, learning_rate(self.settings.training, step))
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def _forward(self, batch: Batch, gates: tuple[drop.Gate, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums over the batch: MLM loss, correct MLM predictions, next-sentence loss."""
+        inputs = {name: self._tensor(getattr(batch, name)) for name in ("input_ids", "token_types", "positions")}
+        labels = torch.from_numpy(batch.labels).to(self.device, non_blocking=True).view(-1)
+        with autocast(self.settings.impl, self.device):
+            logits, next_logits = self.model(**inputs, gates=gates)
+            mlm_sum = functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+            next_sum = torch.zeros((), device=self.device)
+            if batch.is_random_next is not None:
+                target = torch.from_numpy(batch.is_random_next).to(self.device, non_blocking=True)
+                next_sum = functional.cross_entropy(next_logits, target, reduction="sum")
+        with torch.no_grad():
+            correct = (logits.argmax(-1) == labels).sum() if not self.model.training else torch.zeros(())
+        return mlm_sum, correct, next_sum
+
+    def _tensor(self, array: np.ndarray | None) -> Tensor | None:
+        return None if array is None else torch.from_numpy(array).to(self.device, non_blocking=True)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """MLM loss and accuracy on held-out text with all layers kept."""
+        self.model.eval()
+        scales = drop.evaluation_scales(self.settings.drop, self.settings.model.num_layers)
+        gates = tuple(drop.Gate(True, scale) for scale in scales)
+        loss_sum, correct = 0.0, 0
+        for part in self.validation.micro_batches(self.settings.impl.micro_batch_size):
+            mlm_sum, right, _ = self._forward(part, gates)
+            loss_sum += float(mlm_sum)
+            correct += int(right)
+        num_labels = int((self.validation.labels != IGNORED).sum())
+        return {"loss": loss_sum / num_labels, "accuracy": correct / num_labels}
+
+    def costs(self) -> dict[str, Any]:
+        """What the run has cost so far, on every axis."""
+        samples = self.progress.step * self.settings.training.batch_size
+        passes = self.progress.passes_by_kept_layers
+        return {
+            "samples": samples,
+            "tokens": samples * self.settings.data.sequence_length,
+            "kept_layers": self.progress.kept_layers,
+            "flops": self.progress.flops,
+            "train_seconds": self.clock.seconds,
+            "reference_seconds": None if self.tau is None else reference_seconds(passes, self.tau),
+        }
+
+    def save_checkpoint(self, name: str, validation: dict[str, float]) -> None:
+        """Save the model for fine-tuning, in the layout of transformers."""
+        place = f"checkpoints/{name}"
+        scales = drop.evaluation_scales(self.settings.drop, self.settings.model.num_layers)
+        save_pretraining(
+            self.model, self.settings.model, self.folder / place, self.corpus.tokenizer_folder, scales=scales
+        )
+        self.progress.checkpoints[name] = {
+            "step": self.progress.step,
+            "share": self.settings.training.checkpoints[name],
+            "validation_loss": validation["loss"],
+            "validation_accuracy": validation["accuracy"],
+            "folder": place,
+            **self.costs(),
+        }
+
+
+def seed_dropout(seed: int, step: int, micro_step: int) -> None:
+    """Make dropout a function of (seed, step, micro step), so that a resumed run draws the same masks."""
+    torch.manual_seed(int(drop.uniform_draw("dropout", seed, step, micro_step) * 2**53))
+
+
+def batch_maker(settings: RunSettings, corpus: Corpus, tokens: np.ndarray, seed: int) -> BatchMaker:
+    """The batches of a split of the corpus."""
+    length = settings.data.sequence_length
+    return BatchMaker(
+        tokens=tokens,
+        sequence_length=length,
+        num_masked=masked_positions(settings.training, length),
+        vocab_size=corpus.vocab_size,
+        special_tokens=corpus.special_tokens,
+        next_sentence=settings.training.next_sentence,
+        seed=seed,
+    )
+
+
+def spread(count: int, num_steps: int) -> set[int]:
+    """``count`` step numbers spread evenly over 1..num_steps, the last one included."""
+    return {max(1, round(i * num_steps / count)) for i in range(1, count + 1)}
+
+
+def pretrain(
+    settings: RunSettings,
+    corpus_folder: Path,
+    folder: Path,
+    calibration: Path | None = None,
+    max_seconds: float | None = None,
+    progress: bool = True,
+) -> None:
+    """Pre-train one arm and write its run folder; an interrupted run goes on where its last checkpoint stands.
+
+    Raises SettingsError, RecordError (a damaged resume checkpoint), DivergedError or OutOfTimeError.
+    """
+    run = setup(settings, corpus_folder, folder, calibration)
+    run.resume()
+    fit(run, max_seconds, progress)
+    finish(run)
+
+
+def setup(settings: RunSettings, corpus_folder: Path, folder: Path, calibration: Path | None) -> Run:
+    """Open the data, build the model, and write what the run is before it starts."""
+    corpus = open_corpus(corpus_folder)
+    if corpus.vocab_size > settings.model.vocab_size:
+        raise SettingsError(
+            f"{corpus_folder}: its vocabulary of {corpus.vocab_size} does not fit model.vocab_size "
+            f"{settings.model.vocab_size}"
+        )
+    tau = None
+    if calibration is not None:
+        tau = find_shape(read_json(calibration), settings.model.model_dump(mode="json"))["tau"]
+    check_same_settings(folder / "settings.json", settings)
+    run = Run(settings, corpus, tau, folder)
+    write_json(folder / "settings.json", settings.model_dump(mode="json"))
+    write_json(
+        folder / "provenance.json",
+        provenance(describe(run.device, settings.impl), corpus={"hash": corpus.hash}),
+    )
+    return run
+
+
+def check_same_settings(path: Path, settings: RunSettings) -> None:
+    """Refuse to go on with a run that was started with other settings."""
+    if not (path.parent / "resume").exists() or not path.exists():
+        return
+    earlier, now = read_json(path), settings.model_dump(mode="json")
+    changed = [
+        f"{group}.{key}"
+        for group in ("model", "data", "training", "drop")
+        for key in now[group]
+        if earlier.get(group, {}).get(key) != now[group][key]
+    ]
+    if changed or earlier["seed"] != settings.seed:
+        raise SettingsError(
+            f"{path.parent}: holds an unfinished run with other settings ({', '.join(changed) or 'seed'}); "
+            "delete the folder to start anew"
+        )
+
+
+def fit(run: Run, max_seconds: float | None = None, progress: bool = True) -> None:
+    """Train from the current step to the end, with validation, checkpoints and records at fixed steps."""
+    training, impl = run.settings.training, run.settings.impl
+    log_steps = spread(impl.log_points, training.num_steps)
+    checkpoint_steps = {step: name for name, step in training.checkpoint_steps().items()}
+    validation_steps = spread(training.validation_points, training.num_steps) | set(checkpoint_steps)
+    started = saved = time.monotonic()
+    pending: list[tuple[Tensor, Tensor, Tensor]] = []
+    with bar(run, progress) as display:
+        while run.progress.step < training.num_steps:
+            with run.clock.running():
+                pending.append(run.train_step())
+                run.progress.step += 1
+                step = run.progress.step
+                now = time.monotonic()
+                stop = max_seconds is not None and now - started >= max_seconds
+                due = stop or now - saved >= impl.save_every_seconds
+                if due or step in log_steps or step in validation_steps:
+                    losses = flush(run, pending)
+            display.update()
+            if step in log_steps:
+                log(run, losses)
+                display.set_postfix(loss=f"{losses['loss']:.3f}", samples_s=round(samples_per_second(display, run)))
+            if step in validation_steps:
+                validation = run.validate()
+                append_jsonl(run.metrics, {"kind": "validation", "step": step, **validation, **run.costs()})
+                if step in checkpoint_steps:
+                    run.save_checkpoint(checkpoint_steps[step], validation)
+                    due = True
+            if due:
+                run.save()
+                saved = time.monotonic()
+            if stop and step < training.num_steps:
+                raise OutOfTimeError(f"stopped after {max_seconds:g} s at step {step} of {training.num_steps}")
+
+
+def flush(run: Run, pending: list[tuple[Tensor, Tensor, Tensor]]) -> dict[str, float]:
+    """Read the losses since the last flush (the only place that waits for the device); stop if one is not finite."""
+    values = torch.stack([torch.stack(list(row)).float() for row in pending]).cpu()
+    finite = torch.isfinite(values).all(dim=1)
+    if not bool(finite.all()):
+        step = run.progress.step - len(pending) + int((~finite).nonzero()[0])
+        rate = learning_rate(run.settings.training, step)
+        good = list(run.progress.checkpoints) or ["none"]
+        resume = run.folder / "resume"
+        raise DivergedError(
+            f"{run.folder}: the loss is not finite at step {step}, learning rate {rate:.3g}; last good checkpoint: "
+            f"{good[-1]}" + (f", resume state in {resume}" if resume.exists() else "")
+        )
+    pending.clear()
+    loss, mlm_loss, norm = values.mean(dim=0).tolist()
+    return {"loss": loss, "mlm_loss": mlm_loss, "gradient_norm": norm}
+
+
+def log(run: Run, losses: dict[str, float]) -> None:
+    """One training line of metrics.jsonl; losses are means since the last line or validation."""
+    step, training = run.progress.step, run.settings.training
+    schedule = {
+        "learning_rate": learning_rate(training, step - 1),
+        "theta": drop.theta(run.settings.drop, step - 1, training.num_steps),
+    }
+    append_jsonl(run.metrics, {"kind": "train", "step": step, **losses, **schedule, **run.costs()})
+
+
+def bar(run: Run, visible: bool) -> Any:
+    """The progress bar: loss, samples per second, time left; on a log file a line every half minute."""
+    return tqdm(
+        total=run.settings.training.num_steps,
+        initial=run.progress.step,
+        desc=f"{run.settings.arm} seed {run.settings.seed}",
+        unit="step",
+        disable=not visible,
+        mininterval=0.5 if sys.stderr.isatty() else 30,
+        dynamic_ncols=True,
+    )
+
+
+def samples_per_second(display: Any, run: Run) -> float:
+    """Speed of training alone, without validation and saving."""
+    return run.progress.step * run.settings.training.batch_size / max(run.clock.seconds, 1e-9)
+
+
+def finish(run: Run) -> None:
+    """Write the summary, last and atomically, and remove the resume checkpoint."""
+    settings, progress = run.settings, run.progress
+    last = progress.checkpoints[settings.training.final_checkpoint]
+    passes = sum(progress.passes_by_kept_layers.values())
+    summary = {
+        "arm": settings.arm,
+        "label": settings.label,
+        "seed": settings.seed,
+        "scale": settings.scale,
+        "norm": settings.model.norm,
+        "steps": progress.step,
+        **{key: last[key] for key in ("samples", "tokens", "validation_loss", "validation_accuracy")},
+        "parameters": parameter_count(settings.model),
+        "num_layers": settings.model.num_layers,
+        "train_seconds": last["train_seconds"],
+        "reference_seconds": last["reference_seconds"],
+        "flops": progress.flops,
+        "mean_kept_layers": progress.kept_layers / passes,
+        "steps_by_kept_layers": {str(k): n for k, n in sorted(progress.passes_by_kept_layers.items())},
+        "peak_memory_bytes": peak_memory_bytes(run.device),
+        "checkpoints": progress.checkpoints,
+    }
+    write_json(run.folder / "summary.json", summary)
+    for file in (run.folder / "resume").glob("*"):
+        file.unlink()
+    (run.folder / "resume").rmdir()

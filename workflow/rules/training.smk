@@ -1,0 +1,77 @@
+"""Training: calibration, pre-training and fine-tuning. Each rule leaves a run folder; its summary is the output.
+
+Resume checkpoints live in the run folder too, but are not declared: Snakemake removes outputs of a failed job.
+"""
+
+
+rule calibrate:
+    output:
+        f"{RUNS}/calibration/summary.json",
+    log:
+        f"{RESULTS}/logs/calibrate.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/calibrate.tsv"
+    params:
+        settings=study.calibration_job().model_dump_json(),
+        folder=f"{RUNS}/calibration",
+    # Step times are measured with the machine to itself.
+    threads: workflow.cores
+    resources:
+        gpu=GPUS,
+        mem_mb=4000,
+    conda:
+        "../../environment.yml"
+    shell:
+        "{PLDREPRO} calibrate --settings {params.settings:q} --out {params.folder:q} 2> {log:q}"
+
+
+rule pretrain:
+    input:
+        corpus=f"{CORPUS}/manifest.json",
+        # Step times vary from one calibration to the next: a new one prices runs anew, it does not repeat them.
+        calibration=ancient(f"{RUNS}/calibration/summary.json"),
+    output:
+        f"{RUNS}/pretrain/{{arm}}/seed{{seed}}/summary.json",
+    log:
+        f"{RESULTS}/logs/pretrain/{{arm}}/seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pretrain/{{arm}}-seed{{seed}}.tsv"
+    params:
+        settings=lambda w: study.run(w.arm, int(w.seed)).model_dump_json(),
+        corpus=CORPUS,
+        folder=subpath(output[0], parent=True),
+    threads: study.threads
+    resources:
+        gpu=GPUS,
+        mem_mb=4000,
+    conda:
+        "../../environment.yml"
+    shell:
+        "{PLDREPRO} pretrain --settings {params.settings:q} --corpus {params.corpus:q}"
+        " --calibration {input.calibration:q} --out {params.folder:q} 2> {log:q}"
+
+
+rule finetune:
+    input:
+        run=f"{RUNS}/pretrain/{{arm}}/seed{{seed}}/summary.json",
+        glue=f"{GLUE}/manifest.json",
+    output:
+        f"{RUNS}/finetune/{{arm}}/seed{{seed}}/{{checkpoint}}/{{group}}/summary.json",
+    log:
+        f"{RESULTS}/logs/finetune/{{arm}}/seed{{seed}}-{{checkpoint}}-{{group}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/finetune/{{arm}}-seed{{seed}}-{{checkpoint}}-{{group}}.tsv"
+    params:
+        settings=study.settings.finetune.model_dump_json(),
+        run=subpath(input.run, parent=True),
+        glue=GLUE,
+        folder=subpath(output[0], parent=True),
+    threads: study.threads
+    resources:
+        gpu=GPUS,
+        mem_mb=4000,
+    conda:
+        "../../environment.yml"
+    shell:
+        "{PLDREPRO} finetune --settings {params.settings:q} --run {params.run:q} --checkpoint {wildcards.checkpoint}"
+        " --group {wildcards.group} --glue {params.glue:q} --out {params.folder:q} 2> {log:q}"
