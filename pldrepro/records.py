@@ -16,12 +16,14 @@ A fine-tuning run, ``<results>/runs/finetune/<arm>/seed<seed>/<checkpoint>/<grou
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -136,3 +138,190 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+# ---- reading runs back: the only entry of the analysis half ----
+
+
+@dataclass(frozen=True)
+class PretrainRun:
+    """A finished pre-training run."""
+
+    folder: Path
+    settings: dict[str, Any]
+    summary: dict[str, Any]
+    provenance: dict[str, Any]
+    metrics: list[dict[str, Any]]
+
+    @property
+    def arm(self) -> str:
+        """Name of the experiment."""
+        return str(self.summary["arm"])
+
+    @property
+    def label(self) -> str:
+        """Name for people."""
+        return str(self.summary["label"])
+
+    @property
+    def seed(self) -> int:
+        """Pre-training seed."""
+        return int(self.summary["seed"])
+
+    @property
+    def validation(self) -> list[dict[str, Any]]:
+        """The validation lines, in order of steps."""
+        return [line for line in self.metrics if line["kind"] == "validation"]
+
+
+@dataclass(frozen=True)
+class FinetuneRun:
+    """A finished fine-tuning job; its predictions stay on disk until ``score`` reads them."""
+
+    folder: Path
+    settings: dict[str, Any]
+    summary: dict[str, Any]
+    results: list[dict[str, Any]]
+
+    @property
+    def missing(self) -> dict[str, dict[str, str]]:
+        """task -> split -> why the data had none."""
+        return dict(self.settings.get("missing", {}))
+
+
+@dataclass(frozen=True)
+class TauShape:
+    """tau(k), the seconds of a training step of one micro-batch with k active layers, of one model shape."""
+
+    norm: str
+    num_layers: int
+    model: dict[str, Any]
+    micro_batch_size: int
+    sequence_length: int
+    median: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    n: tuple[int, ...]
+    intercept: float
+    slope: float
+    r2: float
+
+    @property
+    def layer_share(self) -> float:
+        """Share of a full step that the layers take, by the linear fit: L slope / (intercept + L slope)."""
+        layers = self.num_layers * self.slope
+        return layers / (self.intercept + layers)
+
+    def price(self, steps_by_kept_layers: Mapping[str, int]) -> float:
+        """Reference seconds of a run: sum over k of (forward passes with k layers) x tau(k)."""
+        return math.fsum(count * self.median[int(kept)] for kept, count in steps_by_kept_layers.items())
+
+    def fits(self, settings: Mapping[str, Any]) -> bool:
+        """Whether this shape is that of a run: same blocks, same size, same micro-batch."""
+        model = settings["model"]
+        same_model = all(self.model[key] == model[key] for key in ("norm", "num_layers", "hidden_size", "ffn_size"))
+        micro_batch = min(settings["impl"]["micro_batch_size"], settings["training"]["batch_size"])
+        return (
+            same_model
+            and self.micro_batch_size == micro_batch
+            and self.sequence_length == settings["data"]["sequence_length"]
+        )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """tau(k) of every model shape of a study, measured on one machine."""
+
+    folder: Path
+    device: dict[str, Any]
+    threads: int
+    shapes: tuple[TauShape, ...]
+
+    def shape_of(self, run: PretrainRun) -> TauShape | None:
+        """The shape of a run; None when it was not calibrated."""
+        return next((shape for shape in self.shapes if shape.fits(run.settings)), None)
+
+
+def log_path(folder: Path) -> Path:
+    """Where the workflow keeps the log of a run folder: <results>/runs/X -> <results>/logs/X.log."""
+    parts = list(folder.parts)
+    if "runs" in parts:
+        at = len(parts) - 1 - parts[::-1].index("runs")
+        parts[at] = "logs"
+    return Path(*parts).with_name(parts[-1] + ".log")
+
+
+def _finished(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The run folder (its summary.json is accepted too) and its summary; RecordError when there is none."""
+    folder = folder.parent if folder.name == "summary.json" else folder
+    if not folder.is_dir():
+        raise RecordError(f"{folder}: no such run; its log would be {log_path(folder)}")
+    if not (folder / "summary.json").is_file():
+        raise RecordError(f"{folder}: the run is not complete (no summary.json); see its log, {log_path(folder)}")
+    return folder, read_json(folder / "summary.json")
+
+
+def _complete(folder: Path, summary: Mapping[str, Any], keys: Iterable[str]) -> None:
+    absent = [key for key in keys if key not in summary]
+    if absent:
+        raise RecordError(f"{folder}: summary.json lacks {', '.join(absent)}; see its log, {log_path(folder)}")
+
+
+PRETRAIN_SUMMARY = (
+    "arm", "label", "seed", "scale", "samples", "tokens", "parameters", "num_layers", "validation_loss",
+    "train_seconds", "reference_seconds", "flops", "mean_kept_layers", "steps_by_kept_layers", "checkpoints",
+)  # fmt: skip
+
+
+def load_pretrain(folder: Path) -> PretrainRun:
+    """A finished pre-training run; a missing or incomplete one is a RecordError naming the folder and its log."""
+    folder, summary = _finished(folder)
+    _complete(folder, summary, PRETRAIN_SUMMARY)
+    run = PretrainRun(
+        folder=folder,
+        settings=read_json(folder / "settings.json"),
+        summary=summary,
+        provenance=read_json(folder / "provenance.json"),
+        metrics=read_jsonl(folder / "metrics.jsonl"),
+    )
+    if not run.validation:
+        raise RecordError(f"{folder}: metrics.jsonl has no validation line; see its log, {log_path(folder)}")
+    return run
+
+
+def load_finetune(folder: Path) -> FinetuneRun:
+    """A finished fine-tuning job; a missing or incomplete one is a RecordError naming the folder and its log."""
+    folder, summary = _finished(folder)
+    _complete(folder, summary, ("arm", "label", "seed", "checkpoint", "group", "tasks"))
+    if not (folder / "predictions.safetensors").is_file():
+        raise RecordError(f"{folder}: no predictions.safetensors; see its log, {log_path(folder)}")
+    return FinetuneRun(
+        folder=folder,
+        settings=read_json(folder / "settings.json"),
+        summary=summary,
+        results=read_jsonl(folder / "results.jsonl"),
+    )
+
+
+def load_calibration(folder: Path) -> Calibration:
+    """The measured tau(k); a missing or incomplete one is a RecordError naming the folder and its log."""
+    folder, summary = _finished(folder)
+    _complete(folder, summary, ("threads", "shapes", "device"))
+    shapes = tuple(_tau_shape(shape) for shape in summary["shapes"])
+    return Calibration(folder=folder, device=summary["device"], threads=summary["threads"], shapes=shapes)
+
+
+def _tau_shape(shape: Mapping[str, Any]) -> TauShape:
+    tau = [shape["tau"][str(kept)] for kept in range(shape["num_layers"] + 1)]
+    return TauShape(
+        norm=shape["norm"],
+        num_layers=shape["num_layers"],
+        model=shape["model"],
+        micro_batch_size=shape["micro_batch_size"],
+        sequence_length=shape["sequence_length"],
+        median=tuple(point["median"] for point in tau),
+        low=tuple(point["low"] for point in tau),
+        high=tuple(point["high"] for point in tau),
+        n=tuple(point["n"] for point in tau),
+        **shape["fit"],
+    )

@@ -1,0 +1,166 @@
+"""The papers' reported values: ``config/papers/*.yaml``, typed. No number of a paper stands anywhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from pldrepro.config import Name, SettingsError, Strict, read_yaml, validate
+
+PAPERS_FOLDER = Path("config/papers")
+Provenance = Literal["verified", "secondary", "unverified", "derived"]
+# Shown behind a number wherever it stands; a verified number has no mark.
+MARKS: dict[str, str] = {"verified": "", "secondary": "‡", "unverified": "†", "derived": "§"}
+MARK_MEANINGS: dict[str, str] = {
+    "secondary": "reported value from a second-hand account",
+    "unverified": "reported value not checked against the paper itself",
+    "derived": "reported value derived from other reported values",
+}
+
+
+class Reported(Strict):
+    """One number of a paper: value, unit, where it stands and how sure we are of it."""
+
+    value: float
+    unit: str
+    where: str
+    provenance: Provenance
+    note: str = ""
+
+    @property
+    def mark(self) -> str:
+        """The sign that is shown behind the number."""
+        return MARKS[self.provenance]
+
+
+class Column(Strict):
+    """A column of a paper's table."""
+
+    label: str
+    unit: str
+
+
+class Row(Strict):
+    """A row of a paper's table; ``arm`` and ``checkpoint`` name what this suite puts beside it."""
+
+    key: Name
+    label: str
+    provenance: Provenance
+    values: dict[str, float]
+    arm: Name | None = None
+    checkpoint: Name | None = None
+    note: str = ""
+
+
+class Table(Strict):
+    """A table of a paper."""
+
+    title: str
+    where: str
+    columns: dict[str, Column]
+    rows: tuple[Row, ...]
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _known_columns(self) -> Table:
+        for row in self.rows:
+            unknown = set(row.values) - set(self.columns)
+            if unknown:
+                raise ValueError(f"row {row.key}: unknown column {', '.join(sorted(unknown))}")
+        return self
+
+    def row(self, arm: str, checkpoint: str) -> Row | None:
+        """The row that reports this arm at this checkpoint."""
+        return next((row for row in self.rows if (row.arm, row.checkpoint) == (arm, checkpoint)), None)
+
+    def reported(self, row: Row | None, column: str) -> Reported | None:
+        """One cell; None where the paper has none."""
+        if row is None or column not in row.values:
+            return None
+        return Reported(
+            value=row.values[column],
+            unit=self.columns[column].unit,
+            where=self.where,
+            provenance=row.provenance,
+            note=row.note or self.note,
+        )
+
+
+class Series(Strict):
+    """A curve that was read off a figure."""
+
+    where: str
+    provenance: Provenance
+    x_label: str
+    unit: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Series:
+        if len(self.x) != len(self.y):
+            raise ValueError(f"x has {len(self.x)} values, y has {len(self.y)}")
+        return self
+
+
+class Claim(Strict):
+    """A claim of a paper in a form that can be measured: an effect, its null value and the claimed side of it."""
+
+    id: Name
+    statement: str
+    unit: str
+    direction: Literal["higher", "lower"] = Field(description="side of `null_value` on which the claim lies")
+    null_value: float = Field(description="the value that means no effect: 0 for a difference, 1 for a ratio")
+    where: str
+    exhibit: Name
+    provenance: Provenance
+    reported: float | None = Field(None, description="none: the number is unknown to us, or the claim is a direction")
+    measure: str | None = Field(None, description="function of pldrepro.claims; none: nothing measures it yet")
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _reported_side(self) -> Claim:
+        if self.measure is None and not self.note:
+            raise ValueError(f"claim {self.id}: without a measure it needs a note that says why")
+        if self.reported is not None and (self.reported > self.null_value) != (self.direction == "higher"):
+            raise ValueError(
+                f"claim {self.id}: reported {self.reported} is not {self.direction} than {self.null_value}"
+            )
+        return self
+
+
+class Paper(Strict):
+    """A paper: what it is, its settings, tables, digitised curves and claims."""
+
+    key: Name
+    title: str
+    authors: tuple[str, ...]
+    venue: str
+    label: str
+    arxiv: str | None = None
+    doi: str | None = None
+    settings: dict[Name, Reported] = Field(default_factory=dict)
+    tables: dict[Name, Table] = Field(default_factory=dict)
+    series: dict[Name, Series] = Field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unique_claims(cls, values: Any) -> Any:
+        ids = [claim.get("id") for claim in values.get("claims", [])]
+        twice = {str(name) for name in ids if ids.count(name) > 1}
+        if twice:
+            raise ValueError(f"claims: id used twice: {', '.join(sorted(twice))}")
+        return values
+
+
+def load_papers(folder: Path = PAPERS_FOLDER) -> dict[str, Paper]:
+    """All papers of a folder by key, ordered by file name; a file that does not fit is a SettingsError."""
+    paths = sorted(folder.glob("*.yaml"))
+    if not paths:
+        raise SettingsError(f"{folder}: no papers (*.yaml) here")
+    papers = [validate(Paper, read_yaml(path), str(path)) for path in paths]
+    return {paper.key: paper for paper in papers}
