@@ -1,0 +1,214 @@
+"""The eight GLUE tasks of the paper, and their examples as token arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pldrepro.config import DataSettings
+from pldrepro.data import DataError
+from pldrepro.data.sources import Source, open_source
+from pldrepro.records import atomic_path, read_json, write_json
+
+PARTS = ("input_ids", "token_types", "offsets", "labels")
+BATCH_EXAMPLES = 10_000  # tokenized at a time; bounds the memory
+
+
+@dataclass(frozen=True)
+class Task:
+    """One GLUE task: classes in the order of nyu-mll/glue's ids, metrics in the order of the paper's Table 2."""
+
+    name: str
+    title: str
+    labels: tuple[str, ...]
+    metrics: tuple[str, ...]
+    pair: bool = True
+    eval_splits: tuple[str, ...] = ("dev",)
+
+    @property
+    def num_labels(self) -> int:
+        """Outputs of the classifier; 1 where the label is a score."""
+        return len(self.labels) or 1
+
+    @property
+    def is_regression(self) -> bool:
+        """The label is a score."""
+        return not self.labels
+
+
+_ENTAILMENT = ("entailment", "not_entailment")
+_SAME = ("different", "equivalent")
+TASKS = {
+    task.name: task
+    for task in (
+        Task("rte", "RTE", _ENTAILMENT, ("accuracy",)),
+        Task("mrpc", "MRPC", _SAME, ("f1", "accuracy")),
+        Task("stsb", "STS-B", (), ("pearson", "spearman")),
+        Task("cola", "CoLA", ("unacceptable", "acceptable"), ("matthews",), pair=False),
+        Task("sst2", "SST-2", ("negative", "positive"), ("accuracy",), pair=False),
+        Task("qnli", "QNLI", _ENTAILMENT, ("accuracy",)),
+        Task("qqp", "QQP", _SAME, ("f1", "accuracy")),
+        Task(
+            "mnli",
+            "MNLI",
+            ("entailment", "neutral", "contradiction"),
+            ("accuracy",),
+            eval_splits=("dev", "dev_mismatched"),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example: a sentence or a pair, and a class id or a score from 0 to 5."""
+
+    sentence1: str
+    sentence2: str | None
+    label: int | float
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """N examples as token arrays: example i is input_ids[offsets[i]:offsets[i + 1]]."""
+
+    input_ids: np.ndarray  # (T,) int32: [CLS] a [SEP], for pairs followed by b [SEP]
+    token_types: np.ndarray  # (T,) int8: 1 in the second sentence
+    offsets: np.ndarray  # (N + 1,) int64
+    labels: np.ndarray  # (N,) int64 class ids; float32 for scores
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class PreparedTask:
+    """A task ready for fine-tuning."""
+
+    task: Task
+    splits: dict[str, PreparedSplit]  # train, dev and, where the data have it, dev_mismatched
+    missing: dict[str, str]  # split -> reason
+
+
+def prepare_glue(
+    settings: DataSettings,
+    tasks: Sequence[str],
+    sequence_length: int,
+    corpus_folder: Path,
+    out: Path,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Write the token arrays of the tasks to ``out`` with the corpus's tokenizer; returns the manifest.
+
+    Sequences longer than ``sequence_length`` tokens, special tokens included, are cut longest sentence first.
+    """
+    from safetensors.numpy import save_file
+    from tqdm import tqdm
+
+    from pldrepro.data.tokenizer import load_tokenizer
+
+    unknown = [name for name in tasks if name not in TASKS]
+    if unknown:
+        raise DataError(f"finetune.groups: no such task: {', '.join(unknown)}; allowed: {', '.join(TASKS)}")
+    source = open_source(settings)
+    tokenizer = load_tokenizer(corpus_folder / "tokenizer")
+    tokenizer.encode_special_tokens = True  # "[SEP]" in a sentence is text
+    tokenizer.enable_truncation(sequence_length, strategy="longest_first")
+    counts: dict[str, dict[str, Any]] = {}
+    missing: dict[str, dict[str, str]] = {}
+    with ExitStack() as files:  # all are put in place together, when the last one is written
+        for name in tqdm(tasks, desc="prepare GLUE", unit="task", file=sys.stderr, disable=not progress):
+            splits, reasons = _prepare_task(source, TASKS[name], tokenizer)
+            arrays = {f"{split}/{part}": getattr(splits[split], part) for split in splits for part in PARTS}
+            save_file(arrays, files.enter_context(atomic_path(out / f"{name}.safetensors")))
+            counts[name] = {
+                split: {"examples": len(splits[split]), "sha256": _digest(splits[split])} for split in splits
+            }
+            if reasons:
+                missing[name] = reasons
+        (out / "manifest.json").unlink(missing_ok=True)  # until the new one is written, nothing is prepared here
+    manifest = {
+        "source": settings.source,
+        "tasks": counts,
+        "missing": missing,
+        "sequence_length": sequence_length,
+        "corpus": read_json(corpus_folder / "manifest.json")["hash"],
+        "hash": _hash(counts),
+    }
+    write_json(out / "manifest.json", manifest)
+    return manifest
+
+
+def _prepare_task(source: Source, task: Task, tokenizer: Any) -> tuple[dict[str, PreparedSplit], dict[str, str]]:
+    """The splits of a task, and the reasons for those that the source does not have."""
+    splits: dict[str, PreparedSplit] = {}
+    reasons: dict[str, str] = {}
+    for split in ("train", *task.eval_splits):
+        examples = source.glue(task.name, split)
+        if not isinstance(examples, str):
+            splits[split] = _encode(task, examples, tokenizer)
+        elif split in ("train", "dev"):
+            raise DataError(f"{task.title}: {split}: {examples}")
+        else:
+            reasons[split] = examples
+    return splits, reasons
+
+
+def _encode(task: Task, examples: Sequence[Example], tokenizer: Any) -> PreparedSplit:
+    ids: list[np.ndarray] = []
+    kinds: list[np.ndarray] = []
+    for start in range(0, len(examples), BATCH_EXAMPLES):
+        batch = examples[start : start + BATCH_EXAMPLES]
+        texts = [(example.sentence1, example.sentence2) if task.pair else example.sentence1 for example in batch]
+        for encoding in tokenizer.encode_batch_fast(texts):
+            ids.append(np.array(encoding.ids, dtype=np.int32))
+            kinds.append(np.array(encoding.type_ids, dtype=np.int8))
+    return PreparedSplit(
+        np.concatenate(ids),
+        np.concatenate(kinds),
+        np.cumsum([0, *map(len, ids)], dtype=np.int64),
+        np.array([example.label for example in examples], dtype=np.float32 if task.is_regression else np.int64),
+    )
+
+
+def _digest(split: PreparedSplit) -> str:
+    digest = hashlib.sha256()
+    for part in PARTS:
+        digest.update(getattr(split, part).tobytes())
+    return digest.hexdigest()
+
+
+def _hash(counts: dict[str, dict[str, Any]]) -> str:
+    lines = [f"{task} {split} {entry['sha256']}\n" for task in counts for split, entry in counts[task].items()]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def load_prepared(folder: Path, task: str) -> PreparedTask:
+    """Read one prepared task and check it against the manifest."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    manifest = read_json(folder / "manifest.json")
+    if task not in manifest["tasks"]:
+        raise DataError(f"{folder}: {task} is not prepared; there: {', '.join(manifest['tasks'])}")
+    path = folder / f"{task}.safetensors"
+    try:
+        arrays = load_file(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; run prepare-glue again") from None
+    except SafetensorError as error:
+        raise DataError(f"{path}: damaged or cut short ({error}); run prepare-glue again") from None
+    splits = {}
+    for split, entry in manifest["tasks"][task].items():
+        parts = [arrays.get(f"{split}/{part}") for part in PARTS]
+        if any(part is None for part in parts) or _digest(PreparedSplit(*parts)) != entry["sha256"]:  # type: ignore[arg-type]
+            raise DataError(f"{path}: {split} is not what the manifest says; run prepare-glue again")
+        splits[split] = PreparedSplit(*parts)  # type: ignore[arg-type]
+    return PreparedTask(TASKS[task], splits, manifest["missing"].get(task, {}))

@@ -1,0 +1,39 @@
+"""Where text and GLUE come from: three sources behind one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pldrepro.config import DataSettings
+
+if TYPE_CHECKING:
+    from pldrepro.data.glue import Example
+
+
+class Source(Protocol):
+    """A corpus of documents and the GLUE tasks, always in the same order."""
+
+    def documents(self) -> Iterator[list[str]]:
+        """The documents, each a list of non-empty paragraphs."""
+
+    def glue(self, task: str, split: str) -> list[Example] | str:
+        """Examples of one split (train, dev, dev_mismatched), or the reason in words why the split does not exist."""
+
+    def describe(self) -> dict[str, Any]:
+        """What the data are, for the manifest: no text and no path of this machine."""
+
+
+def open_source(settings: DataSettings) -> Source:
+    """The source that the settings name."""
+    if settings.source == "miniature":
+        from pldrepro.data.miniature import MiniatureSource
+
+        return MiniatureSource(settings.miniature)
+    if settings.source == "files":
+        from pldrepro.data.files import FilesSource
+
+        return FilesSource(settings)
+    from pldrepro.data.hub import HubSource
+
+    return HubSource(settings.hub)
