@@ -23,7 +23,7 @@ from pldrepro.flops import masked_positions
 from pldrepro.models.bert import BertForPreTraining, initialise
 from pldrepro.optim import adamw, set_learning_rate
 from pldrepro.records import provenance, write_json
-from pldrepro.stats import linear_fit, median_interval
+from pldrepro.stats import bootstrap_interval
 
 
 class Shape:
@@ -105,12 +105,11 @@ def measure(shapes: list[Shape], settings: CalibrationSettings, progress: bool) 
 
 def describe_shape(shape: Shape, times: np.ndarray) -> dict[str, Any]:
     """The entry of one shape in summary.json: tau(k) with median and interval, and the linear fit over k."""
-    intervals = [median_interval(times[:, kept]) for kept in range(times.shape[1])]
-    tau = {
-        str(kept): {"median": i.estimate, "low": i.low, "high": i.high, "n": i.n} for kept, i in enumerate(intervals)
-    }
-    medians = np.array([i.estimate for i in intervals])
-    fit = linear_fit(np.arange(len(medians)), medians)
+    estimates = [bootstrap_interval(column, np.median, resamples=1000) for column in times.T]
+    tau = {str(kept): {"median": e.value, "low": e.low, "high": e.high, "n": e.n} for kept, e in enumerate(estimates)}
+    medians = np.array([estimate.value for estimate in estimates])
+    slope, intercept = np.polyfit(np.arange(len(medians)), medians, 1)
+    r2 = np.corrcoef(np.arange(len(medians)), medians)[0, 1] ** 2
     run = shape.run
     return {
         "norm": run.model.norm,
@@ -121,5 +120,5 @@ def describe_shape(shape: Shape, times: np.ndarray) -> dict[str, Any]:
         "precision": run.impl.precision,
         "compile": run.impl.compile,
         "tau": tau,
-        "fit": {"intercept": fit.intercept, "slope": fit.slope, "r2": fit.r2},
+        "fit": {"intercept": float(intercept), "slope": float(slope), "r2": float(r2)},
     }

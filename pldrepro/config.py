@@ -275,6 +275,8 @@ class StudySettings(Strict):
     scale: Name = Field(description="name of the scale; results go to results/<scale>")
     description: str
     results: str | None = Field(None, description="results folder; none: results/<scale>")
+    runs: str | None = Field(None, description="folder of the run folders; none: <results>/runs")
+    recorded: bool = Field(False, description="the runs are finished and are only read: nothing is trained")
     data_root: str | None = Field(None, description="files source: the folder that holds text and GLUE")
     arms: tuple[Name, ...] = Field(min_length=1)
     baseline: Name = Field("baseline", description="the arm that the others are compared with")
@@ -290,6 +292,7 @@ class Study:
     def __init__(self, settings: StudySettings, experiments: Path = EXPERIMENTS_FOLDER) -> None:
         self.settings = settings
         self.results = settings.results or f"results/{settings.scale}"
+        self.runs = settings.runs or f"{self.results}/runs"
         self._experiments = experiments
         if settings.baseline not in settings.arms:
             raise SettingsError(f"baseline: {settings.baseline!r} is not among the arms: {', '.join(settings.arms)}")
@@ -338,6 +341,16 @@ class Study:
     def data(self) -> DataSettings:
         """The data settings, which all arms share."""
         return self.run(self.settings.baseline, self.settings.seeds[0]).data
+
+    def calibration_job(self) -> CalibrationJob:
+        """One run of every arm, for the calibration of their model shapes."""
+        runs = [self.run(arm, self.settings.seeds[0]) for arm in self.settings.arms]
+        return CalibrationJob(runs=tuple(runs), calibration=self.settings.calibration)
+
+    @property
+    def impl(self) -> ImplSettings:
+        """How the runs are executed, the same for all arms."""
+        return self.run(self.settings.baseline, self.settings.seeds[0]).impl
 
     def finetune_checkpoints(self, arm: str) -> tuple[str, ...]:
         """Names of the checkpoints of an arm that are fine-tuned."""

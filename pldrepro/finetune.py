@@ -22,7 +22,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from pldrepro.config import FinetuneSettings, RunSettings
-from pldrepro.data.glue import TASKS, PreparedTask, Split, load_prepared, missing_splits
+from pldrepro.data.glue import TASKS, PreparedSplit, PreparedTask, load_prepared
 from pldrepro.device import autocast, describe, select_device
 from pldrepro.models.bert import BertForSequenceClassification
 from pldrepro.models.transformers_format import load_for_finetuning, save_classifier
@@ -30,6 +30,7 @@ from pldrepro.optim import adamw, set_learning_rate
 from pldrepro.pretrain import DivergedError, seed_dropout
 from pldrepro.records import RecordError, atomic_path, provenance, read_json, write_json, write_text
 
+PAD = 0  # what stands behind the end of a shorter example; the attention mask hides it
 SORTED_BATCHES = 16  # batches whose examples are sorted by length together, which saves padding
 
 
@@ -77,7 +78,7 @@ def finetune(
             "checkpoint": checkpoint,
             "group": group,
             "finetune": settings.model_dump(mode="json"),
-            "missing": {task: missing_splits(glue_folder, task) for task in tasks},
+            "missing": {task: load_prepared(glue_folder, task).missing for task in tasks},
         },
     )
     write_json(folder / "provenance.json", provenance(describe(device, run.impl)))
@@ -102,11 +103,11 @@ def finetune_once(job: Job, task: str, rate: float, seed: int, device: torch.dev
     losses = train(model, data, job, rate, seed, device)
     arrays = {
         f"predictions/{task}/{split}/{rate!r}/{seed}": predict(model, data.splits[split], job, device)
-        for split in data.eval_splits
+        for split in evaluated(data)
     }
     if settings.save_models:
-        tokenizer = job.checkpoint_folder
-        save_classifier(model, job.folder / "models" / f"{task}-{rate!r}-{seed}", tokenizer, TASKS[task].labels)
+        place = job.folder / "models" / f"{task}-{rate!r}-{seed}"
+        save_classifier(model, job.settings.model, place, tokenizer_folder=job.checkpoint_folder)
     result = {
         "task": task,
         "learning_rate": rate,
@@ -117,6 +118,11 @@ def finetune_once(job: Job, task: str, rate: float, seed: int, device: torch.dev
     }
     with atomic_path(part_path(job.folder, task, rate, seed)) as temporary:
         save_file(arrays, temporary, {"result": _to_json(result)})
+
+
+def evaluated(data: PreparedTask) -> list[str]:
+    """The evaluation splits that the data have."""
+    return [split for split in data.task.eval_splits if split in data.splits]
 
 
 def train(
@@ -145,11 +151,13 @@ def train(
     values: list[float] = torch.stack(losses).float().tolist()
     if not np.isfinite(values).all():
         bad = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise DivergedError(f"{job.folder}: {data.task}: the loss is not finite at step {bad}, learning rate {rate:g}")
+        raise DivergedError(
+            f"{job.folder}: {data.task.name}: the loss is not finite at step {bad}, learning rate {rate:g}"
+        )
     return values
 
 
-def training_order(split: Split, count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
+def training_order(split: PreparedSplit, count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
     """Rows of each batch, epoch after epoch without end; examples of like length share a batch."""
     lengths, epoch = np.diff(split.offsets), 0
     while True:
@@ -165,11 +173,11 @@ def training_order(split: Split, count: int, batch_size: int, seed: int) -> Iter
         epoch += 1
 
 
-def collate(split: Split, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor | None], Tensor]:
+def collate(split: PreparedSplit, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor | None], Tensor]:
     """Pad the examples of a batch to its longest; token ids, token types and mask (B, S), labels (B,)."""
     lengths = split.offsets[rows + 1] - split.offsets[rows]
     width = int(lengths.max())
-    ids = np.full((len(rows), width), split.pad_token, dtype=np.int64)
+    ids = np.full((len(rows), width), PAD, dtype=np.int64)
     types = np.zeros((len(rows), width), dtype=np.int64)
     mask = np.arange(width)[None, :] < lengths[:, None]
     source = np.concatenate([np.arange(split.offsets[r], split.offsets[r + 1]) for r in rows])
@@ -190,7 +198,7 @@ def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def predict(model: BertForSequenceClassification, split: Split, job: Job, device: torch.device) -> np.ndarray:
+def predict(model: BertForSequenceClassification, split: PreparedSplit, job: Job, device: torch.device) -> np.ndarray:
     """Predicted class ids (n,) int64, or scores (n,) float32 of a regression, in the order of the split."""
     model.eval()
     order = np.argsort(np.diff(split.offsets), kind="stable")
@@ -212,7 +220,7 @@ def finish(job: Job, combinations: list[tuple[str, float, int]]) -> None:
     results = []
     for task in job.finetune.groups[job.group]:
         data = load_prepared(job.glue_folder, task)
-        arrays.update({f"labels/{task}/{split}": data.splits[split].labels for split in data.eval_splits})
+        arrays.update({f"labels/{task}/{split}": data.splits[split].labels for split in evaluated(data)})
     for task, rate, seed in combinations:
         path = part_path(job.folder, task, rate, seed)
         arrays.update(load_file(path))

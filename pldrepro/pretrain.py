@@ -310,7 +310,9 @@ def fit(run: Run, max_seconds: float | None = None, progress: bool = True) -> No
             display.update()
             if step in log_steps:
                 log(run, losses)
-                display.set_postfix(loss=f"{losses['loss']:.3f}", samples_s=round(samples_per_second(display, run)))
+                display.set_postfix(
+                    loss=f"{losses['loss']:.3f}", samples_s=round(samples_per_second(run)), refresh=False
+                )
             if step in validation_steps:
                 validation = run.validate()
                 append_jsonl(run.metrics, {"kind": "validation", "step": step, **validation, **run.costs()})
@@ -365,7 +367,7 @@ def bar(run: Run, visible: bool) -> Any:
     )
 
 
-def samples_per_second(display: Any, run: Run) -> float:
+def samples_per_second(run: Run) -> float:
     """Speed of training alone, without validation and saving."""
     return run.progress.step * run.settings.training.batch_size / max(run.clock.seconds, 1e-9)
 

@@ -10,6 +10,7 @@ RESULTS = study.results
 RUNS = study.runs
 CORPUS = f"{RESULTS}/data/corpus"
 GLUE = f"{RESULTS}/data/glue"
+GPUS = 0 if study.impl.device == "cpu" else 1
 # The interpreter that runs Snakemake also runs the jobs, so that both see the same pldrepro.
 PLDREPRO = f"{sys.executable} -m pldrepro"
 

@@ -40,7 +40,7 @@ rule pretrain:
         settings=lambda w: study.run(w.arm, int(w.seed)).model_dump_json(),
         corpus=CORPUS,
         folder=subpath(output[0], parent=True),
-    threads: study.threads
+    threads: study.impl.threads
     resources:
         gpu=GPUS,
         mem_mb=4000,
@@ -66,7 +66,7 @@ rule finetune:
         run=subpath(input.run, parent=True),
         glue=GLUE,
         folder=subpath(output[0], parent=True),
-    threads: study.threads
+    threads: study.impl.threads
     resources:
         gpu=GPUS,
         mem_mb=4000,
