@@ -8,7 +8,7 @@ forward and no backward, and its parameters get no gradient. Blocks know nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from hashlib import blake2b
 
 import torch
@@ -213,26 +213,23 @@ class BertForSequenceClassification(nn.Module):
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, seed: int) -> None:
-    """Draw all weights: matrices N(0, init_std), biases 0, LayerNorm 1 and 0.
+def initialise(model: nn.Module, seed: int, names: Collection[str] | None = None) -> None:
+    """Draw all weights, or those of the named parameters: matrices N(0, init_std), biases 0, LayerNorm 1 and 0.
 
     Each matrix has a generator of its own, seeded by (seed, parameter name): models that share names and shapes
     share initial weights, whatever their norm or depth.
     """
-    std = _settings(model).init_std
-    norms = {id(m.weight) for m in model.modules() if isinstance(m, nn.LayerNorm)}
-    for name, parameter in model.named_parameters():
-        if parameter.dim() > 1:
-            drawn = torch.empty(parameter.shape).normal_(0.0, std, generator=_generator(seed, name))
-            parameter.copy_(drawn)
-        else:
-            parameter.fill_(1.0 if id(parameter) in norms else 0.0)
-
-
-def _settings(model: nn.Module) -> ModelSettings:
     encoder = model if isinstance(model, Bert) else model.get_submodule("bert")
     assert isinstance(encoder, Bert)
-    return encoder.settings
+    std = encoder.settings.init_std
+    norms = {id(module.weight) for module in model.modules() if isinstance(module, nn.LayerNorm)}
+    for name, parameter in model.named_parameters():
+        if names is not None and name not in names:
+            continue
+        if parameter.dim() > 1:
+            parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=_generator(seed, name)))
+        else:
+            parameter.fill_(1.0 if id(parameter) in norms else 0.0)
 
 
 def _generator(seed: int, name: str) -> torch.Generator:
