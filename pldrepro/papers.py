@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -157,10 +158,10 @@ class Paper(Strict):
         return values
 
 
-def load_papers(folder: Path = PAPERS_FOLDER) -> dict[str, Paper]:
-    """All papers of a folder by key, ordered by file name; a file that does not fit is a SettingsError."""
-    paths = sorted(folder.glob("*.yaml"))
+def load_papers(paths: Sequence[Path] = ()) -> dict[str, Paper]:
+    """Papers by key from their files (none: all of config/papers); a file that does not fit is a SettingsError."""
+    paths = paths or sorted(PAPERS_FOLDER.glob("*.yaml"))
     if not paths:
-        raise SettingsError(f"{folder}: no papers (*.yaml) here")
+        raise SettingsError(f"{PAPERS_FOLDER}: no papers (*.yaml) here")
     papers = [validate(Paper, read_yaml(path), str(path)) for path in paths]
     return {paper.key: paper for paper in papers}

@@ -217,12 +217,10 @@ class TauShape:
         return math.fsum(count * self.median[int(kept)] for kept, count in steps_by_kept_layers.items())
 
     def fits(self, settings: Mapping[str, Any]) -> bool:
-        """Whether this shape is that of a run: same blocks, same size, same micro-batch."""
-        model = settings["model"]
-        same_model = all(self.model[key] == model[key] for key in ("norm", "num_layers", "hidden_size", "ffn_size"))
+        """Whether this shape is that of a run: same model, same micro-batch, same sequence length."""
         micro_batch = min(settings["impl"]["micro_batch_size"], settings["training"]["batch_size"])
         return (
-            same_model
+            self.model == settings["model"]
             and self.micro_batch_size == micro_batch
             and self.sequence_length == settings["data"]["sequence_length"]
         )

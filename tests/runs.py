@@ -1,0 +1,210 @@
+"""Synthetic run folders in the format of pldrepro.records, for tests of the analysis half."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from pldrepro.config import RunSettings
+from pldrepro.drop import DropSettings, draw_gates
+from pldrepro.records import append_jsonl, write_json
+
+STEPS, BATCH, LENGTH = 400, 8, 16
+SHARES = {"ckp87": 87 / 186, "ckp100": 100 / 186, "ckp186": 1.0}
+# tau(k) = 2 ms + 3 ms x k for k = 0..4, so the layers take 12/14 of a full step.
+INTERCEPT, SLOPE, LAYERS = 0.002, 0.003, 4
+ARMS: dict[str, dict[str, Any]] = {
+    "baseline": {"label": "PostLN baseline", "norm": "post", "rate": "same", "drop": {}},
+    "preln_higher": {"label": "PreLN, higher learning rate", "norm": "pre", "rate": "higher", "drop": {}},
+    "pld": {"label": "PLD", "norm": "pre", "rate": "higher", "drop": {"dialect": "paper_alg1"}},
+}
+TASK_LABELS = {"rte": 2, "mrpc": 2, "stsb": 0, "cola": 2, "sst2": 2, "qnli": 2, "qqp": 2, "mnli": 3}
+PROVENANCE = {
+    "commit": "0123456789abcdef0123456789abcdef01234567",
+    "versions": {"python": "3.11.0", "torch": "2.13.0", "numpy": "2.0.0"},
+    "platform": "Linux",
+    "processor": "a processor",
+    "cpu_count": 2,
+    "device": {"type": "cpu", "name": "a processor", "threads": 1},
+}
+
+
+def run_settings(arm: str, seed: int, scale: str = "smoke") -> RunSettings:
+    """Complete settings of a small run."""
+    about = ARMS[arm]
+    return RunSettings.model_validate(
+        {
+            "scale": scale,
+            "arm": arm,
+            "label": about["label"],
+            "seed": seed,
+            "model": {
+                "norm": about["norm"], "num_layers": LAYERS, "hidden_size": 32, "num_heads": 2, "ffn_size": 64,
+                "vocab_size": 64, "max_positions": 32,
+            },
+            "data": {"sequence_length": LENGTH, "vocab_size": 64},
+            "training": {"num_steps": STEPS, "batch_size": BATCH, "learning_rate": about["rate"]},
+            "drop": about["drop"],
+            "impl": {"micro_batch_size": BATCH},
+        }
+    )  # fmt: skip
+
+
+def write_pretrain(
+    root: Path, arm: str, seed: int, *, final_loss: float = 3.0, slowdown: float = 1.0, scale: str = "smoke"
+) -> Path:
+    """A finished pre-training run whose gates are the real ones and whose loss falls linearly from 6."""
+    folder = root / "runs" / "pretrain" / arm / f"seed{seed}"
+    folder.mkdir(parents=True)
+    settings = run_settings(arm, seed, scale)
+    points = _points(settings.drop, seed, final_loss, slowdown)
+    for point in points:
+        append_jsonl(folder / "metrics.jsonl", {"kind": "validation", **point})
+        append_jsonl(folder / "metrics.jsonl", {"kind": "train", "mlm_loss": point["loss"], **point})
+    checkpoints = {}
+    for name, share in SHARES.items():
+        line = points[round(share * STEPS) // 20 - 1]
+        checkpoints[name] = {
+            **{key: value for key, value in line.items() if key not in ("loss", "accuracy")},
+            "share": share,
+            "validation_loss": line["loss"],
+            "validation_accuracy": line["accuracy"],
+            "folder": f"checkpoints/{name}",
+        }
+    last = points[-1]
+    write_json(folder / "settings.json", settings.model_dump(mode="json"))
+    write_json(folder / "provenance.json", PROVENANCE)
+    write_json(
+        folder / "summary.json",
+        {
+            "arm": arm, "label": ARMS[arm]["label"], "seed": seed, "scale": scale, "norm": ARMS[arm]["norm"],
+            "steps": STEPS, "samples": last["samples"], "tokens": last["tokens"], "parameters": 50_000,
+            "num_layers": LAYERS, "validation_loss": last["loss"], "validation_accuracy": last["accuracy"],
+            "train_seconds": last["train_seconds"], "reference_seconds": last["reference_seconds"],
+            "flops": last["flops"], "mean_kept_layers": last["kept_layers"] / STEPS,
+            "steps_by_kept_layers": _counts(settings.drop, seed, STEPS), "peak_memory_bytes": 10**8,
+            "checkpoints": checkpoints,
+        },
+    )  # fmt: skip
+    return folder
+
+
+def _counts(drop: DropSettings, seed: int, steps: int) -> dict[str, int]:
+    kept = [
+        sum(gate.keep for gate in draw_gates(drop, seed=seed, step=s, micro_step=0, num_steps=STEPS, num_layers=LAYERS))
+        for s in range(steps)
+    ]
+    return {str(k): kept.count(k) for k in sorted(set(kept))}
+
+
+def _points(drop: DropSettings, seed: int, final_loss: float, slowdown: float) -> list[dict[str, Any]]:
+    points = []
+    for step in range(20, STEPS + 1, 20):
+        counts = _counts(drop, seed, step)
+        kept = sum(int(k) * n for k, n in counts.items())
+        reference = INTERCEPT * step + SLOPE * kept
+        points.append(
+            {
+                "step": step, "samples": step * BATCH, "tokens": step * BATCH * LENGTH,
+                "loss": 6 + (final_loss - 6) * step / STEPS, "accuracy": 0.2, "kept_layers": kept,
+                "flops": float(1e6 * (step + kept)), "train_seconds": slowdown * reference,
+                "reference_seconds": reference,
+            }
+        )  # fmt: skip
+    return points
+
+
+def write_calibration(root: Path) -> Path:
+    """tau(k) = 2 ms + 3 ms k, for the PostLN and the PreLN shape."""
+    folder = root / "runs" / "calibration"
+    folder.mkdir(parents=True)
+    shapes = []
+    for arm in ("baseline", "pld"):
+        model = run_settings(arm, 1).model.model_dump(mode="json")
+        tau = {
+            str(k): {"median": INTERCEPT + SLOPE * k, "low": 0.95 * (INTERCEPT + SLOPE * k),
+                     "high": 1.05 * (INTERCEPT + SLOPE * k), "n": 15}
+            for k in range(LAYERS + 1)
+        }  # fmt: skip
+        shapes.append(
+            {
+                "norm": model["norm"], "num_layers": LAYERS, "model": model, "micro_batch_size": BATCH,
+                "sequence_length": LENGTH, "precision": "float32", "compile": False, "tau": tau,
+                "fit": {"intercept": INTERCEPT, "slope": SLOPE, "r2": 1.0},
+            }
+        )  # fmt: skip
+    write_json(folder / "provenance.json", PROVENANCE)
+    write_json(folder / "summary.json", {"threads": 1, "device": PROVENANCE["device"], "shapes": shapes})
+    return folder
+
+
+def write_finetune(
+    root: Path,
+    arm: str,
+    seed: int,
+    checkpoint: str = "ckp186",
+    *,
+    errors: float = 0.2,
+    tasks: Sequence[str] = tuple(TASK_LABELS),
+    rates: Sequence[float] = (1e-4,),
+    finetune_seeds: Sequence[int] = (1,),
+    examples: int = 200,
+    missing: Mapping[str, Mapping[str, str]] | None = None,
+) -> Path:
+    """A finished fine-tuning job in which about a share ``errors`` of the predictions is wrong."""
+    folder = root / "runs" / "finetune" / arm / f"seed{seed}" / checkpoint / "glue"
+    folder.mkdir(parents=True)
+    arrays: dict[str, np.ndarray] = {}
+    for task in tasks:
+        splits = ["dev", "dev_mismatched"] if task == "mnli" and "mnli" not in (missing or {}) else ["dev"]
+        for split in splits:
+            labels = _labels(task, examples, np.random.default_rng(0))
+            arrays[f"labels/{task}/{split}"] = labels
+            for rate in rates:
+                for finetune_seed in finetune_seeds:
+                    rng = np.random.default_rng([seed, finetune_seed, round(1e7 * rate), len(split), len(task)])
+                    wrong = rng.random(examples) < errors
+                    guesses = _labels(task, examples, rng)
+                    key = f"predictions/{task}/{split}/{rate!r}/{finetune_seed}"
+                    arrays[key] = np.where(wrong, guesses, labels).astype(labels.dtype)
+                    if split == "dev":
+                        append_jsonl(
+                            folder / "results.jsonl",
+                            {"task": task, "learning_rate": rate, "seed": finetune_seed, "steps": 10,
+                             "train_loss": 0.3, "seconds": 2.0},
+                        )  # fmt: skip
+    save_file(arrays, folder / "predictions.safetensors")
+    about = {"arm": arm, "label": ARMS[arm]["label"], "seed": seed, "checkpoint": checkpoint, "group": "glue"}
+    write_json(folder / "settings.json", {"scale": "smoke", **about, "finetune": {}, "missing": missing or {}})
+    write_json(folder / "provenance.json", PROVENANCE)
+    write_json(folder / "summary.json", {**about, "tasks": list(tasks), "runs": len(tasks), "seconds": 20.0})
+    return folder
+
+
+def _labels(task: str, examples: int, rng: np.random.Generator) -> np.ndarray:
+    if task == "stsb":
+        return rng.uniform(0, 5, examples).astype(np.float32)
+    return rng.integers(0, TASK_LABELS[task], examples)
+
+
+def write_study(
+    root: Path,
+    *,
+    seeds: Sequence[int] = (1, 2, 3),
+    losses: Mapping[str, float] | None = None,
+    errors: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """A whole small study; the paths that the analysis verbs take."""
+    losses = losses or {"baseline": 3.0, "preln_higher": 2.8, "pld": 2.5}
+    errors = errors or {"baseline": 0.4, "preln_higher": 0.3, "pld": 0.2}
+    pretrain, finetune = [], []
+    for arm in ARMS:
+        for seed in seeds:
+            pretrain.append(write_pretrain(root, arm, seed, final_loss=losses[arm] + 0.01 * seed))
+            for checkpoint in SHARES if arm == "pld" else ["ckp186"]:
+                finetune.append(write_finetune(root, arm, seed, checkpoint, errors=errors[arm]))
+    return {"pretrain": pretrain, "finetune": finetune, "calibration": write_calibration(root)}
