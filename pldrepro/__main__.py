@@ -99,6 +99,10 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--step", type=int, required=True)
     verb.add_argument("--seed", type=int, default=1)
 
+    verb = add("plan", plan, "print what a study will cost before it runs")
+    study_of(verb)
+    verb.add_argument("--device", default="v100", help="a device of config/devices.yaml")
+
     verb = add("schema", print_schema, "print the JSON schema of a scale file")
     return main_parser
 
@@ -163,6 +167,13 @@ def explain(options: argparse.Namespace) -> None:
 
     run = study(options).run(options.experiment, options.seed)
     print(explain(run.drop, options.seed, options.step, run.training.num_steps, run.model.num_layers))
+
+
+def plan(options: argparse.Namespace) -> None:
+    """Verb plan."""
+    from pldrepro.plan import load_device, render_plan
+
+    print(render_plan(study(options), options.device, load_device(options.device)))
 
 
 def print_schema(options: argparse.Namespace) -> None:
