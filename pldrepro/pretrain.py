@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,10 @@ class Progress:
         passes = Counter({int(k): n for k, n in values["passes_by_kept_layers"].items()})
         return cls(**{**values, "passes_by_kept_layers": passes})
 
+    def dump(self) -> dict[str, Any]:
+        """As JSON, for a resume checkpoint."""
+        return {**vars(self), "passes_by_kept_layers": {str(k): n for k, n in self.passes_by_kept_layers.items()}}
+
     @property
     def kept_layers(self) -> int:
         """Layers passed so far, summed over forward passes."""
@@ -104,7 +108,7 @@ class Run:
         """Write the resume checkpoint."""
         self.progress.train_seconds = self.clock.seconds
         self.progress.metrics_bytes = self.metrics.stat().st_size
-        save_state(self.folder / "resume", self.model, self.optimizer, asdict(self.progress))
+        save_state(self.folder / "resume", self.model, self.optimizer, self.progress.dump())
 
     def train_step(self) -> tuple[Tensor, Tensor, Tensor]:
         """One optimizer step; returns loss, MLM loss and gradient norm as tensors, so that no device waits."""
