@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,12 @@ MARK_MEANINGS: dict[str, str] = {
     "unverified": "reported value not checked against the paper itself",
     "derived": "reported value derived from other reported values",
 }
+
+
+def mark_notes(provenances: Iterable[str]) -> tuple[str, ...]:
+    """The footnotes that explain the marks in use."""
+    used = set(provenances)
+    return tuple(f"{MARKS[name]} {meaning}." for name, meaning in MARK_MEANINGS.items() if name in used)
 
 
 class Reported(Strict):

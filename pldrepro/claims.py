@@ -1,0 +1,349 @@
+"""Claims of the papers, measured: one row each in claims.csv, with a verdict that is computed, never typed.
+
+A claim names its measure, a function of this module that turns the evidence into a ``Measurement``. Time claims are
+judged in reference time (the machine's noise does not decide them); measured time stands in the note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import shorten, wrap
+from typing import Any, Literal
+
+import pandas as pd
+
+from pldrepro import evidence as ev
+from pldrepro import records, score, stats, tables
+from pldrepro.config import SettingsError
+from pldrepro.evidence import Evidence, Paired
+from pldrepro.papers import MARKS, Claim, Paper, mark_notes
+from pldrepro.stats import Estimate
+
+Verdict = Literal[
+    "reproduced", "same direction", "inconclusive", "contradicted", "not measured at this scale"
+]  # fmt: skip
+VERDICTS: dict[str, str] = {
+    "reproduced": "the interval lies on the claimed side of no effect, and the reported value is inside or surpassed",
+    "same direction": "the interval lies on the claimed side of no effect, but the reported size is not reached",
+    "inconclusive": "the interval includes no effect, or there is none (one seed)",
+    "contradicted": "the interval lies on the other side of no effect",
+    "not measured at this scale": "this study has nothing that measures it",
+}
+COLUMNS = (
+    "claim", "paper", "statement", "reported", "provenance", "measured", "low", "high", "n", "unit", "verdict",
+    "exhibit", "note",
+)  # fmt: skip
+# "Similar accuracy": not more than this many GLUE points below the baseline, by the lower limit of the interval.
+SIMILAR_GLUE_POINTS = 1.0
+
+
+def verdict(
+    measured: float | None,
+    low: float | None,
+    high: float | None,
+    reported: float | None,
+    null: float,
+    direction: Literal["higher", "lower"],
+    n: int,
+) -> Verdict:
+    """The verdict on a claim that an effect lies on one side of ``null``; see VERDICTS.
+
+    ``reported`` None means that the claim is the direction alone, which is reproduced when it is established.
+    """
+    if measured is None:
+        return "not measured at this scale"
+    if n < 2 or low is None or high is None:
+        return "inconclusive"
+    if direction == "lower":
+        low, high, null = -high, -low, -null
+        reported = None if reported is None else -reported
+    if high < null:
+        return "contradicted"
+    if low <= null:
+        return "inconclusive"
+    return "reproduced" if reported is None or high >= reported else "same direction"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a measure found.
+
+    ``premise``: what the claim takes for granted (e.g. that the loss is reached at all) holds, is open, or fails.
+    """
+
+    paired: Paired | None = None
+    note: str = ""
+    premise: Literal["holds", "open", "fails"] = "holds"
+
+
+def judge(claim: Claim, measurement: Measurement) -> tuple[Verdict, str]:
+    """Verdict and note: a premise that fails contradicts the claim, an open one leaves it inconclusive."""
+    paired, notes = measurement.paired, [measurement.note, claim.note]
+    estimate = paired.estimate if paired else None
+    if estimate is None:
+        found = verdict(None, None, None, claim.reported, claim.null_value, claim.direction, 0)
+    else:
+        found = verdict(
+            estimate.value, estimate.low, estimate.high, claim.reported, claim.null_value, claim.direction, estimate.n
+        )
+    if measurement.premise == "fails":
+        found = "contradicted"
+    elif measurement.premise == "open" and found in ("reproduced", "same direction"):
+        found = "inconclusive"
+    if found == "inconclusive" and paired:
+        notes.insert(0, seeds_note(paired))
+    return found, "; ".join(note for note in notes if note)
+
+
+def seeds_note(paired: Paired) -> str:
+    """How many seeds would settle an inconclusive claim, if mean and spread stayed as they are."""
+    if paired.estimate.n < 2:
+        return "one seed has no interval: at least two are needed"
+    needed = stats.seeds_needed(paired.effects, 0.0)
+    if needed is None:
+        return "more than 1,000 seeds would be needed to settle it"
+    return f"about {needed} seeds would settle the direction" if needed > paired.estimate.n else ""
+
+
+# ---- measures ----
+
+
+def _pld_missing(evidence: Evidence) -> str:
+    return "" if evidence.pld in evidence.arms else f"no arm {evidence.pld!r} in this study"
+
+
+def _estimate_note(name: str, paired: Paired | None, digits: int, unit: str) -> str:
+    return "" if paired is None else f"{name}: {tables.estimate_text(paired.estimate, digits)} {unit}"
+
+
+def time_saving(evidence: Evidence) -> Measurement:
+    """Percent less reference time per sample than the baseline."""
+    measured = ev.saving_per_sample(evidence, evidence.pld, "measured_time")
+    return Measurement(
+        ev.saving_per_sample(evidence, evidence.pld, "reference_time"),
+        _estimate_note("reference time; measured time", measured, 1, "%"),
+    )
+
+
+def flops_saving(evidence: Evidence) -> Measurement:
+    """Percent fewer FLOPs per sample than the baseline."""
+    return Measurement(ev.saving_per_sample(evidence, evidence.pld, "flops"))
+
+
+def speedup_equal_samples(evidence: Evidence) -> Measurement:
+    """Reference time of the baseline's run over that of PLD's run with as many samples."""
+    measured = ev.speedup(evidence, evidence.pld, "measured_time")
+    return Measurement(
+        ev.speedup(evidence, evidence.pld, "reference_time"),
+        _estimate_note("reference time; measured time", measured, 2, "x"),
+    )
+
+
+def speedup_to_baseline_loss(evidence: Evidence) -> Measurement:
+    """Reference time of the baseline's run over PLD's up to where it first reaches the baseline's final loss."""
+    return _to_baseline_loss(evidence, "reference_time", percent=False)
+
+
+def sample_saving_to_baseline_loss(evidence: Evidence) -> Measurement:
+    """Percent fewer samples than the baseline's run until PLD first reaches the baseline's final loss."""
+    return _to_baseline_loss(evidence, "samples", percent=True)
+
+
+def _to_baseline_loss(evidence: Evidence, axis: str, percent: bool) -> Measurement:
+    """A pair that never reaches the loss counts with its whole run, as a bound in the claim's favour."""
+    costs, gaps, reached = [], [], 0
+    for run, base in evidence.pairs(evidence.pld, evidence.baseline):
+        target = base.summary["validation_loss"]
+        first = evidence.first_at(run, target, axis)
+        reached += first is not None
+        costs.append((evidence.cost(base, axis), evidence.cost(run, axis) if first is None else first))
+        gaps.append((run.summary["validation_loss"], target))
+    if percent:
+        paired = ev.ratio(((pld, base) for base, pld in costs), ev.percent_less)
+    else:
+        paired = ev.ratio(costs)
+    if reached == len(costs):
+        return Measurement(paired)
+    gap = ev.difference(gaps)
+    worse = gap is not None and gap.estimate.low is not None and gap.estimate.low > 0
+    note = (
+        f"the baseline's final loss was reached in {reached} of {len(costs)} runs; the others count with their whole "
+        f"run, a bound; {_estimate_note('final loss minus baseline', gap, 3, 'nats')}"
+    )
+    return Measurement(paired, note, "fails" if worse and not reached else "open")
+
+
+def glue_convention(evidence: Evidence) -> tuple[str, str]:
+    """The convention that GLUE claims are judged in: the paper's, or where it is undefined the nine-metric mean."""
+    checkpoints = {(arm, name) for arm, name in tables.finetuned(evidence)}
+    for arm, name in checkpoints:
+        for run in evidence.runs(arm):
+            if ev.glue(evidence, arm, run.seed, name, "paper").note.startswith("undefined"):
+                return "nine", (
+                    "in the nine-metric mean: the paper's geometric mean is undefined here "
+                    "(a Matthews or other correlation is not positive)"
+                )
+    return "paper", ""
+
+
+def _glue_gain(evidence: Evidence, checkpoint: str, other: str) -> Measurement:
+    if (evidence.pld, checkpoint) not in tables.finetuned(evidence):
+        return Measurement(note=f"{evidence.pld} {checkpoint} was not fine-tuned")
+    final = evidence.final_checkpoint(other)
+    convention, note = glue_convention(evidence)
+    paired = ev.glue_gain(evidence, evidence.pld, checkpoint, other, final, convention)
+    count = len(common_values(evidence, checkpoint, other, final))
+    if not count:
+        return Measurement(note=f"{other} {final} was not fine-tuned on the same tasks")
+    missing = "" if count == len(score.VALUES) else f"over {count} of {len(score.VALUES)} values"
+    return Measurement(paired, "; ".join(part for part in (missing, note) if part))
+
+
+def common_values(evidence: Evidence, checkpoint: str, other: str, final: str) -> set[str]:
+    """Names of the values that PLD and another arm both have."""
+    first, second = (
+        {name for (arm, _, at), values in evidence.glue_values.items() if (arm, at) == key for name in values}
+        for key in ((evidence.pld, checkpoint), (other, final))
+    )
+    return first & second
+
+
+def glue_gain_final(evidence: Evidence) -> Measurement:
+    """GLUE points above the baseline at the end of both runs."""
+    return _glue_gain(evidence, evidence.final_checkpoint(evidence.pld), evidence.baseline)
+
+
+def glue_gain_ckp100(evidence: Evidence) -> Measurement:
+    """GLUE points above the finished baseline at PLD's checkpoint 100 of 186."""
+    return _glue_gain(evidence, "ckp100", evidence.baseline)
+
+
+def glue_gain_over_undropped(evidence: Evidence) -> Measurement:
+    """GLUE points above the same model that drops nothing."""
+    twin = evidence.undropped_twin(evidence.pld)
+    if twin is None:
+        return Measurement(note="no arm that differs from PLD by not dropping layers alone")
+    return _glue_gain(evidence, evidence.final_checkpoint(evidence.pld), twin)
+
+
+def speedup_at_similar_glue(evidence: Evidence) -> Measurement:
+    """Reference time of the baseline's run over PLD's up to checkpoint 100, given that its GLUE score is similar."""
+    gain = glue_gain_ckp100(evidence)
+    if gain.paired is None:
+        return gain
+    estimate = gain.paired.estimate
+    if estimate.low is not None and estimate.low >= -SIMILAR_GLUE_POINTS:
+        premise: Literal["holds", "open", "fails"] = "holds"
+    elif estimate.high is not None and estimate.high < -SIMILAR_GLUE_POINTS:
+        premise = "fails"
+    else:
+        premise = "open"
+    note = (
+        f"similar: the GLUE difference is not below -{SIMILAR_GLUE_POINTS:g} points by its lower limit; "
+        f"here {tables.estimate_text(estimate, 1)}"
+    )
+    speedup = ev.speedup(evidence, evidence.pld, "reference_time", "ckp100")
+    return Measurement(speedup, "; ".join(part for part in (note, gain.note) if part), premise)
+
+
+MEASURES: dict[str, Callable[[Evidence], Measurement]] = {
+    measure.__name__: measure
+    for measure in (
+        time_saving, flops_saving, speedup_equal_samples, speedup_to_baseline_loss, sample_saving_to_baseline_loss,
+        glue_gain_final, glue_gain_ckp100, glue_gain_over_undropped, speedup_at_similar_glue,
+    )
+}  # fmt: skip
+
+
+# ---- claims.csv ----
+
+
+def claims(evidence: Evidence, papers: Mapping[str, Paper]) -> pd.DataFrame:
+    """One row per claim of every paper: reported, measured with interval, verdict and why."""
+    rows = []
+    for paper in papers.values():
+        for claim in paper.claims:
+            measurement = measure(evidence, claim)
+            found, note = judge(claim, measurement)
+            estimate = measurement.paired.estimate if measurement.paired else None
+            rows.append(
+                {
+                    "claim": f"{paper.key}.{claim.id}", "paper": paper.label, "statement": claim.statement,
+                    "reported": claim.reported, "provenance": claim.provenance, **_limits(estimate),
+                    "unit": claim.unit, "verdict": found, "exhibit": claim.exhibit, "note": note,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def measure(evidence: Evidence, claim: Claim) -> Measurement:
+    """Measure a claim; without a measure, or without the arm, a Measurement of nothing that says why."""
+    if claim.measure is None:
+        return Measurement()
+    if claim.measure not in MEASURES:
+        raise SettingsError(f"claim {claim.id}: unknown measure {claim.measure!r}; allowed: {', '.join(MEASURES)}")
+    missing = _pld_missing(evidence)
+    return Measurement(note=missing) if missing else MEASURES[claim.measure](evidence)
+
+
+def _limits(estimate: Estimate | None) -> dict[str, float | int | None]:
+    if estimate is None:
+        return {"measured": None, "low": None, "high": None, "n": 0}
+    return {"measured": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+
+
+def write_claims(evidence: Evidence, papers: Mapping[str, Paper], out: Path) -> pd.DataFrame:
+    """Write claims.csv and return what was written."""
+    frame = claims(evidence, papers)
+    with records.atomic_path(out) as temporary:
+        frame.to_csv(temporary, index=False)
+    return frame
+
+
+def read_claims(path: Path) -> pd.DataFrame:
+    """claims.csv; a missing file is a RecordError that names it."""
+    try:
+        return pd.read_csv(path, keep_default_na=True).astype({"note": object}).fillna({"note": ""})
+    except FileNotFoundError:
+        raise records.RecordError(f"{path}: no claims here; run `claims` first") from None
+
+
+def reported_text(row: Mapping[Any, Any]) -> str:
+    """The reported value of a row of claims.csv with unit and mark; in words where there is no number."""
+    value, unit = row["reported"], str(row["unit"])
+    mark = MARKS[str(row["provenance"])]
+    if pd.isna(value):
+        return f"direction{mark}"
+    return f"{value:g} {unit}{mark}"
+
+
+def measured_text(row: Mapping[Any, Any]) -> str:
+    """The measured value of a row of claims.csv with its interval; a dash where nothing was measured."""
+    if pd.isna(row["measured"]):
+        return tables.DASH
+    digits = 2 if row["unit"] == "x" else 1
+    limits = [None if pd.isna(row[name]) else float(row[name]) for name in ("low", "high")]
+    estimate = Estimate(row["measured"], limits[0], limits[1], int(row["n"]), "")
+    return tables.estimate_text(estimate, digits)
+
+
+def format_claims(frame: pd.DataFrame, width: int = 118) -> str:
+    """The claims as plain text: those that were measured in a table, the others in one line each."""
+    measured = frame[frame["verdict"] != "not measured at this scale"]
+    lines = [f"{'claim':<52} {'reported':>11} {'measured':>24} {'n':>2}  verdict", "-" * width]
+    for row in measured.to_dict("records"):
+        first, *more = wrap(row["statement"], 52)
+        numbers = f"{reported_text(row):>11} {measured_text(row):>24} {row['n']:>2}"
+        lines += [f"{first:<52} {numbers}  {row['verdict']}", *(f"  {line}" for line in more)]
+    others = len(frame) - len(measured)
+    lines += ["-" * width, *mark_notes(measured["provenance"])]
+    if others:
+        lines.append(f"{others} further claims: not measured at this scale; claims.csv says why for each.")
+    return "\n".join(shorten(line, width) if len(line) > width else line for line in lines)
+
+
+def print_claims(frame: pd.DataFrame) -> None:
+    """Print the claims on the terminal."""
+    print(format_claims(frame))
