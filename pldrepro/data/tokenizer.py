@@ -17,7 +17,7 @@ from pldrepro.records import write_json, write_text
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_WORD_CHARACTERS = 100  # a longer word is [UNK], as in BERT
 MAX_ALPHABET = 1000  # characters, as in BERT's vocabulary
-RARE_CHARACTERS = 1e-5  # share of the text whose characters may stay outside the alphabet
+RARE_CHARACTERS = 1e-4  # share of the text whose characters may stay outside the alphabet
 
 
 def train_wordpiece(texts: Sequence[str], vocab_size: int, lowercase: bool) -> Tokenizer:
