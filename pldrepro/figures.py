@@ -1,0 +1,294 @@
+"""Figures: each as PDF, PNG and SVG, with its data (csv) and its caption (txt) beside it.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; line styles repeat the distinction for print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pldrepro import drop, records, tables
+from pldrepro.evidence import AXES, Evidence
+from pldrepro.records import PretrainRun, TauShape
+
+COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F")
+LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), "-.", (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (7, 3)))
+MARKERS = ("o", "s", "^", "D", "v", "P")
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "pldrepro",
+    "figure.constrained_layout.use": True,
+}
+Drawing = tuple[Figure, pd.DataFrame, str]
+
+
+def style(position: int) -> dict[str, Any]:
+    """Colour and line style of the arm at a position in the study."""
+    return {"color": COLOURS[position % len(COLOURS)], "linestyle": LINES[position % len(LINES)]}
+
+
+def seeds_text(evidence: Evidence) -> str:
+    """n of each arm, in words."""
+    counts = {arm: len(evidence.runs(arm)) for arm in evidence.arms}
+    if len(set(counts.values())) == 1:
+        n = next(iter(counts.values()))
+        return f"n = {n} pre-training seed{'s' if n > 1 else ''} per arm"
+    return "n = " + ", ".join(f"{count} ({evidence.label(arm)})" for arm, count in counts.items())
+
+
+# ---- validation loss ----
+
+
+def loss_curves(evidence: Evidence) -> Drawing:
+    """Validation loss against samples, FLOPs and reference time; a thin line per seed, a bold one for their mean."""
+    axes_shown = [axis for axis in ("samples", "flops", "reference_time") if _measured(evidence, axis)]
+    if "reference_time" not in axes_shown:
+        axes_shown.append("measured_time")
+    data = loss_data(evidence)
+    figure, panels = plt.subplots(1, len(axes_shown), figsize=(7.2, 3.0), sharey=True, squeeze=False)
+    target = float(np.mean([run.summary["validation_loss"] for run in evidence.runs(evidence.baseline)]))
+    for panel, axis in zip(panels[0], axes_shown, strict=True):
+        scale, unit = _axis_scale(data[axis].max(), axis)
+        for position, arm in enumerate(evidence.arms):
+            _loss_lines(panel, data[data["arm"] == arm], axis, scale, position, evidence.label(arm))
+        panel.axhline(target, color="#7f7f7f", linewidth=0.8, zorder=1)
+        panel.set_xlabel(f"{AXES[axis]}{unit}")
+        panel.set_xlim(left=0)
+    panels[0][0].set_ylabel("validation loss [nats]")
+    # At the lower left corner of such a figure there are no curves.
+    panels[0][0].annotate(
+        "baseline's final loss", (0, target), xycoords=("axes fraction", "data"), xytext=(4, -3),
+        textcoords="offset points", ha="left", va="top", fontsize=7.5, color="#555555",
+    )  # fmt: skip
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), handlelength=3)
+    caption = (
+        "Validation loss (masked-language modelling, held-out text) against what it cost. Thin lines: single runs; "
+        f"bold lines: mean over runs; grey line: the baseline's final loss. {seeds_text(evidence)}."
+    )
+    return figure, data, caption
+
+
+def _measured(evidence: Evidence, axis: str) -> bool:
+    return all(evidence.cost(run, axis) is not None for run in evidence.pretrain)
+
+
+def loss_data(evidence: Evidence) -> pd.DataFrame:
+    """One row per validation of every run, with its cost on each axis."""
+    rows = []
+    for arm in evidence.arms:
+        for run in evidence.runs(arm):
+            for line in run.validation:
+                costs = {axis: evidence.cost_at(run, axis, line) for axis in AXES}
+                rows.append(
+                    {"arm": arm, "label": run.label, "seed": run.seed, "step": line["step"], **costs,
+                     "validation_loss": line["loss"]}
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _axis_scale(largest: float, axis: str) -> tuple[float, str]:
+    """Divisor and unit text of an axis."""
+    if axis in ("reference_time", "measured_time"):
+        unit, seconds = tables.time_unit([largest])
+        return seconds, f" [{unit}]"
+    power = 3 * int(np.floor(np.log10(largest) / 3)) if largest >= 1000 else 0
+    superscript = str(power).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return 10.0**power, f" [10{superscript}]" if power else ""
+
+
+def _loss_lines(panel: Axes, data: pd.DataFrame, axis: str, scale: float, position: int, label: str) -> None:
+    look = style(position)
+    for _, run in data.groupby("seed"):
+        panel.plot(run[axis] / scale, run["validation_loss"], color=look["color"], linewidth=0.6, alpha=0.45)
+    # Runs of an arm validate at the same steps; their costs differ by the gates drawn, so both are averaged.
+    mean = data.groupby("step")[[axis, "validation_loss"]].mean()
+    panel.plot(mean[axis] / scale, mean["validation_loss"], linewidth=1.8, label=label, **look)
+
+
+# ---- the schedule ----
+
+
+def schedule(evidence: Evidence) -> Drawing:
+    """Keep probability per layer along PLD's run, and kept layers of every arm: expected and measured."""
+    arm = evidence.pld if evidence.pld in evidence.arms else evidence.arms[-1]
+    run = evidence.runs(arm)[0]
+    keep = keep_data(run)
+    depth = depth_data(evidence)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.0), width_ratios=(1, 1.15))
+    layers = sorted(keep["layer"].unique())
+    shades = plt.get_cmap("viridis")(np.linspace(0, 0.75, len(layers)))
+    for layer, shade in zip(layers, shades, strict=True):
+        part = keep[keep["layer"] == layer]
+        left.plot(part["share"], part["keep_probability"], color=shade, linewidth=1.3)
+        if layer in (layers[0], layers[-1]) or len(layers) <= 6:
+            left.annotate(
+                f"layer {layer}" if layer in (layers[0], layers[-1]) else str(layer),
+                (1, part["keep_probability"].iloc[-1]), xytext=(3, 0), textcoords="offset points", va="center",
+                fontsize=7.5, color=shade, annotation_clip=False,
+            )  # fmt: skip
+    left.set(xlabel="share of the run", ylabel="keep probability", ylim=(0, 1.04), xlim=(0, 1))
+    left.set_title(f"{evidence.label(arm)}: policy", loc="left")
+    for position, name in enumerate(evidence.arms):
+        part = depth[depth["arm"] == name]
+        look = style(position)
+        right.plot(part["share"], part["expected"], linewidth=1.6, label=evidence.label(name), **look)
+        right.plot(part["share"], part["measured"], ".", markersize=4, alpha=0.5, color=look["color"])
+    right.set(xlabel="share of the run", ylabel="kept layers per step", xlim=(0, 1))
+    right.set_ylim(0, 1.06 * run.summary["num_layers"])
+    right.set_title("lines: expected; dots: measured", loc="left")
+    handles, labels = right.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), handlelength=3)
+    caption = (
+        f"Left: keep probability of each layer along the run ({evidence.label(arm)}). Right: layers kept per forward "
+        "pass, expected from the policy (lines) and counted between two log lines (dots, mean over seeds). "
+        f"{seeds_text(evidence)}."
+    )
+    data = pd.concat([keep.assign(quantity="keep_probability"), depth.assign(quantity="kept_layers")])
+    return figure, data, caption
+
+
+def keep_data(run: PretrainRun, points: int = 201) -> pd.DataFrame:
+    """Keep probability of every layer (1..L) along a run, from its recorded drop settings."""
+    settings = drop.DropSettings.model_validate(run.settings["drop"])
+    steps, layers = run.settings["training"]["num_steps"], run.summary["num_layers"]
+    rows = []
+    for step in np.unique(np.linspace(0, steps - 1, points).round().astype(int)).tolist():
+        keep = drop.keep_probabilities(settings, step, steps, layers)
+        rows += [
+            {"arm": run.arm, "share": step / steps, "layer": layer, "keep_probability": probability}
+            for layer, probability in zip(drop.layer_numbers(layers), keep, strict=True)
+        ]
+    return pd.DataFrame(rows)
+
+
+def depth_data(evidence: Evidence) -> pd.DataFrame:
+    """Kept layers per forward pass between two log lines: counted and expected; counts are means over seeds."""
+    rows = []
+    for arm in evidence.arms:
+        runs = evidence.runs(arm)
+        settings = drop.DropSettings.model_validate(runs[0].settings["drop"])
+        steps, layers = runs[0].settings["training"]["num_steps"], runs[0].summary["num_layers"]
+        counted = pd.concat([_kept_per_pass(run) for run in runs]).groupby("step")["kept"].mean()
+        before = [0, *counted.index[:-1]]
+        for start, end, kept in zip(before, counted.index, counted, strict=True):
+            between = np.unique(np.linspace(start, end - 1, 20).astype(int)).tolist()
+            expected = np.mean([drop.expected_depth(settings, step, steps, layers) for step in between])
+            rows.append({"arm": arm, "share": (start + end) / 2 / steps, "expected": expected, "measured": kept})
+    return pd.DataFrame(rows)
+
+
+def _kept_per_pass(run: PretrainRun) -> pd.DataFrame:
+    lines = [(line["step"], line["kept_layers"]) for line in run.metrics if line["kind"] == "train"]
+    steps, kept = (np.array([0, *column]) for column in zip(*lines, strict=True))
+    passes = sum(run.summary["steps_by_kept_layers"].values()) / run.summary["steps"]
+    return pd.DataFrame({"step": steps[1:], "kept": np.diff(kept) / np.diff(steps) / passes})
+
+
+# ---- step time ----
+
+
+def step_time(evidence: Evidence) -> Drawing:
+    """tau(k), the time of a training step with k active layers, with its interval and its linear fit."""
+    if evidence.calibration is None:
+        raise records.RecordError("figure step_time needs a calibration; none was given")
+    shapes = evidence.calibration.shapes
+    data = pd.concat([_tau_data(shape) for shape in shapes])
+    scale, unit = (1.0, "s") if data["median"].max() >= 1 else (1e-3, "ms")
+    figure, panel = plt.subplots(figsize=(5.0, 3.2))
+    for position, shape in enumerate(shapes):
+        look = style(position)
+        kept = np.arange(shape.num_layers + 1)
+        # Shapes of one depth stand side by side instead of on top of one another.
+        at = kept + 0.12 * (position - (len(shapes) - 1) / 2)
+        middle = np.array(shape.median) / scale
+        error = np.abs(np.array([shape.low, shape.high]) / scale - middle)
+        panel.errorbar(
+            at, middle, yerr=error, fmt=MARKERS[position % len(MARKERS)], markersize=4, capsize=2,
+            color=look["color"], elinewidth=1, label=_shape_label(shape, scale, unit),
+        )  # fmt: skip
+        panel.plot(kept, (shape.intercept + shape.slope * kept) / scale, linewidth=1, **look)
+    panel.set(xlabel="active layers k", ylabel=f"time of a step [{unit}]")
+    panel.set_ylim(bottom=0)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside lower center", handletextpad=0.6)
+    n = min(min(shape.n) for shape in shapes)
+    caption = (
+        "Time of a training step of one micro-batch with k active layers. Points: median of n = "
+        f"{n} interleaved repetitions with 95 % interval (bootstrap); lines: linear fit. The intercept is the part of "
+        f"a step that dropping layers cannot save. Device: {device_text(evidence.calibration.device)}."
+    )
+    return figure, data, caption
+
+
+def _tau_data(shape: TauShape) -> pd.DataFrame:
+    kept = np.arange(shape.num_layers + 1)
+    return pd.DataFrame(
+        {
+            "norm": shape.norm, "num_layers": shape.num_layers, "active_layers": kept, "median": shape.median,
+            "low": shape.low, "high": shape.high, "n": shape.n, "fit": shape.intercept + shape.slope * kept,
+        }
+    )  # fmt: skip
+
+
+def _shape_label(shape: TauShape, scale: float, unit: str) -> str:
+    norm = {"post": "PostLN", "pre": "PreLN"}[shape.norm]
+    fit = f"{shape.intercept / scale:.3g} + {shape.slope / scale:.3g} k {unit} (R² {shape.r2:.3f})"
+    return f"{norm}, {shape.num_layers} layers: {fit}; layers: {100 * shape.layer_share:.0f} % of a full step"
+
+
+def device_text(device: Any) -> str:
+    """A device's description in one line."""
+    if isinstance(device, dict):
+        return ", ".join(f"{key} {value}" for key, value in device.items() if value is not None)
+    return str(device)
+
+
+FIGURES = {"loss_curves": loss_curves, "schedule": schedule, "step_time": step_time}
+FORMATS = ("pdf", "png", "svg")
+
+
+def write_figure(name: str, evidence: Evidence, out_prefix: Path) -> None:
+    """Write ``out_prefix``.pdf, .png, .svg, its data as .csv and its caption as .txt."""
+    if name not in FIGURES:
+        raise ValueError(f"unknown figure {name!r}; allowed: {', '.join(FIGURES)}")
+    with plt.rc_context(STYLE):
+        figure, data, caption = FIGURES[name](evidence)
+        for suffix in FORMATS:
+            _save(figure, out_prefix.with_name(f"{out_prefix.name}.{suffix}"), suffix)
+        plt.close(figure)
+    with records.atomic_path(out_prefix.with_name(f"{out_prefix.name}.csv")) as temporary:
+        data.to_csv(temporary, index=False)
+    records.write_text(out_prefix.with_name(f"{out_prefix.name}.txt"), caption + "\n")
+
+
+def _save(figure: Figure, path: Path, suffix: str) -> None:
+    """Save without dates, so that the same runs give the same file."""
+    metadata: dict[str, Sequence[tuple[str, None]]] = {
+        "pdf": [("CreationDate", None)], "svg": [("Date", None)], "png": [],
+    }  # fmt: skip
+    with records.atomic_path(path) as temporary:
+        figure.savefig(temporary, format=suffix, dpi=200, metadata=dict(metadata[suffix]))
