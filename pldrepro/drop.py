@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class DropSettings(BaseModel):
     """What is dropped, when and how; every field can be set alone or through a named ``dialect``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     dialect: str | None = Field(None, description="named combination that sets the other fields: see DIALECTS")
     schedule: Literal["none", "constant", "exponential", "linear", "cosine"] = Field(
@@ -65,6 +65,15 @@ class DropSettings(BaseModel):
                 raise ValueError(f"unknown dialect {name!r}; allowed: {', '.join(DIALECTS)}")
             return {**DIALECTS[name].fields, **values}
         return values
+
+    @model_validator(mode="after")
+    def _next_probability_is_positive(self) -> DropSettings:
+        if self.residual_scale == "inverse_of_next" and self.allocation != "linear_from_first":
+            raise ValueError(
+                f"residual_scale inverse_of_next with allocation {self.allocation}: the next keep probability can be "
+                "0; allowed: allocation linear_from_first"
+            )
+        return self
 
 
 @dataclass(frozen=True)
