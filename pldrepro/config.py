@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -40,17 +41,32 @@ class SettingsError(ValueError):
 
 
 class Strict(BaseModel):
-    """Base of all settings: immutable, unknown keys refused."""
+    """Base of all settings: immutable, finite, unknown keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _fraction(value: Any) -> float:
     """Accept 0.5 and the text "87/186"."""
-    return float(Fraction(value)) if isinstance(value, str) else value
+    try:
+        return float(Fraction(value)) if isinstance(value, str) else value
+    except (ValueError, ZeroDivisionError):
+        raise ValueError("neither a number nor a fraction such as 87/186") from None
 
 
 Share = Annotated[float, BeforeValidator(_fraction), Field(gt=0, le=1)]
+Rate = Annotated[float, Field(gt=0)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _no_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A run that is listed twice would count as two."""
+    if len(set(values)) != len(values):
+        raise ValueError("an entry is repeated")
+    return values
+
+
+Distinct = AfterValidator(_no_repeats)
 
 
 class ModelSettings(Strict):
@@ -83,6 +99,9 @@ class HubText(Strict):
     revision: str | None = Field(None, description="git commit of the data set repository")
     split: str = "train"
     column: str = "text"
+    rows_per_document: int = Field(
+        1, ge=1, description="rows that make a document; more than 1 for BookCorpus, which has a sentence per row"
+    )
 
 
 class HubSettings(Strict):
@@ -125,7 +144,7 @@ class TrainingSettings(Strict):
 
     num_steps: int = Field(200_000, ge=1, description="optimizer steps T")
     batch_size: int = Field(4096, ge=1, description="sequences per optimizer step, over all ranks and micro-batches")
-    learning_rates: dict[Literal["same", "higher"], float] = Field(
+    learning_rates: dict[Literal["same", "higher"], Rate] = Field(
         {"same": 1e-4, "higher": 1e-3},
         description="the two peak rates of the paper: the baseline's and PLD's",
     )
@@ -138,7 +157,7 @@ class TrainingSettings(Strict):
     decay_factor: float = Field(0.99, gt=0, le=1)
     decay_intervals: int = Field(200, ge=1, description="intervals in the run (PLD: 200,000 steps / 1,000)")
     weight_decay: float = Field(0.01, ge=0, description="not applied to biases and LayerNorm")
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     epsilon: float = Field(1e-8, gt=0)
     bias_correction: bool = Field(True, description="Adam's bias correction; PLD's released settings switch it off")
     max_gradient_norm: float = Field(1.0, gt=0)
@@ -163,6 +182,13 @@ class TrainingSettings(Strict):
     def _both_rates(self) -> TrainingSettings:
         if set(self.learning_rates) != {"same", "higher"}:
             raise ValueError("learning_rates needs both 'same' and 'higher'")
+        return self
+
+    @model_validator(mode="after")
+    def _steps_differ(self) -> TrainingSettings:
+        steps = self.checkpoint_steps()
+        if len(set(steps.values())) != len(steps):
+            raise ValueError(f"checkpoints fall on the same step: {steps}; num_steps {self.num_steps} is too small")
         return self
 
     @property
@@ -199,8 +225,8 @@ class FinetuneSettings(Strict):
         {"glue": ("rte", "mrpc", "stsb", "cola", "sst2", "qnli", "qqp", "mnli")},
         description="jobs: name -> tasks that one job fine-tunes",
     )
-    learning_rates: tuple[float, ...] = (1e-5, 3e-5, 5e-5, 7e-5, 9e-5, 1e-4)
-    seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    learning_rates: Annotated[tuple[Rate, ...], Field(min_length=1), Distinct] = (1e-5, 3e-5, 5e-5, 7e-5, 9e-5, 1e-4)
+    seeds: Annotated[tuple[int, ...], Field(min_length=1), Distinct] = (1, 2, 3, 4, 5)
     epochs: float = Field(5, gt=0)
     max_train_examples: int | None = Field(None, ge=1, description="use at most the first N training examples")
     batch_size: int = Field(32, ge=1)
@@ -278,9 +304,11 @@ class StudySettings(Strict):
     runs: str | None = Field(None, description="folder of the run folders; none: <results>/runs")
     recorded: bool = Field(False, description="the runs are finished and are only read: nothing is trained")
     data_root: str | None = Field(None, description="files source: the folder that holds text and GLUE")
-    arms: tuple[Name, ...] = Field(min_length=1)
+    arms: Annotated[tuple[Name, ...], Distinct] = Field(min_length=1)
     baseline: Name = Field("baseline", description="the arm that the others are compared with")
-    seeds: tuple[int, ...] = Field(min_length=1, description="pre-training seeds, paired over arms")
+    seeds: Annotated[tuple[int, ...], Distinct] = Field(
+        min_length=1, description="pre-training seeds, paired over arms"
+    )
     settings: ScaleSettings = ScaleSettings()
     finetune: FinetuneSettings = FinetuneSettings()
     calibration: CalibrationSettings = CalibrationSettings()
@@ -307,10 +335,12 @@ class Study:
                 f"experiment {arm}: finetune_checkpoints: {', '.join(sorted(unknown))} not among "
                 f"{', '.join(run.training.checkpoints)}"
             )
-        if run.data.sequence_length > run.model.max_positions:
-            raise SettingsError(
-                f"data.sequence_length {run.data.sequence_length} exceeds model.max_positions {run.model.max_positions}"
-            )
+        lengths = {"data": run.data.sequence_length, "finetune": self.settings.finetune.sequence_length}
+        for group, length in lengths.items():
+            if length > run.model.max_positions:
+                raise SettingsError(
+                    f"{group}.sequence_length {length} exceeds model.max_positions {run.model.max_positions}"
+                )
         if run.data.vocabulary is None and run.data.vocab_size > run.model.vocab_size:
             raise SettingsError(
                 f"data.vocab_size {run.data.vocab_size} does not fit model.vocab_size {run.model.vocab_size}"
