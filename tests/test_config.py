@@ -1,0 +1,328 @@
+"""Settings: every shipped file loads, and what is wrong is refused in one line that says where and what is allowed."""
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from pldrepro.config import (
+    DataSettings,
+    Experiment,
+    FinetuneSettings,
+    ModelSettings,
+    RunSettings,
+    SettingsError,
+    Study,
+    StudySettings,
+    TrainingSettings,
+    experiment_chain,
+    load_study,
+    merge,
+    read_settings,
+    read_yaml,
+    study_schema,
+    validate,
+)
+
+NOT_SCALES = {"devices"}
+SCALES = sorted(path for path in Path("config").glob("*.yaml") if path.stem not in NOT_SCALES)
+EXPERIMENTS = sorted(path.stem for path in Path("config/experiments").glob("*.yaml"))
+SMALL: dict[str, Any] = {
+    "scale": "small",
+    "description": "for tests",
+    "arms": ["baseline", "pld"],
+    "seeds": [1],
+    "settings": {"model": {"num_layers": 2}, "training": {"num_steps": 100}},
+}
+
+
+def study(**changes: Any) -> Study:
+    return load_study(merge(SMALL, changes))
+
+
+def refused(**changes: Any) -> str:
+    """The message with which a study is refused; always one line."""
+    with pytest.raises(SettingsError) as caught:
+        study(**changes)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# ---- the shipped files ----
+
+
+@pytest.mark.parametrize("path", SCALES, ids=lambda path: path.stem)
+def test_every_scale_loads_with_all_of_its_runs(path: Path) -> None:
+    shipped = load_study(path)
+    assert shipped.settings.scale == path.stem or shipped.settings.recorded
+    runs = [shipped.run(arm, seed) for arm, seed in shipped.pretrain_runs()]
+    assert all(RunSettings.model_validate(run.model_dump(mode="json")) == run for run in runs)
+    assert shipped.finetune_runs()
+    assert shipped.calibration_job().runs
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_can_be_an_arm(name: str) -> None:
+    run = study(arms=["baseline", name] if name != "baseline" else ["baseline"]).run(name, 1)
+    assert run.arm == name
+    assert run.label
+
+
+@pytest.mark.parametrize("path", SCALES, ids=lambda path: path.stem)
+def test_arms_share_everything_but_what_their_files_change(path: Path) -> None:
+    shipped = load_study(path)
+    first = shipped.run("baseline", 1)
+    for arm in shipped.settings.arms:
+        run = shipped.run(arm, 1)
+        changed = {"model": set(), "training": set()}
+        for experiment in experiment_chain(arm):
+            changed["model"] |= set(experiment.model)
+            changed["training"] |= set(experiment.training)
+        assert run.data == first.data
+        assert run.impl == first.impl
+        for group, keys in changed.items():
+            ours, theirs = getattr(run, group).model_dump(), getattr(first, group).model_dump()
+            assert {key for key in ours if ours[key] != theirs[key]} <= keys
+
+
+def test_pld_differs_from_its_baseline_as_the_paper_says() -> None:
+    paper = load_study(Path("config/paper.yaml"))
+    baseline, pld = paper.run("baseline", 1), paper.run("pld", 1)
+    assert (baseline.model.norm, pld.model.norm) == ("post", "pre")
+    assert (baseline.training.peak_learning_rate, pld.training.peak_learning_rate) == (1e-4, 1e-3)
+    assert (baseline.drop.schedule, pld.drop.schedule, pld.drop.theta_bar) == ("none", "exponential", 0.5)
+    assert (pld.training.num_steps, pld.training.batch_size, pld.data.sequence_length) == (200_000, 4096, 128)
+    assert pld.training.checkpoint_steps() == {"ckp87": 93_548, "ckp100": 107_527, "ckp186": 200_000}
+
+
+def test_the_schema_accepts_every_scale_and_refuses_an_unknown_key() -> None:
+    schema = study_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for path in SCALES:
+        values = read_yaml(path)
+        jsonschema.validate(values, schema)
+        for wrong in ({**values, "sead": 1}, merge(values, {"finetune": {"epoch": 1}})):
+            with pytest.raises(jsonschema.ValidationError, match="Additional properties are not allowed"):
+                jsonschema.validate(wrong, schema)
+
+
+# ---- unknown keys, at every level ----
+
+
+@pytest.mark.parametrize(
+    ("changes", "where", "allowed"),
+    [
+        ({"sead": [1]}, "sead", "seeds"),
+        ({"finetune": {"epoch": 3}}, "finetune.epoch", "epochs"),
+        ({"calibration": {"round": 3}}, "calibration.round", "rounds"),
+        ({"settings": {"modell": {}}}, "settings.modell", "model"),
+        ({"settings": {"model": {"layers": 3}}}, "model.layers", "num_layers"),
+        ({"settings": {"data": {"path": "x"}}}, "data.path", "root"),
+        ({"settings": {"data": {"miniature": {"words": 3}}}}, "data.miniature.words", "num_documents"),
+        ({"settings": {"data": {"hub": {"txt": []}}}}, "data.hub.txt", "glue_path"),
+        ({"settings": {"data": {"hub": {"text": [{"path": "a", "rev": "b"}]}}}}, "data.hub.text.0.rev", "revision"),
+        ({"settings": {"training": {"steps": 3}}}, "training.steps", "num_steps"),
+        ({"settings": {"impl": {"cores": 3}}}, "impl.cores", "threads"),
+    ],
+)
+def test_an_unknown_key_is_named_with_its_path_and_the_allowed_names(
+    changes: dict[str, Any], where: str, allowed: str
+) -> None:
+    message = refused(**changes)
+    assert f" {where}: unknown key; allowed here: " in message
+    assert allowed in message.split("allowed here: ")[1].split("; ")[0].split(", ")
+
+
+def write_experiments(folder: Path, **experiments: dict[str, Any]) -> Path:
+    for name, values in {"baseline": {}, **experiments}.items():
+        about = {"label": name, "description": name, **values}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(about))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"dropp": {}}, "arm.yaml: dropp: unknown key; allowed here: label, description, base"),
+        ({"drop": {"thetabar": 0.5}}, "experiment arm: drop.thetabar: unknown key; allowed here: dialect, schedule"),
+        ({"drop": {"dialect": "mine"}}, "drop: unknown dialect 'mine'; allowed: none, paper_alg1"),
+        ({"drop": {"schedule": "exponential", "theta_bar": 0}}, "drop.theta_bar: Input should be greater than 0"),
+        ({"drop": {"theta_bar": 1.5}}, "drop.theta_bar: Input should be less than or equal to 1, got 1.5"),
+        ({"model": {"depth": 1}}, "experiment arm: model.depth: unknown key"),
+        ({"finetune_checkpoints": ["ckp99"]}, "finetune_checkpoints: ckp99 not among ckp87, ckp100, ckp186"),
+        ({"base": "nothing"}, "nothing.yaml: no such experiment; allowed: arm, baseline"),
+        ({"base": "arm"}, "experiments arm -> arm: `base` runs in a circle"),
+    ],
+)
+def test_a_wrong_experiment_is_named(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    folder = write_experiments(tmp_path, arm=values)
+    with pytest.raises(SettingsError) as caught:
+        load_study({**SMALL, "arms": ["baseline", "arm"]}, folder)
+    assert message in str(caught.value)
+
+
+def test_a_longer_circle_of_bases_is_shown(tmp_path: Path) -> None:
+    folder = write_experiments(tmp_path, a={"base": "b"}, b={"base": "c"}, c={"base": "a"})
+    with pytest.raises(SettingsError, match="experiments a -> b -> c -> a: `base` runs in a circle"):
+        experiment_chain("a", folder)
+
+
+def test_a_child_inherits_and_replaces(tmp_path: Path) -> None:
+    folder = write_experiments(
+        tmp_path,
+        parent={"model": {"norm": "pre"}, "drop": {"dialect": "layerdrop"}, "finetune_checkpoints": ["ckp87"]},
+        heir={"base": "parent", "training": {"learning_rate": "higher"}},
+        other={"base": "heir", "drop": {"dialect": "none"}},
+    )
+    resolved = load_study({**SMALL, "arms": ["baseline", "heir", "other"]}, folder)
+    heir, other = resolved.run("heir", 1), resolved.run("other", 1)
+    assert (heir.model.norm, heir.training.learning_rate, heir.drop.dialect) == ("pre", "higher", "layerdrop")
+    assert heir.model.num_layers == 2
+    assert (other.drop.dialect, other.drop.theta_bar) == ("none", 0.5)
+    assert resolved.finetune_checkpoints("other") == ("ckp87",)
+    assert resolved.finetune_checkpoints("baseline") == ("ckp186",)
+
+
+# ---- wrong values ----
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": ["baseline", "plb"]}, "config/experiments/plb.yaml: no such experiment; allowed: baseline, cosine"),
+        ({"arms": ["pld"]}, "baseline: 'baseline' is not among the arms: pld"),
+        ({"arms": []}, "arms: Tuple should have at least 1 item"),
+        ({"arms": ["baseline", "baseline"]}, "arms: an entry is repeated"),
+        ({"seeds": [1, 2, 1]}, "seeds: an entry is repeated"),
+        ({"seeds": []}, "seeds: Tuple should have at least 1 item"),
+        ({"seeds": [-1]}, "seed: Input should be greater than or equal to 0, got -1"),
+        ({"scale": "a/b"}, "scale: String should match pattern"),
+        ({"settings": {"model": {"num_layers": "four"}}}, "model.num_layers: Input should be a valid integer"),
+        ({"settings": {"model": {"num_layers": 2.5}}}, "model.num_layers: Input should be a valid integer"),
+        ({"settings": {"model": {"norm": "mid"}}}, "model.norm: Input should be 'post' or 'pre', got 'mid'"),
+        ({"settings": {"model": {"num_heads": 5}}}, "hidden_size 768 is not a multiple of num_heads 5"),
+        ({"settings": {"training": {"warmup": "1/0"}}}, "training.warmup: neither a number nor a fraction such as"),
+        ({"settings": {"training": {"warmup": "soon"}}}, "got 'soon'"),
+        ({"settings": {"training": {"warmup": "3/2"}}}, "training.warmup: Input should be less than or equal to 1"),
+        ({"settings": {"training": {"learning_rates": {"same": 1}}}}, "learning_rates needs both 'same' and 'higher'"),
+        (
+            {"settings": {"training": {"learning_rates": {"same": float("inf"), "higher": 1}}}},
+            "training.learning_rates.same: Input should be a finite number",
+        ),
+        (
+            {"settings": {"training": {"learning_rates": {"same": 0, "higher": 1}}}},
+            "training.learning_rates.same: Input should be greater than 0, got 0",
+        ),
+        ({"settings": {"training": {"betas": [0.9, 1]}}}, "training.betas.1: Input should be less than 1"),
+        ({"settings": {"training": {"checkpoints": {"half": 0.5}}}}, "exactly one checkpoint must stand at 1"),
+        ({"settings": {"training": {"num_steps": 6}}}, "checkpoints fall on the same step"),
+        ({"settings": {"data": {"sequence_length": 600}}}, "data.sequence_length 600 exceeds model.max_positions 512"),
+        ({"finetune": {"sequence_length": 600}}, "finetune.sequence_length 600 exceeds model.max_positions 512"),
+        ({"settings": {"model": {"vocab_size": 100}}}, "data.vocab_size 30522 does not fit model.vocab_size 100"),
+        ({"finetune": {"learning_rates": []}}, "finetune.learning_rates: Tuple should have at least 1 item"),
+        ({"finetune": {"seeds": [1, 1]}}, "finetune.seeds: an entry is repeated"),
+        ({"settings": 3}, "settings: Input should be a valid dictionary"),
+    ],
+)
+def test_wrong_values_are_refused(changes: dict[str, Any], message: str) -> None:
+    assert message in refused(**changes)
+
+
+def test_all_problems_stand_in_one_message() -> None:
+    with pytest.raises(SettingsError, match=r"^scale file: description: missing; arms: missing; seeds: missing; x: unk"):
+        validate(StudySettings, {"scale": "a", "x": 1}, "scale file")
+
+
+@pytest.mark.parametrize("values", [None, [1], "text"])
+def test_a_file_that_is_no_mapping_is_refused(values: object, tmp_path: Path) -> None:
+    path = tmp_path / "scale.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(SettingsError, match=r"scale\.yaml: Input should be a valid dictionary"):
+        load_study(path)
+
+
+def test_missing_and_unreadable_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.yaml: no such file"):
+        read_yaml(tmp_path / "none.yaml")
+    path = tmp_path / "broken.yaml"
+    path.write_text("a: [1, 2\nb: }")
+    with pytest.raises(SettingsError, match=r"broken\.yaml: not readable as YAML"):
+        read_yaml(path)
+    path.write_bytes(b"a: \xff\xfe")
+    with pytest.raises(SettingsError, match=r"broken\.yaml: not readable as YAML"):
+        read_yaml(path)
+
+
+def test_settings_cannot_be_changed_later() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        ModelSettings().num_layers = 3  # type: ignore[misc]
+
+
+# ---- right values ----
+
+
+def test_fractions_are_numbers() -> None:
+    training = TrainingSettings.model_validate({"checkpoints": {"late": 1, "ckp87": "87/186"}, "warmup": "1/4"})
+    assert training.checkpoints == {"ckp87": 87 / 186, "late": 1.0}
+    assert list(training.checkpoints) == ["ckp87", "late"]
+    assert training.warmup == 0.25
+    assert training.final_checkpoint == "late"
+
+
+def test_default_shares_count_epochs_of_186() -> None:
+    assert TrainingSettings(num_steps=186).checkpoint_steps() == {"ckp87": 87, "ckp100": 100, "ckp186": 186}
+
+
+def test_merge_goes_mapping_by_mapping_and_leaves_its_arguments_alone() -> None:
+    base = {"a": {"b": 1, "c": [1, 2]}, "d": 4}
+    assert merge(base, {"a": {"c": [3]}, "e": 5}) == {"a": {"b": 1, "c": [3]}, "d": 4, "e": 5}
+    assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 4}
+
+
+def test_the_scale_sets_what_the_arm_leaves_open_and_the_arm_wins() -> None:
+    changed = study(settings={"model": {"norm": "post", "num_layers": 3}, "impl": {"threads": 2}})
+    assert (changed.run("pld", 1).model.norm, changed.run("pld", 1).model.num_layers) == ("pre", 3)
+    assert changed.impl.threads == 2
+
+
+def test_data_root_reaches_the_data() -> None:
+    assert study(data_root="/somewhere").data().root == "/somewhere"
+    assert study().data().root is None
+
+
+def test_runs_and_jobs_are_listed_paired_by_seed() -> None:
+    changed = study(seeds=[1, 2], finetune={"groups": {"a": ["rte"], "b": ["cola", "sst2"]}})
+    assert changed.pretrain_runs() == [("baseline", 1), ("pld", 1), ("baseline", 2), ("pld", 2)]
+    jobs = changed.finetune_runs()
+    assert ("baseline", 1, "ckp186", "a") in jobs
+    assert ("pld", 2, "ckp87", "b") in jobs
+    assert len(jobs) == 2 * (1 + 3) * 2
+
+
+def test_tasks_come_in_the_order_of_their_groups() -> None:
+    assert FinetuneSettings(groups={"a": ("rte",), "b": ("cola", "sst2")}).tasks == ("rte", "cola", "sst2")
+
+
+def test_results_go_to_a_folder_named_after_the_scale() -> None:
+    assert (study().results, study().runs) == ("results/small", "results/small/runs")
+    elsewhere = study(results="there", runs="recorded")
+    assert (elsewhere.results, elsewhere.runs) == ("there", "recorded")
+
+
+def test_settings_from_text_json_and_yaml(tmp_path: Path) -> None:
+    assert read_settings(DataSettings, '{"sequence_length": 64}').sequence_length == 64
+    for name, text in (("a.json", '{"sequence_length": 32}'), ("a.yaml", "sequence_length: 32")):
+        path = tmp_path / name
+        path.write_text(text)
+        assert read_settings(DataSettings, str(path)).sequence_length == 32
+    with pytest.raises(SettingsError, match="settings: not readable as JSON"):
+        read_settings(DataSettings, '{"sequence_length": ')
+    with pytest.raises(SettingsError, match="settings: sequence_length: Input should be greater than or equal to 8"):
+        read_settings(DataSettings, '{"sequence_length": 1}')
+
+
+def test_every_field_of_an_experiment_file_is_known_to_its_class() -> None:
+    for name in EXPERIMENTS:
+        assert set(read_yaml(Path(f"config/experiments/{name}.yaml"))) <= set(Experiment.model_fields)
