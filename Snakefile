@@ -1,13 +1,13 @@
 """The map of the whole study: text -> token arrays -> pre-training -> fine-tuning -> scores -> exhibits.
 
-    snakemake --cores 2                                        the demo, everything
-    snakemake --cores 2 table1 --configfile config/mini.yaml --config data_root=DIR
-    snakemake -n --configfile config/paper.yaml                the paper's own settings, as a plan of jobs
+snakemake --cores 2                                        the demo, everything
+snakemake --cores 2 table1 --configfile config/mini.yaml --config data_root=DIR
+snakemake -n --configfile config/paper.yaml                the paper's own settings, as a plan of jobs
 """
 
 from snakemake.utils import min_version, validate
 
-from pldrepro.config import load_study, study_schema
+from pldrepro.config import load_study
 
 min_version("9.0")
 

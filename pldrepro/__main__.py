@@ -57,6 +57,15 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument("--configfile", type=Path, default=Path("config/demo.yaml"), help="scale file")
         verb.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="top-level keys to override")
 
+    def evidence_of(verb: argparse.ArgumentParser) -> None:
+        verb.add_argument("--pretrain", type=Path, nargs="+", required=True, help="run folders or their summary.json")
+        verb.add_argument("--finetune", type=Path, nargs="*", default=[], help="run folders or their summary.json")
+        verb.add_argument("--calibration", type=Path, help="summary.json of a calibration")
+        verb.add_argument("--scores", type=Path, help="scores.csv")
+        verb.add_argument("--papers", type=Path, nargs="*", default=[], help="the papers' values; default: all")
+        verb.add_argument("--baseline", default="baseline", help="the arm that the others are compared with")
+        verb.add_argument("--out", type=Path, required=True)
+
     verb = add("settings", print_settings, "print the complete settings of one pre-training run")
     study_of(verb)
     verb.add_argument("--experiment", required=True)
@@ -92,6 +101,27 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--group", required=True)
     verb.add_argument("--glue", type=Path, required=True)
     verb.add_argument("--out", type=Path, required=True)
+
+    verb = add("score", score, "compute all metrics from the predictions of fine-tuning runs")
+    verb.add_argument("--finetune", type=Path, nargs="+", required=True, help="run folders or their summary.json")
+    verb.add_argument("--out", type=Path, required=True)
+
+    for name, function, what in (("table", table, "one table as csv, md and tex"), ("figure", figure, "one figure")):
+        verb = add(name, function, f"make {what}")
+        verb.add_argument("name")
+        evidence_of(verb)
+
+    verb = add("claims", claims, "judge every claim of the papers")
+    evidence_of(verb)
+
+    verb = add("report", report, "make the self-contained report")
+    evidence_of(verb)
+    verb.add_argument("--claims", type=Path, required=True, help="claims.csv")
+    verb.add_argument("--figures", type=Path, nargs="*", default=[], help="figures without their endings")
+    verb.add_argument("--deviations", type=Path, help="a Markdown page to append")
+
+    verb = add("show", show, "print a finished claims.csv")
+    verb.add_argument("claims", type=Path)
 
     verb = add("explain", explain, "print keep probabilities and the gates drawn at a step")
     study_of(verb)
@@ -159,6 +189,63 @@ def finetune(options: argparse.Namespace) -> None:
 
     settings = read_settings(FinetuneSettings, options.settings)
     finetune(options.run, options.checkpoint, settings, options.group, options.glue, options.out)
+
+
+def score(options: argparse.Namespace) -> None:
+    """Verb score."""
+    from pldrepro.score import write_scores
+
+    write_scores(options.finetune, options.out)
+
+
+def evidence(options: argparse.Namespace) -> tuple[Any, Any]:
+    """The evidence of finished runs and the papers, for the analysis verbs."""
+    from pldrepro.evidence import load_evidence
+    from pldrepro.papers import load_papers
+
+    runs = load_evidence(
+        options.pretrain, options.finetune, options.calibration, options.scores, baseline=options.baseline
+    )
+    return runs, load_papers(options.papers)
+
+
+def table(options: argparse.Namespace) -> None:
+    """Verb table."""
+    from pldrepro.tables import write_table
+
+    runs, papers = evidence(options)
+    write_table(options.name, runs, papers["pld"], options.out)
+
+
+def figure(options: argparse.Namespace) -> None:
+    """Verb figure."""
+    from pldrepro.figures import write_figure
+
+    runs, _ = evidence(options)
+    write_figure(options.name, runs, options.out)
+
+
+def claims(options: argparse.Namespace) -> None:
+    """Verb claims."""
+    from pldrepro.claims import write_claims
+
+    runs, papers = evidence(options)
+    write_claims(runs, papers, options.out)
+
+
+def report(options: argparse.Namespace) -> None:
+    """Verb report."""
+    from pldrepro.report import write_report
+
+    runs, papers = evidence(options)
+    write_report(runs, papers, options.claims, options.figures, options.out, options.deviations)
+
+
+def show(options: argparse.Namespace) -> None:
+    """Verb show."""
+    from pldrepro.claims import print_claims, read_claims
+
+    print_claims(read_claims(options.claims))
 
 
 def explain(options: argparse.Namespace) -> None:

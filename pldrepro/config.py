@@ -496,4 +496,4 @@ def read_settings(model: type[Model], text_or_path: str) -> Model:
 
 def study_schema() -> dict[str, Any]:
     """JSON schema of a scale file, which Snakemake validates against."""
-    return StudySettings.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **StudySettings.model_json_schema()}

@@ -1,18 +1,14 @@
 """Names that all rules share: the study, its folders, and the settings that each job gets."""
 
-import json
-import sys
-
-validate(config, study_schema())
 study = load_study(config)
+# Generated from the typed settings by `python -m pldrepro schema`; a test keeps the two alike.
+validate(config, "../schemas/config.schema.json", set_default=False)
 
 RESULTS = study.results
 RUNS = study.runs
 CORPUS = f"{RESULTS}/data/corpus"
 GLUE = f"{RESULTS}/data/glue"
 GPUS = 0 if study.impl.device == "cpu" else 1
-# The interpreter that runs Snakemake also runs the jobs, so that both see the same pldrepro.
-PLDREPRO = f"{sys.executable} -m pldrepro"
 
 
 wildcard_constraints:

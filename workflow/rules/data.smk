@@ -8,16 +8,16 @@ rule corpus:
         f"{RESULTS}/logs/corpus.log",
     benchmark:
         f"{RESULTS}/benchmarks/corpus.tsv"
-    params:
-        settings=study.data().model_dump_json(),
-        folder=CORPUS,
+    conda:
+        "../../environment.yml"
     threads: 2
     resources:
         mem_mb=2000,
-    conda:
-        "../../environment.yml"
+    params:
+        settings=study.data().model_dump_json(),
+        folder=subpath(output[0], parent=True),
     shell:
-        "{PLDREPRO} prepare-corpus --settings {params.settings:q} --workers {threads} --out {params.folder:q} 2> {log:q}"
+        "python -m pldrepro prepare-corpus --settings {params.settings:q} --workers {threads} --out {params.folder:q} 2> {log:q}"
 
 
 rule glue:
@@ -29,16 +29,16 @@ rule glue:
         f"{RESULTS}/logs/glue.log",
     benchmark:
         f"{RESULTS}/benchmarks/glue.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
     params:
         settings=study.data().model_dump_json(),
         tasks=list(study.settings.finetune.tasks),
         length=study.settings.finetune.sequence_length,
-        corpus=CORPUS,
-        folder=GLUE,
-    resources:
-        mem_mb=2000,
-    conda:
-        "../../environment.yml"
+        corpus=subpath(input[0], parent=True),
+        folder=subpath(output[0], parent=True),
     shell:
-        "{PLDREPRO} prepare-glue --settings {params.settings:q} --tasks {params.tasks:q}"
+        "python -m pldrepro prepare-glue --settings {params.settings:q} --tasks {params.tasks:q}"
         " --sequence-length {params.length} --corpus {params.corpus:q} --out {params.folder:q} 2> {log:q}"

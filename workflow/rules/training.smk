@@ -11,18 +11,18 @@ rule calibrate:
         f"{RESULTS}/logs/calibrate.log",
     benchmark:
         f"{RESULTS}/benchmarks/calibrate.tsv"
-    params:
-        settings=study.calibration_job().model_dump_json(),
-        folder=f"{RUNS}/calibration",
+    conda:
+        "../../environment.yml"
     # Step times are measured with the machine to itself.
     threads: workflow.cores
     resources:
         gpu=GPUS,
         mem_mb=4000,
-    conda:
-        "../../environment.yml"
+    params:
+        settings=study.calibration_job().model_dump_json(),
+        folder=subpath(output[0], parent=True),
     shell:
-        "{PLDREPRO} calibrate --settings {params.settings:q} --out {params.folder:q} 2> {log:q}"
+        "python -m pldrepro calibrate --settings {params.settings:q} --out {params.folder:q} 2> {log:q}"
 
 
 rule pretrain:
@@ -36,18 +36,18 @@ rule pretrain:
         f"{RESULTS}/logs/pretrain/{{arm}}/seed{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/pretrain/{{arm}}-seed{{seed}}.tsv"
-    params:
-        settings=lambda w: study.run(w.arm, int(w.seed)).model_dump_json(),
-        corpus=CORPUS,
-        folder=subpath(output[0], parent=True),
+    conda:
+        "../../environment.yml"
     threads: study.impl.threads
     resources:
         gpu=GPUS,
         mem_mb=4000,
-    conda:
-        "../../environment.yml"
+    params:
+        settings=lambda w: study.run(w.arm, int(w.seed)).model_dump_json(),
+        corpus=subpath(input.corpus, parent=True),
+        folder=subpath(output[0], parent=True),
     shell:
-        "{PLDREPRO} pretrain --settings {params.settings:q} --corpus {params.corpus:q}"
+        "python -m pldrepro pretrain --settings {params.settings:q} --corpus {params.corpus:q}"
         " --calibration {input.calibration:q} --out {params.folder:q} 2> {log:q}"
 
 
@@ -61,17 +61,17 @@ rule finetune:
         f"{RESULTS}/logs/finetune/{{arm}}/seed{{seed}}-{{checkpoint}}-{{group}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/finetune/{{arm}}-seed{{seed}}-{{checkpoint}}-{{group}}.tsv"
-    params:
-        settings=study.settings.finetune.model_dump_json(),
-        run=subpath(input.run, parent=True),
-        glue=GLUE,
-        folder=subpath(output[0], parent=True),
+    conda:
+        "../../environment.yml"
     threads: study.impl.threads
     resources:
         gpu=GPUS,
         mem_mb=4000,
-    conda:
-        "../../environment.yml"
+    params:
+        settings=study.settings.finetune.model_dump_json(),
+        run=subpath(input.run, parent=True),
+        glue=subpath(input.glue, parent=True),
+        folder=subpath(output[0], parent=True),
     shell:
-        "{PLDREPRO} finetune --settings {params.settings:q} --run {params.run:q} --checkpoint {wildcards.checkpoint}"
+        "python -m pldrepro finetune --settings {params.settings:q} --run {params.run:q} --checkpoint {wildcards.checkpoint}"
         " --group {wildcards.group} --glue {params.glue:q} --out {params.folder:q} 2> {log:q}"
