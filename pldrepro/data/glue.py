@@ -109,7 +109,7 @@ def prepare_glue(
 
     Sequences longer than ``sequence_length`` tokens, special tokens included, are cut longest sentence first.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
     from tqdm import tqdm
 
     from pldrepro.data.tokenizer import load_tokenizer
@@ -118,6 +118,7 @@ def prepare_glue(
     if unknown:
         raise DataError(f"finetune.groups: no such task: {', '.join(unknown)}; allowed: {', '.join(TASKS)}")
     source = open_source(settings)
+    corpus_hash = read_json(corpus_folder / "manifest.json")["hash"]
     tokenizer = load_tokenizer(corpus_folder / "tokenizer")
     tokenizer.encode_special_tokens = True  # "[SEP]" in a sentence is text
     tokenizer.enable_truncation(sequence_length, strategy="longest_first")
@@ -127,7 +128,7 @@ def prepare_glue(
         for name in tqdm(tasks, desc="prepare GLUE", unit="task", file=sys.stderr, disable=not progress):
             splits, reasons = _prepare_task(source, TASKS[name], tokenizer)
             arrays = {f"{split}/{part}": getattr(splits[split], part) for split in splits for part in PARTS}
-            save_file(arrays, files.enter_context(atomic_path(out / f"{name}.safetensors")))
+            files.enter_context(atomic_path(out / f"{name}.safetensors")).write_bytes(save(arrays))
             counts[name] = {
                 split: {"examples": len(splits[split]), "sha256": _digest(splits[split])} for split in splits
             }
@@ -139,7 +140,7 @@ def prepare_glue(
         "tasks": counts,
         "missing": missing,
         "sequence_length": sequence_length,
-        "corpus": read_json(corpus_folder / "manifest.json")["hash"],
+        "corpus": corpus_hash,
         "hash": _hash(counts),
     }
     write_json(out / "manifest.json", manifest)

@@ -55,11 +55,7 @@ class HubSource:
         """Examples of one split, or why there is none."""
         path = self.settings.glue_path
         name = (MNLI_SPLITS if task == "mnli" else HUB_SPLITS)[split]
-        if (
-            Path(path).is_dir()
-            and not any(Path(path, task).glob(f"{name}[-.]*"))
-            and not Path(path, task, name).is_dir()
-        ):
+        if Path(path).is_dir() and not any(any(Path(path).glob(pattern)) for pattern in _patterns(task, name)):
             return f"the data have no file {task}/{name}-*.parquet"
         rows = _rows(path, task, self.settings.glue_revision, name, self.settings.streaming, "data.hub.glue_path")
         return [_example(task, row, f"{path}: {task}/{name}: row {number}") for number, row in enumerate(rows, start=1)]
@@ -82,7 +78,7 @@ def _check_pinned(path: str, revision: str | None, where: str, path_key: str, re
         raise DataError(f"{where}.{path_key}: {path}: no such directory, and not a repository (owner/name)")
     if revision is None:
         raise SettingsError(
-            f"{where}.{revision_key}: missing; allowed: the commit of {path} on the hub, so that every run reads the same"
+            f"{where}.{revision_key}: missing; allowed: the commit of {path} on the hub that all runs shall read"
         )
 
 
@@ -102,24 +98,30 @@ def _rows(
             raise
         if isinstance(error, ConnectionError):
             raise DataError(f"{path}: " + NO_NETWORK.format(reason=error, key=key)) from None
-        raise DataError(f"{path} ({name or 'no configuration'}, {split}): {' '.join(str(error).split())}") from None
+        place = " ".join(filter(None, (path, name, split)))
+        raise DataError(f"{place}: {' '.join(str(error).split())}") from None
+
+
+def _patterns(name: str | None, split: str) -> list[str]:
+    """Where a repository of the hub keeps the parquet files of a split."""
+    folders = ("data/", "") if name is None else (f"{name}/",)
+    return [f"{folder}{split}{rest}" for folder in folders for rest in ("-*.parquet", "/*.parquet", ".parquet")]
 
 
 def _load(path: str, name: str | None, revision: str | None, split: str, streaming: bool) -> Any:
-    """The split from its parquet files, which stand in one of the layouts of the hub."""
     from datasets import disable_progress_bars, load_dataset
+    from datasets.exceptions import DatasetNotFoundError
 
     disable_progress_bars()
-    folders = ("data/", "") if name is None else (f"{name}/",)
-    patterns = [f"{folder}{split}{rest}" for folder in folders for rest in ("-*.parquet", "/*.parquet", ".parquet")]
+    patterns = _patterns(name, split)
     for pattern in patterns:
         try:
             return load_dataset(path, data_files={split: pattern}, revision=revision, split=split, streaming=streaming)
-        except FileNotFoundError as error:
-            reason = error
-            if "doesn't exist" in str(error):
-                raise
-    raise FileNotFoundError(f"no parquet files {' or '.join(patterns)}") from reason
+        except DatasetNotFoundError:
+            raise
+        except FileNotFoundError:
+            continue
+    raise FileNotFoundError(f"no file {' or '.join(patterns)}")
 
 
 def _require_network(key: str, streaming: bool) -> None:
