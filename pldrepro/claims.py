@@ -241,7 +241,7 @@ def speedup_at_similar_glue(evidence: Evidence) -> Measurement:
     else:
         premise = "open"
     note = (
-        f"similar: the GLUE difference is not below -{SIMILAR_GLUE_POINTS:g} points by its lower limit; "
+        f"similar: the GLUE difference is not below −{SIMILAR_GLUE_POINTS:g} point by its lower limit; "
         f"here {tables.estimate_text(estimate, 1)}"
     )
     speedup = ev.speedup(evidence, evidence.pld, "reference_time", "ckp100")

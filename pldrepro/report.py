@@ -53,7 +53,7 @@ def write_report(
             verdicts=VERDICTS,
             measured=[row for row in rows if row["verdict"] != "not measured at this scale"],
             unmeasured=[row for row in rows if row["verdict"] == "not measured at this scale"],
-            claim_notes=mark_notes(frame["provenance"]),
+            marks=mark_notes(frame["provenance"]),
             panels=[*tables.table1_panels(evidence, papers["pld"]), *tables.table2_panels(evidence, papers["pld"])],
             figures=[_figure(prefix) for prefix in figures],
             arms=[(arm, evidence.label(arm)) for arm in evidence.arms],
@@ -103,7 +103,7 @@ def overview(evidence: Evidence, paper: Paper) -> list[tuple[str, str]]:
     reported = {name: f"{value.value:,.0f}{value.mark}" for name, value in paper.settings.items()}
     samples = paper.settings["num_steps"].value * paper.settings["batch_size"].value
     return [
-        ("Arms", ", ".join(evidence.label(arm) for arm in evidence.arms)),
+        ("Arms", " · ".join(evidence.label(arm) for arm in evidence.arms)),
         ("Pre-training seeds", f"{len(seeds)} ({', '.join(map(str, seeds))}), paired over arms"),
         (
             "Model",
