@@ -27,11 +27,11 @@ ANIMALS: dict[str, tuple[tuple[str, str], ...]] = {
     "cat": (("cat", "cats"),),
     "bird": (("bird", "birds"),),
 }
-NAMES = ("anna", "ben", "carl", "dora", "emma", "finn")
+NAMES = ("anna", "ben", "carl", "dora")
 # value -> its words; words of one value are synonyms, the two values of a scale are opposites
 SCALES: dict[str, dict[str, tuple[str, ...]]] = {
     "mood": {"happy": ("happy", "glad"), "sad": ("sad", "gloomy")},
-    "quality": {"good": ("good", "great", "fine", "nice"), "bad": ("bad", "awful", "poor", "nasty")},
+    "quality": {"good": ("good", "great", "fine"), "bad": ("bad", "awful", "poor")},
     "size": {"big": ("big", "large"), "small": ("little", "small")},
 }
 ACTIONS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -45,10 +45,11 @@ TASTES: dict[str, tuple[tuple[str, str], ...]] = {
     "hate": (("hates", "hate"),),
 }
 FOODS = ("apples", "bread", "cheese", "fish")
-PLACES = ("river", "hill", "house", "tree")
+PLACES = ("inside", "outside", "upstairs", "abroad")
 PREPOSITIONS = ("near", "by")
-FUNCTION_WORDS = ("the", "at", "home", "not", "and", "is", "are", "who", "where", "what", "how", "does", "do")
-PUNCTUATION = (".", "?", ",")
+ANSWERS = ("yes", "maybe", "no")  # in the order of mnli's classes
+FUNCTION_WORDS = ("the", "not", "and", "is", "are", "where", "what", "how", "does", "do")
+PUNCTUATION = (".", "?")
 
 # what an actor's state says about it; taste comes from the world
 DIMENSIONS: dict[str, tuple[str, ...]] = {
@@ -56,13 +57,17 @@ DIMENSIONS: dict[str, tuple[str, ...]] = {
     "action": tuple(ACTIONS),
     "place": PLACES,
 }
-POLARITY = {"happy": 1, "good": 1, "sad": 0, "bad": 0}
 # sentiment words that the training examples of sst2 never show: what they mean is learned in pre-training
-UNSEEN_SENTIMENT = frozenset({"glad", "gloomy", "fine", "nice", "poor", "nasty"})
+UNSEEN_SENTIMENT = frozenset({"glad", "gloomy", "fine", "poor"})
 
-NUM_SENTENCES = 8
-NUM_TOPICS = 3
-HOME_SHARE = 0.5
+TOPICS = (*DIMENSIONS, *TASTES)
+
+NUM_PARAGRAPHS = 4  # of two or three sentences
+CHECK_SHARE = 0.5  # paragraphs with a question for yes, no or maybe
+QUESTION_SHARE = 0.15
+SENTIMENT_SHARE = 0.25  # documents about mood and quality, from which sentiment words can be learned together
+MAX_WORDS = 21  # of an example, so that it fits into 24 tokens with its special tokens
+
 
 Words = list[str]
 Statement = tuple[str, str]
@@ -81,9 +86,8 @@ class Actor(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """What the world says about a kind: where its home is, the food it likes and the food it hates."""
+    """What the world says about a kind: the food it likes and the food it hates."""
 
-    home: str
     like: str
     hate: str
 
@@ -93,14 +97,21 @@ def vocabulary() -> tuple[str, ...]:
     pairs = [*ANIMALS.values(), *ACTIONS.values(), *TASTES.values()]
     inflected = [word for synonyms in pairs for pair in synonyms for word in pair]
     adjectives = [word for scale in SCALES.values() for words in scale.values() for word in words]
-    groups = (inflected, adjectives, NAMES, FOODS, PLACES, PREPOSITIONS, FUNCTION_WORDS, PUNCTUATION)
+    groups = (inflected, adjectives, NAMES, FOODS, PLACES, PREPOSITIONS, ANSWERS, FUNCTION_WORDS, PUNCTUATION)
     return tuple(sorted({word for group in groups for word in group}))
 
 
 def make_world(seed: int) -> dict[str, Fact]:
     """The facts of the world of this seed: kind or name -> Fact."""
     rng = random.Random(f"{seed}/world")
-    return {kind: Fact(rng.choice(PLACES), *rng.sample(FOODS, 2)) for kind in (*ANIMALS, *NAMES)}
+    kinds = rng.sample((*ANIMALS, *NAMES), len(ANIMALS) + len(NAMES))
+    world = {}
+    for i, kind in enumerate(kinds):
+        # In turn, so that no food is liked or hated by nobody.
+        like = i % len(FOODS)
+        hate = (like + rng.randrange(1, len(FOODS))) % len(FOODS)
+        world[kind] = Fact(FOODS[like], FOODS[hate])
+    return world
 
 
 class Speaker:
@@ -153,32 +164,33 @@ class Speaker:
         """``is`` or ``are``."""
         return "are" if actor.plural else "is"
 
-    def location(self, actor: Actor, place: str) -> Words:
-        """``at the river``; where the actor's home is there, ``at home`` as well."""
-        if place == self.world[actor.kind].home and self.chance(HOME_SHARE):
-            return ["at", "home"]
-        return ["at", "the", place]
+    def predicate(self, actor: Actor, statements: list[Statement], negation: float = 0.15) -> Words:
+        """One or two statements as a verb phrase that agrees with the actor: ``are happy and run``."""
+        words: Words = []
+        for dimension, value in statements:
+            if words:
+                words.append("and")
+            if dimension == "action":
+                words += [self.rng.choice(ACTIONS[value])[actor.plural]]
+            elif dimension in TASTES:
+                words += [self.rng.choice(TASTES[dimension])[actor.plural], value]
+            else:
+                be = [] if self.be(actor) in words else [self.be(actor)]
+                words += [*be, *self._property(dimension, value, negation)]
+        return words
 
-    def predicate(self, actor: Actor, statement: Statement, negation: float = 0.25) -> Words:
-        """One statement as a verb phrase that agrees with the actor; taste statements have a food as value."""
-        dimension, value = statement
-        if dimension in SCALES:
-            if self.chance(negation):
-                (opposite,) = (v for v in SCALES[dimension] if v != value)
-                return [self.be(actor), "not", self.rng.choice(SCALES[dimension][opposite])]
-            return [self.be(actor), self.rng.choice(SCALES[dimension][value])]
-        if dimension == "action":
-            return [self.rng.choice(ACTIONS[value])[actor.plural]]
-        if dimension == "place":
-            return [self.be(actor), *self.location(actor, value)]
-        return [self.rng.choice(TASTES[dimension])[actor.plural], value]
+    def _property(self, dimension: str, value: str, negation: float) -> Words:
+        """``happy``, ``not sad`` or ``outside``; ``not`` belongs to the next word alone."""
+        if dimension not in SCALES:
+            return [value]
+        if self.chance(negation):
+            (opposite,) = (v for v in SCALES[dimension] if v != value)
+            return ["not", self.rng.choice(SCALES[dimension][opposite])]
+        return [self.rng.choice(SCALES[dimension][value])]
 
     def sentence(self, actor: Actor, statements: list[Statement], companion: Actor | None = None) -> Words:
         """``the dogs near the cat are happy and run .``"""
-        words = self.subject(actor, companion)
-        for i, statement in enumerate(statements):
-            words += ["and"] * (i > 0) + self.predicate(actor, statement)
-        return [*words, "."]
+        return [*self.subject(actor, companion), *self.predicate(actor, statements), "."]
 
     def question(self, actor: Actor, dimension: str, companion: Actor | None = None) -> Words:
         """The question that a statement of this dimension answers: ``where are the dogs ?``"""
@@ -192,6 +204,17 @@ class Speaker:
             return ["what", auxiliary, *subject, self.rng.choice(TASTES[dimension])[1], "?"]
         return ["how", self.be(actor), *subject, "?"]
 
+    def check(self, actor: Actor, statement: Statement) -> Words:
+        """The statement as a question for yes or no: ``are the dogs happy ?``, ``does anna like bread ?``"""
+        subject = self.subject(actor)
+        dimension, value = statement
+        auxiliary = "do" if actor.plural else "does"
+        if dimension == "action":
+            return [auxiliary, *subject, self.rng.choice(ACTIONS[value])[1], "?"]
+        if dimension in TASTES:
+            return [auxiliary, *subject, self.rng.choice(TASTES[dimension])[1], value, "?"]
+        return [self.be(actor), *subject, *self._property(dimension, value, 0.15), "?"]
+
 
 def make_document(seed: int, index: int, world: dict[str, Fact]) -> list[str]:
     """Document ``index`` as a list of paragraphs; it depends on nothing but the arguments."""
@@ -199,23 +222,44 @@ def make_document(seed: int, index: int, world: dict[str, Fact]) -> list[str]:
     speaker = Speaker(world, rng)
     first = speaker.actor(names=0.4)
     actors = (first, speaker.other(first, names=0.4))
-    topics = rng.sample((*DIMENSIONS, "like", "hate"), NUM_TOPICS)
+    topics = ("mood", "quality") if speaker.chance(SENTIMENT_SHARE) else tuple(rng.sample(TOPICS, 2))
     states = {actor: _make_state(actor, speaker) for actor in actors}
-    paragraphs: list[str] = []
-    for _ in range(NUM_SENTENCES // 2):
-        actor, companion = actors if speaker.chance(0.7) else actors[::-1]
-        chosen = rng.sample(topics, 2)
-        attached = companion if speaker.chance(0.5) else None
-        if speaker.chance(0.25):
-            opening = speaker.question(actor, chosen[0], attached)
-            answer = speaker.sentence(actor, [(chosen[0], states[actor][chosen[0]])], None)
-            paragraphs.append(" ".join([*opening, *answer]))
-            continue
-        two = [(topic, states[actor][topic]) for topic in chosen]
-        one = speaker.sentence(actor, two[: 1 + speaker.chance(0.5)], attached)
-        other = speaker.sentence(companion, [(chosen[0], states[companion][chosen[0]])], None)
-        paragraphs.append(" ".join([*one, *other]))
-    return paragraphs
+    return [" ".join(_make_paragraph(actors, topics, states, speaker)) for _ in range(NUM_PARAGRAPHS)]
+
+
+def _make_paragraph(
+    actors: tuple[Actor, Actor], topics: tuple[str, str], states: dict[Actor, dict[str, str]], speaker: Speaker
+) -> Words:
+    """A sentence about one of the actors, and a question that it answers, another sentence, or a check."""
+    actor, companion = actors if speaker.chance(0.7) else actors[::-1]
+    chosen = speaker.rng.sample(topics, 2 if speaker.chance(0.4) else 1)
+    statements = [(topic, states[actor][topic]) for topic in chosen]
+    sentence = speaker.sentence(actor, statements, companion if speaker.chance(0.5) else None)
+    form = speaker.rng.random()
+    if form < CHECK_SHARE:
+        return [*sentence, *_check(actor, companion, statements, speaker)]
+    if form < CHECK_SHARE + QUESTION_SHARE:
+        return [*speaker.question(actor, chosen[0]), *sentence]
+    topic = speaker.rng.choice(topics)
+    teller = actor if speaker.chance(0.6) else companion
+    return [*sentence, *speaker.sentence(teller, [(topic, states[teller][topic])])]
+
+
+def _check(actor: Actor, companion: Actor, statements: list[Statement], speaker: Speaker) -> Words:
+    """A question about the sentence before it and its answer: yes, no, or maybe where the sentence does not say."""
+    told = speaker.rng.choice(statements)
+    answer = speaker.rng.choice(ANSWERS)
+    if told[0] in TASTES:
+        answer = "yes"
+    if answer == "yes":
+        asked = told
+    elif answer == "no":
+        asked = speaker.change(told)
+    elif speaker.chance(0.4):
+        actor, asked = companion, told
+    else:
+        asked = speaker.statement(exclude=tuple(dimension for dimension, _ in statements))
+    return [*speaker.check(actor, asked), answer, "."]
 
 
 def _make_state(actor: Actor, speaker: Speaker) -> dict[str, str]:
@@ -225,8 +269,6 @@ def _make_state(actor: Actor, speaker: Speaker) -> dict[str, str]:
     state = dict(speaker.statement(dimension) for dimension in DIMENSIONS)
     state["mood"] = "happy" if positive else "sad"
     state["quality"] = "good" if positive else "bad"
-    if speaker.chance(HOME_SHARE):
-        state["place"] = fact.home
     return {**state, "like": fact.like, "hate": fact.hate}
 
 
@@ -247,7 +289,7 @@ def _cola(speaker: Speaker, index: int, split: str) -> Draft:
     acceptable = index % 2
     wrong_form = not acceptable and speaker.chance(0.75)
     verb_actor = Actor(actor.kind, actor.plural ^ wrong_form)
-    words = [*subject, *speaker.predicate(verb_actor, statements[0]), "."]
+    words = [*subject, *speaker.predicate(verb_actor, statements), "."]
     if not acceptable and not wrong_form:
         place = speaker.rng.randrange(len(words) - 2)
         words[place], words[place + 1] = words[place + 1], words[place]
@@ -255,41 +297,47 @@ def _cola(speaker: Speaker, index: int, split: str) -> Draft:
 
 
 def _sst2(speaker: Speaker, index: int, split: str) -> Draft:
-    """The polarity of a mood or quality, half of them as negated opposites, beside a neutral statement."""
+    """The polarity of mood and quality, or of one of them beside a neutral statement; a quarter negated opposites."""
     actor = speaker.actor(names=0.3)
     label = index % 2
-    value = speaker.rng.choice([v for v, polarity in POLARITY.items() if polarity == label])
-    dimension = "mood" if value in SCALES["mood"] else "quality"
-    other = speaker.statement(exclude=("mood", "quality"))
+    values = {"mood": ("sad", "happy")[label], "quality": ("bad", "good")[label]}
+    first, second = speaker.rng.sample([*values.items()], 2)
+    if speaker.chance(0.5):
+        second = speaker.statement(exclude=("mood", "quality"))
     companion = speaker.other(actor, names=0.3) if speaker.chance(0.5) else None
-    parts = [speaker.predicate(actor, (dimension, value), negation=0.5), speaker.predicate(actor, other)]
-    if split == "train" and UNSEEN_SENTIMENT & set(parts[0]):
-        return _sst2(speaker, index, split)
-    speaker.rng.shuffle(parts)
-    return Draft([*speaker.subject(actor, companion), *parts[0], "and", *parts[1], "."], None, label)
+    statements = speaker.rng.sample([first, second], 2)
+    return Draft([*speaker.subject(actor, companion), *speaker.predicate(actor, statements, 0.25), "."], None, label)
 
 
 def _rewrite(speaker: Speaker, num_changes: int) -> tuple[Words, Words]:
-    """Two sentences over four slots (actor, companion, two statements) that differ in meaning in ``num_changes``."""
-    actor = speaker.actor()
-    companion = speaker.other(actor)
+    """Two sentences with three slots that differ in the meaning of ``num_changes`` slots, else in words and order.
+
+    Slots: the actor, a statement, and a companion or a second statement.
+    """
+    actor = speaker.actor(names=0.2)
+    companion = speaker.other(actor, names=0.2) if speaker.chance(0.5) else None
     first = speaker.statement()
-    second = speaker.statement(exclude=(first[0],))
-    changes = speaker.rng.sample(range(4), num_changes)
-    new_actor, new_companion = actor, companion
-    while 0 in changes and (new_actor.kind == actor.kind or new_actor.kind == companion.kind):
-        new_actor = Actor(speaker.actor().kind, actor.plural)
-    while 1 in changes and new_companion.kind in (companion.kind, actor.kind, new_actor.kind):
-        new_companion = Actor(speaker.actor().kind, companion.plural)
-    statements = [
-        speaker.change(first) if 2 in changes else first,
-        speaker.change(second) if 3 in changes else second,
-    ]
-    speaker.rng.shuffle(statements)
-    return (
-        speaker.sentence(actor, [first, second], companion),
-        speaker.sentence(new_actor, statements, new_companion),
-    )
+    statements = [first] if companion else [first, speaker.statement(exclude=(first[0],))]
+    changes = speaker.rng.sample(range(3), num_changes)
+    kinds = [actor.kind, companion.kind if companion else ""]
+    new_actor, new_companion, new_statements = actor, companion, list(statements)
+    if 0 in changes:
+        new_actor = _replace(actor, kinds, speaker)
+    if 1 in changes:
+        new_statements[0] = speaker.change(first)
+    if 2 in changes and companion:
+        new_companion = _replace(companion, [*kinds, new_actor.kind], speaker)
+    elif 2 in changes:
+        new_statements[1] = speaker.change(statements[1])
+    speaker.rng.shuffle(new_statements)
+    return speaker.sentence(actor, statements, companion), speaker.sentence(new_actor, new_statements, new_companion)
+
+
+def _replace(actor: Actor, kinds: list[str], speaker: Speaker) -> Actor:
+    """An actor of none of these kinds, in the same number."""
+    while (new := speaker.actor(names=0.2)).kind in kinds or new.plural != actor.plural:
+        pass
+    return new
 
 
 def _mrpc(speaker: Speaker, index: int, split: str) -> Draft:
@@ -299,9 +347,9 @@ def _mrpc(speaker: Speaker, index: int, split: str) -> Draft:
 
 
 def _stsb(speaker: Speaker, index: int, split: str) -> Draft:
-    """5 x share of the four slots that mean the same."""
-    changes = index % 5
-    return Draft(*_rewrite(speaker, changes), 5 * (1 - changes / 4))
+    """5 x share of the three slots that mean the same."""
+    changes = index % 4
+    return Draft(*_rewrite(speaker, changes), round(5 * (1 - changes / 3), 2))
 
 
 def _qqp(speaker: Speaker, index: int, split: str) -> Draft:
@@ -344,11 +392,17 @@ def _inference(speaker: Speaker, label: int, actor: Actor) -> Draft:
 
 
 def _rte(speaker: Speaker, index: int, split: str) -> Draft:
-    """As mnli in two classes, with people and animals: entailed, or neutral or contradicted."""
+    """Entailed (0) or not (1): half as in mnli, half by the facts of the world: ``the hounds love bread .``"""
     label = index % 2
-    return _inference(speaker, 0 if label == 0 else speaker.rng.choice((1, 2)), speaker.actor(names=0.5))._replace(
-        label=label
-    )
+    actor = speaker.actor(names=0.5)
+    if speaker.chance(0.5):
+        return _inference(speaker, speaker.rng.choice((1, 2)) if label else 0, actor)._replace(label=label)
+    taste = speaker.rng.choice(tuple(TASTES))
+    food = getattr(speaker.world[actor.kind], taste)
+    if label:
+        food = speaker.rng.choice([f for f in FOODS if f != food])
+    premise = speaker.sentence(actor, [speaker.statement()])
+    return Draft(premise, speaker.sentence(actor, [(taste, food)]), label)
 
 
 def _qnli(speaker: Speaker, index: int, split: str) -> Draft:
@@ -403,22 +457,24 @@ class MiniatureSource:
         if split not in SPLITS or (split == "dev_mismatched" and task != "mnli"):
             return f"the miniature language has no {split} split of {task}"
         size = self.settings.train_examples if split == "train" else self.settings.dev_examples
-        examples: list[Example] = []
-        seen: set[str] = set()
+        examples: dict[str, Example] = {}
         attempt = 0
         while len(examples) < size:
             speaker = Speaker(self.world, random.Random(f"{self.settings.seed}/{task}/{split}/{attempt}"))
             draft = WRITERS[task](speaker, len(examples), split)
             attempt += 1
-            text = " ".join([*draft.sentence1, "|", *(draft.sentence2 or [])])
-            if draft.sentence1 == draft.sentence2 or text in seen or _belongs_to_dev(text) != (split != "train"):
-                continue
-            seen.add(text)
-            second = None if draft.sentence2 is None else " ".join(draft.sentence2)
-            examples.append(Example(" ".join(draft.sentence1), second, draft.label))
-        return examples
+            if _is_usable(draft, task, split):
+                first, second = (None if words is None else " ".join(words) for words in draft[:2])
+                examples.setdefault(f"{first} {second}", Example(first, second, draft.label))
+        return list(examples.values())
 
 
-def _belongs_to_dev(text: str) -> bool:
-    """Assign a text to train or dev by its checksum, so that the splits are disjoint whatever their sizes."""
-    return zlib.crc32(text.encode()) % 4 == 0
+def _is_usable(draft: Draft, task: str, split: str) -> bool:
+    """Short enough, two different sentences, and of this split: train and dev share no example whatever their size."""
+    words = [*draft.sentence1, *(draft.sentence2 or [])]
+    if len(words) > MAX_WORDS or draft.sentence1 == draft.sentence2:
+        return False
+    if task == "sst2" and split == "train" and UNSEEN_SENTIMENT & set(words):
+        return False
+    is_dev = zlib.crc32(" ".join(words).encode()) % 4 == 0
+    return is_dev == (split != "train")
