@@ -107,9 +107,9 @@ def make_world(seed: int) -> dict[str, Fact]:
     kinds = rng.sample((*ANIMALS, *NAMES), len(ANIMALS) + len(NAMES))
     world = {}
     for i, kind in enumerate(kinds):
-        # In turn, so that no food is liked or hated by nobody.
-        like = i % len(FOODS)
-        hate = (like + rng.randrange(1, len(FOODS))) % len(FOODS)
+        # In turn, so that every food is liked and hated equally often and says nothing by itself.
+        round_, like = divmod(i, len(FOODS))
+        hate = (like + 1 + round_ % (len(FOODS) - 1)) % len(FOODS)
         world[kind] = Fact(FOODS[like], FOODS[hate])
     return world
 
@@ -228,7 +228,7 @@ def make_document(seed: int, index: int, world: dict[str, Fact]) -> list[str]:
 
 
 def _make_paragraph(
-    actors: tuple[Actor, Actor], topics: tuple[str, str], states: dict[Actor, dict[str, str]], speaker: Speaker
+    actors: tuple[Actor, Actor], topics: tuple[str, ...], states: dict[Actor, dict[str, str]], speaker: Speaker
 ) -> Words:
     """A sentence about one of the actors, and a question that it answers, another sentence, or a check."""
     actor, companion = actors if speaker.chance(0.7) else actors[::-1]
@@ -334,10 +334,9 @@ def _rewrite(speaker: Speaker, num_changes: int) -> tuple[Words, Words]:
 
 
 def _replace(actor: Actor, kinds: list[str], speaker: Speaker) -> Actor:
-    """An actor of none of these kinds, in the same number."""
-    while (new := speaker.actor(names=0.2)).kind in kinds or new.plural != actor.plural:
-        pass
-    return new
+    """An actor of none of these kinds: people for people, animals in the same number for animals."""
+    candidates = NAMES if actor.is_name else tuple(ANIMALS)
+    return Actor(speaker.rng.choice([kind for kind in candidates if kind not in kinds]), actor.plural)
 
 
 def _mrpc(speaker: Speaker, index: int, split: str) -> Draft:
@@ -357,18 +356,18 @@ def _qqp(speaker: Speaker, index: int, split: str) -> Draft:
     label = index % 2
     actor = speaker.actor(names=0.3)
     companion = speaker.other(actor)
-    topic = speaker.rng.choice(("mood", "action", "place", "like", "hate"))
+    # Questions of one group are equally long; a change stays within the group, so that length says nothing.
+    group = speaker.rng.choice((("mood", "place"), ("action", *TASTES)))
+    topic = speaker.rng.choice(group)
     question = speaker.question(actor, topic, companion)
     if not label:
         change = speaker.rng.randrange(3)
         if change == 0:
-            topic = speaker.rng.choice([t for t in ("mood", "action", "place", "like", "hate") if t != topic])
+            topic = speaker.rng.choice([other for other in group if other != topic])
         elif change == 1:
             actor, companion = companion, actor
         else:
-            kept = actor
-            while actor.kind in (kept.kind, companion.kind):
-                actor = speaker.actor(names=0.3)
+            actor = _replace(actor, [actor.kind, companion.kind], speaker)
     return Draft(question, speaker.question(actor, topic, companion), label)
 
 
@@ -397,10 +396,10 @@ def _rte(speaker: Speaker, index: int, split: str) -> Draft:
     actor = speaker.actor(names=0.5)
     if speaker.chance(0.5):
         return _inference(speaker, speaker.rng.choice((1, 2)) if label else 0, actor)._replace(label=label)
-    taste = speaker.rng.choice(tuple(TASTES))
-    food = getattr(speaker.world[actor.kind], taste)
-    if label:
-        food = speaker.rng.choice([f for f in FOODS if f != food])
+    # The food is drawn first and the actor to suit it, so that no food goes with one label.
+    taste, food = speaker.rng.choice(tuple(TASTES)), speaker.rng.choice(FOODS)
+    while (getattr(speaker.world[actor.kind], taste) == food) == label:
+        actor = speaker.actor(names=0.5)
     premise = speaker.sentence(actor, [speaker.statement()])
     return Draft(premise, speaker.sentence(actor, [(taste, food)]), label)
 
@@ -409,16 +408,16 @@ def _qnli(speaker: Speaker, index: int, split: str) -> Draft:
     """A question and a sentence that answers it (0), or is about another actor or something else (1)."""
     label = index % 2
     actor = speaker.actor(names=0.3)
-    companion = speaker.other(actor)
-    topic = speaker.rng.choice(tuple(DIMENSIONS))
+    companion = speaker.other(actor, names=0.3)
+    topic = speaker.rng.choice(TOPICS)
     question = speaker.question(actor, topic)
-    statement = speaker.statement(topic)
-    if label and speaker.chance(0.5):
-        scales = tuple(SCALES) if topic in SCALES else (topic,)
-        statement = speaker.statement(exclude=scales)
+    if label and topic != "action" and speaker.chance(0.5):
+        # Topics whose statements are equally long, so that length says nothing; no other is as short as an action.
+        topic = {"place": speaker.rng.choice(tuple(SCALES)), "like": "hate", "hate": "like"}.get(topic, "place")
     elif label:
         actor, companion = companion, actor
-    return Draft(question, speaker.sentence(actor, [statement], companion), label)
+    statement = (topic, getattr(speaker.world[actor.kind], topic)) if topic in TASTES else speaker.statement(topic)
+    return Draft(question, speaker.sentence(actor, [statement], companion if speaker.chance(0.5) else None), label)
 
 
 WRITERS: dict[str, Callable[[Speaker, int, str], Draft]] = {
@@ -442,11 +441,11 @@ class MiniatureSource:
         self.world = make_world(settings.seed)
 
     def describe(self) -> dict[str, Any]:
-        """What is recorded in manifests."""
+        """The settings and the number of word types, for the manifest."""
         return {"source": "miniature", **self.settings.model_dump(), "word_types": len(vocabulary())}
 
     def documents(self) -> Iterator[list[str]]:
-        """The documents, each a list of paragraphs of one or two sentences."""
+        """The documents, each a list of paragraphs of two or three sentences."""
         for index in range(self.settings.num_documents):
             yield make_document(self.settings.seed, index, self.world)
 
@@ -464,7 +463,8 @@ class MiniatureSource:
             draft = WRITERS[task](speaker, len(examples), split)
             attempt += 1
             if _is_usable(draft, task, split):
-                first, second = (None if words is None else " ".join(words) for words in draft[:2])
+                first = " ".join(draft.sentence1)
+                second = None if draft.sentence2 is None else " ".join(draft.sentence2)
                 examples.setdefault(f"{first} {second}", Example(first, second, draft.label))
         return list(examples.values())
 
