@@ -1,0 +1,160 @@
+"""Run folders read back: what is missing is named, and costs on the four axes are what was recorded."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import runs
+
+from pldrepro import evidence as ev
+from pldrepro import records
+from pldrepro.evidence import Evidence, load_evidence
+from pldrepro.records import RecordError
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    root = tmp_path_factory.mktemp("study")
+    pretrain = [runs.write_pretrain(root, arm, seed) for arm in runs.ARMS for seed in (1, 2)]
+    return {"pretrain": pretrain, "calibration": runs.write_calibration(root)}
+
+
+@pytest.fixture(scope="module")
+def evidence(study: dict[str, Any]) -> Evidence:
+    return load_evidence(**study)
+
+
+def edit(path: Path, change: Any) -> None:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    change(values)
+    path.write_text(json.dumps(values), encoding="utf-8")
+
+
+def test_a_run_that_is_not_there_or_not_complete_names_its_folder_and_log(tmp_path: Path) -> None:
+    folder = tmp_path / "demo" / "runs" / "pretrain" / "pld" / "seed1"
+    with pytest.raises(RecordError, match=r"runs/pretrain/pld/seed1: no such run.*demo/logs/pretrain/pld/seed1.log"):
+        records.load_pretrain(folder)
+    folder.mkdir(parents=True)
+    with pytest.raises(RecordError, match=r"seed1: the run is not complete.*logs/pretrain/pld/seed1.log"):
+        records.load_pretrain(folder)
+
+
+def test_a_damaged_summary_is_named(tmp_path: Path) -> None:
+    folder = runs.write_pretrain(tmp_path, "pld", 1)
+    edit(folder / "summary.json", lambda values: values.pop("flops"))
+    with pytest.raises(RecordError, match=r"summary.json lacks flops"):
+        records.load_pretrain(folder)
+    (folder / "summary.json").write_text("{")
+    with pytest.raises(RecordError, match="damaged JSON"):
+        records.load_pretrain(folder)
+
+
+def test_a_finetune_job_without_predictions_is_named(tmp_path: Path) -> None:
+    folder = runs.write_finetune(tmp_path, "pld", 1, tasks=["rte"])
+    (folder / "predictions.safetensors").unlink()
+    with pytest.raises(RecordError, match=r"ckp186/glue: no predictions.safetensors"):
+        records.load_finetune(folder)
+
+
+def test_the_summary_stands_for_its_folder(study: dict[str, Any]) -> None:
+    assert records.load_pretrain(study["pretrain"][0] / "summary.json").folder == study["pretrain"][0]
+
+
+def test_arms_keep_their_order_and_seeds_are_paired(study: dict[str, Any]) -> None:
+    evidence = load_evidence(study["pretrain"][::-1])
+    assert evidence.arms == ["pld", "preln_higher", "baseline"]
+    assert [(a.seed, b.seed) for a, b in evidence.pairs("pld", "baseline")] == [(1, 1), (2, 2)]
+
+
+def test_what_cannot_be_compared_is_refused(study: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="no run of the baseline arm 'postln'; arms here: baseline"):
+        load_evidence(study["pretrain"], baseline="postln")
+    with pytest.raises(RecordError, match="no pre-training runs"):
+        load_evidence([])
+    with pytest.raises(RecordError, match="both baseline, seed 1"):
+        load_evidence([study["pretrain"][0], study["pretrain"][0]])
+    other = runs.write_pretrain(tmp_path, "pld", 1, scale="demo")
+    with pytest.raises(RecordError, match="several scales"):
+        load_evidence([study["pretrain"][0], other])
+
+
+def test_a_full_run_costs_its_steps_at_full_depth(evidence: Evidence) -> None:
+    run = evidence.runs("baseline")[0]
+    # 400 steps of (2 + 4 x 3) ms
+    assert evidence.cost(run, "reference_time") == pytest.approx(5.6)
+    assert evidence.cost(run, "samples") == 3200
+    assert evidence.cost(run, "reference_time", "ckp87") == pytest.approx(5.6 * 180 / 400)
+
+
+def test_a_dropping_run_is_priced_by_the_layers_it_kept(evidence: Evidence) -> None:
+    for run in evidence.runs("pld"):
+        for checkpoint in runs.SHARES:
+            recorded = run.summary["checkpoints"][checkpoint]["reference_seconds"]
+            assert evidence.cost(run, "reference_time", checkpoint) == pytest.approx(recorded)
+
+
+def test_runs_can_be_priced_for_another_machine(study: dict[str, Any], tmp_path: Path) -> None:
+    slower = shutil.copytree(study["calibration"], tmp_path / "calibration")
+
+    def double(values: dict[str, Any]) -> None:
+        for shape in values["shapes"]:
+            shape["fit"].update(intercept=2 * runs.INTERCEPT, slope=2 * runs.SLOPE)
+            for point in shape["tau"].values():
+                point["median"] *= 2
+
+    edit(slower / "summary.json", double)
+    here, there = (load_evidence(study["pretrain"], calibration=c) for c in (study["calibration"], slower))
+    for run, again in zip(here.runs("pld"), there.runs("pld"), strict=True):
+        for checkpoint in ("ckp87", "ckp186"):
+            one, two = here.cost(run, "reference_time", checkpoint), there.cost(again, "reference_time", checkpoint)
+            assert one is not None
+            assert two == pytest.approx(2 * one)
+
+
+def test_without_a_calibration_of_the_shape_the_recorded_price_counts(study: dict[str, Any], tmp_path: Path) -> None:
+    other = shutil.copytree(study["calibration"], tmp_path / "calibration")
+    edit(other / "summary.json", lambda values: [shape.update(micro_batch_size=1) for shape in values["shapes"]])
+    evidence = load_evidence(study["pretrain"], calibration=other)
+    run = evidence.runs("pld")[0]
+    assert evidence.cost(run, "reference_time") == run.summary["reference_seconds"]
+    assert ev.saving_bound(evidence, "pld") is None
+
+
+def test_an_arm_saves_nothing_against_itself(evidence: Evidence) -> None:
+    for axis in ("flops", "reference_time", "measured_time"):
+        paired = ev.saving_per_sample(evidence, "baseline", axis)
+        assert paired is not None
+        assert (paired.estimate.value, paired.estimate.low, paired.estimate.high) == pytest.approx((0, 0, 0))
+
+
+def test_the_saving_in_reference_time_is_at_its_bound_when_tau_is_linear(evidence: Evidence) -> None:
+    saving, bound = ev.saving_per_sample(evidence, "pld", "reference_time"), ev.saving_bound(evidence, "pld")
+    assert saving is not None
+    assert bound is not None
+    assert saving.estimate.value == pytest.approx(bound.value, abs=0.05)
+
+
+def test_a_slow_machine_shows_in_measured_time_alone(tmp_path: Path) -> None:
+    pretrain = [runs.write_pretrain(tmp_path, "baseline", 1), runs.write_pretrain(tmp_path, "pld", 1, slowdown=3.0)]
+    evidence = load_evidence(pretrain, calibration=runs.write_calibration(tmp_path))
+    measured, reference = (ev.speedup(evidence, "pld", axis) for axis in ("measured_time", "reference_time"))
+    assert measured is not None
+    assert reference is not None
+    assert reference.estimate.value == pytest.approx(3 * measured.estimate.value)
+    assert reference.estimate.low is None
+
+
+def test_a_loss_is_first_reached_between_two_validations(evidence: Evidence) -> None:
+    run = evidence.runs("baseline")[0]
+    # The loss falls linearly from 6 to 3 over 3,200 samples.
+    assert evidence.first_at(run, 4.5, "samples") == pytest.approx(1600)
+    assert evidence.first_at(run, 4.4321, "samples") == pytest.approx(3200 * 1.5679 / 3)
+    assert evidence.first_at(run, 2.9, "samples") is None
+    assert evidence.first_at(run, 5.99, "samples") == 160
+
+
+def test_the_twin_differs_by_dropping_alone(evidence: Evidence) -> None:
+    assert evidence.undropped_twin("pld") == "preln_higher"
+    assert evidence.undropped_twin("baseline") is None

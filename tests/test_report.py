@@ -1,0 +1,141 @@
+"""Figures and the report: every file is there, nothing points outside, and nothing imports torch."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import runs
+
+from pldrepro import claims, figures, report, score
+from pldrepro.evidence import load_evidence
+from pldrepro.papers import load_papers
+from pldrepro.records import RecordError
+
+PAPERS = load_papers()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    root = tmp_path_factory.mktemp("study")
+    paths = runs.write_study(root, seeds=(1, 2))
+    score.write_scores(paths["finetune"], root / "scores.csv")
+    evidence = load_evidence(**paths, scores=root / "scores.csv")
+    prefixes = [root / "figures" / name for name in figures.FIGURES]
+    for prefix in prefixes:
+        figures.write_figure(prefix.name, evidence, prefix)
+    claims.write_claims(evidence, PAPERS, root / "claims.csv")
+    (root / "deviations.md").write_text("# Deviations\n\nGates are drawn **per step**.\n", encoding="utf-8")
+    report.write_report(evidence, PAPERS, root / "claims.csv", prefixes, root / "report.html", root / "deviations.md")
+    page = (root / "report.html").read_text(encoding="utf-8")
+    return {"root": root, "evidence": evidence, "prefixes": prefixes, "page": page}
+
+
+@pytest.mark.parametrize("name", ["loss_curves", "schedule", "step_time"])
+def test_a_figure_has_all_its_files(built: dict[str, Any], name: str) -> None:
+    folder = built["root"] / "figures"
+    assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (folder / f"{name}.svg").read_text(encoding="utf-8")
+    assert len(pd.read_csv(folder / f"{name}.csv")) > 4
+    assert "n = " in (folder / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def test_a_figure_is_the_same_when_drawn_again(built: dict[str, Any], tmp_path: Path) -> None:
+    figures.write_figure("step_time", built["evidence"], tmp_path / "step_time")
+    for suffix in figures.FORMATS:
+        before = (built["root"] / "figures" / f"step_time.{suffix}").read_bytes()
+        assert (tmp_path / f"step_time.{suffix}").read_bytes() == before
+
+
+def test_loss_data_holds_every_validation_on_every_axis(built: dict[str, Any]) -> None:
+    data = figures.loss_data(built["evidence"])
+    assert len(data) == 3 * 2 * 20
+    assert {"samples", "flops", "reference_time", "measured_time", "validation_loss"} <= set(data)
+
+
+def test_counted_layers_follow_the_expected_ones(built: dict[str, Any]) -> None:
+    data = figures.depth_data(built["evidence"])
+    pld = data[data["arm"] == "pld"]
+    assert pld["measured"].mean() == pytest.approx(pld["expected"].mean(), abs=0.1)
+    assert (data[data["arm"] == "baseline"][["measured", "expected"]] == 4).all(axis=None)
+
+
+def test_unknown_or_missing_figures_are_refused(built: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown figure 'figure11'; allowed: loss_curves"):
+        figures.write_figure("figure11", built["evidence"], tmp_path / "x")
+    with pytest.raises(RecordError, match=r"loss_curves.svg: no such figure; run `figure loss_curves` first"):
+        report.write_report(
+            built["evidence"], PAPERS, built["root"] / "claims.csv", [tmp_path / "loss_curves"], tmp_path / "r.html"
+        )
+
+
+def test_the_report_points_to_nothing_outside(built: dict[str, Any]) -> None:
+    sources = re.findall(r'(?:src|href)="([^"]+)"', built["page"])
+    assert len([source for source in sources if source.startswith("data:image/svg+xml;base64,")]) == 3
+    assert all(source.startswith(("data:", "#")) for source in sources)
+    assert not re.search(r"<script|<link|@import|url\(", built["page"])
+
+
+def test_the_report_shows_verdicts_first_in_words(built: dict[str, Any]) -> None:
+    page = built["page"]
+    positions = [page.index(f'id="{name}"') for name in
+                 ("verdicts", "tables", "figures", "settings", "environment", "deviations")]  # fmt: skip
+    assert positions == sorted(positions)
+    assert "support or question the direction of a claim" in page
+    assert "same direction" in page
+    assert "13.53†" in page
+    assert "<b>per step</b>" in page
+    assert runs.PROVENANCE["commit"] in page
+
+
+def test_the_report_shows_only_settings_that_differ(built: dict[str, Any]) -> None:
+    keys = [key for key, _ in report.differences(built["evidence"])]
+    assert keys[:2] == ["model.norm", "training.learning_rate"]
+    assert "model.num_layers" not in keys
+    assert "drop.schedule" in keys
+
+
+def test_a_study_at_the_papers_own_scale_says_so(tmp_path: Path) -> None:
+    folder = runs.write_pretrain(tmp_path, "baseline", 1)
+    for name, change in (("settings.json", {"num_layers": 12, "hidden_size": 768}), ("summary.json", None)):
+        values = json.loads((folder / name).read_text())
+        if change:
+            values["model"].update(change)
+        else:
+            values["samples"] = 200_000 * 4096
+        (folder / name).write_text(json.dumps(values))
+    text = report.support(load_evidence([folder]), PAPERS["pld"])
+    assert "can support or question a claim's size" in text
+
+
+def test_html_in_the_deviations_is_escaped(built: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "deviations.md").write_text("<script>alert(1)</script>", encoding="utf-8")
+    report.write_report(
+        built["evidence"], PAPERS, built["root"] / "claims.csv", [], tmp_path / "r.html", tmp_path / "deviations.md"
+    )
+    assert "<script>" not in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_the_markdown_subset() -> None:
+    text = (
+        "# Title\n\nA `code` and\na [link](https://example.org).\n\n"
+        "- one\n  more\n- two\n\n| a | b |\n|---|---|\n| 1 | 2 |"
+    )
+    page = report.markdown(text)
+    assert "<h3>Title</h3>" in page
+    assert '<p>A <code>code</code> and a <a href="https://example.org">link</a>.</p>' in page
+    assert page.count("<li>") == 2
+    assert "<td>1</td><td>2</td>" in page
+
+
+def test_the_analysis_never_imports_torch() -> None:
+    code = (
+        "import sys; from pldrepro import claims, evidence, figures, report, score, tables;"
+        "sys.exit('torch' in sys.modules or 'evaluate' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
