@@ -225,14 +225,13 @@ class WordTokenizer:
     """Tokenizes text word by word and remembers the words: the tokens of the tokenizer, two to four times faster.
 
     BERT's normalizer and pre-tokenizer look at nothing beyond a space or an ASCII punctuation mark, so the tokens of
-    a text are those of its parts, one after the other.
+    a text are those of its parts, one after the other. "[SEP]" in a text is three parts, never the special token.
     """
 
     _part = re.compile(r"[!-/:-@\[-`{-~]|[^ !-/:-@\[-`{-~]+")
 
     def __init__(self, tokenizer: Tokenizer, dtype: np.dtype[Any]) -> None:
         self._tokenizer = tokenizer
-        self._tokenizer.encode_special_tokens = True  # "[SEP]" in a text is text
         self._dtype = dtype
         self._known: dict[str, bytes] = {}
 
