@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import Counter
@@ -28,7 +29,7 @@ from pldrepro.flops import masked_positions, parameter_count, step_flops
 from pldrepro.models.bert import BertForPreTraining, initialise
 from pldrepro.models.transformers_format import save_pretraining
 from pldrepro.optim import adamw, learning_rate, set_learning_rate, zero_missing_gradients
-from pldrepro.records import append_jsonl, provenance, read_json, write_json
+from pldrepro.records import RecordError, append_jsonl, provenance, read_json, write_json
 from pldrepro.timing import Stopwatch, find_shape, reference_seconds
 
 
@@ -49,6 +50,7 @@ class Progress:
     passes_by_kept_layers: Counter[int] = field(default_factory=Counter)  # forward passes (micro steps)
     flops: float = 0.0
     checkpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
+    losses: list[list[float]] = field(default_factory=list)  # of each step since the last training line, see flush
     metrics_bytes: int = 0  # length of metrics.jsonl that belongs to this state
 
     @classmethod
@@ -100,6 +102,11 @@ class Run:
             self.clock.seconds = self.progress.train_seconds
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.metrics.open("ab") as file:
+            if file.tell() < self.progress.metrics_bytes:
+                raise RecordError(
+                    f"{self.metrics}: {file.tell()} bytes, the resume checkpoint knows {self.progress.metrics_bytes}; "
+                    "delete the folder to start this run again"
+                )
             file.truncate(self.progress.metrics_bytes)
         if self.settings.impl.compile:
             self.model.compile_blocks()
@@ -178,6 +185,8 @@ class Run:
             mlm_sum, right, _ = self._forward(part, gates)
             loss_sum += float(mlm_sum)
             correct += int(right)
+        if not math.isfinite(loss_sum):
+            raise diverged(self, "validation loss", self.progress.step - 1)
         num_labels = int((self.validation.labels != IGNORED).sum())
         return {"loss": loss_sum / num_labels, "accuracy": correct / num_labels}
 
@@ -245,8 +254,12 @@ def pretrain(
 ) -> None:
     """Pre-train one arm and write its run folder; an interrupted run goes on where its last checkpoint stands.
 
-    Raises SettingsError, RecordError (a damaged resume checkpoint), DivergedError or OutOfTimeError.
+    A run that is complete is left alone. Raises SettingsError, RecordError (a damaged resume checkpoint),
+    DivergedError or OutOfTimeError.
     """
+    check_same_run(folder, settings, open_corpus(corpus_folder))
+    if (folder / "summary.json").exists():
+        return
     run = setup(settings, corpus_folder, folder, calibration)
     run.resume()
     fit(run, max_seconds, progress)
@@ -264,7 +277,6 @@ def setup(settings: RunSettings, corpus_folder: Path, folder: Path, calibration:
     tau = None
     if calibration is not None:
         tau = find_shape(read_json(calibration), settings.model.model_dump(mode="json"))["tau"]
-    check_same_settings(folder / "settings.json", settings)
     run = Run(settings, corpus, tau, folder)
     write_json(folder / "settings.json", settings.model_dump(mode="json"))
     write_json(
@@ -274,21 +286,21 @@ def setup(settings: RunSettings, corpus_folder: Path, folder: Path, calibration:
     return run
 
 
-def check_same_settings(path: Path, settings: RunSettings) -> None:
-    """Refuse to go on with a run that was started with other settings."""
-    if not (path.parent / "resume").exists() or not path.exists():
+def check_same_run(folder: Path, settings: RunSettings, corpus: Corpus) -> None:
+    """Refuse a folder that holds a run, complete or not, with other settings or on another corpus."""
+    if not ((folder / "resume").exists() or (folder / "summary.json").exists()):
         return
-    earlier, now = read_json(path), settings.model_dump(mode="json")
-    changed = [
-        f"{group}.{key}"
-        for group in ("model", "data", "training", "drop")
-        for key in now[group]
-        if earlier.get(group, {}).get(key) != now[group][key]
-    ]
-    if changed or earlier["seed"] != settings.seed:
+    earlier, now = read_json(folder / "settings.json"), settings.model_dump(mode="json")
+    keys = [(group, key) for group in ("model", "data", "training", "drop") for key in now[group]]
+    keys += [("impl", key) for key in ("precision", "micro_batch_size")]  # what can change the result
+    changed = [f"{group}.{key}" for group, key in keys if earlier.get(group, {}).get(key) != now[group][key]]
+    if earlier["seed"] != settings.seed:
+        changed.append("seed")
+    if read_json(folder / "provenance.json")["corpus"]["hash"] != corpus.hash:
+        changed.append("corpus")
+    if changed:
         raise SettingsError(
-            f"{path.parent}: holds an unfinished run with other settings ({', '.join(changed) or 'seed'}); "
-            "delete the folder to start anew"
+            f"{folder}: holds a run with other settings ({', '.join(changed)}); delete it to start anew"
         )
 
 
@@ -310,13 +322,11 @@ def fit(run: Run, max_seconds: float | None = None, progress: bool = True) -> No
                 stop = max_seconds is not None and now - started >= max_seconds
                 due = stop or now - saved >= impl.save_every_seconds
                 if due or step in log_steps or step in validation_steps:
-                    losses = flush(run, pending)
+                    flush(run, pending)
             display.update()
             if step in log_steps:
-                log(run, losses)
-                display.set_postfix(
-                    loss=f"{losses['loss']:.3f}", samples_s=round(samples_per_second(run)), refresh=False
-                )
+                loss = log(run)
+                display.set_postfix(loss=f"{loss:.3f}", samples_s=round(samples_per_second(run)), refresh=False)
             if step in validation_steps:
                 validation = run.validate()
                 append_jsonl(run.metrics, {"kind": "validation", "step": step, **validation, **run.costs()})
@@ -330,32 +340,39 @@ def fit(run: Run, max_seconds: float | None = None, progress: bool = True) -> No
                 raise OutOfTimeError(f"stopped after {max_seconds:g} s at step {step} of {training.num_steps}")
 
 
-def flush(run: Run, pending: list[tuple[Tensor, Tensor, Tensor]]) -> dict[str, float]:
+def flush(run: Run, pending: list[tuple[Tensor, Tensor, Tensor]]) -> None:
     """Read the losses since the last flush (the only place that waits for the device); stop if one is not finite."""
     values = torch.stack([torch.stack(list(row)).float() for row in pending]).cpu()
     finite = torch.isfinite(values).all(dim=1)
     if not bool(finite.all()):
-        step = run.progress.step - len(pending) + int((~finite).nonzero()[0])
-        rate = learning_rate(run.settings.training, step)
-        good = list(run.progress.checkpoints) or ["none"]
-        resume = run.folder / "resume"
-        raise DivergedError(
-            f"{run.folder}: the loss is not finite at step {step}, learning rate {rate:.3g}; last good checkpoint: "
-            f"{good[-1]}" + (f", resume state in {resume}" if resume.exists() else "")
-        )
+        raise diverged(run, "loss", run.progress.step - len(pending) + int((~finite).nonzero()[0]))
     pending.clear()
-    loss, mlm_loss, norm = values.mean(dim=0).tolist()
-    return {"loss": loss, "mlm_loss": mlm_loss, "gradient_norm": norm}
+    run.progress.losses += values.tolist()
 
 
-def log(run: Run, losses: dict[str, float]) -> None:
-    """One training line of metrics.jsonl; losses are means since the last line or validation."""
+def diverged(run: Run, what: str, step: int) -> DivergedError:
+    """The error that says where a run diverged, and what is left of it."""
+    rate = learning_rate(run.settings.training, step)
+    good = list(run.progress.checkpoints) or ["none"]
+    resume = run.folder / "resume"
+    return DivergedError(
+        f"{run.folder}: the {what} is not finite at step {step}, learning rate {rate:.3g}; last good checkpoint: "
+        f"{good[-1]}" + (f", resume state in {resume}" if resume.exists() else "")
+    )
+
+
+def log(run: Run) -> float:
+    """One training line of metrics.jsonl; losses are means since the last line. Returns the mean loss."""
     step, training = run.progress.step, run.settings.training
+    names = ("loss", "mlm_loss", "gradient_norm")
+    means = dict(zip(names, np.mean(run.progress.losses, axis=0).tolist(), strict=True))
+    run.progress.losses = []
     schedule = {
         "learning_rate": learning_rate(training, step - 1),
         "theta": drop.theta(run.settings.drop, step - 1, training.num_steps),
     }
-    append_jsonl(run.metrics, {"kind": "train", "step": step, **losses, **schedule, **run.costs()})
+    append_jsonl(run.metrics, {"kind": "train", "step": step, **means, **schedule, **run.costs()})
+    return means["loss"]
 
 
 def bar(run: Run, visible: bool) -> Any:
