@@ -7,7 +7,7 @@ snakemake -n --configfile config/paper.yaml                the paper's own setti
 
 from snakemake.utils import min_version, validate
 
-from pldrepro.config import load_study
+from pldrepro.config import load_recorded, load_study
 
 min_version("9.0")
 
@@ -17,13 +17,22 @@ if "scale" not in config:
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/training.smk"
+
+
+if config["scale"] == "recorded":
+    SETS = load_recorded(config).result_sets()
+else:
+    study = load_study(config)
+    SETS = [study.result_set()]
+
+    include: "workflow/rules/data.smk"
+    include: "workflow/rules/training.smk"
+
+
 include: "workflow/rules/analysis.smk"
 
 
 rule all:
     default_target: True
     input:
-        f"{RESULTS}/report.html",
-        f"{RESULTS}/claims.csv",
+        expand("{results}/{file}", results=RESULT_FOLDERS, file=["report.html", "claims.csv"]),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
@@ -252,6 +254,7 @@ class CalibrationSettings(Strict):
     rounds: int = Field(15, ge=3, description="interleaved repetitions of every k")
     warmup_rounds: int = Field(2, ge=1)
     threads: int = Field(1, ge=1)
+    reserved_cores: int = Field(2, ge=1, description="cores that no other job may use while step times are measured")
 
 
 class RunSettings(Strict):
@@ -304,8 +307,6 @@ class StudySettings(Strict):
     scale: Name = Field(description="name of the scale; results go to results/<scale>")
     description: str
     results: str | None = Field(None, description="results folder; none: results/<scale>")
-    runs: str | None = Field(None, description="folder of the run folders; none: <results>/runs")
-    recorded: bool = Field(False, description="the runs are finished and are only read: nothing is trained")
     data_root: str | None = Field(None, description="files source: the folder that holds text and GLUE")
     arms: Annotated[tuple[Name, ...], Distinct] = Field(min_length=1)
     baseline: Name = Field("baseline", description="the arm that the others are compared with")
@@ -317,13 +318,45 @@ class StudySettings(Strict):
     calibration: CalibrationSettings = CalibrationSettings()
 
 
+class RecordedSettings(Strict):
+    """Finished runs to analyse again: nothing is trained."""
+
+    scale: Literal["recorded"]
+    description: str
+    results: str = Field("results/rebuilt", description="exhibits go to <results>/<name>")
+    recorded: dict[Name, str] = Field(min_length=1, description="name -> folder of run folders")
+    baseline: Name = "baseline"
+
+    def result_sets(self) -> list[ResultSet]:
+        """What each recorded folder holds; a folder without a finished run is a SettingsError."""
+        return [self._find(f"{self.results}/{name}", Path(folder)) for name, folder in self.recorded.items()]
+
+    def _find(self, results: str, folder: Path) -> ResultSet:
+        pretrain = sorted(map(str, folder.glob("pretrain/*/*/summary.json")))
+        if not pretrain:
+            raise SettingsError(f"recorded: {folder}: no finished pre-training run (pretrain/ARM/seedN/summary.json)")
+        finetune = sorted(map(str, folder.glob("finetune/*/*/*/*/summary.json")))
+        return ResultSet(results, pretrain, finetune, str(folder / "calibration/summary.json"), self.baseline)
+
+
+@dataclass(frozen=True)
+class ResultSet:
+    """The finished runs that a set of exhibits is made from, each named by its summary, and where exhibits go."""
+
+    results: str
+    pretrain: list[str]
+    finetune: list[str]
+    calibration: str
+    baseline: str
+
+
 class Study:
     """A scale file resolved over its experiments: knows every run and its settings."""
 
     def __init__(self, settings: StudySettings, experiments: Path = EXPERIMENTS_FOLDER) -> None:
         self.settings = settings
         self.results = settings.results or f"results/{settings.scale}"
-        self.runs = settings.runs or f"{self.results}/runs"
+        self.runs = f"{self.results}/runs"
         self._experiments = experiments
         if settings.baseline not in settings.arms:
             raise SettingsError(f"baseline: {settings.baseline!r} is not among the arms: {', '.join(settings.arms)}")
@@ -395,6 +428,19 @@ class Study:
     def pretrain_runs(self) -> list[tuple[str, int]]:
         """(arm, seed) of every pre-training run."""
         return [(arm, seed) for seed in self.settings.seeds for arm in self.settings.arms]
+
+    def result_set(self) -> ResultSet:
+        """The runs of this study, finished or to be."""
+        return ResultSet(
+            self.results,
+            [f"{self.runs}/pretrain/{arm}/seed{seed}/summary.json" for arm, seed in self.pretrain_runs()],
+            [
+                f"{self.runs}/finetune/{arm}/seed{seed}/{checkpoint}/{group}/summary.json"
+                for arm, seed, checkpoint, group in self.finetune_runs()
+            ],
+            f"{self.runs}/calibration/summary.json",
+            self.settings.baseline,
+        )
 
     def finetune_runs(self) -> list[tuple[str, int, str, str]]:
         """(arm, seed, checkpoint, group) of every fine-tuning job."""
@@ -486,6 +532,11 @@ def load_study(source: Mapping[str, Any] | Path, experiments: Path = EXPERIMENTS
     return Study(validate(StudySettings, values, origin), experiments)
 
 
+def load_recorded(values: Mapping[str, Any]) -> RecordedSettings:
+    """The recorded runs that a mapping names."""
+    return validate(RecordedSettings, dict(values), "configuration")
+
+
 def read_settings(model: type[Model], text_or_path: str) -> Model:
     """Settings from a JSON text, or from a JSON or YAML file."""
     if not text_or_path.lstrip().startswith("{"):
@@ -498,5 +549,6 @@ def read_settings(model: type[Model], text_or_path: str) -> Model:
 
 
 def study_schema() -> dict[str, Any]:
-    """JSON schema of a scale file, which Snakemake validates against."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **StudySettings.model_json_schema()}
+    """JSON schema of a scale file, or of a file that names recorded runs; Snakemake validates against it."""
+    schema = TypeAdapter(StudySettings | RecordedSettings).json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -3,19 +3,21 @@
 Each rule names the modules that it runs as inputs: whoever edits tables.py gets the tables built again.
 """
 
+import re
+
 TABLES = ["table1", "table2"]
 FIGURES = ["loss_curves", "schedule", "step_time"]
 FIGURE_FILES = [".pdf", ".png", ".svg", ".csv", ".txt"]
 DEVIATIONS = "docs/deviations.md"
 
-PRETRAINED = [f"{RUNS}/pretrain/{arm}/seed{seed}/summary.json" for arm, seed in study.pretrain_runs()]
-FINETUNED = [
-    f"{RUNS}/finetune/{arm}/seed{seed}/{checkpoint}/{group}/summary.json"
-    for arm, seed, checkpoint, group in study.finetune_runs()
-]
-CALIBRATION = f"{RUNS}/calibration/summary.json"
-SCORES = f"{RESULTS}/scores.csv"
+BY_FOLDER = {one.results: one for one in SETS}
+RESULT_FOLDERS = list(BY_FOLDER)
+PAPERS = ["config/papers/pld.yaml", "config/papers/sbld.yaml"]
 EVIDENCE_MODULES = [f"pldrepro/{name}.py" for name in ("records", "evidence", "stats", "papers", "timing")]
+
+
+wildcard_constraints:
+    results="|".join(map(re.escape, RESULT_FOLDERS)),
 
 
 localrules:
@@ -32,12 +34,12 @@ localrules:
 
 rule score:
     input:
-        runs=FINETUNED,
+        runs=lambda w: BY_FOLDER[w.results].finetune,
         code=["pldrepro/score.py", "pldrepro/metric.py", "pldrepro/records.py"],
     output:
-        SCORES,
+        "{results}/scores.csv",
     log:
-        f"{RESULTS}/logs/score.log",
+        "{results}/logs/score.log",
     conda:
         "../../environment.yml"
     shell:
@@ -46,21 +48,21 @@ rule score:
 
 rule table:
     input:
-        pretrain=PRETRAINED,
-        finetune=FINETUNED,
-        calibration=CALIBRATION,
-        scores=SCORES,
-        papers=["config/papers/pld.yaml", "config/papers/sbld.yaml"],
+        pretrain=lambda w: BY_FOLDER[w.results].pretrain,
+        finetune=lambda w: BY_FOLDER[w.results].finetune,
+        calibration=lambda w: BY_FOLDER[w.results].calibration,
+        scores="{results}/scores.csv",
+        papers=PAPERS,
         code=["pldrepro/tables.py", *EVIDENCE_MODULES],
     output:
-        multiext(f"{RESULTS}/tables/{{table}}", ".csv", ".md", ".tex"),
+        multiext("{results}/tables/{table}", ".csv", ".md", ".tex"),
     log:
-        f"{RESULTS}/logs/tables/{{table}}.log",
+        "{results}/logs/tables/{table}.log",
     conda:
         "../../environment.yml"
     params:
-        baseline=study.settings.baseline,
-        prefix=f"{RESULTS}/tables/{{table}}",
+        baseline=lambda w: BY_FOLDER[w.results].baseline,
+        prefix="{results}/tables/{table}",
     shell:
         "python -m pldrepro table {wildcards.table} --pretrain {input.pretrain:q} --finetune {input.finetune:q}"
         " --calibration {input.calibration:q} --scores {input.scores:q} --papers {input.papers:q}"
@@ -69,21 +71,21 @@ rule table:
 
 rule figure:
     input:
-        pretrain=PRETRAINED,
-        finetune=FINETUNED,
-        calibration=CALIBRATION,
-        scores=SCORES,
-        papers=["config/papers/pld.yaml", "config/papers/sbld.yaml"],
+        pretrain=lambda w: BY_FOLDER[w.results].pretrain,
+        finetune=lambda w: BY_FOLDER[w.results].finetune,
+        calibration=lambda w: BY_FOLDER[w.results].calibration,
+        scores="{results}/scores.csv",
+        papers=PAPERS,
         code=["pldrepro/figures.py", "pldrepro/drop.py", *EVIDENCE_MODULES],
     output:
-        multiext(f"{RESULTS}/figures/{{figure}}", *FIGURE_FILES),
+        multiext("{results}/figures/{figure}", *FIGURE_FILES),
     log:
-        f"{RESULTS}/logs/figures/{{figure}}.log",
+        "{results}/logs/figures/{figure}.log",
     conda:
         "../../environment.yml"
     params:
-        baseline=study.settings.baseline,
-        prefix=f"{RESULTS}/figures/{{figure}}",
+        baseline=lambda w: BY_FOLDER[w.results].baseline,
+        prefix="{results}/figures/{figure}",
     shell:
         "python -m pldrepro figure {wildcards.figure} --pretrain {input.pretrain:q} --finetune {input.finetune:q}"
         " --calibration {input.calibration:q} --scores {input.scores:q} --papers {input.papers:q}"
@@ -92,20 +94,20 @@ rule figure:
 
 rule claims:
     input:
-        pretrain=PRETRAINED,
-        finetune=FINETUNED,
-        calibration=CALIBRATION,
-        scores=SCORES,
-        papers=["config/papers/pld.yaml", "config/papers/sbld.yaml"],
+        pretrain=lambda w: BY_FOLDER[w.results].pretrain,
+        finetune=lambda w: BY_FOLDER[w.results].finetune,
+        calibration=lambda w: BY_FOLDER[w.results].calibration,
+        scores="{results}/scores.csv",
+        papers=PAPERS,
         code=["pldrepro/claims.py", *EVIDENCE_MODULES],
     output:
-        f"{RESULTS}/claims.csv",
+        "{results}/claims.csv",
     log:
-        f"{RESULTS}/logs/claims.log",
+        "{results}/logs/claims.log",
     conda:
         "../../environment.yml"
     params:
-        baseline=study.settings.baseline,
+        baseline=lambda w: BY_FOLDER[w.results].baseline,
     shell:
         "python -m pldrepro claims --pretrain {input.pretrain:q} --finetune {input.finetune:q}"
         " --calibration {input.calibration:q} --scores {input.scores:q} --papers {input.papers:q}"
@@ -114,25 +116,25 @@ rule claims:
 
 rule report:
     input:
-        pretrain=PRETRAINED,
-        finetune=FINETUNED,
-        calibration=CALIBRATION,
-        scores=SCORES,
-        papers=["config/papers/pld.yaml", "config/papers/sbld.yaml"],
-        claims=f"{RESULTS}/claims.csv",
-        tables=expand(f"{RESULTS}/tables/{{table}}.csv", table=TABLES),
-        figures=expand(f"{RESULTS}/figures/{{figure}}.svg", figure=FIGURES),
+        pretrain=lambda w: BY_FOLDER[w.results].pretrain,
+        finetune=lambda w: BY_FOLDER[w.results].finetune,
+        calibration=lambda w: BY_FOLDER[w.results].calibration,
+        scores="{results}/scores.csv",
+        papers=PAPERS,
+        claims="{results}/claims.csv",
+        tables=expand("{{results}}/tables/{table}.csv", table=TABLES),
+        figures=expand("{{results}}/figures/{figure}.svg", figure=FIGURES),
         deviations=DEVIATIONS,
         code=["pldrepro/report.py", "pldrepro/report.html", "pldrepro/tables.py", *EVIDENCE_MODULES],
     output:
-        report(f"{RESULTS}/report.html", caption="../report/report.rst", category="Report"),
+        report("{results}/report.html", caption="../report/report.rst", category="Report"),
     log:
-        f"{RESULTS}/logs/report.log",
+        "{results}/logs/report.log",
     conda:
         "../../environment.yml"
     params:
-        baseline=study.settings.baseline,
-        figures=expand(f"{RESULTS}/figures/{{figure}}", figure=FIGURES),
+        baseline=lambda w: BY_FOLDER[w.results].baseline,
+        figures=expand("{{results}}/figures/{figure}", figure=FIGURES),
     shell:
         "python -m pldrepro report --pretrain {input.pretrain:q} --finetune {input.finetune:q}"
         " --calibration {input.calibration:q} --scores {input.scores:q} --papers {input.papers:q}"
@@ -145,19 +147,19 @@ rule report:
 
 rule table1:
     input:
-        f"{RESULTS}/tables/table1.csv",
+        expand("{results}/tables/table1.csv", results=RESULT_FOLDERS),
 
 
 rule table2:
     input:
-        f"{RESULTS}/tables/table2.csv",
+        expand("{results}/tables/table2.csv", results=RESULT_FOLDERS),
 
 
 rule tables:
     input:
-        expand(f"{RESULTS}/tables/{{table}}.csv", table=TABLES),
+        expand("{results}/tables/{table}.csv", results=RESULT_FOLDERS, table=TABLES),
 
 
 rule figures:
     input:
-        expand(f"{RESULTS}/figures/{{figure}}.svg", figure=FIGURES),
+        expand("{results}/figures/{figure}.svg", results=RESULT_FOLDERS, figure=FIGURES),

@@ -1,14 +1,7 @@
-"""Names that all rules share: the study, its folders, and the settings that each job gets."""
+"""Names that all rules share: what is trained, and which finished runs the exhibits are made from."""
 
-study = load_study(config)
 # Generated from the typed settings by `python -m pldrepro schema`; a test keeps the two alike.
 validate(config, "../schemas/config.schema.json", set_default=False)
-
-RESULTS = study.results
-RUNS = study.runs
-CORPUS = f"{RESULTS}/data/corpus"
-GLUE = f"{RESULTS}/data/glue"
-GPUS = 0 if study.impl.device == "cpu" else 1
 
 
 wildcard_constraints:

@@ -1,13 +1,16 @@
 """Data: text and GLUE become token arrays, once for the whole study."""
 
+CORPUS = f"{study.results}/data/corpus"
+GLUE = f"{study.results}/data/glue"
+
 
 rule corpus:
     output:
         f"{CORPUS}/manifest.json",
     log:
-        f"{RESULTS}/logs/corpus.log",
+        f"{study.results}/logs/corpus.log",
     benchmark:
-        f"{RESULTS}/benchmarks/corpus.tsv"
+        f"{study.results}/benchmarks/corpus.tsv"
     conda:
         "../../environment.yml"
     threads: 2
@@ -26,9 +29,9 @@ rule glue:
     output:
         f"{GLUE}/manifest.json",
     log:
-        f"{RESULTS}/logs/glue.log",
+        f"{study.results}/logs/glue.log",
     benchmark:
-        f"{RESULTS}/benchmarks/glue.tsv"
+        f"{study.results}/benchmarks/glue.tsv"
     conda:
         "../../environment.yml"
     resources:

@@ -4,17 +4,24 @@ Resume checkpoints live in the run folder too, but are not declared: Snakemake r
 """
 
 
+localrules:
+    settings,
+
+
+GPUS = 0 if study.impl.device == "cpu" else 1
+
+
 rule calibrate:
     output:
-        f"{RUNS}/calibration/summary.json",
+        f"{study.runs}/calibration/summary.json",
     log:
-        f"{RESULTS}/logs/calibrate.log",
+        f"{study.results}/logs/calibrate.log",
     benchmark:
-        f"{RESULTS}/benchmarks/calibrate.tsv"
+        f"{study.results}/benchmarks/calibrate.tsv"
     conda:
         "../../environment.yml"
     # Step times are measured with the machine to itself.
-    threads: workflow.cores
+    threads: study.settings.calibration.reserved_cores
     resources:
         gpu=GPUS,
         mem_mb=4000,
@@ -25,17 +32,31 @@ rule calibrate:
         "python -m pldrepro calibrate --settings {params.settings:q} --out {params.folder:q} 2> {log:q}"
 
 
+rule settings:
+    output:
+        f"{study.runs}/settings/{{arm}}-seed{{seed}}.json",
+    log:
+        f"{study.results}/logs/settings/{{arm}}-seed{{seed}}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        settings=lambda w: study.run(w.arm, int(w.seed)).model_dump_json(indent=1),
+    shell:
+        "printf '%s\\n' {params.settings:q} > {output:q} 2> {log:q}"
+
+
 rule pretrain:
     input:
+        settings=f"{study.runs}/settings/{{arm}}-seed{{seed}}.json",
         corpus=f"{CORPUS}/manifest.json",
         # Step times vary from one calibration to the next: a new one prices runs anew, it does not repeat them.
-        calibration=ancient(f"{RUNS}/calibration/summary.json"),
+        calibration=ancient(f"{study.runs}/calibration/summary.json"),
     output:
-        f"{RUNS}/pretrain/{{arm}}/seed{{seed}}/summary.json",
+        f"{study.runs}/pretrain/{{arm}}/seed{{seed}}/summary.json",
     log:
-        f"{RESULTS}/logs/pretrain/{{arm}}/seed{{seed}}.log",
+        f"{study.results}/logs/pretrain/{{arm}}/seed{{seed}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/pretrain/{{arm}}-seed{{seed}}.tsv"
+        f"{study.results}/benchmarks/pretrain/{{arm}}-seed{{seed}}.tsv"
     conda:
         "../../environment.yml"
     threads: study.impl.threads
@@ -43,24 +64,23 @@ rule pretrain:
         gpu=GPUS,
         mem_mb=4000,
     params:
-        settings=lambda w: study.run(w.arm, int(w.seed)).model_dump_json(),
         corpus=subpath(input.corpus, parent=True),
         folder=subpath(output[0], parent=True),
     shell:
-        "python -m pldrepro pretrain --settings {params.settings:q} --corpus {params.corpus:q}"
+        "python -m pldrepro pretrain --settings {input.settings:q} --corpus {params.corpus:q}"
         " --calibration {input.calibration:q} --out {params.folder:q} 2> {log:q}"
 
 
 rule finetune:
     input:
-        run=f"{RUNS}/pretrain/{{arm}}/seed{{seed}}/summary.json",
+        run=f"{study.runs}/pretrain/{{arm}}/seed{{seed}}/summary.json",
         glue=f"{GLUE}/manifest.json",
     output:
-        f"{RUNS}/finetune/{{arm}}/seed{{seed}}/{{checkpoint}}/{{group}}/summary.json",
+        f"{study.runs}/finetune/{{arm}}/seed{{seed}}/{{checkpoint}}/{{group}}/summary.json",
     log:
-        f"{RESULTS}/logs/finetune/{{arm}}/seed{{seed}}-{{checkpoint}}-{{group}}.log",
+        f"{study.results}/logs/finetune/{{arm}}/seed{{seed}}-{{checkpoint}}-{{group}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/finetune/{{arm}}-seed{{seed}}-{{checkpoint}}-{{group}}.tsv"
+        f"{study.results}/benchmarks/finetune/{{arm}}-seed{{seed}}-{{checkpoint}}-{{group}}.tsv"
     conda:
         "../../environment.yml"
     threads: study.impl.threads
