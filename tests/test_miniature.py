@@ -51,12 +51,12 @@ def test_vocabulary_is_small_and_exactly_what_is_used(source, glue):
 
 def test_documents_are_the_same_on_every_machine(source):
     text = "\n".join("\n".join(document) for document in source.documents())
-    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "377cd2161e25a5be"
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "2e875f5ae56df938"
 
 
 def test_examples_are_the_same_on_every_machine(glue):
     text = "\n".join(repr(example) for key in SPLITS for example in glue[key])
-    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "e8172f945359b91d"
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "b1e05dcda4897ebd"
 
 
 def test_seeds_give_other_languages():
@@ -72,7 +72,7 @@ def test_a_document_depends_on_seed_and_index_only(index, seed):
     document = make_document(seed, index, world)
     assert document == make_document(seed, index, world)
     assert document != make_document(seed, index + 1, world)
-    assert len(document) == 4
+    assert len(document) == 8
     assert all(paragraph.endswith(" .") for paragraph in document)
 
 
@@ -133,16 +133,16 @@ def test_neither_length_nor_one_word_gives_the_label_away(task):
     """The best guess from one feature alone stays near the majority; sentiment words are what sst2 is about."""
     examples = MiniatureSource(MiniatureSettings(train_examples=3000)).glue(task, "train")
     lengths = defaultdict(Counter)
-    containing = defaultdict(Counter)
+    occurrences = defaultdict(Counter)
     for example in examples:
         lengths[len(words_of(example))][example.label] += 1
-        for word in set(words_of(example)):
-            containing[word][example.label] += 1
+        for word in words_of(example):
+            occurrences[word][example.label] += 1
     majority = 1 / TASKS[task].num_labels
     assert sum(max(counts.values()) for counts in lengths.values()) / 3000 < majority + 0.12
     if task != "sst2":
-        for word, counts in containing.items():
-            assert counts.total() < 100 or max(counts.values()) / counts.total() < majority + 0.2, (word, counts)
+        for word, counts in occurrences.items():
+            assert counts.total() < 100 or max(counts.values()) / counts.total() < majority + 0.15, (word, counts)
 
 
 def test_unacceptable_sentences_do_not_occur_in_the_corpus(source, glue):

@@ -62,7 +62,7 @@ UNSEEN_SENTIMENT = frozenset({"glad", "gloomy", "fine", "poor"})
 
 TOPICS = (*DIMENSIONS, *TASTES)
 
-NUM_PARAGRAPHS = 4  # of two or three sentences
+NUM_PARAGRAPHS = 8  # of two or three sentences; long enough that most sequences of 24 tokens are from one document
 CHECK_SHARE = 0.5  # paragraphs with a question for yes, no or maybe
 QUESTION_SHARE = 0.15
 SENTIMENT_SHARE = 0.25  # documents about mood and quality, from which sentiment words can be learned together
@@ -281,15 +281,19 @@ class Draft(NamedTuple):
 
 
 def _cola(speaker: Speaker, index: int, split: str) -> Draft:
-    """Acceptable, or with a wrong verb form behind an intervening phrase, or with two neighbouring words swapped."""
+    """Acceptable, or with a wrong verb form behind the intervening phrase, or with two neighbouring words swapped.
+
+    Half of the sentences have two intervening phrases, which the text never has.
+    """
     actor = speaker.actor()
     companion = speaker.other(actor)
-    statements = [speaker.statement()]
     subject = speaker.subject(actor, companion)
+    if speaker.chance(0.5):
+        subject += speaker.subject(companion, speaker.other(companion))[-3:]
     acceptable = index % 2
     wrong_form = not acceptable and speaker.chance(0.75)
     verb_actor = Actor(actor.kind, actor.plural ^ wrong_form)
-    words = [*subject, *speaker.predicate(verb_actor, statements), "."]
+    words = [*subject, *speaker.predicate(verb_actor, [speaker.statement()]), "."]
     if not acceptable and not wrong_form:
         place = speaker.rng.randrange(len(words) - 2)
         words[place], words[place + 1] = words[place + 1], words[place]
@@ -340,9 +344,9 @@ def _replace(actor: Actor, kinds: list[str], speaker: Speaker) -> Actor:
 
 
 def _mrpc(speaker: Speaker, index: int, split: str) -> Draft:
-    """The same meaning in other words and order, or with one slot changed."""
+    """The same meaning in other words and order, or with one or two slots changed."""
     label = index % 2
-    return Draft(*_rewrite(speaker, 0 if label else 1), label)
+    return Draft(*_rewrite(speaker, 0 if label else speaker.rng.choice((1, 2))), label)
 
 
 def _stsb(speaker: Speaker, index: int, split: str) -> Draft:
