@@ -15,6 +15,7 @@ A fine-tuning run, ``<results>/runs/finetune/<arm>/seed<seed>/<checkpoint>/<grou
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -46,6 +47,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            error.filename = str(path.parent)  # a full disk does not say which
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
