@@ -222,7 +222,11 @@ class Run:
 
 def seed_dropout(seed: int, step: int, micro_step: int) -> None:
     """Make dropout a function of (seed, step, micro step), so that a resumed run draws the same masks."""
-    torch.manual_seed(int(drop.uniform_draw("dropout", seed, step, micro_step) * 2**53))
+    number = int(drop.uniform_draw("dropout", seed, step, micro_step) * 2**53)
+    # torch.manual_seed would seed every kind of device, present or not, which takes 0.4 ms.
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(number)
 
 
 def batch_maker(settings: RunSettings, corpus: Corpus, tokens: np.ndarray, seed: int) -> BatchMaker:

@@ -40,7 +40,7 @@ TINY_RUN: dict[str, Any] = {
     },
     "data": TINY_DATA,
     "training": {
-        "num_steps": 24, "batch_size": 8, "learning_rates": {"same": 1e-3, "higher": 5e-3},
+        "num_steps": 16, "batch_size": 8, "learning_rates": {"same": 1e-3, "higher": 5e-3},
         "learning_rate": "higher", "warmup": 0.1, "validation_points": 3, "validation_sequences": 16,
     },
     "drop": {"dialect": "paper_alg1"},
