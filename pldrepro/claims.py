@@ -94,7 +94,7 @@ def judge(claim: Claim, measurement: Measurement) -> tuple[Verdict, str]:
         found = "inconclusive"
     if found == "inconclusive" and paired:
         notes.insert(0, seeds_note(paired))
-    return found, "; ".join(note for note in notes if note)
+    return found, _notes(*notes)
 
 
 def seeds_note(paired: Paired) -> str:
@@ -104,7 +104,9 @@ def seeds_note(paired: Paired) -> str:
     needed = stats.seeds_needed(paired.effects, 0.0)
     if needed is None:
         return "more than 1,000 seeds would be needed to settle it"
-    return f"about {needed} seeds would settle the direction" if needed > paired.estimate.n else ""
+    if needed > paired.estimate.n:
+        return f"about {needed} seeds would settle the direction"
+    return "the seeds agree; the error of the calibration leaves it open"
 
 
 # ---- measures ----
@@ -118,12 +120,27 @@ def _estimate_note(name: str, paired: Paired | None, digits: int, unit: str) -> 
     return "" if paired is None else f"{name}: {tables.estimate_text(paired.estimate, digits)} {unit}"
 
 
+def _notes(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)
+
+
+def _undropped_note(evidence: Evidence, measure: Callable[[str], Paired | None], digits: int, unit: str) -> str:
+    """What the same model reaches without dropping: that part of the effect is not PLD's."""
+    twin = evidence.undropped_twin(evidence.pld)
+    if twin is None or twin == evidence.baseline:
+        return ""
+    return _estimate_note(f"without dropping ({evidence.label(twin)})", measure(twin), digits, unit)
+
+
 def time_saving(evidence: Evidence) -> Measurement:
     """Percent less reference time per sample than the baseline."""
-    measured = ev.saving_per_sample(evidence, evidence.pld, "measured_time")
     return Measurement(
         ev.saving_per_sample(evidence, evidence.pld, "reference_time"),
-        _estimate_note("reference time; measured time", measured, 1, "%"),
+        _notes(
+            "reference time",
+            _estimate_note("measured time", ev.saving_per_sample(evidence, evidence.pld, "measured_time"), 1, "%"),
+            _undropped_note(evidence, lambda arm: ev.saving_per_sample(evidence, arm, "reference_time"), 1, "%"),
+        ),
     )
 
 
@@ -134,10 +151,13 @@ def flops_saving(evidence: Evidence) -> Measurement:
 
 def speedup_equal_samples(evidence: Evidence) -> Measurement:
     """Reference time of the baseline's run over that of PLD's run with as many samples."""
-    measured = ev.speedup(evidence, evidence.pld, "measured_time")
     return Measurement(
         ev.speedup(evidence, evidence.pld, "reference_time"),
-        _estimate_note("reference time; measured time", measured, 2, "x"),
+        _notes(
+            "reference time",
+            _estimate_note("measured time", ev.speedup(evidence, evidence.pld, "measured_time"), 2, "x"),
+            _undropped_note(evidence, lambda arm: ev.speedup(evidence, arm, "reference_time"), 2, "x"),
+        ),
     )
 
 
@@ -152,27 +172,38 @@ def sample_saving_to_baseline_loss(evidence: Evidence) -> Measurement:
 
 
 def _to_baseline_loss(evidence: Evidence, axis: str, percent: bool) -> Measurement:
-    """A pair that never reaches the loss counts with its whole run, as a bound in the claim's favour."""
-    costs, gaps, reached = [], [], 0
-    for run, base in evidence.pairs(evidence.pld, evidence.baseline):
-        target = base.summary["validation_loss"]
-        first = evidence.first_at(run, target, axis)
-        reached += first is not None
-        costs.append((evidence.cost(base, axis), evidence.cost(run, axis) if first is None else first))
-        gaps.append((run.summary["validation_loss"], target))
-    if percent:
-        paired = ev.ratio(((pld, base) for base, pld in costs), ev.percent_less)
-    else:
-        paired = ev.ratio(costs)
-    if reached == len(costs):
-        return Measurement(paired)
-    gap = ev.difference(gaps)
+    paired, reached, pairs = _first_at_baseline_loss(evidence, evidence.pld, axis, percent)
+    undropped = _undropped_note(
+        evidence,
+        lambda arm: _first_at_baseline_loss(evidence, arm, axis, percent)[0],
+        *((1, "%") if percent else (2, "x")),
+    )
+    if reached == pairs:
+        return Measurement(paired, undropped)
+    gap = ev.difference(
+        (run.summary["validation_loss"], base.summary["validation_loss"])
+        for run, base in evidence.pairs(evidence.pld, evidence.baseline)
+    )
     worse = gap is not None and gap.estimate.low is not None and gap.estimate.low > 0
     note = (
-        f"the baseline's final loss was reached in {reached} of {len(costs)} runs; the others count with their whole "
-        f"run, a bound; {_estimate_note('final loss minus baseline', gap, 3, 'nats')}"
+        f"the baseline's final loss was reached in {reached} of {pairs} runs; the others count with their whole run, "
+        f"a bound; {_estimate_note('final loss minus baseline', gap, 3, 'nats')}"
     )
-    return Measurement(paired, note, "fails" if worse and not reached else "open")
+    return Measurement(paired, _notes(note, undropped), "fails" if worse and not reached else "open")
+
+
+def _first_at_baseline_loss(evidence: Evidence, arm: str, axis: str, percent: bool) -> tuple[Paired | None, int, int]:
+    """The comparison, the pairs that reach the loss, all pairs; one that never does counts with its whole run."""
+    costs, reached = [], 0
+    for run, base in evidence.pairs(arm, evidence.baseline):
+        first = evidence.first_at(run, base.summary["validation_loss"], axis)
+        reached += first is not None
+        costs.append((evidence.cost(base, axis), evidence.cost(run, axis) if first is None else first))
+    if percent:
+        paired = ev.ratio(((own, base) for base, own in costs), ev.percent_less)
+    else:
+        paired = ev.ratio(costs, shared_error=ev.price_error(evidence, arm, evidence.baseline))
+    return paired, reached, len(costs)
 
 
 def glue_convention(evidence: Evidence) -> tuple[str, str]:
@@ -198,7 +229,7 @@ def _glue_gain(evidence: Evidence, checkpoint: str, other: str) -> Measurement:
     if not count:
         return Measurement(note=f"{other} {final} was not fine-tuned on the same tasks")
     missing = "" if count == len(score.VALUES) else f"over {count} of {len(score.VALUES)} values"
-    return Measurement(paired, "; ".join(part for part in (missing, note) if part))
+    return Measurement(paired, _notes(missing, note))
 
 
 def common_values(evidence: Evidence, checkpoint: str, other: str, final: str) -> set[str]:
@@ -245,7 +276,7 @@ def speedup_at_similar_glue(evidence: Evidence) -> Measurement:
         f"here {tables.estimate_text(estimate, 1)}"
     )
     speedup = ev.speedup(evidence, evidence.pld, "reference_time", "ckp100")
-    return Measurement(speedup, "; ".join(part for part in (note, gain.note) if part), premise)
+    return Measurement(speedup, _notes(note, gain.note), premise)
 
 
 MEASURES: dict[str, Callable[[Evidence], Measurement]] = {

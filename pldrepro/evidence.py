@@ -7,6 +7,7 @@ Every comparison is paired by pre-training seed and taken on one of four axes: s
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -197,14 +198,17 @@ def difference(pairs: Iterable[tuple[float, float]]) -> Paired | None:
 
 
 def ratio(
-    pairs: Iterable[tuple[float | None, float | None]], of: Callable[[float], float] = lambda value: value
+    pairs: Iterable[tuple[float | None, float | None]],
+    of: Callable[[float], float] = lambda value: value,
+    shared_error: float = 0.0,
 ) -> Paired | None:
     """Paired ratio, first / second, or a monotone function ``of`` it; None where a value is missing."""
     known = [(a, b) for a, b in pairs if a is not None and b is not None]
     if not known:
         return None
     first, second = zip(*known, strict=True)
-    return Paired(stats.paired_ratio(first, second).map(of), tuple(math.log(a / b) for a, b in known))
+    estimate = stats.paired_ratio(first, second, shared_error=shared_error).map(of)
+    return Paired(estimate, tuple(math.log(a / b) for a, b in known))
 
 
 def percent_less(value: float) -> float:
@@ -212,17 +216,18 @@ def percent_less(value: float) -> float:
     return 100 * (1 - value)
 
 
-def saving_per_sample(evidence: Evidence, arm: str, axis: str, checkpoint: str | None = None) -> Paired | None:
-    """Percent less per sample than the baseline's whole run, on an axis."""
+def saving_per_sample(
+    evidence: Evidence, arm: str, axis: str, checkpoint: str | None = None, against: str | None = None
+) -> Paired | None:
+    """Percent less per sample than another arm's whole run (the baseline's), on an axis."""
+    other = against or evidence.baseline
     return ratio(
         (
-            (
-                _per_sample(evidence, run, axis, checkpoint),
-                _per_sample(evidence, base, axis, None),
-            )
-            for run, base in evidence.pairs(arm, evidence.baseline)
+            (_per_sample(evidence, run, axis, checkpoint), _per_sample(evidence, base, axis, None))
+            for run, base in evidence.pairs(arm, other)
         ),
         percent_less,
+        price_error(evidence, arm, other) if axis == "reference_time" else 0.0,
     )
 
 
@@ -234,9 +239,37 @@ def _per_sample(evidence: Evidence, run: PretrainRun, axis: str, checkpoint: str
 def speedup(evidence: Evidence, arm: str, axis: str, checkpoint: str | None = None) -> Paired | None:
     """Cost of the baseline's whole run / cost of the arm up to a checkpoint, on an axis."""
     return ratio(
-        (evidence.cost(base, axis), evidence.cost(run, axis, checkpoint))
-        for run, base in evidence.pairs(arm, evidence.baseline)
+        (
+            (evidence.cost(base, axis), evidence.cost(run, axis, checkpoint))
+            for run, base in evidence.pairs(arm, evidence.baseline)
+        ),
+        shared_error=price_error(evidence, arm, evidence.baseline) if axis == "reference_time" else 0.0,
     )
+
+
+def price_error(evidence: Evidence, arm: str, other: str) -> float:
+    """Standard error of the log ratio of two arms' reference times that comes from tau itself.
+
+    With w(k) the share of an arm's price that its passes with k layers make up, and e(k) the relative standard error
+    of tau(k): sqrt(sum over shapes and k of ((w_arm(k) - w_other(k)) e(k))^2), the tau(k) taken as independent. What
+    two arms of one shape share cancels.
+    """
+    if evidence.calibration is None:
+        return 0.0
+    weights: dict[tuple[int, int], float] = {}
+    for sign, name in ((1, arm), (-1, other)):
+        shape = evidence.calibration.shape_of(evidence.runs(name)[0])
+        if shape is None:
+            return 0.0
+        counts = Counter[int]()
+        for run in evidence.runs(name):
+            counts.update({int(kept): n for kept, n in run.summary["steps_by_kept_layers"].items()})
+        price = shape.price({str(kept): n for kept, n in counts.items()})
+        for kept, n in counts.items():
+            key = (evidence.calibration.shapes.index(shape), kept)
+            weights[key] = weights.get(key, 0.0) + sign * n * shape.median[kept] / price
+    errors = [weight * evidence.calibration.shapes[at].relative_error(kept) for (at, kept), weight in weights.items()]
+    return math.hypot(*errors)
 
 
 def saving_bound(evidence: Evidence, arm: str) -> Estimate | None:

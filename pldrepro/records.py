@@ -217,6 +217,10 @@ class TauShape:
         layers = self.num_layers * self.slope
         return layers / (self.intercept + layers)
 
+    def relative_error(self, kept: int) -> float:
+        """Standard error of tau(k) relative to tau(k), from its 95 % interval."""
+        return (self.high[kept] - self.low[kept]) / (2 * 1.96 * self.median[kept])
+
     def price(self, steps_by_kept_layers: Mapping[str, int]) -> float:
         """Reference seconds of a run: sum over k of (forward passes with k layers) x tau(k)."""
         return math.fsum(count * self.median[int(kept)] for kept, count in steps_by_kept_layers.items())

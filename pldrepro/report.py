@@ -117,7 +117,7 @@ def overview(evidence: Evidence, paper: Paper) -> list[tuple[str, str]]:
             f"{reported['sequence_length']})",
         ),
         ("Fine-tuning", ", ".join(tasks) if tasks else "none"),
-        ("Device", device_text(run.provenance["device"])),
+        ("Machine", f"{run.provenance['processor']}; {device_text(run.provenance['device'])}"),
     ]
 
 
@@ -147,7 +147,12 @@ def support(evidence: Evidence, paper: Paper) -> str:
 
 def differences(evidence: Evidence) -> list[tuple[str, list[str]]]:
     """Settings that are not the same in all arms: (key, one text per arm)."""
-    flat = [dict(_flatten(evidence.runs(arm)[0].settings)) for arm in evidence.arms]
+    flat = []
+    for arm in evidence.arms:
+        settings = evidence.runs(arm)[0].settings
+        training = settings["training"]
+        rate = {"training.learning_rate": f"{training['learning_rates'][training['learning_rate']]:g}"}
+        flat.append({**dict(_flatten(settings)), **rate})
     keys = dict.fromkeys(key for settings in flat for key in settings)
     ignored = {"arm", "label", "seed"}
     return [

@@ -35,14 +35,21 @@ class Estimate:
         return replace(self, value=value, low=low, high=high)
 
 
-def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """Mean with a Student t interval, mean +- t(n - 1) s / sqrt(n)."""
+def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE, shared_error: float = 0.0) -> Estimate:
+    """Mean with a Student t interval, mean +- t(n - 1) s / sqrt(n).
+
+    ``shared_error``: standard error of something that all values have in common (a calibration), which more seeds do
+    not average out; its normal interval is added in quadrature.
+    """
     data = _checked(values)
     mean, n = float(data.mean()), len(data)
     if n < 2:
         return Estimate(mean, None, None, n, "one seed")
-    half = float(scipy_stats.t.ppf((1 + confidence) / 2, n - 1) * data.std(ddof=1) / math.sqrt(n))
-    return Estimate(mean, mean - half, mean + half, n, f"mean, {confidence:.0%} t interval")
+    tail = (1 + confidence) / 2
+    spread = float(scipy_stats.t.ppf(tail, n - 1)) * float(data.std(ddof=1)) / math.sqrt(n)
+    half = math.hypot(spread, float(scipy_stats.norm.ppf(tail)) * shared_error)
+    method = f"mean, {confidence:.0%} t interval" + (" with the calibration's error" if shared_error else "")
+    return Estimate(mean, mean - half, mean + half, n, method)
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
@@ -52,13 +59,18 @@ def paired_difference(first: Sequence[float], second: Sequence[float], confidenc
     return replace(estimate, method=estimate.method.replace("mean", "paired mean difference"))
 
 
-def paired_ratio(first: Sequence[float], second: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """Geometric mean of first / second, paired by position, with a t interval on the log scale."""
+def paired_ratio(
+    first: Sequence[float], second: Sequence[float], confidence: float = CONFIDENCE, shared_error: float = 0.0
+) -> Estimate:
+    """Geometric mean of first / second, paired by position, with a t interval on the log scale.
+
+    ``shared_error``: as in mean_interval, of the log ratio.
+    """
     _check_pairs(first, second)
     if min(*first, *second) <= 0:
         raise ValueError("a ratio needs positive values")
     logs = [math.log(a / b) for a, b in zip(first, second, strict=True)]
-    estimate = mean_interval(logs, confidence).map(math.exp)
+    estimate = mean_interval(logs, confidence, shared_error).map(math.exp)
     return replace(estimate, method=estimate.method.replace("mean", "paired mean ratio").replace("t i", "log-t i"))
 
 

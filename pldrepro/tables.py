@@ -22,7 +22,7 @@ from pldrepro.stats import Estimate
 DASH = "–"
 INTERVAL_NOTE = (
     "Measured: mean over n pre-training seeds, [95 % t interval]; ratios: geometric mean, interval on the log scale, "
-    "paired by seed. One seed has no interval."
+    "paired by seed, in reference time with the calibration's own error. One seed has no interval."
 )
 
 
@@ -266,6 +266,7 @@ def _training_time(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> Pan
     table = paper.tables["table1"]
     times = frame[(frame["quantity"] == "cost") & (frame["unit"] == "s")]["measured"].dropna()
     unit, seconds = time_unit(times.tolist())
+    digits = 2 if times.max() < 10 * seconds else 1
     rows, provenances = [], []
     for arm in evidence.arms:
         for checkpoint in evidence.checkpoints(arm):
@@ -281,8 +282,8 @@ def _training_time(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> Pan
                 (
                     f"{evidence.label(arm)} {checkpoint}",
                     reported_text(table.reported(row, "hours"), 2),
-                    estimate_text(time["reference_time"], 1),
-                    estimate_text(time["measured_time"], 1),
+                    estimate_text(time["reference_time"], digits),
+                    estimate_text(time["measured_time"], digits),
                     reported_text(table.reported(row, "sample_reduction"), 0),
                     DASH if reduction is None else number(reduction.value, 0),
                     reported_text(table.reported(row, "speedup"), 1),
@@ -513,8 +514,13 @@ def _glue_notes(evidence: Evidence, frame: pd.DataFrame, labels: Mapping[str, st
             "reported ones over all: compare measured with measured."
         )
     undefined = frame[frame["quantity"].str.startswith("glue_") & frame["measured"].isna()]
-    for row in undefined.to_dict("records"):
-        notes.append(f"{row['label']} {row['checkpoint']}: {score.CONVENTIONS[row['quantity'][5:]]} {row['note']}.")
+    for convention, part in undefined.groupby("quantity", sort=False):
+        where = ", ".join(f"{row['label']} {row['checkpoint']}" for row in part.to_dict("records"))
+        guilty = [labels[name] for name in score.VALUES if any(name in note for note in part["note"])]
+        notes.append(
+            f"{score.CONVENTIONS[str(convention)[5:]]} is undefined where a value is not positive "
+            f"({', '.join(guilty)}): {where}."
+        )
     return notes
 
 

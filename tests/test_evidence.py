@@ -158,3 +158,16 @@ def test_a_loss_is_first_reached_between_two_validations(evidence: Evidence) -> 
 def test_the_twin_differs_by_dropping_alone(evidence: Evidence) -> None:
     assert evidence.undropped_twin("pld") == "preln_higher"
     assert evidence.undropped_twin("baseline") is None
+
+
+def test_the_error_of_tau_counts_between_shapes_and_cancels_within_one(evidence: Evidence) -> None:
+    # tau has an interval of +-5 %, a standard error of 2.55 %; two independent full steps: 3.61 %.
+    assert ev.price_error(evidence, "preln_higher", "baseline") == pytest.approx(0.0361, abs=1e-4)
+    assert ev.price_error(evidence, "preln_higher", "preln_higher") == 0
+    assert 0 < ev.price_error(evidence, "pld", "preln_higher") < 0.025
+    between = ev.saving_per_sample(evidence, "preln_higher", "reference_time")
+    within = ev.saving_per_sample(evidence, "preln_higher", "reference_time", against="preln_higher")
+    assert between is not None
+    assert within is not None
+    assert between.estimate.low == pytest.approx(-7.33, abs=0.01)
+    assert within.estimate.low == pytest.approx(0)

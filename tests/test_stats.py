@@ -118,3 +118,10 @@ def test_seeds_that_would_settle_it() -> None:
     assert stats.seeds_needed([1, 2, 3], 0) == 4
     assert stats.seeds_needed([1, 2, 3], 2) is None
     assert stats.seeds_needed([1], 0) is None
+
+
+def test_an_error_that_all_seeds_share_widens_the_interval() -> None:
+    # t half width 2.4841, normal half width 1.96 x 2: together hypot(2.4841, 3.92) = 4.641.
+    estimate = stats.mean_interval([1, 2, 3], shared_error=2.0)
+    assert estimate.high == pytest.approx(2 + 4.641, abs=1e-3)
+    assert "calibration" in estimate.method
