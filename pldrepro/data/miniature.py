@@ -58,7 +58,7 @@ DIMENSIONS: dict[str, tuple[str, ...]] = {
     "place": PLACES,
 }
 # sentiment words that the training examples of sst2 never show: what they mean is learned in pre-training
-UNSEEN_SENTIMENT = frozenset({"glad", "gloomy", "fine", "poor"})
+UNSEEN_SENTIMENT = frozenset({"glad", "gloomy", "great", "fine", "awful", "poor"})
 
 TOPICS = (*DIMENSIONS, *TASTES)
 
@@ -281,19 +281,26 @@ class Draft(NamedTuple):
 
 
 def _cola(speaker: Speaker, index: int, split: str) -> Draft:
-    """Acceptable, or with a wrong verb form behind the intervening phrase, or with two neighbouring words swapped.
+    """Acceptable, or with one wrong verb form behind the intervening phrases, or with two neighbouring words swapped.
 
-    Half of the sentences have two intervening phrases, which the text never has.
+    One to three phrases stand between, more than the text ever has, and half of the sentences have two verbs.
     """
     actor = speaker.actor()
-    companion = speaker.other(actor)
-    subject = speaker.subject(actor, companion)
-    if speaker.chance(0.5):
-        subject += speaker.subject(companion, speaker.other(companion))[-3:]
+    subject, last = speaker.noun_phrase(actor), actor
+    for _ in range(speaker.rng.randrange(1, 4)):
+        last = speaker.other(last)
+        subject += [speaker.rng.choice(PREPOSITIONS), *speaker.noun_phrase(last)]
     acceptable = index % 2
+    statements = [speaker.statement()]
+    if speaker.chance(0.5):
+        statements = [speaker.statement(exclude=("action",)), speaker.statement("action")]
     wrong_form = not acceptable and speaker.chance(0.75)
-    verb_actor = Actor(actor.kind, actor.plural ^ wrong_form)
-    words = [*subject, *speaker.predicate(verb_actor, [speaker.statement()]), "."]
+    wrong_verb = speaker.rng.choice(statements) if wrong_form else None
+    parts = [
+        speaker.predicate(Actor(actor.kind, actor.plural ^ (statement == wrong_verb)), [statement])
+        for statement in statements
+    ]
+    words = [*subject, *parts[0], *(word for part in parts[1:] for word in ("and", *part)), "."]
     if not acceptable and not wrong_form:
         place = speaker.rng.randrange(len(words) - 2)
         words[place], words[place + 1] = words[place + 1], words[place]
@@ -344,9 +351,9 @@ def _replace(actor: Actor, kinds: list[str], speaker: Speaker) -> Actor:
 
 
 def _mrpc(speaker: Speaker, index: int, split: str) -> Draft:
-    """The same meaning in other words and order, or with one or two slots changed."""
+    """The same meaning in other words and order, or with one, two or three slots changed."""
     label = index % 2
-    return Draft(*_rewrite(speaker, 0 if label else speaker.rng.choice((1, 2))), label)
+    return Draft(*_rewrite(speaker, 0 if label else speaker.rng.choice((1, 2, 3))), label)
 
 
 def _stsb(speaker: Speaker, index: int, split: str) -> Draft:
@@ -413,11 +420,14 @@ def _qnli(speaker: Speaker, index: int, split: str) -> Draft:
     label = index % 2
     actor = speaker.actor(names=0.3)
     companion = speaker.other(actor, names=0.3)
-    topic = speaker.rng.choice(TOPICS)
+    scale = speaker.rng.choice(tuple(SCALES))
+    # Each topic beside the one whose statements are as long and as frequent; no other is as short as an action.
+    others = {scale: "place", "place": scale, "like": "hate", "hate": "like", "action": None}
+    topic = speaker.rng.choice(tuple(others))
     question = speaker.question(actor, topic)
-    if label and topic != "action" and speaker.chance(0.5):
-        # Topics whose statements are equally long, so that length says nothing; no other is as short as an action.
-        topic = {"place": speaker.rng.choice(tuple(SCALES)), "like": "hate", "hate": "like"}.get(topic, "place")
+    other = others[topic]
+    if label and other and speaker.chance(0.5):
+        topic = other
     elif label:
         actor, companion = companion, actor
     statement = (topic, getattr(speaker.world[actor.kind], topic)) if topic in TASTES else speaker.statement(topic)
