@@ -26,7 +26,8 @@ def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
     for index, state in optimizer.state_dict()["state"].items():
         tensors.update({f"optimizer/{index}/{key}": value for key, value in state.items()})
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-    metadata = {"progress": json.dumps(progress), "checksum": _checksum(tensors)}
+    text = json.dumps(progress)
+    metadata = {"progress": text, "checksum": _checksum(tensors, text)}
     with atomic_path(folder / FILE) as temporary:
         save_file(tensors, temporary, metadata)
 
@@ -40,7 +41,7 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
     if not path.exists():
         return None
     tensors, metadata = _read(path)
-    if metadata["checksum"] != _checksum(tensors):
+    if metadata.get("checksum") != _checksum(tensors, metadata.get("progress", "")):
         raise RecordError(f"{path}: damaged (its checksum differs); delete it to start this run again")
     weights = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
     expected = model.state_dict()
@@ -62,13 +63,13 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
         raise RecordError(f"{path}: damaged or cut short ({error}); delete it to start this run again") from None
 
 
-def _checksum(tensors: dict[str, torch.Tensor]) -> str:
-    digest = blake2b(digest_size=16)
+def _checksum(tensors: dict[str, torch.Tensor], progress: str) -> str:
+    digest = blake2b(progress.encode(), digest_size=16)
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)

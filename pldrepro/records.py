@@ -29,6 +29,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECORDED_PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "transformers", "datasets", "evaluate", "snakemake")
 
@@ -51,6 +53,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             error.filename = str(path.parent)  # a full disk does not say which
         raise
+    except SafetensorError as error:  # how a full disk looks to the writer of tensors
+        raise RecordError(f"{path}: not written: {error}") from None
     finally:
         temporary.unlink(missing_ok=True)
 
