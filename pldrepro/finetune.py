@@ -6,6 +6,7 @@ evaluation during training and no choice among epochs: a run's predictions are t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -21,11 +22,11 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from pldrepro.config import FinetuneSettings, RunSettings
+from pldrepro.config import FinetuneSettings, RunSettings, SettingsError, validate
 from pldrepro.data.glue import TASKS, PreparedSplit, PreparedTask, load_prepared
 from pldrepro.device import autocast, describe, select_device
 from pldrepro.models.bert import BertForSequenceClassification
-from pldrepro.models.transformers_format import load_for_finetuning, save_classifier
+from pldrepro.models.transformers_format import WEIGHTS, load_for_finetuning, save_classifier
 from pldrepro.optim import adamw, set_learning_rate
 from pldrepro.pretrain import DivergedError, seed_dropout
 from pldrepro.records import RecordError, atomic_path, provenance, read_json, write_json, write_text
@@ -61,7 +62,10 @@ def finetune(
     Each finished combination of task, learning rate and seed is kept in ``parts/``: an interrupted job repeats
     only the one that it was in.
     """
-    run = RunSettings.model_validate(read_json(pretrain_folder / "settings.json"))
+    if group not in settings.groups:
+        raise SettingsError(f"finetune: no group {group}; allowed: {', '.join(settings.groups)}")
+    written = pretrain_folder / "settings.json"
+    run = validate(RunSettings, read_json(written), str(written))
     summary = read_json(pretrain_folder / "summary.json")
     if checkpoint not in summary["checkpoints"]:
         raise RecordError(
@@ -71,16 +75,17 @@ def finetune(
     job = Job(run, settings, group, checkpoint, place, glue_folder, folder)
     device = select_device(run.impl)
     tasks = settings.groups[group]
-    write_json(
-        folder / "settings.json",
-        {
-            **{key: getattr(run, key) for key in ("scale", "arm", "label", "seed")},
-            "checkpoint": checkpoint,
-            "group": group,
-            "finetune": settings.model_dump(mode="json"),
-            "missing": {task: load_prepared(glue_folder, task).missing for task in tasks},
-        },
-    )
+    about = {
+        **{key: getattr(run, key) for key in ("scale", "arm", "label", "seed")},
+        "checkpoint": checkpoint,
+        "group": group,
+        "finetune": settings.model_dump(mode="json"),
+        "missing": {task: load_prepared(glue_folder, task).missing for task in tasks},
+        "inputs": {"weights": _sha256(place / WEIGHTS), "glue": read_json(glue_folder / "manifest.json")["hash"]},
+    }
+    if (folder / "parts").exists() and read_json(folder / "settings.json") != about:
+        remove_parts(folder)  # they are of a job with other settings, weights or data
+    write_json(folder / "settings.json", about)
     write_json(folder / "provenance.json", provenance(describe(device, run.impl)))
     combinations = [(t, r, s) for t in tasks for r in settings.learning_rates for s in settings.seeds]
     for task, rate, seed in tqdm(combinations, desc=f"fine-tune {run.arm} seed {run.seed}", disable=not progress):
@@ -239,9 +244,19 @@ def finish(job: Job, combinations: list[tuple[str, float, int]]) -> None:
             "seconds": sum(result["seconds"] for result in results),
         },
     )
-    for path in (job.folder / "parts").glob("*"):
+    remove_parts(job.folder)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove the predictions of single combinations."""
+    for path in (folder / "parts").glob("*"):
         path.unlink()
-    (job.folder / "parts").rmdir()
+    (folder / "parts").rmdir()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _to_json(value: Any) -> str:
