@@ -19,11 +19,7 @@ if "scale" not in config:
 include: "workflow/rules/common.smk"
 
 
-if config["scale"] == "recorded":
-    SETS = load_recorded(config).result_sets()
-else:
-    study = load_study(config)
-    SETS = [study.result_set()]
+if STUDY is not None:
 
     include: "workflow/rules/data.smk"
     include: "workflow/rules/training.smk"

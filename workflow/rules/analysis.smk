@@ -24,6 +24,8 @@ localrules:
     score,
     table,
     figure,
+    judge,
+    page,
     claims,
     report,
     table1,
@@ -92,7 +94,7 @@ rule figure:
         " --baseline {params.baseline:q} --out {params.prefix:q} 2> {log:q}"
 
 
-rule claims:
+rule judge:
     input:
         pretrain=lambda w: BY_FOLDER[w.results].pretrain,
         finetune=lambda w: BY_FOLDER[w.results].finetune,
@@ -114,7 +116,7 @@ rule claims:
         " --baseline {params.baseline:q} --out {output:q} 2> {log:q}"
 
 
-rule report:
+rule page:
     input:
         pretrain=lambda w: BY_FOLDER[w.results].pretrain,
         finetune=lambda w: BY_FOLDER[w.results].finetune,
@@ -163,3 +165,13 @@ rule tables:
 rule figures:
     input:
         expand("{results}/figures/{figure}.svg", results=RESULT_FOLDERS, figure=FIGURES),
+
+
+rule claims:
+    input:
+        expand("{results}/claims.csv", results=RESULT_FOLDERS),
+
+
+rule report:
+    input:
+        expand("{results}/report.html", results=RESULT_FOLDERS),

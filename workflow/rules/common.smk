@@ -1,5 +1,8 @@
 """Names that all rules share: what is trained, and which finished runs the exhibits are made from."""
 
+# The typed settings first: their messages name the key and what is allowed there.
+STUDY = None if config["scale"] == "recorded" else load_study(config)
+SETS = load_recorded(config).result_sets() if STUDY is None else [STUDY.result_set()]
 # Generated from the typed settings by `python -m pldrepro schema`; a test keeps the two alike.
 validate(config, "../schemas/config.schema.json", set_default=False)
 

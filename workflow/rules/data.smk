@@ -1,23 +1,23 @@
-"""Data: text and GLUE become token arrays, once for the whole study."""
+"""Data: text and GLUE become token arrays, once for the whole STUDY."""
 
-CORPUS = f"{study.results}/data/corpus"
-GLUE = f"{study.results}/data/glue"
+CORPUS = f"{STUDY.results}/data/corpus"
+GLUE = f"{STUDY.results}/data/glue"
 
 
 rule corpus:
     output:
         f"{CORPUS}/manifest.json",
     log:
-        f"{study.results}/logs/corpus.log",
+        f"{STUDY.results}/logs/corpus.log",
     benchmark:
-        f"{study.results}/benchmarks/corpus.tsv"
+        f"{STUDY.results}/benchmarks/corpus.tsv"
     conda:
         "../../environment.yml"
     threads: 2
     resources:
         mem_mb=2000,
     params:
-        settings=study.data().model_dump_json(),
+        settings=STUDY.data().model_dump_json(),
         folder=subpath(output[0], parent=True),
     shell:
         "python -m pldrepro prepare-corpus --settings {params.settings:q} --workers {threads} --out {params.folder:q} 2> {log:q}"
@@ -29,17 +29,17 @@ rule glue:
     output:
         f"{GLUE}/manifest.json",
     log:
-        f"{study.results}/logs/glue.log",
+        f"{STUDY.results}/logs/glue.log",
     benchmark:
-        f"{study.results}/benchmarks/glue.tsv"
+        f"{STUDY.results}/benchmarks/glue.tsv"
     conda:
         "../../environment.yml"
     resources:
         mem_mb=2000,
     params:
-        settings=study.data().model_dump_json(),
-        tasks=list(study.settings.finetune.tasks),
-        length=study.settings.finetune.sequence_length,
+        settings=STUDY.data().model_dump_json(),
+        tasks=list(STUDY.settings.finetune.tasks),
+        length=STUDY.settings.finetune.sequence_length,
         corpus=subpath(input[0], parent=True),
         folder=subpath(output[0], parent=True),
     shell:

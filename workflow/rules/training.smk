@@ -8,25 +8,25 @@ localrules:
     settings,
 
 
-GPUS = 0 if study.impl.device == "cpu" else 1
+GPUS = 0 if STUDY.impl.device == "cpu" else 1
 
 
 rule calibrate:
     output:
-        f"{study.runs}/calibration/summary.json",
+        f"{STUDY.runs}/calibration/summary.json",
     log:
-        f"{study.results}/logs/calibrate.log",
+        f"{STUDY.results}/logs/calibrate.log",
     benchmark:
-        f"{study.results}/benchmarks/calibrate.tsv"
+        f"{STUDY.results}/benchmarks/calibrate.tsv"
     conda:
         "../../environment.yml"
     # Step times are measured with the machine to itself.
-    threads: study.settings.calibration.reserved_cores
+    threads: STUDY.settings.calibration.reserved_cores
     resources:
         gpu=GPUS,
         mem_mb=4000,
     params:
-        settings=study.calibration_job().model_dump_json(),
+        settings=STUDY.calibration_job().model_dump_json(),
         folder=subpath(output[0], parent=True),
     shell:
         "python -m pldrepro calibrate --settings {params.settings:q} --out {params.folder:q} 2> {log:q}"
@@ -34,32 +34,32 @@ rule calibrate:
 
 rule settings:
     output:
-        f"{study.runs}/settings/{{arm}}-seed{{seed}}.json",
+        f"{STUDY.runs}/settings/{{arm}}-seed{{seed}}.json",
     log:
-        f"{study.results}/logs/settings/{{arm}}-seed{{seed}}.log",
+        f"{STUDY.results}/logs/settings/{{arm}}-seed{{seed}}.log",
     conda:
         "../../environment.yml"
     params:
-        settings=lambda w: study.run(w.arm, int(w.seed)).model_dump_json(indent=1),
+        settings=lambda w: STUDY.run(w.arm, int(w.seed)).model_dump_json(indent=1),
     shell:
         "printf '%s\\n' {params.settings:q} > {output:q} 2> {log:q}"
 
 
 rule pretrain:
     input:
-        settings=f"{study.runs}/settings/{{arm}}-seed{{seed}}.json",
+        settings=f"{STUDY.runs}/settings/{{arm}}-seed{{seed}}.json",
         corpus=f"{CORPUS}/manifest.json",
         # Step times vary from one calibration to the next: a new one prices runs anew, it does not repeat them.
-        calibration=ancient(f"{study.runs}/calibration/summary.json"),
+        calibration=ancient(f"{STUDY.runs}/calibration/summary.json"),
     output:
-        f"{study.runs}/pretrain/{{arm}}/seed{{seed}}/summary.json",
+        f"{STUDY.runs}/pretrain/{{arm}}/seed{{seed}}/summary.json",
     log:
-        f"{study.results}/logs/pretrain/{{arm}}/seed{{seed}}.log",
+        f"{STUDY.results}/logs/pretrain/{{arm}}/seed{{seed}}.log",
     benchmark:
-        f"{study.results}/benchmarks/pretrain/{{arm}}-seed{{seed}}.tsv"
+        f"{STUDY.results}/benchmarks/pretrain/{{arm}}-seed{{seed}}.tsv"
     conda:
         "../../environment.yml"
-    threads: study.impl.threads
+    threads: STUDY.impl.threads
     resources:
         gpu=GPUS,
         mem_mb=4000,
@@ -73,22 +73,22 @@ rule pretrain:
 
 rule finetune:
     input:
-        run=f"{study.runs}/pretrain/{{arm}}/seed{{seed}}/summary.json",
+        run=f"{STUDY.runs}/pretrain/{{arm}}/seed{{seed}}/summary.json",
         glue=f"{GLUE}/manifest.json",
     output:
-        f"{study.runs}/finetune/{{arm}}/seed{{seed}}/{{checkpoint}}/{{group}}/summary.json",
+        f"{STUDY.runs}/finetune/{{arm}}/seed{{seed}}/{{checkpoint}}/{{group}}/summary.json",
     log:
-        f"{study.results}/logs/finetune/{{arm}}/seed{{seed}}-{{checkpoint}}-{{group}}.log",
+        f"{STUDY.results}/logs/finetune/{{arm}}/seed{{seed}}-{{checkpoint}}-{{group}}.log",
     benchmark:
-        f"{study.results}/benchmarks/finetune/{{arm}}-seed{{seed}}-{{checkpoint}}-{{group}}.tsv"
+        f"{STUDY.results}/benchmarks/finetune/{{arm}}-seed{{seed}}-{{checkpoint}}-{{group}}.tsv"
     conda:
         "../../environment.yml"
-    threads: study.impl.threads
+    threads: STUDY.impl.threads
     resources:
         gpu=GPUS,
         mem_mb=4000,
     params:
-        settings=study.settings.finetune.model_dump_json(),
+        settings=STUDY.settings.finetune.model_dump_json(),
         run=subpath(input.run, parent=True),
         glue=subpath(input.glue, parent=True),
         folder=subpath(output[0], parent=True),
