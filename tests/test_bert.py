@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from pldrepro.config import ModelSettings
 from pldrepro.drop import Gate, all_kept
-from pldrepro.models.bert import Bert, BertForPreTraining, BertForSequenceClassification, Block, initialise
+from pldrepro.models.bert import (
+    Bert,
+    BertForPreTraining,
+    BertForSequenceClassification,
+    Block,
+    attend,
+    drop_elements,
+    initialise,
+)
 
 NORMS = ("post", "pre")
 SHAPE = {
@@ -219,6 +227,52 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(model(ids, None, None, all_kept(3)), model(ids, None, None, all_kept(3)))
     model.eval()
     assert torch.equal(model(ids, None, None, all_kept(3)), model(ids, None, None, all_kept(3)))
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.5, 0.9])
+def test_dropout_zeroes_its_share_and_keeps_the_mean(dropout):
+    torch.manual_seed(0)
+    values = torch.full((301, 333), 2.0, requires_grad=True)
+    dropped = drop_elements(values, dropout)
+    assert (dropped == 0).float().mean().item() == pytest.approx(dropout, abs=0.01)
+    assert dropped.mean().item() == pytest.approx(2.0, rel=0.03)
+    assert dropped.unique().tolist() == pytest.approx([0.0, 2 / (1 - dropout)], rel=1e-4)
+    dropped.sum().backward()
+    assert torch.equal(values.grad * 2, dropped)
+
+
+@given(dropout=st.floats(0, 1, exclude_max=True), count=st.integers(1, 9))
+@settings(deadline=None)
+def test_dropout_of_any_size_and_probability_gives_zeros_or_scaled_values(dropout, count):
+    dropped = drop_elements(torch.ones(count), dropout)
+    assert dropped.shape == (count,)
+    assert ((dropped == 0) | (dropped >= 1)).all()
+
+
+def test_dropout_decides_neighbours_independently():
+    torch.manual_seed(0)
+    zero = (drop_elements(torch.ones(40_000), 0.5) == 0).float() - 0.5
+    for distance in (1, 2, 3, 4):
+        assert abs((zero[distance:] * zero[:-distance]).mean().item()) < 0.01
+
+
+def test_no_dropout_or_next_to_none_changes_nothing():
+    values = torch.randn(50)
+    assert torch.equal(drop_elements(values, 0.0), values)
+    assert torch.equal(drop_elements(values, 1e-9), values)
+
+
+def test_attention_with_dropout_has_the_weights_of_the_fused_one():
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 3, 5, 4, generator=generator) for _ in range(3))
+    mask = torch.tensor([[True, True, True, False, False], [True] * 5])[:, None, None, :]
+    for attention_mask in (None, mask):
+        fused = attend(query, key, value, attention_mask, 0.0)
+        torch.testing.assert_close(attend(query, key, value, attention_mask, 1e-9), fused)
+    torch.manual_seed(0)
+    mean = torch.stack([attend(query, key, value, mask, 0.2) for _ in range(2000)]).mean(0)
+    torch.testing.assert_close(mean, fused, atol=0.1, rtol=0)
+    assert not torch.equal(attend(query, key, value, mask, 0.2), attend(query, key, value, mask, 0.2))
 
 
 @pytest.mark.parametrize("norm", NORMS)

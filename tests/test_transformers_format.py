@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from pldrepro.config import ModelSettings, SettingsError
 from pldrepro.data.tokenizer import from_vocabulary, save_tokenizer
 from pldrepro.drop import all_kept
+from pldrepro.models import transformers_format
 from pldrepro.models.bert import BertForPreTraining, BertForSequenceClassification, initialise
 from pldrepro.models.transformers_format import (
     ModelFileError,
@@ -133,6 +135,8 @@ def test_transformers_loads_our_pooler_and_next_sentence_head(norm, tmp_path):
 
     model = pretraining_model(norm)
     save_pretraining(model, model.bert.settings, tmp_path)
+    encoder = "bert" if norm == "post" else "roberta_prelayernorm"
+    assert f"{encoder}.pooler.dense.weight" in load_file(tmp_path / "model.safetensors")
     ids, types, _ = inputs(padded=False)
     with torch.no_grad():
         hidden = model.bert(ids, types, None, all_kept(3))
@@ -402,14 +406,26 @@ def test_a_config_without_a_key_is_named(saved):
         load_pretraining(saved)
 
 
-def test_a_full_disk_leaves_the_earlier_model(saved):
+def test_a_full_disk_leaves_the_earlier_model(saved, monkeypatch):
+    def half_a_file(tensors: object, path: Path, metadata: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device")
+
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    monkeypatch.setattr(transformers_format, "save_file", half_a_file)
+    with pytest.raises(ModelFileError, match=r"model\.safetensors: not written: .*No space left") as error:
+        save_pretraining(pretraining_model("pre"), model_settings("pre"), saved)
+    one_line(error)
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
+def test_a_file_that_may_not_grow_is_one_clear_error(saved):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
-        model = pretraining_model("pre")
-        with pytest.raises((ModelFileError, OSError), match=r"model\.safetensors|too large"):
-            save_pretraining(model, model.bert.settings, saved)
+        with pytest.raises(ModelFileError, match=r"model\.safetensors: not written: .*too large") as error:
+            save_pretraining(pretraining_model("pre"), model_settings("pre"), saved)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+    one_line(error)
+    load_pretraining(saved)

@@ -29,6 +29,33 @@ def add_scaled(residual: Tensor, output: Tensor, scale: Scale) -> Tensor:
     return torch.add(residual, output, alpha=scale)
 
 
+def drop_elements(values: Tensor, dropout: float) -> Tensor:
+    """Dropout: each element is 0 with probability ``dropout``, in [0, 1), and the others are scaled to keep the mean.
+
+    On the CPU a generator's 64-bit number decides four elements, with ``dropout`` rounded to 1/65536: torch's own
+    dropout spends most of its time there on drawing one number per element.
+    """
+    if dropout == 0 or values.device.type != "cpu" or torch.compiler.is_compiling():
+        return F.dropout(values, dropout)
+    kept = max(1, round((1 - dropout) * 2**16))
+    draws = torch.empty((values.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    mask = draws.view(torch.int16)[: values.numel()].view(values.shape) <= kept - 2**15 - 1  # int16 ends at 2**15 - 1
+    return values * mask.to(values.dtype).mul_(2**16 / kept)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, dropout: float) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v, with dropout of the weights; (B, heads, S, d) -> (B, heads, S, d).
+
+    The CPU's fused kernel has no dropout, and what torch falls back to is slower than this.
+    """
+    if dropout == 0 or query.device.type != "cpu" or torch.compiler.is_compiling():
+        return F.scaled_dot_product_attention(query, key, value, attention_mask, dropout_p=dropout)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, -torch.inf)
+    return drop_elements(torch.softmax(scores, dim=-1), dropout) @ value
+
+
 class Block(nn.Module):
     """One Transformer block: self-attention and feed-forward, each with a scaled residual connection.
 
@@ -63,13 +90,13 @@ class Block(nn.Module):
         heads = self.qkv(hidden).view(batch, sequence, 3, self.num_heads, size // self.num_heads)
         query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
         dropout = self.attention_dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, attention_mask, dropout_p=dropout)
+        mixed = attend(query, key, value, attention_mask, dropout)
         output = self.attention_output(mixed.transpose(1, 2).reshape(batch, sequence, size))
-        return F.dropout(output, self.dropout, self.training)
+        return drop_elements(output, self.dropout) if self.training else output
 
     def _feed_forward(self, hidden: Tensor) -> Tensor:
         output = self.ffn_down(F.gelu(self.ffn_up(hidden)))
-        return F.dropout(output, self.dropout, self.training)
+        return drop_elements(output, self.dropout) if self.training else output
 
 
 BlockFunction = Callable[[Block, Tensor, Tensor | None, Scale], Tensor]
@@ -123,7 +150,7 @@ class Bert(nn.Module):
         types = self.token_type_embeddings.weight[0] if token_types is None else self.token_type_embeddings(token_types)
         place = self.position_embeddings.weight[:sequence] + types
         hidden = self.embedding_norm(self.word_embeddings(input_ids) + place)
-        return F.dropout(hidden, self.settings.dropout, self.training)
+        return drop_elements(hidden, self.settings.dropout) if self.training else hidden
 
     def _run_block(self, block: nn.Module, hidden: Tensor, mask: Tensor | None, scale: float) -> Tensor:
         if self._compiled_block is None:
@@ -209,7 +236,7 @@ class BertForSequenceClassification(nn.Module):
         """(B, S) token ids -> (B, num_labels); gates None: all blocks kept."""
         gates = all_kept(self.bert.settings.num_layers) if gates is None else gates
         pooled = self.pooler(self.bert(input_ids, token_types, attention_mask, gates))
-        return self.classifier(F.dropout(pooled, self.bert.settings.dropout, self.training))
+        return self.classifier(drop_elements(pooled, self.bert.settings.dropout) if self.training else pooled)
 
 
 @torch.no_grad()
