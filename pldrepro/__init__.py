@@ -1,11 +1,12 @@
 """pldrepro: a reproducibility benchmark suite for layer dropping (PLD, NeurIPS 2020; SBLD, AAAI 2023).
 
-Config in, run folder out; run folders in, tables, figures, claims and a report out.
+Config in, run folder out; run folders in, tables, figures, claims and a report out. A module imports from its own
+level and from those above it; what stands right of the bar never imports torch, nor what stands left of it.
 
-Level 0 (no torch)  config, drop, papers, stats, timing
-Level 1             data, models, optim, checkpoint, records
-Level 2             pretrain, finetune, calibrate, plan | score, tables, figures, claims, report (no torch)
-Level 3             __main__
+Level 0  (no torch) config, drop, flops, papers, stats, timing
+Level 1  data (no torch), records (no torch), models, optim, checkpoint, device
+Level 2  pretrain, finetune, calibrate, plan (no torch) | evidence, metric, score, tables, figures, claims, report
+Level 3  __main__
 """
 
 __version__ = "0.1.0"

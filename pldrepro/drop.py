@@ -253,6 +253,8 @@ def mean_expected_depth(settings: DropSettings, num_steps: int, num_layers: int)
 
 def explain(settings: DropSettings, seed: int, step: int, num_steps: int, num_layers: int) -> str:
     """What happens at one optimizer step, in words and numbers: theta, keep probabilities, gates, expected depth."""
+    if not 0 <= step < num_steps:
+        raise ValueError(f"step {step}; allowed: 0 to {num_steps - 1}")
     level = theta(settings, step, num_steps)
     keep = allocate(settings, level, num_layers)
     gates = draw_gates(settings, seed=seed, step=step, micro_step=0, num_steps=num_steps, num_layers=num_layers)

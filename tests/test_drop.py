@@ -323,3 +323,9 @@ def test_explain_says_what_is_drawn() -> None:
     assert "expected depth 3.25 of 4, drawn 3; mean over the run 3.26" in text
     assert text.splitlines()[-1].split() == ["4", "0.6251", "dropped", "-"]
     assert text.splitlines()[-2].split() == ["3", "0.7501", "kept", "1.3332"]
+
+
+@pytest.mark.parametrize("step", [-1, 1200])
+def test_explain_refuses_a_step_that_is_not_in_the_run(step: int) -> None:
+    with pytest.raises(ValueError, match=f"step {step}; allowed: 0 to 1199"):
+        explain(PLD, seed=1, step=step, num_steps=1200, num_layers=4)
