@@ -18,6 +18,7 @@ from pldrepro.config import (
     StudySettings,
     TrainingSettings,
     experiment_chain,
+    load_recorded,
     load_study,
     merge,
     read_settings,
@@ -26,8 +27,8 @@ from pldrepro.config import (
     validate,
 )
 
-NOT_SCALES = {"devices"}
-SCALES = sorted(path for path in Path("config").glob("*.yaml") if path.stem not in NOT_SCALES)
+FILES = sorted(path for path in Path("config").glob("*.yaml") if path.stem != "devices")
+SCALES = [path for path in FILES if path.stem != "recorded"]
 EXPERIMENTS = sorted(path.stem for path in Path("config/experiments").glob("*.yaml"))
 SMALL: dict[str, Any] = {
     "scale": "small",
@@ -56,7 +57,7 @@ def refused(**changes: Any) -> str:
 @pytest.mark.parametrize("path", SCALES, ids=lambda path: path.stem)
 def test_every_scale_loads_with_all_of_its_runs(path: Path) -> None:
     shipped = load_study(path)
-    assert shipped.settings.scale == path.stem or shipped.settings.recorded
+    assert shipped.settings.scale == path.stem
     runs = [shipped.run(arm, seed) for arm, seed in shipped.pretrain_runs()]
     assert all(RunSettings.model_validate(run.model_dump(mode="json")) == run for run in runs)
     assert shipped.finetune_runs()
@@ -97,15 +98,33 @@ def test_pld_differs_from_its_baseline_as_the_paper_says() -> None:
     assert pld.training.checkpoint_steps() == {"ckp87": 93_548, "ckp100": 107_527, "ckp186": 200_000}
 
 
-def test_the_schema_accepts_every_scale_and_refuses_an_unknown_key() -> None:
-    schema = study_schema()
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_schema_accepts_every_shipped_file_and_refuses_an_unknown_key(path: Path) -> None:
+    schema, values = study_schema(), read_yaml(path)
     jsonschema.Draft202012Validator.check_schema(schema)
-    for path in SCALES:
-        values = read_yaml(path)
-        jsonschema.validate(values, schema)
-        for wrong in ({**values, "sead": 1}, merge(values, {"finetune": {"epoch": 1}})):
-            with pytest.raises(jsonschema.ValidationError, match="Additional properties are not allowed"):
-                jsonschema.validate(wrong, schema)
+    jsonschema.validate(values, schema)
+    for wrong in ({"sead": 1}, {"finetune": {"epoch": 1}}, {"baseline": 3}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(merge(values, wrong), schema)
+
+
+def test_recorded_runs_are_found_in_their_folders(tmp_path: Path) -> None:
+    shipped = load_recorded(read_yaml(Path("config/recorded.yaml")))
+    assert shipped.scale == "recorded"
+    values = {"scale": "recorded", "description": "", "recorded": {"cpu": str(tmp_path)}, "results": "there"}
+    with pytest.raises(SettingsError, match=r"recorded: .*: no finished pre-training run"):
+        load_recorded(values).result_sets()
+    for place in ("pretrain/pld/seed1", "pretrain/pld/seed2", "finetune/pld/seed1/ckp87/glue"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "summary.json").touch()
+    (tmp_path / "pretrain" / "pld" / "seed3").mkdir()  # not finished
+    (found,) = load_recorded(values).result_sets()
+    assert found.results == "there/cpu"
+    assert [Path(summary).parent.name for summary in found.pretrain] == ["seed1", "seed2"]
+    assert len(found.finetune) == 1
+    assert found.calibration == f"{tmp_path}/calibration/summary.json"
+    with pytest.raises(SettingsError, match="seeds: unknown key; allowed here: scale, description, results, recorded"):
+        load_recorded({**values, "seeds": [1]})
 
 
 # ---- unknown keys, at every level ----
@@ -306,9 +325,8 @@ def test_tasks_come_in_the_order_of_their_groups() -> None:
 
 
 def test_results_go_to_a_folder_named_after_the_scale() -> None:
-    assert (study().results, study().runs) == ("results/small", "results/small/runs")
-    elsewhere = study(results="there", runs="recorded")
-    assert (elsewhere.results, elsewhere.runs) == ("there", "recorded")
+    assert study().results == "results/small"
+    assert study(results="there").results == "there"
 
 
 def test_settings_from_text_json_and_yaml(tmp_path: Path) -> None:
