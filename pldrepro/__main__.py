@@ -122,6 +122,7 @@ def parser() -> argparse.ArgumentParser:
 
     verb = add("show", show, "print a finished claims.csv")
     verb.add_argument("claims", type=Path)
+    verb.add_argument("--markdown", action="store_true", help="the measured claims as a Markdown table")
 
     verb = add("explain", explain, "print keep probabilities and the gates drawn at a step")
     study_of(verb)
@@ -243,9 +244,10 @@ def report(options: argparse.Namespace) -> None:
 
 def show(options: argparse.Namespace) -> None:
     """Verb show."""
-    from pldrepro.claims import print_claims, read_claims
+    from pldrepro.claims import format_claims, markdown_claims, read_claims
 
-    print_claims(read_claims(options.claims))
+    frame = read_claims(options.claims)
+    print(markdown_claims(frame) if options.markdown else format_claims(frame))
 
 
 def explain(options: argparse.Namespace) -> None:

@@ -6,10 +6,10 @@ judged in reference time (the machine's noise does not decide them); measured ti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten, wrap
+from textwrap import wrap
 from typing import Any, Literal
 
 import pandas as pd
@@ -88,12 +88,12 @@ def judge(claim: Claim, measurement: Measurement) -> tuple[Verdict, str]:
         found = verdict(
             estimate.value, estimate.low, estimate.high, claim.reported, claim.null_value, claim.direction, estimate.n
         )
+    if found == "inconclusive" and paired:
+        notes.insert(0, seeds_note(paired))
     if measurement.premise == "fails":
         found = "contradicted"
     elif measurement.premise == "open" and found in ("reproduced", "same direction"):
         found = "inconclusive"
-    if found == "inconclusive" and paired:
-        notes.insert(0, seeds_note(paired))
     return found, _notes(*notes)
 
 
@@ -360,21 +360,31 @@ def measured_text(row: Mapping[Any, Any]) -> str:
     return tables.estimate_text(estimate, digits)
 
 
-def format_claims(frame: pd.DataFrame, width: int = 118) -> str:
-    """The claims as plain text: those that were measured in a table, the others in one line each."""
-    measured = frame[frame["verdict"] != "not measured at this scale"]
-    lines = [f"{'claim':<52} {'reported':>11} {'measured':>24} {'n':>2}  verdict", "-" * width]
-    for row in measured.to_dict("records"):
-        first, *more = wrap(row["statement"], 52)
-        numbers = f"{reported_text(row):>11} {measured_text(row):>24} {row['n']:>2}"
-        lines += [f"{first:<52} {numbers}  {row['verdict']}", *(f"  {line}" for line in more)]
-    others = len(frame) - len(measured)
-    lines += ["-" * width, *mark_notes(measured["provenance"])]
-    if others:
-        lines.append(f"{others} further claims: not measured at this scale; claims.csv says why for each.")
-    return "\n".join(shorten(line, width) if len(line) > width else line for line in lines)
+def format_claims(frame: pd.DataFrame) -> str:
+    """The claims as a plain text table, 118 columns wide: first those that were measured."""
+    lines = [f"{'claim':<48} {'reported':>12} {'measured':>21} {'n':>2}  verdict", "-" * 118]
+    for row in _measured_first(frame):
+        paper, statement = row["paper"], row["statement"]
+        named = statement if statement.startswith("PLD") or paper == "PLD" else f"{paper}: {statement}"
+        first, *more = wrap(named, 48)
+        numbers = f"{reported_text(row):>12} {measured_text(row):>21} {row['n'] or '':>2}"
+        lines += [f"{first:<48} {numbers}  {row['verdict']}", *(f"  {line}" for line in more)]
+    lines += ["-" * 118, *mark_notes(frame["provenance"])]
+    lines.append(
+        "Measured: mean over n pre-training seeds [95 % interval]. claims.csv and the report say more on each."
+    )
+    return "\n".join(lines)
 
 
-def print_claims(frame: pd.DataFrame) -> None:
-    """Print the claims on the terminal."""
-    print(format_claims(frame))
+def markdown_claims(frame: pd.DataFrame) -> str:
+    """The measured claims as a Markdown table, for README."""
+    rows = ["| claim | reported | measured [95 % interval] | n | verdict |", "|---|---|---|---|---|"]
+    for row in _measured_first(frame):
+        if not pd.isna(row["measured"]):
+            numbers = f"{reported_text(row)} | {measured_text(row)} | {row['n']}"
+            rows.append(f"| {row['statement']} | {numbers} | {row['verdict']} |")
+    return "\n".join([*rows, "", *mark_notes(frame.loc[frame["measured"].notna(), "provenance"])])
+
+
+def _measured_first(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    return frame.sort_values("measured", key=lambda column: column.isna(), kind="stable").to_dict("records")

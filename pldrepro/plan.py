@@ -76,7 +76,8 @@ def render_plan(study: Study, device_name: str, device: Device) -> str:
         f"device {device_name}: {device.peak / 1e12:g} TFLOP/s peak, {device.utilisation:.0%} of it assumed "
         f"({device.note})",
         "",
-        f"{'arm':<24}{'parameters':>12}{'steps':>10}{'tokens':>12}{'kept depth':>14}{'FLOPs':>11}{'hours':>10}{'disk':>10}",
+        f"{'arm':<24}{'parameters':>12}{'steps':>10}{'tokens':>12}{'kept depth':>14}{'FLOPs':>11}{'hours':>10}"
+        f"{'disk':>10}",
     ]
     for p in plans:
         lines.append(
