@@ -84,9 +84,6 @@ class ModelSettings(Strict):
     dropout: float = Field(0.1, ge=0, lt=1)
     attention_dropout: float = Field(0.1, ge=0, lt=1)
     init_std: float = Field(0.02, gt=0)
-    position_init: Literal["normal", "sinusoidal"] = Field(
-        "normal", description="start of the learned position embeddings; sinusoids shorten the plateau of small runs"
-    )
     layer_norm_eps: float = Field(1e-12, gt=0)
 
     @model_validator(mode="after")

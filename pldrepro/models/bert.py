@@ -244,8 +244,7 @@ def initialise(model: nn.Module, seed: int, names: Collection[str] | None = None
     """Draw all weights, or those of the named parameters: matrices N(0, init_std), biases 0, LayerNorm 1 and 0.
 
     Each matrix has a generator of its own, seeded by (seed, parameter name): models that share names and shapes
-    share initial weights, whatever their norm or depth. Position embeddings may start as sinusoids
-    of the same variance.
+    share initial weights, whatever their norm or depth.
     """
     encoder = model if isinstance(model, Bert) else model.get_submodule("bert")
     assert isinstance(encoder, Bert)
@@ -254,19 +253,10 @@ def initialise(model: nn.Module, seed: int, names: Collection[str] | None = None
     for name, parameter in model.named_parameters():
         if names is not None and name not in names:
             continue
-        if parameter is encoder.position_embeddings.weight and encoder.settings.position_init == "sinusoidal":
-            parameter.copy_(std * 2**0.5 * sinusoids(*parameter.shape))
-        elif parameter.dim() > 1:
+        if parameter.dim() > 1:
             parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=_generator(seed, name)))
         else:
             parameter.fill_(1.0 if id(parameter) in norms else 0.0)
-
-
-def sinusoids(num_positions: int, size: int) -> Tensor:
-    """Position embeddings of "Attention Is All You Need", (num_positions, size): sines, then cosines; variance 1/2."""
-    frequencies = 10_000.0 ** (-torch.arange(0, size, 2) / size)
-    angles = torch.arange(num_positions)[:, None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :size]
 
 
 def _generator(seed: int, name: str) -> torch.Generator:
