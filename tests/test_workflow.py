@@ -1,0 +1,136 @@
+"""The whole workflow at smoke scale, in a copy of the repository: from the generated language to the report."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PARTS = ("Snakefile", "config", "docs", "environment.yml", "pldrepro", "profiles", "workflow")
+
+
+def snakemake(folder: Path, *arguments: str) -> str:
+    """Run Snakemake in a copy of the repository and return what it printed."""
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(folder),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def planned(folder: Path, *arguments: str) -> dict[str, int]:
+    """Rule -> number of jobs that a dry run would do."""
+    text = snakemake(folder, "-n", *arguments)
+    table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", text, re.MULTILINE | re.DOTALL)
+    return {} if table is None else {line.split()[0]: int(line.split()[1]) for line in table.group(1).splitlines()}
+
+
+def copy_repository(folder: Path) -> Path:
+    for part in PARTS:
+        source = REPOSITORY / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / part)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copy_repository(tmp_path_factory.mktemp("repository"))
+    snakemake(folder, "--configfile", "config/smoke.yaml")
+    return folder
+
+
+SMOKE = ("--configfile", "config/smoke.yaml")
+
+
+@pytest.mark.slow
+def test_the_study_ends_with_verdicts_and_an_offline_report(study: Path) -> None:
+    claims = pd.read_csv(study / "results/smoke/claims.csv")
+    assert {"PLD", "SBLD (our reading)"} <= set(claims["paper"])
+    assert claims.set_index("claim").loc["pld.time_per_sample", "n"] == 2
+    page = (study / "results/smoke/report.html").read_text("utf-8")
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
+    for name in ("table1", "table2"):
+        for suffix in ("csv", "md", "tex"):
+            assert (study / f"results/smoke/tables/{name}.{suffix}").stat().st_size > 100
+
+
+@pytest.mark.slow
+def test_a_finished_study_has_nothing_to_do(study: Path) -> None:
+    assert planned(study, *SMOKE) == {}
+
+
+@pytest.mark.slow
+def test_only_what_a_change_touches_runs_again(study: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load((study / "config/smoke.yaml").read_text("utf-8"))
+
+    def after(**changes: object) -> dict[str, int]:
+        path = tmp_path / "changed.yaml"
+        path.write_text(yaml.safe_dump({**settings, **changes}), "utf-8")
+        return planned(study, "--configfile", str(path))
+
+    seed_more = after(seeds=[1, 2, 3])
+    assert (seed_more["pretrain"], seed_more["finetune"]) == (3, 5)
+    assert "corpus" not in seed_more
+    assert "calibrate" not in seed_more
+    longer = {**settings["settings"], "training": {**settings["settings"]["training"], "num_steps": 44}}
+    assert after(settings=longer)["pretrain"] == 6
+    gentler = {**settings["finetune"], "epochs": 2}
+    jobs = after(finetune=gentler)
+    assert jobs["finetune"] == 10
+    assert "pretrain" not in jobs
+
+
+@pytest.mark.slow
+def test_an_edited_exhibit_is_made_again_without_training(study: Path) -> None:
+    module = study / "pldrepro/tables.py"
+    module.write_text(module.read_text("utf-8") + "\n# edited\n", "utf-8")
+    jobs = planned(study, *SMOKE)
+    assert jobs["table"] == 2
+    assert not {"pretrain", "finetune", "score"} & set(jobs)
+
+
+@pytest.mark.slow
+def test_recorded_runs_give_the_same_verdicts_again(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study / "results/smoke/runs", tmp_path / "runs")
+    config = {
+        "scale": "recorded",
+        "description": "test",
+        "results": str(tmp_path / "rebuilt"),
+        "recorded": {"copy": str(tmp_path / "runs")},
+    }
+    (tmp_path / "recorded.yaml").write_text(yaml.safe_dump(config), "utf-8")
+    snakemake(study, "claims", "--configfile", str(tmp_path / "recorded.yaml"))
+    rebuilt = pd.read_csv(tmp_path / "rebuilt/copy/claims.csv")
+    pd.testing.assert_frame_equal(rebuilt, pd.read_csv(study / "results/smoke/claims.csv"))
+
+
+def test_an_unknown_key_is_named_with_what_is_allowed(tmp_path: Path) -> None:
+    folder = copy_repository(tmp_path)
+    command = [sys.executable, "-m", "snakemake", "-n", *SMOKE, "--config", "sedes=3"]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "sedes: unknown key; allowed here: scale, description" in done.stdout + done.stderr
+
+
+def test_every_scale_plans(tmp_path: Path) -> None:
+    folder = copy_repository(tmp_path)
+    jobs = planned(folder, "--configfile", "config/paper.yaml")
+    assert (jobs["pretrain"], jobs["finetune"]) == (12, 90)
+    assert jobs["page"] == 1
