@@ -2,6 +2,10 @@
 
 import errno
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +177,43 @@ def test_a_full_disk_is_an_os_error_and_leaves_the_earlier_corpus(
     with pytest.raises(OSError, match=r"No space left on device: '.*/out'$"):
         prepare(settings, tmp_path / "out", validation_ratio=4)
     assert contents(tmp_path / "out") == before
+
+
+ENDLESS = """
+import sys, time
+from pathlib import Path
+from pldrepro.config import DataSettings
+from pldrepro.data import corpus
+
+class Endless:
+    def documents(self):
+        yield from (["one two three"] for _ in range(100_000))
+        time.sleep(60)
+
+if __name__ == "__main__":
+    corpus.CHUNK_CHARACTERS = 10_000
+    corpus.open_source = lambda settings: Endless()
+    corpus.prepare_corpus(DataSettings(vocabulary=sys.argv[1]), Path(sys.argv[2]), workers=2, progress=False)
+"""
+
+
+def test_a_killed_preparation_leaves_no_process_and_its_rest_is_removed(settings: DataSettings, tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "endless.py"), str(tmp_path / "vocab.txt"), str(out)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+    ) as process:
+        while not any(path.stat().st_size for path in out.glob(".train.bin.*")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+        process.communicate(timeout=60)  # the output ends when the last worker, which shares it, has ended
+    assert any(out.glob(".train.bin.*"))
+    prepare(settings, out)
+    assert not any(out.glob(".*"))
 
 
 def test_a_corpus_cut_short_or_not_there_is_named(settings: DataSettings, tmp_path: Path) -> None:

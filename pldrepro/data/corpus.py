@@ -6,11 +6,12 @@ import hashlib
 import os
 import re
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,8 @@ def prepare_corpus(settings: DataSettings, out: Path, *, workers: int, progress:
         vocab_size = tokenizer.get_vocab_size()
         dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
         chunks = _chunks(_documents(settings, source))
+        for abandoned in out.glob(".*.bin.*.tmp"):  # of a preparation that was killed
+            abandoned.unlink()
         with atomic_path(out / "train.bin") as train, atomic_path(out / "validation.bin") as validation:
             splits = _write(_tokenized(chunks, tokenizer, dtype, workers), (train, validation), dtype, bar)
             _check_splits(splits, settings)
@@ -274,7 +277,16 @@ def _start_worker(tokenizer: str, dtype: str) -> None:
 
     global _worker
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    threading.Thread(target=_follow_parent, daemon=True).start()
     _worker = WordTokenizer(Tokenizer.from_str(tokenizer), np.dtype(dtype))
+
+
+def _follow_parent() -> None:
+    """End this worker when the main process is killed; it would wait for the next chunk for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(chunk: Chunk) -> Tokenized:
