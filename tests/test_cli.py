@@ -68,10 +68,12 @@ def test_plan(capsys: pytest.CaptureFixture[str], scale: str) -> None:
         assert word in text
 
 
-def test_schema_is_the_one_that_scale_files_meet(capsys: pytest.CaptureFixture[str]) -> None:
+def test_schema_is_the_one_that_the_workflow_and_scale_files_meet(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
     assert schema == study_schema()
+    shipped = Path("workflow/schemas/config.schema.json")
+    assert schema == json.loads(shipped.read_text()), f"write it again: python -m pldrepro schema > {shipped}"
     jsonschema.validate(yaml.safe_load(Path("config/demo.yaml").read_text()), schema)
 
 
