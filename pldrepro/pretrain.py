@@ -285,7 +285,7 @@ def setup(settings: RunSettings, corpus_folder: Path, folder: Path, calibration:
     write_json(folder / "settings.json", settings.model_dump(mode="json"))
     write_json(
         folder / "provenance.json",
-        provenance(describe(run.device, settings.impl), corpus={"hash": corpus.hash}),
+        provenance(describe(run.device, settings.impl), corpus=corpus.manifest),
     )
     return run
 
