@@ -254,12 +254,14 @@ class Calibration:
 
 
 def log_path(folder: Path) -> Path:
-    """Where the workflow keeps the log of a run folder: <results>/runs/X -> <results>/logs/X.log."""
-    parts = list(folder.parts)
-    if "runs" in parts:
-        at = len(parts) - 1 - parts[::-1].index("runs")
-        parts[at] = "logs"
-    return Path(*parts).with_name(parts[-1] + ".log")
+    """Where the workflow keeps the log of a run folder: runs/finetune/A/B/C -> logs/finetune/A/B-C.log."""
+    parts = folder.parts
+    if "runs" not in parts:
+        return folder.with_name(f"{folder.name}.log")
+    at = len(parts) - 1 - parts[::-1].index("runs")
+    kind, *rest = parts[at + 1 :]
+    logs = Path(*parts[:at], "logs")
+    return logs / kind / rest[0] / f"{'-'.join(rest[1:])}.log" if len(rest) > 1 else logs / "calibrate.log"
 
 
 def _finished(folder: Path) -> tuple[Path, dict[str, Any]]:

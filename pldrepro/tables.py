@@ -28,7 +28,7 @@ INTERVAL_NOTE = (
 
 @dataclass(frozen=True)
 class Panel:
-    """A table as text: caption, header, rows and notes; ``strong`` names the rows that hold measured values."""
+    """A table as text: caption, header, rows and notes."""
 
     caption: str
     columns: tuple[str, ...]

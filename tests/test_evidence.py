@@ -41,6 +41,18 @@ def test_a_run_that_is_not_there_or_not_complete_names_its_folder_and_log(tmp_pa
         records.load_pretrain(folder)
 
 
+@pytest.mark.parametrize(
+    ("folder", "log"),
+    [
+        ("runs/calibration", "logs/calibrate.log"),
+        ("runs/pretrain/pld/seed1", "logs/pretrain/pld/seed1.log"),
+        ("runs/finetune/pld/seed1/ckp87/glue", "logs/finetune/pld/seed1-ckp87-glue.log"),
+    ],
+)
+def test_logs_are_where_the_workflow_puts_them(folder: str, log: str) -> None:
+    assert records.log_path(Path("results/demo") / folder) == Path("results/demo") / log
+
+
 def test_a_damaged_summary_is_named(tmp_path: Path) -> None:
     folder = runs.write_pretrain(tmp_path, "pld", 1)
     edit(folder / "summary.json", lambda values: values.pop("flops"))
