@@ -188,7 +188,7 @@ def show_skipping(name: str, result: Mapping[str, Any]) -> None:
     print(f"  fit: {1000 * fit['intercept']:.1f} ms + {1000 * fit['slope']:.1f} ms x k, R2 {fit['r2']:.4f}")
     share = {key: f"{100 * value:.1f}" for key, value in result["share_saved"].items()}
     print(
-        f"  k = {result['kept']} saves {share['median']} % [{share['low']}, {share['high']}] of the dropped layers' share; "
+        f"  k = {result['kept']} saves {share['median']} % [{share['low']}, {share['high']}] of the layers' share; "
         f"goals R2 {GOAL_R2}, {100 * GOAL_SHARE:.0f} %: {'reached' if result['reached'] else 'not reached'}"
     )
 
