@@ -387,8 +387,6 @@ class Study:
         for experiment in chain:
             merged = merge(merged, {"model": experiment.model, "training": experiment.training})
             merged["drop"] = experiment.drop or merged["drop"]
-        if self.settings.data_root is not None:
-            merged["data"] = {**merged["data"], "root": self.settings.data_root}
         return validate(
             RunSettings,
             {
@@ -402,8 +400,9 @@ class Study:
         )
 
     def data(self) -> DataSettings:
-        """The data settings, which all arms share."""
-        return self.run(self.settings.baseline, self.settings.seeds[0]).data
+        """The data settings, which all arms share, with the folder that only the preparation of data needs."""
+        data = self.run(self.settings.baseline, self.settings.seeds[0]).data
+        return data if self.settings.data_root is None else data.model_copy(update={"root": self.settings.data_root})
 
     def calibration_job(self) -> CalibrationJob:
         """One run of every arm, for the calibration of their model shapes."""
