@@ -104,7 +104,7 @@ def measure(shapes: list[Shape], settings: CalibrationSettings, progress: bool) 
 
 
 def describe_shape(shape: Shape, times: np.ndarray) -> dict[str, Any]:
-    """The entry of one shape in summary.json: tau(k) with median and interval, and the linear fit over k."""
+    """The entry of one shape in summary.json: tau(k) with median and interval, every round, the linear fit over k."""
     estimates = [bootstrap_interval(column, np.median, resamples=1000) for column in times.T]
     tau = {str(kept): {"median": e.value, "low": e.low, "high": e.high, "n": e.n} for kept, e in enumerate(estimates)}
     medians = np.array([estimate.value for estimate in estimates])
@@ -120,5 +120,6 @@ def describe_shape(shape: Shape, times: np.ndarray) -> dict[str, Any]:
         "precision": run.impl.precision,
         "compile": run.impl.compile,
         "tau": tau,
+        "seconds": times.round(7).tolist(),
         "fit": {"intercept": float(intercept), "slope": float(slope), "r2": float(r2)},
     }

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from pldrepro import records, score, stats
-from pldrepro.records import Calibration, FinetuneRun, PretrainRun, RecordError
+from pldrepro.records import Calibration, FinetuneRun, PretrainRun, RecordError, TauShape
 from pldrepro.stats import Estimate
 
 AXES: dict[str, str] = {
@@ -248,28 +248,42 @@ def speedup(evidence: Evidence, arm: str, axis: str, checkpoint: str | None = No
 
 
 def price_error(evidence: Evidence, arm: str, other: str) -> float:
-    """Standard error of the log ratio of two arms' reference times that comes from tau itself.
+    """Standard error of the log ratio of two arms' reference times that comes from the calibration itself.
 
-    With w(k) the share of an arm's price that its passes with k layers make up, and e(k) the relative standard error
-    of tau(k): sqrt(sum over shapes and k of ((w_arm(k) - w_other(k)) e(k))^2), the tau(k) taken as independent. What
-    two arms of one shape share cancels.
+    A paired bootstrap over the rounds in which all shapes were measured in turn: what a slow moment of the machine
+    does to both arms cancels. Where only the intervals of tau(k) are known, they are taken as independent.
     """
-    if evidence.calibration is None:
+    priced = [_passes(evidence, name) for name in (arm, other)]
+    shapes = [shape for shape, _ in priced if shape is not None]
+    if len(shapes) < 2:
         return 0.0
-    weights: dict[tuple[int, int], float] = {}
-    for sign, name in ((1, arm), (-1, other)):
-        shape = evidence.calibration.shape_of(evidence.runs(name)[0])
-        if shape is None:
-            return 0.0
-        counts = Counter[int]()
-        for run in evidence.runs(name):
-            counts.update({int(kept): n for kept, n in run.summary["steps_by_kept_layers"].items()})
-        price = shape.price({str(kept): n for kept, n in counts.items()})
-        for kept, n in counts.items():
-            key = (evidence.calibration.shapes.index(shape), kept)
-            weights[key] = weights.get(key, 0.0) + sign * n * shape.median[kept] / price
-    errors = [weight * evidence.calibration.shapes[at].relative_error(kept) for (at, kept), weight in weights.items()]
-    return math.hypot(*errors)
+    counts = [np.array([passes[kept] for kept in range(shape.num_layers + 1)]) for shape, passes in priced if shape]
+    if not all(shape.seconds for shape in shapes):
+        return _independent_error(shapes, counts)
+    rounds = len(shapes[0].seconds)
+    draws = np.random.default_rng(0).integers(0, rounds, size=(1000, rounds))
+    prices = [np.median(np.array(s.seconds)[draws], axis=1) @ count for s, count in zip(shapes, counts, strict=True)]
+    return float(np.log(prices[0] / prices[1] * counts[1].sum() / counts[0].sum()).std(ddof=1))
+
+
+def _passes(evidence: Evidence, arm: str) -> tuple[TauShape | None, Counter[int]]:
+    """An arm's calibrated shape and its forward passes by number of kept layers, over all seeds."""
+    runs = evidence.runs(arm)
+    passes = Counter[int]()
+    for run in runs:
+        passes.update({int(kept): count for kept, count in run.summary["steps_by_kept_layers"].items()})
+    return evidence.calibration.shape_of(runs[0]) if evidence.calibration else None, passes
+
+
+def _independent_error(shapes: Sequence[TauShape], counts: Sequence[np.ndarray]) -> float:
+    """sqrt(sum over shapes and k of (w(k) e(k))^2), w(k) the share of k in a price, e(k) tau(k)'s relative error.
+
+    Two arms of one shape share its tau(k): their w(k) are subtracted first.
+    """
+    weights = [c * np.array(s.median) / (c @ np.array(s.median)) for s, c in zip(shapes, counts, strict=True)]
+    if shapes[0] == shapes[1]:
+        weights = [weights[0] - weights[1]]
+    return math.hypot(*(np.concatenate([w * s.relative_errors for w, s in zip(weights, shapes, strict=False)])))
 
 
 def saving_bound(evidence: Evidence, arm: str) -> Estimate | None:

@@ -80,8 +80,8 @@ def loss_curves(evidence: Evidence) -> Drawing:
     panels[0][0].set_ylabel("validation loss [nats]")
     # At the lower left corner of such a figure there are no curves.
     panels[0][0].annotate(
-        "baseline's final loss", (0, target), xycoords=("axes fraction", "data"), xytext=(4, -3),
-        textcoords="offset points", ha="left", va="top", fontsize=7.5, color="#555555",
+        "baseline's\nfinal loss", (0, target), xycoords=("axes fraction", "data"), xytext=(4, -3),
+        textcoords="offset points", ha="left", va="top", fontsize=7, linespacing=1.1, color="#555555",
     )  # fmt: skip
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), handlelength=3)

@@ -214,6 +214,8 @@ class TauShape:
     intercept: float
     slope: float
     r2: float
+    seconds: tuple[tuple[float, ...], ...] = ()
+    """Every round: (rounds, L + 1); all shapes of a calibration were measured in the same rounds."""
 
     @property
     def layer_share(self) -> float:
@@ -221,9 +223,11 @@ class TauShape:
         layers = self.num_layers * self.slope
         return layers / (self.intercept + layers)
 
-    def relative_error(self, kept: int) -> float:
-        """Standard error of tau(k) relative to tau(k), from its 95 % interval."""
-        return (self.high[kept] - self.low[kept]) / (2 * 1.96 * self.median[kept])
+    @property
+    def relative_errors(self) -> tuple[float, ...]:
+        """Standard errors of tau(k) relative to tau(k), from the 95 % intervals; k = 0..L."""
+        limits = zip(self.low, self.high, self.median, strict=True)
+        return tuple((high - low) / (2 * 1.96 * median) for low, high, median in limits)
 
     def price(self, steps_by_kept_layers: Mapping[str, int]) -> float:
         """Reference seconds of a run: sum over k of (forward passes with k layers) x tau(k)."""
@@ -336,5 +340,6 @@ def _tau_shape(shape: Mapping[str, Any]) -> TauShape:
         low=tuple(point["low"] for point in tau),
         high=tuple(point["high"] for point in tau),
         n=tuple(point["n"] for point in tau),
+        seconds=tuple(map(tuple, shape.get("seconds", ()))),
         **shape["fit"],
     )

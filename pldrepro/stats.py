@@ -74,6 +74,12 @@ def paired_ratio(
     return replace(estimate, method=estimate.method.replace("mean", "paired mean ratio").replace("t i", "log-t i"))
 
 
+def geometric_interval(values: Sequence[float]) -> Estimate:
+    """Geometric mean of positive values with a t interval on the log scale, whose limits are positive, too."""
+    estimate = paired_ratio(values, [1.0] * len(values))
+    return replace(estimate, method=estimate.method.replace("paired mean ratio", "geometric mean"))
+
+
 def median(values: Sequence[float]) -> float:
     """Median; of an even number of values the mean of the middle two."""
     return float(np.median(_checked(values)))

@@ -21,8 +21,9 @@ from pldrepro.stats import Estimate
 
 DASH = "–"
 INTERVAL_NOTE = (
-    "Measured: mean over n pre-training seeds, [95 % t interval]; ratios: geometric mean, interval on the log scale, "
-    "paired by seed, in reference time with the calibration's own error. One seed has no interval."
+    "Measured: mean over n pre-training seeds, [95 % t interval]; times and ratios: geometric mean, interval on the "
+    "log scale; ratios are paired by seed and, in reference time, hold the calibration's own error. One seed has no "
+    "interval."
 )
 
 
@@ -157,10 +158,10 @@ def claimed(paper: Paper, claim_id: str) -> Reported | None:
 
 
 def cost_estimate(evidence: Evidence, arm: str, axis: str, checkpoint: str) -> Estimate | None:
-    """Mean cost of an arm up to a checkpoint on an axis, over its seeds."""
+    """Cost of an arm up to a checkpoint on an axis: geometric mean over its seeds."""
     costs = [evidence.cost(run, axis, checkpoint) for run in evidence.runs(arm)]
     known = [cost for cost in costs if cost is not None]
-    return stats.mean_interval(known) if known else None
+    return stats.geometric_interval(known) if known else None
 
 
 def table1(evidence: Evidence, paper: Paper) -> pd.DataFrame:
@@ -507,10 +508,13 @@ def _glue_notes(evidence: Evidence, frame: pd.DataFrame, labels: Mapping[str, st
     measured = set(frame[frame["measured"].notna()]["quantity"])
     absent = [name for name in score.VALUES if name not in measured]
     if absent:
-        reasons = [f"{labels[name]} ({_why_missing(evidence, name)})" for name in absent]
+        reasons: dict[str, list[str]] = {}
+        for name in absent:
+            reasons.setdefault(_why_missing(evidence, name), []).append(labels[name])
+        texts = [f"{', '.join(names)} ({reason})" for reason, names in reasons.items()]
         left = len(score.VALUES) - len(absent)
         notes.append(
-            f"Not measured here: {', '.join(reasons)}. The measured GLUE scores are over {left} of 12 values, the "
+            f"Not measured here: {'; '.join(texts)}. The measured GLUE scores are over {left} of 12 values, the "
             "reported ones over all: compare measured with measured."
         )
     undefined = frame[frame["quantity"].str.startswith("glue_") & frame["measured"].isna()]

@@ -183,3 +183,21 @@ def test_the_error_of_tau_counts_between_shapes_and_cancels_within_one(evidence:
     assert within is not None
     assert between.estimate.low == pytest.approx(-7.33, abs=0.01)
     assert within.estimate.low == pytest.approx(0)
+
+
+def test_what_slows_both_shapes_in_a_round_cancels(study: dict[str, Any], tmp_path: Path) -> None:
+    folder = shutil.copytree(study["calibration"], tmp_path / "calibration")
+    slowness = [1.0, 1.5, 0.9, 2.0, 1.2, 1.1, 3.0]
+
+    def add_rounds(values: dict[str, Any]) -> None:
+        for shape in values["shapes"]:
+            tau = [shape["tau"][str(kept)]["median"] for kept in range(runs.LAYERS + 1)]
+            shape["seconds"] = [[slow * seconds for seconds in tau] for slow in slowness]
+
+    def only_one_shape_is_slow(values: dict[str, Any]) -> None:
+        values["shapes"][0]["seconds"] = [values["shapes"][1]["seconds"][0]] * len(slowness)
+
+    edit(folder / "summary.json", add_rounds)
+    assert ev.price_error(load_evidence(study["pretrain"], calibration=folder), "pld", "baseline") < 1e-12
+    edit(folder / "summary.json", only_one_shape_is_slow)
+    assert ev.price_error(load_evidence(study["pretrain"], calibration=folder), "pld", "baseline") > 0.1

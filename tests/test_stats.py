@@ -89,6 +89,14 @@ def test_unequal_pairs_and_impossible_ratios_are_refused() -> None:
         stats.paired_ratio([1.0, 0.0], [1.0, 1.0])
 
 
+def test_an_interval_of_times_stays_positive() -> None:
+    estimate = stats.geometric_interval([10.0, 40.0])
+    assert estimate.value == pytest.approx(20)
+    assert estimate.low is not None
+    assert estimate.low > 0
+    assert estimate.method.startswith("geometric mean")
+
+
 def test_averages() -> None:
     assert stats.median([3.0, 1.0, 2.0]) == 2
     assert stats.median([4.0, 1.0]) == 2.5

@@ -128,7 +128,7 @@ def test_missing_tasks_and_splits_are_said_in_words(tmp_path: Path) -> None:
     (panel,) = tables.table2_panels(load_evidence(pretrain, finetune, scores=tmp_path / "scores.csv"), PLD)
     notes = " ".join(panel.notes)
     assert "MNLI-mm (the source has no dev_mismatched.tsv)" in notes
-    assert "QNLI (task not fine-tuned at this scale)" in notes
+    assert "QNLI, QQP F1, QQP Acc (task not fine-tuned at this scale)" in notes
     assert "over 2 of 12 values" in notes
 
 
