@@ -141,15 +141,19 @@ class DataSettings(Strict):
     validation_ratio: int = Field(300, ge=1, description="train : validation documents (PLD: 300 to 1)")
 
 
+class LearningRates(Strict):
+    """The two peak learning rates of the paper."""
+
+    same: Rate = Field(description="the baseline's")
+    higher: Rate = Field(description="PLD's, at which the paper's baseline diverges")
+
+
 class TrainingSettings(Strict):
     """Objective, optimizer and schedule of pre-training."""
 
     num_steps: int = Field(200_000, ge=1, description="optimizer steps T")
     batch_size: int = Field(4096, ge=1, description="sequences per optimizer step, over all ranks and micro-batches")
-    learning_rates: dict[Literal["same", "higher"], Rate] = Field(
-        {"same": 1e-4, "higher": 1e-3},
-        description="the two peak rates of the paper: the baseline's and PLD's",
-    )
+    learning_rates: LearningRates = LearningRates(same=1e-4, higher=1e-3)
     learning_rate: Literal["same", "higher"] = Field("same", description="which of the two this arm uses")
     warmup: Share = Field(0.02, description="share of the steps with a linear warm-up")
     decay: Literal["staircase", "linear"] = Field(
@@ -181,12 +185,6 @@ class TrainingSettings(Strict):
         return dict(sorted(checkpoints.items(), key=lambda item: item[1]))
 
     @model_validator(mode="after")
-    def _both_rates(self) -> TrainingSettings:
-        if set(self.learning_rates) != {"same", "higher"}:
-            raise ValueError("learning_rates needs both 'same' and 'higher'")
-        return self
-
-    @model_validator(mode="after")
     def _steps_differ(self) -> TrainingSettings:
         steps = self.checkpoint_steps()
         if len(set(steps.values())) != len(steps):
@@ -196,7 +194,7 @@ class TrainingSettings(Strict):
     @property
     def peak_learning_rate(self) -> float:
         """Peak learning rate of this arm."""
-        return self.learning_rates[self.learning_rate]
+        return float(getattr(self.learning_rates, self.learning_rate))
 
     @property
     def final_checkpoint(self) -> str:

@@ -225,7 +225,7 @@ def test_a_child_inherits_and_replaces(tmp_path: Path) -> None:
         ({"settings": {"training": {"warmup": "1/0"}}}, "training.warmup: neither a number nor a fraction such as"),
         ({"settings": {"training": {"warmup": "soon"}}}, "got 'soon'"),
         ({"settings": {"training": {"warmup": "3/2"}}}, "training.warmup: Input should be less than or equal to 1"),
-        ({"settings": {"training": {"learning_rates": {"same": 1}}}}, "learning_rates needs both 'same' and 'higher'"),
+        ({"settings": {"training": {"learning_rates": {"same": 1}}}}, "training.learning_rates.higher: missing"),
         (
             {"settings": {"training": {"learning_rates": {"same": float("inf"), "higher": 1}}}},
             "training.learning_rates.same: Input should be a finite number",

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pldrepro.config import ModelSettings, TrainingSettings
+from pldrepro.config import LearningRates, ModelSettings, TrainingSettings
 from pldrepro.drop import Gate
 from pldrepro.models.bert import BertForPreTraining, initialise
 from pldrepro.optim import adamw, learning_rate, parameter_groups, set_learning_rate, zero_missing_gradients
 
 PAPER = TrainingSettings(num_steps=200_000, learning_rate="higher", warmup=0.02)
-LINEAR = TrainingSettings(num_steps=100, decay="linear", warmup=0.1, learning_rates={"same": 1.0, "higher": 2.0})
+LINEAR = TrainingSettings(num_steps=100, decay="linear", warmup=0.1, learning_rates=LearningRates(same=1.0, higher=2.0))
 TINY = ModelSettings(
     norm="pre", num_layers=2, hidden_size=4, num_heads=2, ffn_size=8, vocab_size=10, max_positions=8, dropout=0
 )
