@@ -120,11 +120,11 @@ class Evidence:
 
         The whole run costs sum over k of (passes with k layers) x tau(k). Up to a point inside it the linear fit of
         tau prices the layers kept so far, scaled so that the end of the run has exactly that cost. Without a
-        calibration of this shape: what the run itself recorded, if anything.
+        calibration: what the run itself recorded, if anything.
         """
-        shape = self.calibration.shape_of(run) if self.calibration else None
-        if shape is None:
+        if self.calibration is None:
             return point["reference_seconds"]
+        shape = self.calibration.shape_of(run)
         counts = run.summary["steps_by_kept_layers"]
         passes, kept = sum(counts.values()), sum(int(k) * count for k, count in counts.items())
         step, steps = point.get("step", run.summary["steps"]), run.summary["steps"]
@@ -180,6 +180,8 @@ def load_evidence(
     if len(scales) > 1:
         raise RecordError(f"runs of several scales cannot be compared: {', '.join(sorted(scales))}")
     for run in evidence.pretrain:
+        if evidence.calibration:
+            evidence.calibration.shape_of(run)
         twins = [other for other in evidence.pretrain if (other.arm, other.seed) == (run.arm, run.seed)]
         if len(twins) > 1:
             raise RecordError(f"{run.folder} and {twins[1].folder} are both {run.arm}, seed {run.seed}")
@@ -253,11 +255,10 @@ def price_error(evidence: Evidence, arm: str, other: str) -> float:
     A paired bootstrap over the rounds in which all shapes were measured in turn: what a slow moment of the machine
     does to both arms cancels. Where only the intervals of tau(k) are known, they are taken as independent.
     """
-    priced = [_passes(evidence, name) for name in (arm, other)]
-    shapes = [shape for shape, _ in priced if shape is not None]
-    if len(shapes) < 2:
+    if evidence.calibration is None:
         return 0.0
-    counts = [np.array([passes[kept] for kept in range(shape.num_layers + 1)]) for shape, passes in priced if shape]
+    shapes = [evidence.calibration.shape_of(evidence.runs(name)[0]) for name in (arm, other)]
+    counts = [_passes(evidence, name, shape) for name, shape in zip((arm, other), shapes, strict=True)]
     if not all(shape.seconds for shape in shapes):
         return _independent_error(shapes, counts)
     rounds = len(shapes[0].seconds)
@@ -266,13 +267,12 @@ def price_error(evidence: Evidence, arm: str, other: str) -> float:
     return float(np.log(prices[0] / prices[1] * counts[1].sum() / counts[0].sum()).std(ddof=1))
 
 
-def _passes(evidence: Evidence, arm: str) -> tuple[TauShape | None, Counter[int]]:
-    """An arm's calibrated shape and its forward passes by number of kept layers, over all seeds."""
-    runs = evidence.runs(arm)
+def _passes(evidence: Evidence, arm: str, shape: TauShape) -> np.ndarray:
+    """Forward passes of all runs of an arm by number of kept layers; (L + 1,)."""
     passes = Counter[int]()
-    for run in runs:
+    for run in evidence.runs(arm):
         passes.update({int(kept): count for kept, count in run.summary["steps_by_kept_layers"].items()})
-    return evidence.calibration.shape_of(runs[0]) if evidence.calibration else None, passes
+    return np.array([passes[kept] for kept in range(shape.num_layers + 1)])
 
 
 def _independent_error(shapes: Sequence[TauShape], counts: Sequence[np.ndarray]) -> float:
@@ -288,11 +288,11 @@ def _independent_error(shapes: Sequence[TauShape], counts: Sequence[np.ndarray])
 
 def saving_bound(evidence: Evidence, arm: str) -> Estimate | None:
     """Percent of a step that skipping can save at most: (share of the layers in a full step)(1 - mean kept / L)."""
+    if evidence.calibration is None:
+        return None
     bounds = []
     for run in evidence.runs(arm):
-        shape = evidence.calibration.shape_of(run) if evidence.calibration else None
-        if shape is None:
-            return None
+        shape = evidence.calibration.shape_of(run)
         skipped = 1 - run.summary["mean_kept_layers"] / run.summary["num_layers"]
         bounds.append(100 * shape.layer_share * skipped)
     return stats.mean_interval(bounds)

@@ -198,6 +198,12 @@ class FinetuneRun:
         return dict(self.settings.get("missing", {}))
 
 
+# Settings of a model that its step time depends on.
+TIMED_SETTINGS = (
+    "norm", "num_layers", "hidden_size", "num_heads", "ffn_size", "vocab_size", "dropout", "attention_dropout",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class TauShape:
     """tau(k), the seconds of a training step of one micro-batch with k active layers, of one model shape."""
@@ -234,10 +240,10 @@ class TauShape:
         return math.fsum(count * self.median[int(kept)] for kept, count in steps_by_kept_layers.items())
 
     def fits(self, settings: Mapping[str, Any]) -> bool:
-        """Whether this shape is that of a run: same model, same micro-batch, same sequence length."""
+        """Whether a run with these settings takes this shape's time: same sizes, dropout, micro-batch and length."""
         micro_batch = min(settings["impl"]["micro_batch_size"], settings["training"]["batch_size"])
         return (
-            self.model == settings["model"]
+            all(self.model[key] == settings["model"][key] for key in TIMED_SETTINGS)
             and self.micro_batch_size == micro_batch
             and self.sequence_length == settings["data"]["sequence_length"]
         )
@@ -252,9 +258,12 @@ class Calibration:
     threads: int
     shapes: tuple[TauShape, ...]
 
-    def shape_of(self, run: PretrainRun) -> TauShape | None:
-        """The shape of a run; None when it was not calibrated."""
-        return next((shape for shape in self.shapes if shape.fits(run.settings)), None)
+    def shape_of(self, run: PretrainRun) -> TauShape:
+        """The shape of a run; a RecordError when it was not calibrated."""
+        for shape in self.shapes:
+            if shape.fits(run.settings):
+                return shape
+        raise RecordError(f"{self.folder}: no step times for the model of {run.folder}; run `calibrate` again")
 
 
 def log_path(folder: Path) -> Path:

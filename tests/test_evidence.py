@@ -125,10 +125,21 @@ def test_runs_can_be_priced_for_another_machine(study: dict[str, Any], tmp_path:
             assert two == pytest.approx(2 * one)
 
 
-def test_without_a_calibration_of_the_shape_the_recorded_price_counts(study: dict[str, Any], tmp_path: Path) -> None:
+def test_a_calibration_of_another_shape_is_refused(study: dict[str, Any], tmp_path: Path) -> None:
     other = shutil.copytree(study["calibration"], tmp_path / "calibration")
     edit(other / "summary.json", lambda values: [shape.update(micro_batch_size=1) for shape in values["shapes"]])
-    evidence = load_evidence(study["pretrain"], calibration=other)
+    with pytest.raises(RecordError, match=r"calibration: no step times for the model of .*baseline/seed1"):
+        load_evidence(study["pretrain"], calibration=other)
+
+
+def test_settings_that_take_no_time_need_no_new_calibration(study: dict[str, Any], tmp_path: Path) -> None:
+    other = shutil.copytree(study["calibration"], tmp_path / "calibration")
+    edit(other / "summary.json", lambda values: [shape["model"].update(init_std=0.5) for shape in values["shapes"]])
+    assert load_evidence(study["pretrain"], calibration=other).calibration is not None
+
+
+def test_without_a_calibration_the_recorded_price_counts(study: dict[str, Any]) -> None:
+    evidence = load_evidence(study["pretrain"])
     run = evidence.runs("pld")[0]
     assert evidence.cost(run, "reference_time") == run.summary["reference_seconds"]
     assert ev.saving_bound(evidence, "pld") is None
