@@ -45,7 +45,8 @@ def test_overrides_reach_the_settings(capsys: pytest.CaptureFixture[str], tmp_pa
     changes = ["--config", f"data_root={tmp_path}", "scale=other", 'arms=["baseline","random"]', "seeds=[7]"]
     assert main(["settings", *SMOKE, *changes, "--experiment", "random"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert (printed["scale"], printed["data"]["root"], printed["arm"]) == ("other", str(tmp_path), "random")
+    assert (printed["scale"], printed["arm"]) == ("other", "random")
+    assert str(tmp_path) not in json.dumps(printed)  # a path of the machine is not what a run is
 
 
 def test_explain(capsys: pytest.CaptureFixture[str]) -> None:

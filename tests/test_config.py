@@ -307,7 +307,9 @@ def test_the_scale_sets_what_the_arm_leaves_open_and_the_arm_wins() -> None:
 
 
 def test_data_root_reaches_the_data() -> None:
-    assert study(data_root="/somewhere").data().root == "/somewhere"
+    moved = study(data_root="/somewhere")
+    assert moved.data().root == "/somewhere"
+    assert moved.run("baseline", 1) == study().run("baseline", 1)
     assert study().data().root is None
 
 
