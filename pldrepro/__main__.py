@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pldrepro.config import (
     CalibrationJob,
     DataSettings,
@@ -53,8 +55,8 @@ def parser() -> argparse.ArgumentParser:
     def settings_of(verb: argparse.ArgumentParser, what: str) -> None:
         verb.add_argument("--settings", required=True, help=f"{what}: JSON text, or a JSON or YAML file")
 
-    def study_of(verb: argparse.ArgumentParser) -> None:
-        verb.add_argument("--configfile", type=Path, default=Path("config/demo.yaml"), help="scale file")
+    def study_of(verb: argparse.ArgumentParser, default: str = "config/demo.yaml") -> None:
+        verb.add_argument("--configfile", type=Path, default=Path(default), help=f"scale file (default: {default})")
         verb.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="top-level keys to override")
 
     def evidence_of(verb: argparse.ArgumentParser) -> None:
@@ -125,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--markdown", action="store_true", help="the measured claims as a Markdown table")
 
     verb = add("explain", explain, "print keep probabilities and the gates drawn at a step")
-    study_of(verb)
+    study_of(verb, "config/paper.yaml")
     verb.add_argument("--experiment", required=True)
     verb.add_argument("--step", type=int, required=True)
     verb.add_argument("--seed", type=int, default=1)
@@ -145,7 +147,7 @@ def study(options: argparse.Namespace) -> Study:
         key, separator, text = pair.partition("=")
         if not separator:
             raise ValueError(f"--config {pair}: allowed: KEY=VALUE")
-        values[key] = json.loads(text) if text[:1] in '[{"0123456789' else text
+        values[key] = yaml.safe_load(text)
     return load_study(values)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
@@ -86,7 +86,8 @@ def finetune(
     if (folder / "parts").exists() and read_json(folder / "settings.json") != about:
         remove_parts(folder)  # they are of a job with other settings, weights or data
     write_json(folder / "settings.json", about)
-    write_json(folder / "provenance.json", provenance(describe(device, run.impl)))
+    glue = read_json(glue_folder / "manifest.json")
+    write_json(folder / "provenance.json", provenance(describe(device, run.impl), glue=glue, seeds=settings.seeds))
     combinations = [(t, r, s) for t in tasks for r in settings.learning_rates for s in settings.seeds]
     for task, rate, seed in tqdm(combinations, desc=f"fine-tune {run.arm} seed {run.seed}", disable=not progress):
         if not part_path(folder, task, rate, seed).exists():
@@ -228,7 +229,7 @@ def finish(job: Job, combinations: list[tuple[str, float, int]]) -> None:
         arrays.update({f"labels/{task}/{split}": data.splits[split].labels for split in evaluated(data)})
     for task, rate, seed in combinations:
         path = part_path(job.folder, task, rate, seed)
-        arrays.update(load_file(path))
+        arrays.update(_load_part(path))
         results.append(_result_of(path))
     with atomic_path(job.folder / "predictions.safetensors") as temporary:
         save_file(arrays, temporary)
@@ -261,6 +262,13 @@ def _sha256(path: Path) -> str:
 
 def _to_json(value: Any) -> str:
     return json.dumps(value, allow_nan=False)
+
+
+def _load_part(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise RecordError(f"{path}: damaged or cut short ({error}); delete it to repeat this combination") from None
 
 
 def _result_of(path: Path) -> Any:

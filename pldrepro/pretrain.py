@@ -24,7 +24,7 @@ from pldrepro.checkpoint import load_state, save_state
 from pldrepro.config import RunSettings, SettingsError
 from pldrepro.data.batches import IGNORED, Batch, BatchMaker
 from pldrepro.data.corpus import Corpus, open_corpus
-from pldrepro.device import autocast, describe, peak_memory_bytes, select_device, synchronizer
+from pldrepro.device import autocast, describe, peak_memory_bytes, select_device
 from pldrepro.flops import masked_positions, parameter_count, step_flops
 from pldrepro.models.bert import BertForPreTraining, initialise
 from pldrepro.models.transformers_format import save_pretraining
@@ -91,7 +91,8 @@ class Run:
         self.validation = batch_maker(settings, corpus, corpus.validation, 0).fixed(training.validation_sequences)
         self.flops = step_flops(settings.model, training, settings.data.sequence_length)
         self.progress = Progress()
-        self.clock = Stopwatch(synchronize=synchronizer(self.device))
+        # No waiting for the device at each step: reading the losses does it, before anything else is timed.
+        self.clock = Stopwatch()
         self.metrics = folder / "metrics.jsonl"
 
     def resume(self) -> None:

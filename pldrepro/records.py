@@ -106,7 +106,7 @@ def provenance(device: dict[str, Any], **extra: Any) -> dict[str, Any]:
     return {
         "commit": commit(),
         "versions": {"python": platform.python_version(), **_versions()},
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cpu_count": os.cpu_count(),
         "device": device,
