@@ -224,8 +224,8 @@ def figure(options: argparse.Namespace) -> None:
     """Verb figure."""
     from pldrepro.figures import write_figure
 
-    runs, _ = evidence(options)
-    write_figure(options.name, runs, options.out)
+    runs, papers = evidence(options)
+    write_figure(options.name, runs, papers["pld"], options.out)
 
 
 def claims(options: argparse.Namespace) -> None:

@@ -15,11 +15,12 @@ from typing import Any, Literal
 import pandas as pd
 
 from pldrepro import evidence as ev
-from pldrepro import records, score, stats, tables
+from pldrepro import records, score, stats
 from pldrepro.config import SettingsError
 from pldrepro.evidence import Evidence, Paired
 from pldrepro.papers import MARKS, Claim, Paper, mark_notes
 from pldrepro.stats import Estimate
+from pldrepro.tables.panel import DASH, estimate_text
 
 Verdict = Literal[
     "reproduced", "same direction", "inconclusive", "contradicted", "not measured at this scale"
@@ -117,7 +118,7 @@ def _pld_missing(evidence: Evidence) -> str:
 
 
 def _estimate_note(name: str, paired: Paired | None, digits: int, unit: str) -> str:
-    return "" if paired is None else f"{name}: {tables.estimate_text(paired.estimate, digits)} {unit}"
+    return "" if paired is None else f"{name}: {estimate_text(paired.estimate, digits)} {unit}"
 
 
 def _notes(*notes: str) -> str:
@@ -217,7 +218,7 @@ def _first_at_baseline_loss(evidence: Evidence, arm: str, axis: str, percent: bo
 
 def glue_convention(evidence: Evidence) -> tuple[str, str]:
     """The convention that GLUE claims are judged in: the paper's, or where it is undefined the nine-metric mean."""
-    checkpoints = {(arm, name) for arm, name in tables.finetuned(evidence)}
+    checkpoints = {(arm, name) for arm, name in evidence.finetuned}
     for arm, name in checkpoints:
         for run in evidence.runs(arm):
             if ev.glue(evidence, arm, run.seed, name, "paper").note.startswith("undefined"):
@@ -229,7 +230,7 @@ def glue_convention(evidence: Evidence) -> tuple[str, str]:
 
 
 def _glue_gain(evidence: Evidence, checkpoint: str, other: str) -> Measurement:
-    if (evidence.pld, checkpoint) not in tables.finetuned(evidence):
+    if (evidence.pld, checkpoint) not in evidence.finetuned:
         return Measurement(note=f"{evidence.pld} {checkpoint} was not fine-tuned")
     final = evidence.final_checkpoint(other)
     convention, note = glue_convention(evidence)
@@ -282,7 +283,7 @@ def speedup_at_similar_glue(evidence: Evidence) -> Measurement:
         premise = "open"
     note = (
         f"similar: the GLUE difference is not below −{SIMILAR_GLUE_POINTS:g} point by its lower limit; "
-        f"here {tables.estimate_text(estimate, 1)}"
+        f"here {estimate_text(estimate, 1)}"
     )
     speedup = ev.speedup(evidence, evidence.pld, "reference_time", "ckp100")
     return Measurement(speedup, _notes(note, gain.note), premise)
@@ -362,11 +363,11 @@ def reported_text(row: Mapping[Any, Any]) -> str:
 def measured_text(row: Mapping[Any, Any]) -> str:
     """The measured value of a row of claims.csv with its interval; a dash where nothing was measured."""
     if pd.isna(row["measured"]):
-        return tables.DASH
+        return DASH
     digits = 2 if row["unit"] == "x" else 1
     limits = [None if pd.isna(row[name]) else float(row[name]) for name in ("low", "high")]
     estimate = Estimate(row["measured"], limits[0], limits[1], int(row["n"]), "")
-    return tables.estimate_text(estimate, digits)
+    return estimate_text(estimate, digits)
 
 
 def format_claims(frame: pd.DataFrame) -> str:

@@ -104,6 +104,12 @@ class Evidence:
                 values.setdefault((row["arm"], row["seed"], row["checkpoint"]), {})[row["value_name"]] = row["median"]
         return values
 
+    @property
+    def finetuned(self) -> list[tuple[str, str]]:
+        """(arm, checkpoint) of everything that was fine-tuned, arms as given, checkpoints in order of time."""
+        there = {(arm, checkpoint) for arm, _, checkpoint in self.glue_values}
+        return [(arm, name) for arm in self.arms for name in self.checkpoints(arm) if (arm, name) in there]
+
     def cost(self, run: PretrainRun, axis: str, checkpoint: str | None = None) -> float | None:
         """What a run had spent on an axis at a checkpoint (none: at its end); None where it was not measured."""
         point = run.summary if checkpoint is None else run.summary["checkpoints"][checkpoint]

@@ -17,8 +17,9 @@ from pldrepro import claims as claims_module
 from pldrepro import records, tables
 from pldrepro.claims import VERDICTS
 from pldrepro.evidence import Evidence
-from pldrepro.figures import device_text
+from pldrepro.figures.style import device_text
 from pldrepro.papers import Paper, mark_notes
+from pldrepro.tables.panel import DASH
 
 # A sign beside the colour: a verdict must be readable in grey, too.
 BADGES = {
@@ -171,7 +172,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else tables.DASH if value is None else json.dumps(value)
+    return value if isinstance(value, str) else DASH if value is None else json.dumps(value)
 
 
 def _full_settings(evidence: Evidence, arm: str) -> str:

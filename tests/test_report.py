@@ -13,6 +13,7 @@ import runs
 
 from pldrepro import claims, figures, report, score
 from pldrepro.evidence import load_evidence
+from pldrepro.figures import costs
 from pldrepro.papers import load_papers
 from pldrepro.records import RecordError
 
@@ -27,7 +28,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     evidence = load_evidence(**paths, scores=root / "scores.csv")
     prefixes = [root / "figures" / name for name in figures.FIGURES]
     for prefix in prefixes:
-        figures.write_figure(prefix.name, evidence, prefix)
+        figures.write_figure(prefix.name, evidence, PAPERS["pld"], prefix)
     claims.write_claims(evidence, PAPERS, root / "claims.csv")
     (root / "deviations.md").write_text("# Deviations\n\nGates are drawn **per step**.\n", encoding="utf-8")
     report.write_report(evidence, PAPERS, root / "claims.csv", prefixes, root / "report.html", root / "deviations.md")
@@ -46,20 +47,20 @@ def test_a_figure_has_all_its_files(built: dict[str, Any], name: str) -> None:
 
 
 def test_a_figure_is_the_same_when_drawn_again(built: dict[str, Any], tmp_path: Path) -> None:
-    figures.write_figure("step_time", built["evidence"], tmp_path / "step_time")
+    figures.write_figure("step_time", built["evidence"], PAPERS["pld"], tmp_path / "step_time")
     for suffix in figures.FORMATS:
         before = (built["root"] / "figures" / f"step_time.{suffix}").read_bytes()
         assert (tmp_path / f"step_time.{suffix}").read_bytes() == before
 
 
 def test_loss_data_holds_every_validation_on_every_axis(built: dict[str, Any]) -> None:
-    data = figures.loss_data(built["evidence"])
+    data = costs.loss_data(built["evidence"])
     assert len(data) == 3 * 2 * 20
     assert {"samples", "flops", "reference_time", "measured_time", "validation_loss"} <= set(data)
 
 
 def test_counted_layers_follow_the_expected_ones(built: dict[str, Any]) -> None:
-    data = figures.depth_data(built["evidence"])
+    data = costs.depth_data(built["evidence"])
     pld = data[data["arm"] == "pld"]
     assert pld["measured"].mean() == pytest.approx(pld["expected"].mean(), abs=0.1)
     assert (data[data["arm"] == "baseline"][["measured", "expected"]] == 4).all(axis=None)
@@ -67,7 +68,7 @@ def test_counted_layers_follow_the_expected_ones(built: dict[str, Any]) -> None:
 
 def test_unknown_or_missing_figures_are_refused(built: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown figure 'figure11'; allowed: loss_curves"):
-        figures.write_figure("figure11", built["evidence"], tmp_path / "x")
+        figures.write_figure("figure11", built["evidence"], PAPERS["pld"], tmp_path / "x")
     with pytest.raises(RecordError, match=r"loss_curves.svg: no such figure; run `figure loss_curves` first"):
         report.write_report(
             built["evidence"], PAPERS, built["root"] / "claims.csv", [tmp_path / "loss_curves"], tmp_path / "r.html"

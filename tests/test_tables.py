@@ -11,6 +11,7 @@ from pldrepro import score, tables
 from pldrepro.evidence import Evidence, load_evidence
 from pldrepro.papers import load_papers
 from pldrepro.stats import Estimate
+from pldrepro.tables import panel
 
 PLD = load_papers()["pld"]
 
@@ -171,18 +172,17 @@ def test_an_unknown_table_is_refused(evidence: Evidence, tmp_path: Path) -> None
 
 
 def test_numbers_as_text() -> None:
-    assert tables.number(-0.04, 1) == "0.0"
-    assert tables.number(-1.25, 2) == "−1.25"
-    assert tables.estimate_text(Estimate(1.0, 0.5, 1.5, 2, ""), 2) == "1.00 [0.50, 1.50]"
-    assert tables.estimate_text(Estimate(1.0, None, None, 1, ""), 2) == "1.00"
-    assert tables.plus_minus(Estimate(1.0, 0.5, 1.5, 2, ""), 1) == "1.0 ±0.5"
-    assert tables.time_unit([10, 30]) == ("s", 1.0)
-    assert tables.time_unit([400]) == ("min", 60.0)
-    assert tables.time_unit([90000]) == ("h", 3600.0)
+    assert panel.number(-0.04, 1) == "0.0"
+    assert panel.number(-1.25, 2) == "−1.25"
+    assert panel.estimate_text(Estimate(1.0, 0.5, 1.5, 2, ""), 2) == "1.00 [0.50, 1.50]"
+    assert panel.estimate_text(Estimate(1.0, None, None, 1, ""), 2) == "1.00"
+    assert panel.plus_minus(Estimate(1.0, 0.5, 1.5, 2, ""), 1) == "1.0 ±0.5"
+    assert panel.time_unit([10, 30]) == ("s", 1.0)
+    assert panel.time_unit([400]) == ("min", 60.0)
+    assert panel.time_unit([90000]) == ("h", 3600.0)
 
 
 def test_latex_escapes_what_latex_would_read() -> None:
-    panel = tables.Panel("a_b & 5 %", ("x",), (("1 ±2†",),))
-    latex = panel.latex()
+    latex = panel.Panel("a_b & 5 %", ("x",), (("1 ±2†",),)).latex()
     assert r"\caption{a\_b \& 5 \%}" in latex
     assert r"1 $\pm$2$^\dagger$ \\" in latex

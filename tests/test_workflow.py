@@ -98,7 +98,7 @@ def test_only_what_a_change_touches_runs_again(study: Path, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_an_edited_exhibit_is_made_again_without_training(study: Path) -> None:
-    module = study / "pldrepro/tables.py"
+    module = study / "pldrepro/tables/cost.py"
     module.write_text(module.read_text("utf-8") + "\n# edited\n", "utf-8")
     jobs = planned(study, *SMOKE)
     assert jobs["table"] == 2

@@ -1,9 +1,10 @@
 """Analysis: run folders become scores, tables, figures, claims and the report. Nothing here imports torch.
 
-Each rule names the modules that it runs as inputs: whoever edits tables.py gets the tables built again.
+Each rule names the modules that it runs as inputs: whoever edits tables/ gets the tables built again.
 """
 
 import re
+from pathlib import Path
 
 TABLES = ["table1", "table2"]
 FIGURES = ["loss_curves", "schedule", "step_time"]
@@ -13,6 +14,8 @@ DEVIATIONS = "docs/deviations.md"
 BY_FOLDER = {one.results: one for one in SETS}
 RESULT_FOLDERS = list(BY_FOLDER)
 PAPERS = ["config/papers/pld.yaml", "config/papers/sbld.yaml"]
+TABLE_MODULES = sorted(map(str, Path("pldrepro/tables").glob("*.py")))
+FIGURE_MODULES = sorted(map(str, Path("pldrepro/figures").glob("*.py")))
 EVIDENCE_MODULES = [f"pldrepro/{name}.py" for name in ("records", "evidence", "stats", "papers", "timing")]
 
 
@@ -55,7 +58,7 @@ rule table:
         calibration=lambda w: BY_FOLDER[w.results].calibration,
         scores="{results}/scores.csv",
         papers=PAPERS,
-        code=["pldrepro/tables.py", *EVIDENCE_MODULES],
+        code=[*TABLE_MODULES, *EVIDENCE_MODULES],
     output:
         multiext("{results}/tables/{table}", ".csv", ".md", ".tex"),
     log:
@@ -78,7 +81,7 @@ rule figure:
         calibration=lambda w: BY_FOLDER[w.results].calibration,
         scores="{results}/scores.csv",
         papers=PAPERS,
-        code=["pldrepro/figures.py", "pldrepro/drop.py", *EVIDENCE_MODULES],
+        code=[*FIGURE_MODULES, "pldrepro/drop.py", *EVIDENCE_MODULES],
     output:
         multiext("{results}/figures/{figure}", *FIGURE_FILES),
     log:
@@ -127,7 +130,7 @@ rule page:
         tables=expand("{{results}}/tables/{table}.csv", table=TABLES),
         figures=expand("{{results}}/figures/{figure}.svg", figure=FIGURES),
         deviations=DEVIATIONS,
-        code=["pldrepro/report.py", "pldrepro/report.html", "pldrepro/tables.py", *EVIDENCE_MODULES],
+        code=["pldrepro/report.py", "pldrepro/report.html", *TABLE_MODULES, *EVIDENCE_MODULES],
     output:
         report("{results}/report.html", caption="../report/report.rst", category="Report"),
     log:

@@ -1,77 +1,32 @@
-"""Figures: each as PDF, PNG and SVG, with its data (csv) and its caption (txt) beside it.
-
-Colours are Okabe and Ito's, which colour-blind readers can tell apart; line styles repeat the distinction for print.
-"""
+"""Figures of what training costs and reaches: validation loss, the schedule and its kept layers, the time of a step."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pldrepro import drop, records, tables
+from pldrepro import drop, records
 from pldrepro.evidence import AXES, Evidence
+from pldrepro.figures.style import MARKERS, Drawing, axis_scale, device_text, measured, seeds_text, style
+from pldrepro.papers import Paper
 from pldrepro.records import PretrainRun, TauShape
-
-COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F")
-LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), "-.", (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (7, 3)))
-MARKERS = ("o", "s", "^", "D", "v", "P")
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e3e3e3",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "pdf.fonttype": 42,
-    "svg.hashsalt": "pldrepro",
-    "figure.constrained_layout.use": True,
-}
-Drawing = tuple[Figure, pd.DataFrame, str]
-
-
-def style(position: int) -> dict[str, Any]:
-    """Colour and line style of the arm at a position in the study."""
-    return {"color": COLOURS[position % len(COLOURS)], "linestyle": LINES[position % len(LINES)]}
-
-
-def seeds_text(evidence: Evidence) -> str:
-    """n of each arm, in words."""
-    counts = {arm: len(evidence.runs(arm)) for arm in evidence.arms}
-    if len(set(counts.values())) == 1:
-        n = next(iter(counts.values()))
-        return f"n = {n} pre-training seed{'s' if n > 1 else ''} per arm"
-    return "n = " + ", ".join(f"{count} ({evidence.label(arm)})" for arm, count in counts.items())
-
 
 # ---- validation loss ----
 
 
-def loss_curves(evidence: Evidence) -> Drawing:
+def loss_curves(evidence: Evidence, paper: Paper) -> Drawing:
     """Validation loss against samples, FLOPs and reference time; a thin line per seed, a bold one for their mean."""
-    axes_shown = [axis for axis in ("samples", "flops", "reference_time") if _measured(evidence, axis)]
+    axes_shown = [axis for axis in ("samples", "flops", "reference_time") if measured(evidence, axis)]
     if "reference_time" not in axes_shown:
         axes_shown.append("measured_time")
     data = loss_data(evidence)
     figure, panels = plt.subplots(1, len(axes_shown), figsize=(7.2, 3.0), sharey=True, squeeze=False)
     target = float(np.mean([run.summary["validation_loss"] for run in evidence.runs(evidence.baseline)]))
     for panel, axis in zip(panels[0], axes_shown, strict=True):
-        scale, unit = _axis_scale(data[axis].max(), axis)
+        scale, unit = axis_scale(data[axis].max(), axis)
         for position, arm in enumerate(evidence.arms):
             _loss_lines(panel, data[data["arm"] == arm], axis, scale, position, evidence.label(arm))
         panel.axhline(target, color="#7f7f7f", linewidth=0.8, zorder=1)
@@ -92,10 +47,6 @@ def loss_curves(evidence: Evidence) -> Drawing:
     return figure, data, caption
 
 
-def _measured(evidence: Evidence, axis: str) -> bool:
-    return all(evidence.cost(run, axis) is not None for run in evidence.pretrain)
-
-
 def loss_data(evidence: Evidence) -> pd.DataFrame:
     """One row per validation of every run, with its cost on each axis."""
     rows = []
@@ -110,16 +61,6 @@ def loss_data(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _axis_scale(largest: float, axis: str) -> tuple[float, str]:
-    """Divisor and unit text of an axis."""
-    if axis in ("reference_time", "measured_time"):
-        unit, seconds = tables.time_unit([largest])
-        return seconds, f" [{unit}]"
-    power = 3 * int(np.floor(np.log10(largest) / 3)) if largest >= 1000 else 0
-    superscript = str(power).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return 10.0**power, f" [10{superscript}]" if power else ""
-
-
 def _loss_lines(panel: Axes, data: pd.DataFrame, axis: str, scale: float, position: int, label: str) -> None:
     look = style(position)
     for _, run in data.groupby("seed"):
@@ -132,7 +73,7 @@ def _loss_lines(panel: Axes, data: pd.DataFrame, axis: str, scale: float, positi
 # ---- the schedule ----
 
 
-def schedule(evidence: Evidence) -> Drawing:
+def schedule(evidence: Evidence, paper: Paper) -> Drawing:
     """Keep probability per layer along PLD's run, and kept layers of every arm: expected and measured."""
     arm = evidence.pld if evidence.pld in evidence.arms else evidence.arms[-1]
     run = evidence.runs(arm)[0]
@@ -211,7 +152,7 @@ def _kept_per_pass(run: PretrainRun) -> pd.DataFrame:
 # ---- step time ----
 
 
-def step_time(evidence: Evidence) -> Drawing:
+def step_time(evidence: Evidence, paper: Paper) -> Drawing:
     """tau(k), the time of a training step with k active layers, with its interval and its linear fit."""
     if evidence.calibration is None:
         raise records.RecordError("figure step_time needs a calibration; none was given")
@@ -258,37 +199,3 @@ def _shape_label(shape: TauShape, scale: float, unit: str) -> str:
     norm = {"post": "PostLN", "pre": "PreLN"}[shape.norm]
     fit = f"{shape.intercept / scale:.3g} + {shape.slope / scale:.3g} k {unit} (R² {shape.r2:.3f})"
     return f"{norm}, {shape.num_layers} layers: {fit}; layers: {100 * shape.layer_share:.0f} % of a full step"
-
-
-def device_text(device: Any) -> str:
-    """A device's description in one line."""
-    if isinstance(device, dict):
-        return ", ".join(f"{key} {value}" for key, value in device.items() if value is not None)
-    return str(device)
-
-
-FIGURES = {"loss_curves": loss_curves, "schedule": schedule, "step_time": step_time}
-FORMATS = ("pdf", "png", "svg")
-
-
-def write_figure(name: str, evidence: Evidence, out_prefix: Path) -> None:
-    """Write ``out_prefix``.pdf, .png, .svg, its data as .csv and its caption as .txt."""
-    if name not in FIGURES:
-        raise ValueError(f"unknown figure {name!r}; allowed: {', '.join(FIGURES)}")
-    with plt.rc_context(STYLE):
-        figure, data, caption = FIGURES[name](evidence)
-        for suffix in FORMATS:
-            _save(figure, out_prefix.with_name(f"{out_prefix.name}.{suffix}"), suffix)
-        plt.close(figure)
-    with records.atomic_path(out_prefix.with_name(f"{out_prefix.name}.csv")) as temporary:
-        data.to_csv(temporary, index=False)
-    records.write_text(out_prefix.with_name(f"{out_prefix.name}.txt"), caption + "\n")
-
-
-def _save(figure: Figure, path: Path, suffix: str) -> None:
-    """Save without dates, so that the same runs give the same file."""
-    metadata: dict[str, Sequence[tuple[str, None]]] = {
-        "pdf": [("CreationDate", None)], "svg": [("Date", None)], "png": [],
-    }  # fmt: skip
-    with records.atomic_path(path) as temporary:
-        figure.savefig(temporary, format=suffix, dpi=200, metadata=dict(metadata[suffix]))

@@ -1,0 +1,45 @@
+"""Figures: each as PDF, PNG and SVG, with its data (csv) and its caption (txt) beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from pldrepro import records
+from pldrepro.evidence import Evidence
+from pldrepro.figures.costs import loss_curves, schedule, step_time
+from pldrepro.figures.style import STYLE, Drawing
+from pldrepro.papers import Paper
+
+FIGURES: dict[str, Callable[[Evidence, Paper], Drawing]] = {
+    "loss_curves": loss_curves,
+    "schedule": schedule,
+    "step_time": step_time,
+}
+FORMATS = ("pdf", "png", "svg")
+
+
+def write_figure(name: str, evidence: Evidence, paper: Paper, out_prefix: Path) -> None:
+    """Write ``out_prefix``.pdf, .png, .svg, its data as .csv and its caption as .txt."""
+    if name not in FIGURES:
+        raise ValueError(f"unknown figure {name!r}; allowed: {', '.join(FIGURES)}")
+    with plt.rc_context(STYLE):
+        figure, data, caption = FIGURES[name](evidence, paper)
+        for suffix in FORMATS:
+            _save(figure, out_prefix.with_name(f"{out_prefix.name}.{suffix}"), suffix)
+        plt.close(figure)
+    with records.atomic_path(out_prefix.with_name(f"{out_prefix.name}.csv")) as temporary:
+        data.to_csv(temporary, index=False)
+    records.write_text(out_prefix.with_name(f"{out_prefix.name}.txt"), caption + "\n")
+
+
+def _save(figure: Figure, path: Path, suffix: str) -> None:
+    """Save without dates, so that the same runs give the same file."""
+    metadata: dict[str, Sequence[tuple[str, None]]] = {
+        "pdf": [("CreationDate", None)], "svg": [("Date", None)], "png": [],
+    }  # fmt: skip
+    with records.atomic_path(path) as temporary:
+        figure.savefig(temporary, format=suffix, dpi=200, metadata=dict(metadata[suffix]))

@@ -1,0 +1,84 @@
+"""How figures look, and what their functions share.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; line styles repeat the distinction for print.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pldrepro.evidence import Evidence
+from pldrepro.tables.panel import time_unit
+
+COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F")
+LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), "-.", (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (7, 3)))
+MARKERS = ("o", "s", "^", "D", "v", "P")
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "pldrepro",
+    "figure.constrained_layout.use": True,
+}
+Drawing = tuple[Figure, pd.DataFrame, str]
+
+
+def style(position: int) -> dict[str, Any]:
+    """Colour and line style of the arm at a position in the study."""
+    return {"color": COLOURS[position % len(COLOURS)], "linestyle": LINES[position % len(LINES)]}
+
+
+def seeds_text(evidence: Evidence) -> str:
+    """n of each arm, in words."""
+    counts = {arm: len(evidence.runs(arm)) for arm in evidence.arms}
+    if len(set(counts.values())) == 1:
+        n = next(iter(counts.values()))
+        return f"n = {n} pre-training seed{'s' if n > 1 else ''} per arm"
+    return "n = " + ", ".join(f"{count} ({evidence.label(arm)})" for arm, count in counts.items())
+
+
+def measured(evidence: Evidence, axis: str) -> bool:
+    """Whether every run has its cost on an axis."""
+    return all(evidence.cost(run, axis) is not None for run in evidence.pretrain)
+
+
+def axis_scale(largest: float, axis: str) -> tuple[float, str]:
+    """Divisor and unit text of an axis."""
+    if axis in ("reference_time", "measured_time"):
+        unit, seconds = time_unit([largest])
+        return seconds, f" [{unit}]"
+    power = 3 * int(np.floor(np.log10(largest) / 3)) if largest >= 1000 else 0
+    superscript = str(power).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return 10.0**power, f" [10{superscript}]" if power else ""
+
+
+def device_text(device: Any) -> str:
+    """A device's description in one line."""
+    if isinstance(device, dict):
+        return ", ".join(f"{key} {value}" for key, value in device.items() if value is not None)
+    return str(device)
+
+
+def nothing(reason: str) -> Drawing:
+    """What stands in place of a figure that this study has no runs for."""
+    figure, panel = plt.subplots(figsize=(7.2, 1.0))
+    panel.axis("off")
+    panel.text(0.5, 0.5, reason, ha="center", va="center", color="#555555", wrap=True)
+    return figure, pd.DataFrame(), f"Not measured here: {reason}."

@@ -1,0 +1,39 @@
+"""Tables: tidy data first (csv, full precision), then the paper's wide layout (md, tex, and the report).
+
+Each table is a function that gives one row per number and one that gives its ``Panel``s, ready to be set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from pldrepro import records
+from pldrepro.evidence import Evidence
+from pldrepro.papers import Paper
+from pldrepro.tables.cost import table1, table1_panels
+from pldrepro.tables.glue import table2, table2_panels
+from pldrepro.tables.panel import Panel
+
+Tidy = Callable[[Evidence, Paper], pd.DataFrame]
+Panels = Callable[[Evidence, Paper], list[Panel]]
+TABLES: dict[str, tuple[Tidy, Panels]] = {
+    "table1": (table1, table1_panels),
+    "table2": (table2, table2_panels),
+}
+
+
+def write_table(name: str, evidence: Evidence, paper: Paper, out_prefix: Path) -> None:
+    """Write ``out_prefix``.csv (tidy, full precision), .md and .tex of a table."""
+    if name not in TABLES:
+        raise ValueError(f"unknown table {name!r}; allowed: {', '.join(TABLES)}")
+    tidy, panels = TABLES[name]
+    rendered = panels(evidence, paper)
+    with records.atomic_path(out_prefix.with_name(out_prefix.name + ".csv")) as temporary:
+        tidy(evidence, paper).to_csv(temporary, index=False)
+    markdown = "\n".join(panel.markdown() for panel in rendered)
+    records.write_text(out_prefix.with_name(out_prefix.name + ".md"), markdown)
+    latex = "\n\n".join(panel.latex() for panel in rendered)
+    records.write_text(out_prefix.with_name(out_prefix.name + ".tex"), latex + "\n")
