@@ -182,11 +182,10 @@ def sample_saving_to_baseline_loss(evidence: Evidence) -> Measurement:
 
 
 def _to_baseline_loss(evidence: Evidence, axis: str, percent: bool) -> Measurement:
-    paired, reached, pairs = _first_at_baseline_loss(evidence, evidence.pld, axis, percent)
+    reach = ev.reach_loss(evidence, evidence.pld, axis)
+    paired, reached, pairs = _sooner(evidence, evidence.pld, axis, percent), reach.reached, len(reach.costs)
     undropped = _undropped_note(
-        evidence,
-        lambda arm: _first_at_baseline_loss(evidence, arm, axis, percent)[0],
-        *((1, "%") if percent else (2, "x")),
+        evidence, lambda arm: _sooner(evidence, arm, axis, percent), *((1, "%") if percent else (2, "x"))
     )
     if reached == pairs:
         return Measurement(paired, undropped)
@@ -202,38 +201,19 @@ def _to_baseline_loss(evidence: Evidence, axis: str, percent: bool) -> Measureme
     return Measurement(paired, _notes(note, undropped), "fails" if worse and not reached else "open")
 
 
-def _first_at_baseline_loss(evidence: Evidence, arm: str, axis: str, percent: bool) -> tuple[Paired | None, int, int]:
-    """The comparison, the pairs that reach the loss, all pairs; one that never does counts with its whole run."""
-    costs, reached = [], 0
-    for run, base in evidence.pairs(arm, evidence.baseline):
-        first = evidence.first_at(run, base.summary["validation_loss"], axis)
-        reached += first is not None
-        costs.append((evidence.cost(base, axis), evidence.cost(run, axis) if first is None else first))
+def _sooner(evidence: Evidence, arm: str, axis: str, percent: bool) -> Paired | None:
+    """What an arm saves until it reaches the baseline's final loss: in percent, or as a speedup."""
+    reach = ev.reach_loss(evidence, arm, axis)
     if percent:
-        paired = ev.ratio(((own, base) for base, own in costs), ev.percent_less)
-    else:
-        paired = ev.ratio(costs, shared_error=ev.price_error(evidence, arm, evidence.baseline))
-    return paired, reached, len(costs)
-
-
-def glue_convention(evidence: Evidence) -> tuple[str, str]:
-    """The convention that GLUE claims are judged in: the paper's, or where it is undefined the nine-metric mean."""
-    checkpoints = {(arm, name) for arm, name in evidence.finetuned}
-    for arm, name in checkpoints:
-        for run in evidence.runs(arm):
-            if ev.glue(evidence, arm, run.seed, name, "paper").note.startswith("undefined"):
-                return "nine", (
-                    "in the nine-metric mean: the paper's geometric mean is undefined here "
-                    "(a Matthews or other correlation is not positive)"
-                )
-    return "paper", ""
+        return ev.ratio(((own, base) for base, own in reach.costs.values()), ev.percent_less)
+    return ev.reach_speedup(evidence, arm, axis, reach)
 
 
 def _glue_gain(evidence: Evidence, checkpoint: str, other: str) -> Measurement:
     if (evidence.pld, checkpoint) not in evidence.finetuned:
         return Measurement(note=f"{evidence.pld} {checkpoint} was not fine-tuned")
     final = evidence.final_checkpoint(other)
-    convention, note = glue_convention(evidence)
+    convention, note = ev.glue_convention(evidence)
     paired = ev.glue_gain(evidence, evidence.pld, checkpoint, other, final, convention)
     count = len(common_values(evidence, checkpoint, other, final))
     if not count:

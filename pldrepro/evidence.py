@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from pldrepro import records, score, stats
-from pldrepro.records import Calibration, FinetuneRun, PretrainRun, RecordError, TauShape
+from pldrepro.records import Calibration, FinetuneRun, PretrainRun, ProbeRun, RecordError, TauShape
 from pldrepro.stats import Estimate
 
 AXES: dict[str, str] = {
@@ -42,6 +42,18 @@ class Paired:
 
 
 @dataclass(frozen=True)
+class Reach:
+    """How soon an arm reaches what the baseline has at its end, on one axis, by seed.
+
+    ``costs``: seed -> (the baseline's whole run, the arm's run up to there); a run that never gets there counts with
+    its whole run, a bound. ``reached``: the runs that get there.
+    """
+
+    costs: dict[int, tuple[float | None, float | None]]
+    reached: int
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All finished runs of a study; arms stand in the order in which their runs were given."""
 
@@ -51,6 +63,7 @@ class Evidence:
     scores: pd.DataFrame | None = None
     baseline: str = "baseline"
     pld: str = "pld"
+    probes: tuple[ProbeRun, ...] = ()
 
     @property
     def arms(self) -> list[str]:
@@ -61,6 +74,26 @@ class Evidence:
     def scale(self) -> str:
         """Name of the scale."""
         return str(self.pretrain[0].summary["scale"])
+
+    @property
+    def methods(self) -> list[str]:
+        """The arms without those cut to another arm's budget and those on a cut corpus: what methods are compared by."""
+        return [arm for arm in self.arms if self.budget(arm) is None and self.epochs(arm) is None]
+
+    def budget(self, arm: str) -> tuple[str, str] | None:
+        """(arm, checkpoint) at whose reference time this arm ends with its learning rate decayed; None: no such arm."""
+        budget = self.runs(arm)[0].settings.get("budget")
+        return None if budget is None else (budget["arm"], budget["checkpoint"])
+
+    def epochs(self, arm: str) -> float | None:
+        """Epochs that an arm makes of a corpus cut for it; None: it reads the whole corpus."""
+        epochs = self.runs(arm)[0].settings["training"].get("epochs")
+        return None if epochs is None else float(epochs)
+
+    def matched_depth(self, arm: str) -> str | None:
+        """The arm whose mean kept depth this one was matched to."""
+        matched = self.runs(arm)[0].settings.get("matched_depth")
+        return None if matched is None else str(matched)
 
     def label(self, arm: str) -> str:
         """An arm's name for people."""
@@ -110,6 +143,25 @@ class Evidence:
         there = {(arm, checkpoint) for arm, _, checkpoint in self.glue_values}
         return [(arm, name) for arm in self.arms for name in self.checkpoints(arm) if (arm, name) in there]
 
+    @property
+    def probed(self) -> list[str]:
+        """Names of the arms whose checkpoints were probed, as given."""
+        there = {run.summary["arm"] for run in self.probes}
+        return [arm for arm in self.arms if arm in there]
+
+    @cached_property
+    def probe_results(self) -> pd.DataFrame:
+        """Every number of every probe (see ``pldrepro.probe``), with its arm, seed and share of the run."""
+        return pd.DataFrame(
+            {
+                **{key: run.summary[key] for key in ("arm", "label", "seed", "norm", "num_layers")},
+                "share": run.summary["checkpoints"][row["checkpoint"]]["share"],
+                **row,
+            }
+            for run in self.probes
+            for row in run.results
+        )
+
     def cost(self, run: PretrainRun, axis: str, checkpoint: str | None = None) -> float | None:
         """What a run had spent on an axis at a checkpoint (none: at its end); None where it was not measured."""
         point = run.summary if checkpoint is None else run.summary["checkpoints"][checkpoint]
@@ -139,19 +191,33 @@ class Evidence:
 
     def first_at(self, run: PretrainRun, loss: float, axis: str) -> float | None:
         """Cost at which a run's validation loss first reaches ``loss``, linear between validations; None: never."""
-        previous: dict[str, Any] | None = None
-        for line in run.validation:
-            cost = self.cost_at(run, axis, line)
-            if cost is None:
-                return None
-            if line["loss"] <= loss:
-                if previous is None:
-                    return cost
-                share = (previous["loss"] - loss) / (previous["loss"] - line["loss"])
-                before = self.cost_at(run, axis, previous)
-                return None if before is None else before + share * (cost - before)
-            previous = line
+        return _first_at_or_below(((self.cost_at(run, axis, line), line["loss"]) for line in run.validation), loss)
+
+    def loss_at(self, run: PretrainRun, cost: float | None, axis: str) -> float | None:
+        """Validation loss of a run in mid-schedule, at a cost; linear between validations, None outside of them."""
+        return _value_at([(self.cost_at(run, axis, line), line["loss"]) for line in run.validation], cost)
+
+
+def _first_at_or_below(points: Iterable[tuple[float | None, float]], level: float) -> float | None:
+    """Cost at which a curve of (cost, value) first falls to a level, linear between points; None: never."""
+    before: tuple[float, float] | None = None
+    for cost, value in points:
+        if cost is None:
+            return None
+        if value <= level:
+            if before is None:
+                return cost
+            return before[0] + (before[1] - level) / (before[1] - value) * (cost - before[0])
+        before = (cost, value)
+    return None
+
+
+def _value_at(points: Sequence[tuple[float | None, float]], cost: float | None) -> float | None:
+    """Value of a curve of (cost, value) at a cost, linear between points; None outside of them."""
+    known = [(at, value) for at, value in points if at is not None]
+    if cost is None or not known or not known[0][0] <= cost <= known[-1][0]:
         return None
+    return float(np.interp(cost, [at for at, _ in known], [value for _, value in known]))
 
 
 def _kept_layers(run: PretrainRun, step: int, total: int) -> float:
@@ -168,6 +234,7 @@ def load_evidence(
     calibration: Path | None = None,
     scores: Path | None = None,
     *,
+    probes: Sequence[Path] = (),
     baseline: str = "baseline",
     pld: str = "pld",
 ) -> Evidence:
@@ -181,6 +248,7 @@ def load_evidence(
         scores=score.read_scores(scores) if scores else None,
         baseline=baseline,
         pld=pld,
+        probes=tuple(map(records.load_probe, probes)),
     )
     scales = {run.summary["scale"] for run in evidence.pretrain}
     if len(scales) > 1:
@@ -255,6 +323,63 @@ def speedup(evidence: Evidence, arm: str, axis: str, checkpoint: str | None = No
     )
 
 
+def reach_loss(evidence: Evidence, arm: str, axis: str) -> Reach:
+    """How soon an arm reaches the baseline's final validation loss of the same seed."""
+    costs, reached = {}, 0
+    for run, base in evidence.pairs(arm, evidence.baseline):
+        target = base.summary["validation_loss"]
+        first = evidence.first_at(run, target, axis)
+        reached += any(line["loss"] <= target for line in run.validation)
+        costs[run.seed] = (evidence.cost(base, axis), evidence.cost(run, axis) if first is None else first)
+    return Reach(costs, reached)
+
+
+def reach_glue(evidence: Evidence, arm: str, axis: str, convention: str) -> Reach:
+    """How soon an arm reaches the baseline's final GLUE score of the same seed, linear between fine-tuned checkpoints.
+
+    A run whose first fine-tuned checkpoint is already there counts with that checkpoint: late rather than early.
+    Seeds in which the two have no value in common, or a score is undefined, are left out.
+    """
+    costs, reached, final = {}, 0, evidence.final_checkpoint(evidence.baseline)
+    for run, base in evidence.pairs(arm, evidence.baseline):
+        target = evidence.glue_values.get((base.arm, base.seed, final), {})
+        curve, target_score = glue_curve(evidence, run, axis, convention, target)
+        if target_score is None or not curve:
+            continue
+        first = _first_at_or_below(((cost, -value) for cost, value in curve), -target_score)
+        reached += any(value >= target_score for _, value in curve)
+        costs[run.seed] = (evidence.cost(base, axis), evidence.cost(run, axis) if first is None else first)
+    return Reach(costs, reached)
+
+
+def reach_speedup(evidence: Evidence, arm: str, axis: str, reach: Reach) -> Paired | None:
+    """Cost of the baseline's whole run / cost of the arm up to where it has what the baseline has at its end."""
+    shared_error = price_error(evidence, arm, evidence.baseline) if axis == "reference_time" else 0.0
+    return ratio(reach.costs.values(), shared_error=shared_error)
+
+
+def glue_curve(
+    evidence: Evidence, run: PretrainRun, axis: str, convention: str, other: Mapping[str, float]
+) -> tuple[list[tuple[float | None, float]], float | None]:
+    """GLUE score of a run along its fine-tuned checkpoints as (cost, score), and the score of other values beside it.
+
+    Both are over the values that all of them have; no point and None where there is none, or a score is undefined.
+    """
+    found = {
+        checkpoint: evidence.glue_values[run.arm, run.seed, checkpoint]
+        for checkpoint in evidence.checkpoints(run.arm)
+        if (run.arm, run.seed, checkpoint) in evidence.glue_values
+    }
+    names = [name for name in score.VALUES if all(name in values for values in (other, *found.values()))]
+    scores = {
+        checkpoint: score.glue_scores({name: values[name] for name in names})[convention].value
+        for checkpoint, values in found.items()
+    }
+    own = score.glue_scores({name: other[name] for name in names})[convention].value
+    curve = [(evidence.cost(run, axis, at), value) for at, value in scores.items() if value is not None]
+    return (curve, own) if len(curve) == len(scores) else ([], None)
+
+
 def price_error(evidence: Evidence, arm: str, other: str) -> float:
     """Standard error of the log ratio of two arms' reference times that comes from the calibration itself.
 
@@ -307,6 +432,21 @@ def saving_bound(evidence: Evidence, arm: str) -> Estimate | None:
 def glue(evidence: Evidence, arm: str, seed: int, checkpoint: str, convention: str) -> score.GlueScore:
     """GLUE score of one run at a checkpoint."""
     return score.glue_scores(evidence.glue_values.get((arm, seed, checkpoint), {}))[convention]
+
+
+def glue_convention(evidence: Evidence) -> tuple[str, str]:
+    """The convention that GLUE scores are compared in, and why: the paper's, or where it is undefined the nine-metric.
+
+    The paper's geometric mean does not exist where a correlation is not positive.
+    """
+    for arm, name in evidence.finetuned:
+        for run in evidence.runs(arm):
+            if glue(evidence, arm, run.seed, name, "paper").note.startswith("undefined"):
+                return "nine", (
+                    "in the nine-metric mean: the paper's geometric mean is undefined here "
+                    "(a Matthews or other correlation is not positive)"
+                )
+    return "paper", ""
 
 
 def glue_gain(
