@@ -189,10 +189,7 @@ def _to_baseline_loss(evidence: Evidence, axis: str, percent: bool) -> Measureme
     )
     if reached == pairs:
         return Measurement(paired, undropped)
-    gap = ev.difference(
-        (run.summary["validation_loss"], base.summary["validation_loss"])
-        for run, base in evidence.pairs(evidence.pld, evidence.baseline)
-    )
+    gap = ev.loss_difference(evidence, evidence.pld, evidence.baseline)
     worse = gap is not None and gap.estimate.low is not None and gap.estimate.low > 0
     note = (
         f"the baseline's final loss was reached in {reached} of {pairs} runs; the others count with their whole run, "

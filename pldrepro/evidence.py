@@ -77,7 +77,7 @@ class Evidence:
 
     @property
     def methods(self) -> list[str]:
-        """The arms without those cut to another arm's budget and those on a cut corpus: what methods are compared by."""
+        """The arms that stand for methods: without those cut to another arm's budget and those on a cut corpus."""
         return [arm for arm in self.arms if self.budget(arm) is None and self.epochs(arm) is None]
 
     def budget(self, arm: str) -> tuple[str, str] | None:
@@ -259,9 +259,23 @@ def load_evidence(
         twins = [other for other in evidence.pretrain if (other.arm, other.seed) == (run.arm, run.seed)]
         if len(twins) > 1:
             raise RecordError(f"{run.folder} and {twins[1].folder} are both {run.arm}, seed {run.seed}")
+    _check_probes(evidence)
     if baseline not in evidence.arms:
         raise RecordError(f"no run of the baseline arm {baseline!r}; arms here: {', '.join(evidence.arms)}")
     return evidence
+
+
+def _check_probes(evidence: Evidence) -> None:
+    """A probe belongs to one of the runs, and a run has at most one."""
+    known = {(run.arm, run.seed): run.summary["scale"] for run in evidence.pretrain}
+    seen: dict[tuple[str, int], Path] = {}
+    for probe in evidence.probes:
+        key = (probe.summary["arm"], probe.summary["seed"])
+        if known.get(key) != probe.summary["scale"]:
+            raise RecordError(f"{probe.folder}: of none of these runs: {key[0]}, seed {key[1]}")
+        if key in seen:
+            raise RecordError(f"{seen[key]} and {probe.folder} are both {key[0]}, seed {key[1]}")
+        seen[key] = probe.folder
 
 
 def difference(pairs: Iterable[tuple[float, float]]) -> Paired | None:
@@ -320,6 +334,22 @@ def speedup(evidence: Evidence, arm: str, axis: str, checkpoint: str | None = No
             for run, base in evidence.pairs(arm, evidence.baseline)
         ),
         shared_error=price_error(evidence, arm, evidence.baseline) if axis == "reference_time" else 0.0,
+    )
+
+
+def relative_cost(evidence: Evidence, arm: str, other: str, axis: str) -> Paired | None:
+    """Cost of an arm's whole run / cost of another arm's, on an axis."""
+    return ratio(
+        ((evidence.cost(run, axis), evidence.cost(second, axis)) for run, second in evidence.pairs(arm, other)),
+        shared_error=price_error(evidence, arm, other) if axis == "reference_time" else 0.0,
+    )
+
+
+def loss_difference(evidence: Evidence, arm: str, other: str) -> Paired | None:
+    """Final validation loss of an arm minus that of another [nats]."""
+    return difference(
+        (run.summary["validation_loss"], second.summary["validation_loss"])
+        for run, second in evidence.pairs(arm, other)
     )
 
 

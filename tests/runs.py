@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from safetensors.numpy import save_file
 
-from pldrepro.config import RunSettings
+from pldrepro.config import RunSettings, merge
 from pldrepro.drop import DropSettings, draw_gates
 from pldrepro.records import append_jsonl, write_json
+from pldrepro.score import VALUES
 
 STEPS, BATCH, LENGTH = 400, 8, 16
 SHARES = {"ckp87": 87 / 186, "ckp100": 100 / 186, "ckp186": 1.0}
@@ -22,6 +24,42 @@ ARMS: dict[str, dict[str, Any]] = {
     "preln_higher": {"label": "PreLN, higher learning rate", "norm": "pre", "rate": "higher", "drop": {}},
     "pld": {"label": "PLD", "norm": "pre", "rate": "higher", "drop": {"dialect": "paper_alg1"}},
 }
+# Further arms, for tests that name them; "settings" are laid over the recorded ones, "steps" replaces STEPS.
+MORE_ARMS: dict[str, dict[str, Any]] = {
+    "preln": {"label": "PreLN, same learning rate", "norm": "pre", "rate": "same", "drop": {}},
+    "random": {
+        "label": "random drop", "norm": "pre", "rate": "higher", "settings": {"matched_depth": "pld"},
+        "drop": {"schedule": "constant", "theta_bar": 0.8},
+    },
+    "cosine": {
+        "label": "cosine schedule", "norm": "pre", "rate": "higher",
+        "drop": {"dialect": "paper_alg1", "schedule": "cosine"},
+    },
+    "pld_theta30": {
+        "label": "PLD, theta_bar 0.3", "norm": "pre", "rate": "higher",
+        "drop": {"dialect": "paper_alg1", "theta_bar": 0.3},
+    },
+    "baseline_at_ckp100": {
+        "label": "PostLN, decayed at PLD's ckp100", "norm": "post", "rate": "same", "drop": {}, "steps": 160,
+        "settings": {"training": {"decay": "linear"}, "budget": {"arm": "pld", "checkpoint": "ckp100"}},
+    },
+    "baseline_at_pld": {
+        "label": "PostLN, decayed at PLD's end", "norm": "post", "rate": "same", "drop": {}, "steps": 340,
+        "settings": {"training": {"decay": "linear"}, "budget": {"arm": "pld", "checkpoint": "ckp186"}},
+    },
+    "preln_higher_at_pld": {
+        "label": "PreLN, decayed at PLD's end", "norm": "pre", "rate": "higher", "drop": {}, "steps": 340,
+        "settings": {"training": {"decay": "linear"}, "budget": {"arm": "pld", "checkpoint": "ckp186"}},
+    },
+    **{
+        f"epochs{count}_{name}": {
+            "label": f"{count} epochs, {name}", "norm": "pre", "rate": "higher",
+            "drop": {"dialect": "paper_alg1"} if name == "pld" else {}, "settings": {"training": {"epochs": count}},
+        }
+        for count in (1, 40)
+        for name in ("pld", "dropout", "neither")
+    },
+}  # fmt: skip
 TASK_LABELS = {"rte": 2, "mrpc": 2, "stsb": 0, "cola": 2, "sst2": 2, "qnli": 2, "qqp": 2, "mnli": 3}
 PROVENANCE = {
     "commit": "0123456789abcdef0123456789abcdef01234567",
@@ -35,7 +73,7 @@ PROVENANCE = {
 
 def run_settings(arm: str, seed: int, scale: str = "smoke") -> RunSettings:
     """Complete settings of a small run."""
-    about = ARMS[arm]
+    about = (ARMS | MORE_ARMS)[arm]
     return RunSettings.model_validate(
         {
             "scale": scale,
@@ -47,7 +85,7 @@ def run_settings(arm: str, seed: int, scale: str = "smoke") -> RunSettings:
                 "vocab_size": 64, "max_positions": 32,
             },
             "data": {"sequence_length": LENGTH, "vocab_size": 64},
-            "training": {"num_steps": STEPS, "batch_size": BATCH, "learning_rate": about["rate"]},
+            "training": {"num_steps": about.get("steps", STEPS), "batch_size": BATCH, "learning_rate": about["rate"]},
             "drop": about["drop"],
             "impl": {"micro_batch_size": BATCH},
         }
@@ -61,13 +99,14 @@ def write_pretrain(
     folder = root / "runs" / "pretrain" / arm / f"seed{seed}"
     folder.mkdir(parents=True)
     settings = run_settings(arm, seed, scale)
-    points = _points(settings.drop, seed, final_loss, slowdown)
+    about, steps = (ARMS | MORE_ARMS)[arm], settings.training.num_steps
+    points = _points(settings.drop, seed, steps, final_loss, slowdown)
     for point in points:
         append_jsonl(folder / "metrics.jsonl", {"kind": "validation", **point})
         append_jsonl(folder / "metrics.jsonl", {"kind": "train", "mlm_loss": point["loss"], **point})
     checkpoints = {}
     for name, share in SHARES.items():
-        line = points[round(share * STEPS) // 20 - 1]
+        line = points[round(share * steps) // (steps // 20) - 1]
         checkpoints[name] = {
             **{key: value for key, value in line.items() if key not in ("loss", "accuracy")},
             "share": share,
@@ -76,41 +115,41 @@ def write_pretrain(
             "folder": f"checkpoints/{name}",
         }
     last = points[-1]
-    write_json(folder / "settings.json", settings.model_dump(mode="json"))
+    write_json(folder / "settings.json", merge(settings.model_dump(mode="json"), about.get("settings", {})))
     write_json(folder / "provenance.json", PROVENANCE)
     write_json(
         folder / "summary.json",
         {
-            "arm": arm, "label": ARMS[arm]["label"], "seed": seed, "scale": scale, "norm": ARMS[arm]["norm"],
-            "steps": STEPS, "samples": last["samples"], "tokens": last["tokens"], "parameters": 50_000,
+            "arm": arm, "label": about["label"], "seed": seed, "scale": scale, "norm": about["norm"],
+            "steps": steps, "samples": last["samples"], "tokens": last["tokens"], "parameters": 50_000,
             "num_layers": LAYERS, "validation_loss": last["loss"], "validation_accuracy": last["accuracy"],
             "train_seconds": last["train_seconds"], "reference_seconds": last["reference_seconds"],
-            "flops": last["flops"], "mean_kept_layers": last["kept_layers"] / STEPS,
-            "steps_by_kept_layers": _counts(settings.drop, seed, STEPS), "peak_memory_bytes": 10**8,
+            "flops": last["flops"], "mean_kept_layers": last["kept_layers"] / steps,
+            "steps_by_kept_layers": _counts(settings.drop, seed, steps, steps), "peak_memory_bytes": 10**8,
             "checkpoints": checkpoints,
         },
     )  # fmt: skip
     return folder
 
 
-def _counts(drop: DropSettings, seed: int, steps: int) -> dict[str, int]:
+def _counts(drop: DropSettings, seed: int, until: int, steps: int) -> dict[str, int]:
     kept = [
-        sum(gate.keep for gate in draw_gates(drop, seed=seed, step=s, micro_step=0, num_steps=STEPS, num_layers=LAYERS))
-        for s in range(steps)
+        sum(gate.keep for gate in draw_gates(drop, seed=seed, step=s, micro_step=0, num_steps=steps, num_layers=LAYERS))
+        for s in range(until)
     ]
     return {str(k): kept.count(k) for k in sorted(set(kept))}
 
 
-def _points(drop: DropSettings, seed: int, final_loss: float, slowdown: float) -> list[dict[str, Any]]:
+def _points(drop: DropSettings, seed: int, steps: int, final_loss: float, slowdown: float) -> list[dict[str, Any]]:
     points = []
-    for step in range(20, STEPS + 1, 20):
-        counts = _counts(drop, seed, step)
+    for step in range(steps // 20, steps + 1, steps // 20):
+        counts = _counts(drop, seed, step, steps)
         kept = sum(int(k) * n for k, n in counts.items())
         reference = INTERCEPT * step + SLOPE * kept
         points.append(
             {
                 "step": step, "samples": step * BATCH, "tokens": step * BATCH * LENGTH,
-                "loss": 6 + (final_loss - 6) * step / STEPS, "accuracy": 0.2, "kept_layers": kept,
+                "loss": 6 + (final_loss - 6) * step / steps, "accuracy": 0.2, "kept_layers": kept,
                 "flops": float(1e6 * (step + kept)), "train_seconds": slowdown * reference,
                 "reference_seconds": reference,
             }
@@ -189,6 +228,33 @@ def _labels(task: str, examples: int, rng: np.random.Generator) -> np.ndarray:
     if task == "stsb":
         return rng.uniform(0, 5, examples).astype(np.float32)
     return rng.integers(0, TASK_LABELS[task], examples)
+
+
+def write_scores(
+    path: Path,
+    levels: Mapping[tuple[str, int, str], float | Mapping[str, float]],
+    *,
+    rates: Mapping[float, float] | None = None,
+    finetune_seeds: Sequence[int] = (1,),
+) -> Path:
+    """scores.csv in which every value of an (arm, seed, checkpoint) has one level [%], so that its GLUE score has, too.
+
+    A mapping gives levels by name of the value instead; ``rates``: learning rate -> what it adds to every value.
+    """
+    rows = []
+    for (arm, seed, checkpoint), level in levels.items():
+        values = level if isinstance(level, Mapping) else dict.fromkeys(VALUES, level)
+        for name, value in values.items():
+            task, split, metric = VALUES[name]
+            rows += [
+                {"arm": arm, "label": (ARMS | MORE_ARMS)[arm]["label"], "seed": seed, "checkpoint": checkpoint,
+                 "task": task, "split": split, "metric": metric, "learning_rate": rate,
+                 "finetune_seed": finetune_seed, "value": value + more, "n": 100}
+                for rate, more in (rates or {1e-4: 0.0}).items()
+                for finetune_seed in finetune_seeds
+            ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
 
 
 def write_study(

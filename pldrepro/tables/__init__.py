@@ -13,6 +13,7 @@ import pandas as pd
 from pldrepro import records
 from pldrepro.evidence import Evidence
 from pldrepro.papers import Paper
+from pldrepro.tables.ablation import table3, table3_panels
 from pldrepro.tables.cost import table1, table1_panels
 from pldrepro.tables.glue import table2, table2_panels
 from pldrepro.tables.panel import Panel
@@ -22,6 +23,7 @@ Panels = Callable[[Evidence, Paper], list[Panel]]
 TABLES: dict[str, tuple[Tidy, Panels]] = {
     "table1": (table1, table1_panels),
     "table2": (table2, table2_panels),
+    "table3": (table3, table3_panels),
 }
 
 

@@ -84,10 +84,14 @@ def _glue_rows(evidence: Evidence, paper: Paper, arm: str, checkpoint: str) -> l
 
 def reported_convention(paper: Paper, arm: str, checkpoint: str, convention: str) -> Reported | None:
     """The paper's GLUE score; in the other conventions derived from the paper's own cells."""
-    glue = reported_glue(paper, arm, checkpoint, "glue")
+    cells = {name: reported_glue(paper, arm, checkpoint, name) for name in score.VALUES}
+    return derived_score(cells, reported_glue(paper, arm, checkpoint, "glue"), convention)
+
+
+def derived_score(cells: Mapping[str, Reported | None], glue: Reported | None, convention: str) -> Reported | None:
+    """A reported GLUE score, or what the reported cells give in another convention than the paper's."""
     if glue is None or convention == "paper":
         return glue
-    cells = {name: reported_glue(paper, arm, checkpoint, name) for name in score.VALUES}
     value = score.glue_scores({name: cell.value for name, cell in cells.items() if cell})[convention].value
     if value is None:
         return None
@@ -120,7 +124,11 @@ def table2_panels(evidence: Evidence, paper: Paper) -> list[Panel]:
             caption=f"Table 2: GLUE ({paper.label} paper, {paper.tables['table2'].where}) at scale {evidence.scale}",
             columns=("run", "", "training time", *labels.values(), *score.CONVENTIONS.values(), "n"),
             rows=tuple(rows),
-            notes=(*_glue_notes(evidence, frame, labels), *mark_notes(provenances)),
+            notes=(
+                "BERT-base original is on the test sets. Training time: reference time up to the checkpoint.",
+                *glue_notes(evidence, frame, labels),
+                *mark_notes(provenances),
+            ),
         )
     ]
 
@@ -161,13 +169,13 @@ def _measured_row(
     )
 
 
-def _glue_notes(evidence: Evidence, frame: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
-    """What the table holds and lacks, in words."""
+def glue_notes(evidence: Evidence, frame: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
+    """What a table of GLUE values (the rows of ``table2``) holds and lacks, in words."""
     notes = [
         "Measured: per pre-training seed the median over fine-tuning seeds at the learning rate with the best median "
         "on the development set (selected on the set that is reported, the same way for every arm); then the mean "
         "over n pre-training seeds, ± half of the 95 % t interval. One seed has no interval. Reported rows are the "
-        "paper's; BERT-base original is on the test sets. Training time: reference time up to the checkpoint.",
+        "paper's.",
         f"{score.CONVENTIONS['paper']}: geometric mean of the 12 values. {score.CONVENTIONS['nine']}: RTE, SST-2, "
         "QNLI, MNLI-m, MNLI-mm accuracy, MRPC and QQP F1, STS-B Spearman, CoLA Matthews. "
         f"{score.CONVENTIONS['official']}: mean over tasks of the mean over a task's values, without WNLI and AX.",

@@ -120,12 +120,12 @@ def time_unit(seconds: Sequence[float]) -> tuple[str, float]:
 
 def tidy_row(
     evidence: Evidence, arm: str, checkpoint: str, quantity: str, axis: str, unit: str,
-    measured: Estimate | None, reported: Reported | None = None, note: str = "",
+    measured: Estimate | None, reported: Reported | None = None, note: str = "", label: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """One tidy row."""
+    """One tidy row; ``label``: of an arm that this study lacks."""
     return {
         "arm": arm,
-        "label": evidence.label(arm),
+        "label": label or evidence.label(arm),
         "checkpoint": checkpoint,
         "quantity": quantity,
         "axis": axis,
