@@ -31,7 +31,7 @@ from pydantic import (
     model_validator,
 )
 
-from pldrepro.drop import DropSettings
+from pldrepro.drop import DropSettings, match_depth, mean_expected_depth
 
 Model = TypeVar("Model", bound=BaseModel)
 EXPERIMENTS_FOLDER = Path("config/experiments")
@@ -167,10 +167,13 @@ class TrainingSettings(Strict):
     epsilon: float = Field(1e-8, gt=0)
     bias_correction: bool = Field(True, description="Adam's bias correction; PLD's released settings switch it off")
     max_gradient_norm: float = Field(1.0, gt=0)
+    epochs: float | None = Field(
+        None, gt=0, description="train on the first part of the corpus that makes this many epochs; none: on all of it"
+    )
     mask_fraction: float = Field(0.15, gt=0, lt=1, description="share of the tokens of a sequence to predict")
     next_sentence: bool = Field(True, description="add next-sentence prediction to masked-language modelling")
     checkpoints: dict[Name, Share] = Field(
-        {"ckp87": 87 / 186, "ckp100": 100 / 186, "ckp186": 1.0},
+        {f"ckp{epoch}": epoch / 186 for epoch in (9, 23, 46, 87, 100, 140, 186)},
         description="name -> share of the run (PLD counts epochs of 186)",
         validate_default=True,
     )
@@ -252,6 +255,42 @@ class CalibrationSettings(Strict):
     reserved_cores: int = Field(2, ge=1, description="cores that no other job may use while step times are measured")
 
 
+class ProbeSettings(Strict):
+    """What is measured on the checkpoints of a finished run, on held-out text."""
+
+    sequences: int = Field(
+        256, ge=2, description="of the run's own validation sequences use the first N, or all where there are fewer"
+    )
+    gradient_batches: int = Field(
+        8, ge=1, description="batches into which the sequences are split; gradient norms are means over them"
+    )
+    lesion_draws: int = Field(
+        16, ge=1, description="random sets of layers, the same for all arms, seeds and checkpoints"
+    )
+    checkpoints: Annotated[tuple[Name, ...], Field(min_length=1), Distinct] | None = Field(
+        None, description="checkpoints to probe; none: all that the run has"
+    )
+
+    @model_validator(mode="after")
+    def _batches_have_sequences(self) -> ProbeSettings:
+        if self.gradient_batches > self.sequences:
+            raise ValueError(f"gradient_batches {self.gradient_batches}; allowed: at most sequences, {self.sequences}")
+        return self
+
+
+class Budget(Strict):
+    """Reference time that a run may take: that of another arm up to one of its checkpoints, as its policy expects it.
+
+    Pre-training turns it into ``training.num_steps`` with the calibration's linear fit of tau(k).
+    """
+
+    arm: Name
+    checkpoint: Name
+    model: ModelSettings = Field(description="of the other arm; its step time is looked up by it")
+    num_steps: int = Field(ge=1, description="steps of the other arm up to the checkpoint")
+    kept_layers: float = Field(description="expected layers of these steps, mean")
+
+
 class RunSettings(Strict):
     """One pre-training run, complete: with these and a prepared corpus the run can be repeated."""
 
@@ -264,6 +303,14 @@ class RunSettings(Strict):
     training: TrainingSettings
     drop: DropSettings
     impl: ImplSettings
+    matched_depth: Name | None = Field(None, description="the arm whose mean kept depth this one was matched to")
+    budget: Budget | None = Field(None, description="the reference time that this run ends at; num_steps follows it")
+
+    @model_validator(mode="after")
+    def _growing_stacks_are_preln(self) -> RunSettings:
+        if self.drop.allocation == "first" and self.model.norm != "pre":
+            raise ValueError("drop.allocation first: allowed with model.norm pre, whose skipped block is the identity")
+        return self
 
 
 class CalibrationJob(Strict):
@@ -273,12 +320,30 @@ class CalibrationJob(Strict):
     calibration: CalibrationSettings
 
 
+class DepthMatch(Strict):
+    """Keep as many layers on average over the run as another arm."""
+
+    arm: Name
+    by: Literal["theta_bar", "num_layers"] = Field(
+        "theta_bar", description="what is set: the limit of theta, or the number of layers of a model without dropping"
+    )
+
+
+class BudgetOf(Strict):
+    """End, with the learning rate decayed, at the reference time that another arm takes up to a checkpoint."""
+
+    arm: Name
+    checkpoint: Name
+
+
 class Experiment(Strict):
     """One arm: a label, what it is, the experiment it starts from, and the few lines that differ."""
 
     label: str
     description: str
     base: Name | None = None
+    match_depth: DepthMatch | None = Field(None, description="not inherited from `base`")
+    budget: BudgetOf | None = Field(None, description="not inherited from `base`")
     finetune_checkpoints: tuple[Name, ...] | None = Field(
         None, description="checkpoints to fine-tune; none: the final one"
     )
@@ -308,9 +373,13 @@ class StudySettings(Strict):
     seeds: Annotated[tuple[int, ...], Distinct] = Field(
         min_length=1, description="pre-training seeds, paired over arms"
     )
+    finetune_checkpoints: tuple[Name, ...] | None = Field(
+        None, description="of the checkpoints that the experiments name, fine-tune these alone; none: all of them"
+    )
     settings: ScaleSettings = ScaleSettings()
     finetune: FinetuneSettings = FinetuneSettings()
     calibration: CalibrationSettings = CalibrationSettings()
+    probe: ProbeSettings = ProbeSettings()
 
 
 class RecordedSettings(Strict):
@@ -378,24 +447,54 @@ class Study:
             )
 
     def run(self, arm: str, seed: int) -> RunSettings:
-        """The complete settings of one pre-training run."""
-        merged: dict[str, Any] = self.settings.settings.model_dump()
-        merged["drop"] = {}
+        """The settings of one pre-training run; complete, but for the steps of an arm with a budget (see Budget)."""
         chain = experiment_chain(arm, self._experiments)
+        merged: dict[str, Any] = {**self.settings.settings.model_dump(), "drop": {}}
         for experiment in chain:
             merged = merge(merged, {"model": experiment.model, "training": experiment.training})
             merged["drop"] = experiment.drop or merged["drop"]
-        return validate(
-            RunSettings,
-            {
-                "scale": self.settings.scale,
-                "arm": arm,
-                "label": chain[-1].label,
-                "seed": seed,
-                **merged,
-            },
-            f"scale {self.settings.scale}, experiment {arm}",
+        about = {"scale": self.settings.scale, "arm": arm, "label": chain[-1].label, "seed": seed}
+        origin = f"scale {self.settings.scale}, experiment {arm}"
+        run = validate(RunSettings, {**about, **merged}, origin)
+        changes: dict[str, Any] = {}
+        if match := chain[-1].match_depth:
+            changes |= self._match(run, match, origin)
+        if budget := chain[-1].budget:
+            changes |= self._budget(run, budget, origin)
+        return validate(RunSettings, run.model_copy(update=changes).model_dump(), origin)
+
+    def _match(self, run: RunSettings, match: DepthMatch, origin: str) -> dict[str, Any]:
+        """What changes in a run so that it keeps as many layers on average as another arm."""
+        other = self._other(match.arm, run.seed, origin)
+        depth = mean_expected_depth(other.drop, other.training.num_steps, other.model.num_layers)
+        if match.by == "num_layers":
+            model = run.model.model_copy(update={"num_layers": max(1, round(depth))})
+            return {"model": model, "matched_depth": match.arm}
+        try:
+            drop = match_depth(run.drop, depth, run.training.num_steps, run.model.num_layers)
+        except ValueError as error:
+            raise SettingsError(f"{origin}: match_depth: {error}") from None
+        return {"drop": drop, "matched_depth": match.arm}
+
+    def _budget(self, run: RunSettings, budget: BudgetOf, origin: str) -> dict[str, Any]:
+        """The budget of a run, and a first guess of its steps: those of the other arm."""
+        other = self._other(budget.arm, run.seed, origin)
+        steps = other.training.checkpoint_steps()
+        if budget.checkpoint not in steps:
+            raise SettingsError(f"{origin}: budget.checkpoint: allowed: {', '.join(steps)}")
+        until, layers = steps[budget.checkpoint], other.model.num_layers
+        kept = mean_expected_depth(other.drop, other.training.num_steps, layers, until)
+        whole = Budget(
+            arm=budget.arm, checkpoint=budget.checkpoint, model=other.model, num_steps=until, kept_layers=kept
         )
+        return {"budget": whole, "training": run.training.model_copy(update={"num_steps": until})}
+
+    def _other(self, arm: str, seed: int, origin: str) -> RunSettings:
+        """The run that another one is matched to."""
+        chain = experiment_chain(arm, self._experiments)
+        if chain[-1].match_depth or chain[-1].budget:
+            raise SettingsError(f"{origin}: {arm} is itself matched to another arm; allowed: an arm that is not")
+        return self.run(arm, seed)
 
     def data(self) -> DataSettings:
         """The data settings, which all arms share, with the folder that only the preparation of data needs."""
@@ -414,10 +513,13 @@ class Study:
 
     def finetune_checkpoints(self, arm: str) -> tuple[str, ...]:
         """Names of the checkpoints of an arm that are fine-tuned."""
+        names: tuple[str, ...] = (self.run(arm, self.settings.seeds[0]).training.final_checkpoint,)
         for experiment in reversed(experiment_chain(arm, self._experiments)):
             if experiment.finetune_checkpoints is not None:
-                return experiment.finetune_checkpoints
-        return (self.run(arm, self.settings.seeds[0]).training.final_checkpoint,)
+                names = experiment.finetune_checkpoints
+                break
+        only = self.settings.finetune_checkpoints
+        return names if only is None else tuple(name for name in names if name in only)
 
     def pretrain_runs(self) -> list[tuple[str, int]]:
         """(arm, seed) of every pre-training run."""

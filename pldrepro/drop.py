@@ -31,16 +31,22 @@ class DropSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     dialect: str | None = Field(None, description="named combination that sets the other fields: see DIALECTS")
-    schedule: Literal["none", "constant", "exponential", "linear", "cosine"] = Field(
+    schedule: Literal["none", "constant", "exponential", "linear", "cosine", "halving"] = Field(
         "none", description="theta over training time"
     )
+    reverse: bool = Field(False, description="run the schedule backwards: theta starts at its limit and ends at 1")
     theta_bar: float = Field(0.5, gt=0, le=1, description="limit of theta, in (0, 1]; PLD's default is 0.5")
     gamma_times_steps: float = Field(
         100.0, gt=0, description="gamma x T of the exponential schedule; PLD: gamma = 100/T"
     )
     theta_lag: int = Field(0, ge=0, description="optimizer steps by which theta lags behind")
-    allocation: Literal["uniform", "linear", "linear_from_first"] = Field(
-        "uniform", description="keep probability over depth for a given theta"
+    allocation: Literal["uniform", "linear", "linear_from_first", "first"] = Field(
+        "uniform",
+        description="keep probability over depth for a given theta; first: no sampling, the first theta x L layers",
+    )
+    joining_layers: Literal["as_they_are", "copy_below"] = Field(
+        "as_they_are",
+        description="weights of layers that join a growing stack; copy_below: those of the layers already there",
     )
     residual_scale: Literal["inverse", "inverse_of_next", "none", "test_time"] = Field(
         "inverse", description="factor on a kept block's sublayer outputs"
@@ -65,6 +71,15 @@ class DropSettings(BaseModel):
                 raise ValueError(f"unknown dialect {name!r}; allowed: {', '.join(DIALECTS)}")
             return {**DIALECTS[name].fields, **values}
         return values
+
+    @model_validator(mode="after")
+    def _only_a_stack_grows(self) -> DropSettings:
+        if self.joining_layers == "copy_below" and self.allocation != "first":
+            raise ValueError(
+                f"joining_layers copy_below with allocation {self.allocation}: no layer ever joins; allowed: "
+                "allocation first"
+            )
+        return self
 
     @model_validator(mode="after")
     def _next_probability_is_positive(self) -> DropSettings:
@@ -134,6 +149,18 @@ DIALECTS: dict[str, Dialect] = {
             "unit": "micro_batch",
         },
     ),
+    "stacking": Dialect(
+        "progressive stacking (Gong et al. 2019): depth L/4, L/2, L, each for a third of the steps here; layers that "
+        "join start as copies of those below",
+        {
+            "schedule": "halving",
+            "reverse": True,
+            "theta_bar": 0.25,
+            "allocation": "first",
+            "residual_scale": "none",
+            "joining_layers": "copy_below",
+        },
+    ),
 }
 
 
@@ -158,11 +185,13 @@ def theta(settings: DropSettings, step: int, num_steps: int) -> float:
     """theta(t) at optimizer step ``step`` (0-based) of ``num_steps``; 1 means that nothing is dropped.
 
     exponential: theta(t) = (1 - theta_bar) exp(-gamma t) + theta_bar, gamma [1/step] = gamma_times_steps / T
-    (PLD, equation of the schedule). linear and cosine fall from 1 to theta_bar over the whole run.
+    (PLD, equation of the schedule). linear and cosine fall from 1 to theta_bar over the whole run. halving: 1, 1/2,
+    1/4, ... down to theta_bar, each level for an equal share of the run. ``reverse`` runs a schedule backwards.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps is {num_steps}; allowed: 1 or more")
-    time = min(max(step - settings.theta_lag, 0), num_steps) / num_steps
+    passed = min(max(step - settings.theta_lag, 0), num_steps)
+    time = (num_steps - 1 - min(passed, num_steps - 1) if settings.reverse else passed) / num_steps
     if settings.schedule == "none":
         return 1.0
     if settings.schedule == "constant":
@@ -171,6 +200,9 @@ def theta(settings: DropSettings, step: int, num_steps: int) -> float:
         dropped = 1 - math.exp(-settings.gamma_times_steps * time)
     elif settings.schedule == "linear":
         dropped = time
+    elif settings.schedule == "halving":
+        halvings = round(-math.log2(settings.theta_bar))
+        return max(settings.theta_bar, 0.5 ** min(halvings, int(time * (halvings + 1))))
     else:
         dropped = (1 - math.cos(math.pi * time)) / 2
     return 1 - (1 - settings.theta_bar) * dropped
@@ -182,11 +214,15 @@ def layer_numbers(num_layers: int) -> range:
 
 
 def allocate(settings: DropSettings, theta_t: float, num_layers: int) -> tuple[float, ...]:
-    """One keep probability per layer for a level theta_t; shape (L,), each in (0, 1].
+    """One keep probability per layer for a level theta_t; shape (L,), each in [0, 1].
 
     uniform: theta_t. linear: 1 - (l/L)(1 - theta_t), PLD's printed equation. linear_from_first:
-    1 - ((l-1)/L)(1 - theta_t), PLD Algorithm 1.
+    1 - ((l-1)/L)(1 - theta_t), PLD Algorithm 1. first: 1 for the first round(theta_t L) layers, at least one of
+    them, and 0 for the others, so that nothing is left to chance.
     """
+    if settings.allocation == "first":
+        depth = max(1, math.floor(theta_t * num_layers + 0.5))
+        return tuple(float(layer <= depth) for layer in layer_numbers(num_layers))
     if settings.allocation == "uniform":
         return (theta_t,) * num_layers
     first = 0 if settings.allocation == "linear" else 1
@@ -194,7 +230,7 @@ def allocate(settings: DropSettings, theta_t: float, num_layers: int) -> tuple[f
 
 
 def keep_probabilities(settings: DropSettings, step: int, num_steps: int, num_layers: int) -> tuple[float, ...]:
-    """The policy: one keep probability per layer at an optimizer step; shape (L,), each in (0, 1]."""
+    """The policy: one keep probability per layer at an optimizer step; shape (L,), each in [0, 1]."""
     return allocate(settings, theta(settings, step, num_steps), num_layers)
 
 
@@ -205,7 +241,7 @@ def residual_scales(settings: DropSettings, keep: Sequence[float], theta_t: floa
     released DeepSpeed example. none and test_time: 1.
     """
     if settings.residual_scale == "inverse":
-        return tuple(1 / p for p in keep)
+        return tuple(1 / p if p else 1.0 for p in keep)
     if settings.residual_scale == "inverse_of_next":
         decrement = (1 - theta_t) / len(keep)
         return tuple(1 / (p - decrement) for p in keep)
@@ -232,8 +268,14 @@ def draw_gates(
     return tuple(Gate(k, scale) if k else Gate(False) for k, scale in zip(kept, scales, strict=True))
 
 
-def evaluation_scales(settings: DropSettings, num_layers: int) -> tuple[float, ...]:
-    """The factor on each block at evaluation; shape (L,). All 1, but for test_time: the final keep probabilities."""
+def evaluation_scales(settings: DropSettings, step: int, num_steps: int, num_layers: int) -> tuple[float, ...]:
+    """The factor on each block when the model of a step is evaluated; shape (L,). All 1, with two exceptions.
+
+    test_time: the final keep probabilities. A stack that grows or shrinks without sampling is as deep at evaluation
+    as in training: 0 stands for a layer that is not in use.
+    """
+    if settings.allocation == "first":
+        return keep_probabilities(settings, step, num_steps, num_layers)
     if settings.residual_scale == "test_time":
         return keep_probabilities(settings, 1, 1, num_layers)
     return (1.0,) * num_layers
@@ -244,11 +286,42 @@ def expected_depth(settings: DropSettings, step: int, num_steps: int, num_layers
     return math.fsum(keep_probabilities(settings, step, num_steps, num_layers))
 
 
-def mean_expected_depth(settings: DropSettings, num_steps: int, num_layers: int) -> float:
-    """Expected number of kept layers, averaged over all optimizer steps (at most 10,000 are evaluated)."""
-    stride = max(1, num_steps // 10_000)
-    steps = range(0, num_steps, stride)
+def mean_expected_depth(settings: DropSettings, num_steps: int, num_layers: int, until: int | None = None) -> float:
+    """Expected number of kept layers, averaged over the first ``until`` optimizer steps (none: over all of them).
+
+    At most 10,000 steps are evaluated.
+    """
+    until = num_steps if until is None else until
+    steps = range(0, until, max(1, until // 10_000))
     return math.fsum(expected_depth(settings, s, num_steps, num_layers) for s in steps) / len(steps)
+
+
+def match_depth(settings: DropSettings, depth: float, num_steps: int, num_layers: int) -> DropSettings:
+    """The same policy with the theta_bar at which it keeps ``depth`` layers on average over the run.
+
+    The mean of 1 - keep probability is proportional to 1 - theta_bar for every allocation that samples layers, so
+    one evaluation finds it; a depth that no theta_bar in (0, 1] gives, and the policies that keep a whole number of
+    layers, are a ValueError.
+    """
+    if settings.allocation == "first" or settings.schedule in ("none", "halving"):
+        raise ValueError(f"schedule {settings.schedule}, allocation {settings.allocation}: has no theta_bar to match")
+    half = settings.model_copy(update={"theta_bar": 0.5})
+    dropped = num_layers - mean_expected_depth(half, num_steps, num_layers)
+    theta_bar = 1 - 0.5 * (num_layers - depth) / dropped
+    if not 0 < theta_bar <= 1:
+        raise ValueError(f"a mean depth of {depth:.3f} of {num_layers} layers needs theta_bar {theta_bar:.3f}")
+    return settings.model_copy(update={"theta_bar": theta_bar})
+
+
+def joins(settings: DropSettings, step: int, num_steps: int, num_layers: int) -> dict[int, int]:
+    """Layers (0..L-1) that join at a step and are to start as copies, each with the layer it copies.
+
+    Progressive stacking (Gong et al. 2019): layer i of the grown stack copies layer i - d of the d that were there.
+    """
+    if settings.joining_layers == "as_they_are" or step == 0:
+        return {}
+    before, now = (round(expected_depth(settings, at, num_steps, num_layers)) for at in (step - 1, step))
+    return {layer: layer % before for layer in range(before, now)}
 
 
 def explain(settings: DropSettings, seed: int, step: int, num_steps: int, num_layers: int) -> str:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from pldrepro import drop
 from pldrepro.checkpoint import load_state, save_state
-from pldrepro.config import RunSettings, SettingsError
+from pldrepro.config import RunSettings, SettingsError, validate
 from pldrepro.data.batches import IGNORED, Batch, BatchMaker
 from pldrepro.data.corpus import Corpus, open_corpus
 from pldrepro.device import autocast, describe, peak_memory_bytes, select_device
@@ -29,8 +29,16 @@ from pldrepro.flops import masked_positions, parameter_count, step_flops
 from pldrepro.models.bert import BertForPreTraining, initialise
 from pldrepro.models.transformers_format import save_pretraining
 from pldrepro.optim import adamw, learning_rate, set_learning_rate, zero_missing_gradients
-from pldrepro.records import RecordError, append_jsonl, provenance, read_json, write_json
-from pldrepro.timing import Stopwatch, find_shape, reference_seconds
+from pldrepro.records import (
+    RecordError,
+    TauShape,
+    append_jsonl,
+    load_calibration,
+    provenance,
+    read_json,
+    write_json,
+)
+from pldrepro.timing import Stopwatch
 
 
 class DivergedError(RuntimeError):
@@ -72,7 +80,7 @@ class Progress:
 class Run:
     """One pre-training run: its settings, model, optimizer, data and progress."""
 
-    def __init__(self, settings: RunSettings, corpus: Corpus, tau: dict[str, Any] | None, folder: Path) -> None:
+    def __init__(self, settings: RunSettings, corpus: Corpus, tau: TauShape | None, folder: Path) -> None:
         self.settings, self.corpus, self.tau, self.folder = settings, corpus, tau, folder
         self.device = select_device(settings.impl)
         self.model = BertForPreTraining(settings.model)
@@ -86,7 +94,7 @@ class Run:
             epsilon=training.epsilon,
             bias_correction=training.bias_correction,
         )
-        self.train_batches = batch_maker(settings, corpus, corpus.train, settings.seed)
+        self.train_batches = batch_maker(settings, corpus, training_tokens(settings, corpus), settings.seed)
         # All arms and seeds are validated on the same sequences, masked alike.
         self.validation = batch_maker(settings, corpus, corpus.validation, 0).fixed(training.validation_sequences)
         self.flops = step_flops(settings.model, training, settings.data.sequence_length)
@@ -122,6 +130,7 @@ class Run:
         """One optimizer step; returns loss, MLM loss and gradient norm as tensors, so that no device waits."""
         settings, step = self.settings, self.progress.step
         size = settings.training.batch_size
+        self._join_layers(step)
         batch = self.train_batches.batch(step, size)
         num_labels = int((batch.labels != IGNORED).sum())
         self.model.train()
@@ -146,6 +155,14 @@ class Run:
             self.progress.passes_by_kept_layers[kept] += 1
             self.progress.flops += self.flops.of(kept, len(part))
         return torch.stack(losses).sum(), torch.stack(mlm_losses).sum(), self._update(step)
+
+    @torch.no_grad()
+    def _join_layers(self, step: int) -> None:
+        """Give layers that join a growing stack at this step the weights that they are to start from."""
+        drop_, steps = self.settings.drop, self.settings.training.num_steps
+        blocks = self.model.bert.blocks
+        for layer, source in drop.joins(drop_, step, steps, len(blocks)).items():
+            blocks[layer].load_state_dict(blocks[source].state_dict())
 
     def _update(self, step: int) -> Tensor:
         """Clip and apply the gradients; returns their norm before clipping."""
@@ -179,8 +196,7 @@ class Run:
     def validate(self) -> dict[str, float]:
         """MLM loss and accuracy on held-out text with all layers kept."""
         self.model.eval()
-        scales = drop.evaluation_scales(self.settings.drop, self.settings.model.num_layers)
-        gates = tuple(drop.Gate(True, scale) for scale in scales)
+        gates = tuple(drop.Gate(scale > 0, scale) for scale in self._evaluation_scales())
         loss_sum, correct = 0.0, 0
         for part in self.validation.micro_batches(self.settings.impl.micro_batch_size):
             mlm_sum, right, _ = self._forward(part, gates)
@@ -190,6 +206,11 @@ class Run:
             raise diverged(self, "validation loss", self.progress.step - 1)
         num_labels = int((self.validation.labels != IGNORED).sum())
         return {"loss": loss_sum / num_labels, "accuracy": correct / num_labels}
+
+    def _evaluation_scales(self) -> tuple[float, ...]:
+        """Factors of the blocks for the model of the last step that was done."""
+        training, layers = self.settings.training, self.settings.model.num_layers
+        return drop.evaluation_scales(self.settings.drop, self.progress.step - 1, training.num_steps, layers)
 
     def costs(self) -> dict[str, Any]:
         """What the run has cost so far, on every axis."""
@@ -201,15 +222,18 @@ class Run:
             "kept_layers": self.progress.kept_layers,
             "flops": self.progress.flops,
             "train_seconds": self.clock.seconds,
-            "reference_seconds": None if self.tau is None else reference_seconds(passes, self.tau),
+            "reference_seconds": None if self.tau is None else self.tau.price(passes),
         }
 
     def save_checkpoint(self, name: str, validation: dict[str, float]) -> None:
         """Save the model for fine-tuning, in the layout of transformers."""
         place = f"checkpoints/{name}"
-        scales = drop.evaluation_scales(self.settings.drop, self.settings.model.num_layers)
         save_pretraining(
-            self.model, self.settings.model, self.folder / place, self.corpus.tokenizer_folder, scales=scales
+            self.model,
+            self.settings.model,
+            self.folder / place,
+            self.corpus.tokenizer_folder,
+            scales=self._evaluation_scales(),
         )
         self.progress.checkpoints[name] = {
             "step": self.progress.step,
@@ -244,6 +268,21 @@ def batch_maker(settings: RunSettings, corpus: Corpus, tokens: np.ndarray, seed:
     )
 
 
+def training_tokens(settings: RunSettings, corpus: Corpus) -> np.ndarray:
+    """The tokens that a run trains on: all of them, or the first part of the corpus that makes its number of epochs."""
+    training = settings.training
+    if training.epochs is None:
+        return corpus.train
+    everything = batch_maker(settings, corpus, corpus.train, settings.seed)
+    sequences = round(training.num_steps * training.batch_size / training.epochs)
+    if not 1 <= sequences <= everything.num_sequences:
+        raise SettingsError(
+            f"training.epochs {training.epochs:g}: {sequences} sequences an epoch; allowed here: 1 to "
+            f"{everything.num_sequences}, what the corpus holds"
+        )
+    return corpus.train[: sequences * everything.body]
+
+
 def spread(count: int, num_steps: int) -> set[int]:
     """``count`` step numbers spread evenly over 1..num_steps, the last one included."""
     return {max(1, round(i * num_steps / count)) for i in range(1, count + 1)}
@@ -262,6 +301,7 @@ def pretrain(
     A run that is complete is left alone. Raises SettingsError, RecordError (a damaged resume checkpoint),
     DivergedError or OutOfTimeError.
     """
+    settings = within_budget(settings, calibration, folder)
     check_same_run(folder, settings, open_corpus(corpus_folder))
     if (folder / "summary.json").exists():
         return
@@ -269,6 +309,37 @@ def pretrain(
     run.resume()
     fit(run, max_seconds, progress)
     finish(run)
+
+
+def within_budget(settings: RunSettings, calibration: Path | None, folder: Path) -> RunSettings:
+    """Set the number of steps so that the run ends at its budget of reference time, where it has one.
+
+    Both runs are priced with the linear fit of tau(k) at the layers that their policies are expected to keep. A run
+    that has begun keeps its steps, whatever a newer calibration says.
+    """
+    budget = settings.budget
+    if budget is None:
+        return settings
+    if calibration is None:
+        raise SettingsError(f"{settings.arm}: a run with a budget of reference time needs a calibration")
+    if (folder / "resume").exists() or (folder / "summary.json").exists():
+        earlier = read_json(folder / "settings.json")
+        if earlier.get("budget") == budget.model_dump(mode="json"):
+            return with_steps(settings, earlier["training"]["num_steps"])
+    taus, layers = load_calibration(calibration), settings.model.num_layers
+    other = settings.model_copy(update={"arm": budget.arm, "model": budget.model})
+    own, others = (taus.shape(run.model_dump(mode="json")) for run in (settings, other))
+    seconds = budget.num_steps * others.expected(budget.kept_layers)
+    steps = settings.training.num_steps
+    for _ in range(10):  # the depth that a policy keeps hardly depends on the number of steps
+        steps = round(seconds / own.expected(drop.mean_expected_depth(settings.drop, steps, layers)))
+    return with_steps(settings, steps)
+
+
+def with_steps(settings: RunSettings, num_steps: int) -> RunSettings:
+    """The same run with another number of steps; its checkpoints and its schedules keep their shares."""
+    training = settings.training.model_copy(update={"num_steps": num_steps})
+    return validate(RunSettings, settings.model_copy(update={"training": training}).model_dump(), settings.arm)
 
 
 def setup(settings: RunSettings, corpus_folder: Path, folder: Path, calibration: Path | None) -> Run:
@@ -279,9 +350,7 @@ def setup(settings: RunSettings, corpus_folder: Path, folder: Path, calibration:
             f"{corpus_folder}: its vocabulary of {corpus.vocab_size} does not fit model.vocab_size "
             f"{settings.model.vocab_size}"
         )
-    tau = None
-    if calibration is not None:
-        tau = find_shape(read_json(calibration), settings.model.model_dump(mode="json"))["tau"]
+    tau = None if calibration is None else load_calibration(calibration).shape(settings.model_dump(mode="json"))
     run = Run(settings, corpus, tau, folder)
     write_json(folder / "settings.json", settings.model_dump(mode="json"))
     write_json(

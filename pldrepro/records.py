@@ -11,11 +11,15 @@ A pre-training run, ``<results>/runs/pretrain/<arm>/seed<seed>/``::
 
 A fine-tuning run, ``<results>/runs/finetune/<arm>/seed<seed>/<checkpoint>/<group>/``, has settings, provenance,
 ``results.jsonl`` (one line per task, learning rate, seed and split), ``predictions.safetensors`` and the summary.
+
+A probe of a run's checkpoints, ``<results>/runs/probe/<arm>/seed<seed>/``, has settings, provenance, ``results.jsonl``
+(one line per number) and the summary.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -78,6 +82,12 @@ def read_json(path: Path) -> Any:
         raise RecordError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RecordError(f"{path}: damaged JSON: {error}") from None
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def append_jsonl(path: Path, value: Any) -> None:
@@ -198,6 +208,16 @@ class FinetuneRun:
         return dict(self.settings.get("missing", {}))
 
 
+@dataclass(frozen=True)
+class ProbeRun:
+    """The probes of a finished pre-training run's checkpoints; ``pldrepro.probe`` says what the results are."""
+
+    folder: Path
+    settings: dict[str, Any]
+    summary: dict[str, Any]
+    results: list[dict[str, Any]]
+
+
 # Settings of a model that its step time depends on.
 TIMED_SETTINGS = (
     "norm", "num_layers", "hidden_size", "num_heads", "ffn_size", "vocab_size", "dropout", "attention_dropout",
@@ -235,9 +255,16 @@ class TauShape:
         limits = zip(self.low, self.high, self.median, strict=True)
         return tuple((high - low) / (2 * 1.96 * median) for low, high, median in limits)
 
-    def price(self, steps_by_kept_layers: Mapping[str, int]) -> float:
-        """Reference seconds of a run: sum over k of (forward passes with k layers) x tau(k)."""
+    def price(self, steps_by_kept_layers: Mapping[Any, int]) -> float:
+        """Reference seconds of a run: sum over k of (forward passes with k layers) x tau(k).
+
+        Source: reference system time of "No Train No Gain" (arXiv 2307.06440).
+        """
         return math.fsum(count * self.median[int(kept)] for kept, count in steps_by_kept_layers.items())
+
+    def expected(self, kept_layers: float) -> float:
+        """Seconds of a step with this many active layers on average, by the linear fit."""
+        return self.intercept + self.slope * kept_layers
 
     def fits(self, settings: Mapping[str, Any]) -> bool:
         """Whether a run with these settings takes this shape's time: same sizes, dropout, micro-batch and length."""
@@ -258,12 +285,19 @@ class Calibration:
     threads: int
     shapes: tuple[TauShape, ...]
 
-    def shape_of(self, run: PretrainRun) -> TauShape:
-        """The shape of a run; a RecordError when it was not calibrated."""
+    def shape(self, settings: Mapping[str, Any]) -> TauShape:
+        """The shape of a run with these settings; a RecordError when it was not calibrated."""
         for shape in self.shapes:
-            if shape.fits(run.settings):
+            if shape.fits(settings):
                 return shape
-        raise RecordError(f"{self.folder}: no step times for the model of {run.folder}; run `calibrate` again")
+        raise RecordError(
+            f"{self.folder}: no step times for the model of {settings['arm']}, seed {settings['seed']}; "
+            "run `calibrate` again"
+        )
+
+    def shape_of(self, run: PretrainRun) -> TauShape:
+        """The shape of a finished run."""
+        return self.shape(run.settings)
 
 
 def log_path(folder: Path) -> Path:
@@ -322,6 +356,23 @@ def load_finetune(folder: Path) -> FinetuneRun:
     if not (folder / "predictions.safetensors").is_file():
         raise RecordError(f"{folder}: no predictions.safetensors; see its log, {log_path(folder)}")
     return FinetuneRun(
+        folder=folder,
+        settings=read_json(folder / "settings.json"),
+        summary=summary,
+        results=read_jsonl(folder / "results.jsonl"),
+    )
+
+
+PROBE_SUMMARY = (
+    "scale", "arm", "label", "seed", "norm", "num_layers", "checkpoints", "sequences", "lesion_keep",
+)  # fmt: skip
+
+
+def load_probe(folder: Path) -> ProbeRun:
+    """A finished probe; a missing or incomplete one is a RecordError naming the folder and its log."""
+    folder, summary = _finished(folder)
+    _complete(folder, summary, PROBE_SUMMARY)
+    return ProbeRun(
         folder=folder,
         settings=read_json(folder / "settings.json"),
         summary=summary,

@@ -12,7 +12,6 @@ from pldrepro.calibrate import Shape, calibrate
 from pldrepro.config import CalibrationJob, RunSettings
 from pldrepro.pretrain import pretrain
 from pldrepro.records import load_calibration, load_pretrain, read_json
-from pldrepro.timing import find_shape, reference_seconds
 
 Make = Callable[..., RunSettings]
 
@@ -37,12 +36,8 @@ def test_a_real_calibration_prices_a_real_run(tiny_run: Make, corpus: Path, tmp_
     assert read_json(tmp_path / "calibration" / "provenance.json")["device"] == {"type": "cpu", "threads": 1}
     pretrain(tiny_run(), corpus, tmp_path / "run", summary, progress=False)
     run = load_pretrain(tmp_path / "run")
-    tau = find_shape(read_json(summary), run.settings["model"])["tau"]
-    assert run.summary["reference_seconds"] == pytest.approx(
-        reference_seconds(run.summary["steps_by_kept_layers"], tau)
-    )
     shape_of_run = calibration.shape_of(run)
-    assert shape_of_run is not None
+    assert shape_of_run == calibration.shapes[0]
     assert shape_of_run.price(run.summary["steps_by_kept_layers"]) == pytest.approx(run.summary["reference_seconds"])
 
 

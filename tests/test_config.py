@@ -1,5 +1,6 @@
 """Settings: every shipped file loads, and what is wrong is refused in one line that says where and what is allowed."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pldrepro.config import (
     study_schema,
     validate,
 )
+from pldrepro.drop import mean_expected_depth
 
 FILES = sorted(path for path in Path("config").glob("*.yaml") if path.stem != "devices")
 SCALES = [path for path in FILES if path.stem != "recorded"]
@@ -81,6 +83,8 @@ def test_arms_share_everything_but_what_their_files_change(path: Path) -> None:
         for experiment in experiment_chain(arm):
             changed["model"] |= set(experiment.model)
             changed["training"] |= set(experiment.training)
+            changed["model"] |= {"num_layers"} if experiment.match_depth else set()
+            changed["training"] |= {"num_steps"} if experiment.budget else set()
         assert run.data == first.data
         assert run.impl == first.impl
         for group, keys in changed.items():
@@ -95,7 +99,8 @@ def test_pld_differs_from_its_baseline_as_the_paper_says() -> None:
     assert (baseline.training.peak_learning_rate, pld.training.peak_learning_rate) == (1e-4, 1e-3)
     assert (baseline.drop.schedule, pld.drop.schedule, pld.drop.theta_bar) == ("none", "exponential", 0.5)
     assert (pld.training.num_steps, pld.training.batch_size, pld.data.sequence_length) == (200_000, 4096, 128)
-    assert pld.training.checkpoint_steps() == {"ckp87": 93_548, "ckp100": 107_527, "ckp186": 200_000}
+    steps = pld.training.checkpoint_steps()
+    assert (steps["ckp2"], steps["ckp87"], steps["ckp100"], steps["ckp186"]) == (2_151, 93_548, 107_527, 200_000)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -170,7 +175,10 @@ def write_experiments(folder: Path, **experiments: dict[str, Any]) -> Path:
         ({"drop": {"schedule": "exponential", "theta_bar": 0}}, "drop.theta_bar: Input should be greater than 0"),
         ({"drop": {"theta_bar": 1.5}}, "drop.theta_bar: Input should be less than or equal to 1, got 1.5"),
         ({"model": {"depth": 1}}, "experiment arm: model.depth: unknown key"),
-        ({"finetune_checkpoints": ["ckp99"]}, "finetune_checkpoints: ckp99 not among ckp87, ckp100, ckp186"),
+        (
+            {"finetune_checkpoints": ["ckp99"]},
+            "finetune_checkpoints: ckp99 not among ckp9, ckp23, ckp46, ckp87, ckp100",
+        ),
         ({"base": "nothing"}, "nothing.yaml: no such experiment; allowed: arm, baseline"),
         ({"base": "arm"}, "experiments arm -> arm: `base` runs in a circle"),
     ],
@@ -210,7 +218,10 @@ def test_a_child_inherits_and_replaces(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arms": ["baseline", "plb"]}, "config/experiments/plb.yaml: no such experiment; allowed: baseline, cosine"),
+        (
+            {"arms": ["baseline", "plb"]},
+            "config/experiments/plb.yaml: no such experiment; allowed: baseline, baseline_at_ckp100",
+        ),
         ({"arms": ["pld"]}, "baseline: 'baseline' is not among the arms: pld"),
         ({"arms": []}, "arms: Tuple should have at least 1 item"),
         ({"arms": ["baseline", "baseline"]}, "arms: an entry is repeated"),
@@ -291,7 +302,8 @@ def test_fractions_are_numbers() -> None:
 
 
 def test_default_shares_count_epochs_of_186() -> None:
-    assert TrainingSettings(num_steps=186).checkpoint_steps() == {"ckp87": 87, "ckp100": 100, "ckp186": 186}
+    epochs = (9, 23, 46, 87, 100, 140, 186)
+    assert TrainingSettings(num_steps=186).checkpoint_steps() == {f"ckp{epoch}": epoch for epoch in epochs}
 
 
 def test_merge_goes_mapping_by_mapping_and_leaves_its_arguments_alone() -> None:
@@ -319,7 +331,11 @@ def test_runs_and_jobs_are_listed_paired_by_seed() -> None:
     jobs = changed.finetune_runs()
     assert ("baseline", 1, "ckp186", "a") in jobs
     assert ("pld", 2, "ckp87", "b") in jobs
-    assert len(jobs) == 2 * (1 + 3) * 2
+    assert len(jobs) == 2 * (5 + 5) * 2
+    fewer = study(seeds=[1, 2], finetune_checkpoints=["ckp100", "ckp186"])
+    assert fewer.finetune_checkpoints("pld") == ("ckp100", "ckp186")
+    assert fewer.finetune_checkpoints("preln") == ("ckp186",)
+    assert fewer.finetune_checkpoints("baseline_higher") == ()
 
 
 def test_tasks_come_in_the_order_of_their_groups() -> None:
@@ -346,3 +362,43 @@ def test_settings_from_text_json_and_yaml(tmp_path: Path) -> None:
 def test_every_field_of_an_experiment_file_is_known_to_its_class() -> None:
     for name in EXPERIMENTS:
         assert set(read_yaml(Path(f"config/experiments/{name}.yaml"))) <= set(Experiment.model_fields)
+
+
+# ---- arms that are matched to another one ----
+
+
+def test_arms_at_equal_cost_keep_as_many_layers_as_pld() -> None:
+    paper = load_study(Path("config/paper.yaml"))
+    for arm in ("random", "time_only", "depth_only", "linear", "cosine", "pld_reversed"):
+        run = paper.run(arm, 1)
+        assert run.matched_depth == "pld"
+        assert mean_expected_depth(run.drop, 200_000, 12) == pytest.approx(9.2775, abs=1e-3)
+    assert paper.run("random", 1).drop.theta_bar == pytest.approx(0.773, abs=1e-3)
+    assert paper.run("shallow", 1).model.num_layers == 9
+    assert paper.run("layerdrop", 1).matched_depth is None
+
+
+def test_a_budget_is_the_expected_time_of_the_other_arm() -> None:
+    run = load_study(Path("config/paper.yaml")).run("baseline_at_ckp100", 1)
+    assert run.budget is not None
+    assert (run.budget.arm, run.budget.checkpoint, run.budget.num_steps) == ("pld", "ckp100", 107_527)
+    assert run.budget.model.norm == "pre"
+    # 1.375 layers more for a share of 1/100 of 186/100 of the run, while theta falls to its limit.
+    assert run.budget.kept_layers == pytest.approx(9.25 + 2.75 / 100 * 1.86, abs=1e-3)
+    assert run.training.num_steps == 107_527
+    assert run.training.decay == "linear"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"budget": {"arm": "baseline", "checkpoint": "ckp5"}}, "budget.checkpoint: allowed: ckp9, ckp23"),
+        ({"match_depth": {"arm": "baseline"}}, "match_depth: schedule none, allocation uniform: has no theta_bar"),
+        ({"match_depth": {"arm": "arm"}}, "arm is itself matched to another arm"),
+        ({"drop": {"dialect": "stacking"}}, "drop.allocation first: allowed with model.norm pre"),
+    ],
+)
+def test_a_match_that_cannot_be_is_named(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    folder = write_experiments(tmp_path, arm=values)
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        load_study({**SMALL, "arms": ["baseline", "arm"]}, folder)

@@ -19,8 +19,10 @@ from pldrepro.drop import (
     evaluation_scales,
     expected_depth,
     explain,
+    joins,
     keep_probabilities,
     layer_numbers,
+    match_depth,
     mean_expected_depth,
     residual_scales,
     theta,
@@ -177,12 +179,12 @@ def test_dialects_that_do_not_scale_in_training(dialect: str) -> None:
 
 
 def test_stochastic_depth_scales_at_test_time() -> None:
-    assert evaluation_scales(DropSettings(dialect="stochastic_depth"), 4) == (0.875, 0.75, 0.625, 0.5)
+    assert evaluation_scales(DropSettings(dialect="stochastic_depth"), 0, 10, 4) == (0.875, 0.75, 0.625, 0.5)
 
 
 @pytest.mark.parametrize("dialect", sorted(set(DIALECTS) - {"stochastic_depth"}))
 def test_other_dialects_evaluate_the_plain_model(dialect: str) -> None:
-    assert evaluation_scales(DropSettings(dialect=dialect), 4) == (1.0, 1.0, 1.0, 1.0)
+    assert evaluation_scales(DropSettings(dialect=dialect), 9, 10, 4) == (1.0, 1.0, 1.0, 1.0)
 
 
 # ---- gates ----
@@ -329,3 +331,78 @@ def test_explain_says_what_is_drawn() -> None:
 def test_explain_refuses_a_step_that_is_not_in_the_run(step: int) -> None:
     with pytest.raises(ValueError, match=f"step {step}; allowed: 0 to 1199"):
         explain(PLD, seed=1, step=step, num_steps=1200, num_layers=4)
+
+
+# ---- schedules that run backwards, and stacks that grow without sampling ----
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "exponential", "halving"])
+def test_a_reversed_schedule_ends_at_one(schedule: str) -> None:
+    forward, backward = (DropSettings(schedule=schedule, reverse=reverse) for reverse in (False, True))
+    assert [theta(backward, step, 50) for step in range(50)] == [theta(forward, step, 50) for step in range(49, -1, -1)]
+    assert theta(backward, 49, 50) == 1.0
+
+
+def test_halving_of_a_quarter_has_three_equal_levels() -> None:
+    stages = DropSettings(schedule="halving", theta_bar=0.25)
+    assert [theta(stages, step, 9) for step in range(9)] == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
+
+
+def test_stacking_doubles_the_depth_and_keeps_it_certain() -> None:
+    stacking = DropSettings(dialect="stacking")
+    drawn = [picture(gates(stacking, step=step, num_steps=9)) for step in range(9)]
+    assert drawn == ["xxx---------"] * 3 + ["xxxxxx------"] * 3 + ["xxxxxxxxxxxx"] * 3
+
+
+def test_layers_that_join_copy_the_ones_below() -> None:
+    stacking = DropSettings(dialect="stacking")
+    assert joins(stacking, 3, 9, 12) == {3: 0, 4: 1, 5: 2}
+    assert joins(stacking, 6, 9, 12) == {6: 0, 7: 1, 8: 2, 9: 3, 10: 4, 11: 5}
+    assert [joins(stacking, step, 9, 12) for step in (0, 1, 2, 4, 5, 7, 8)] == [{}] * 7
+
+
+@pytest.mark.parametrize("dialect", [name for name in DIALECTS if name != "stacking"])
+def test_no_other_dialect_copies_layers(dialect: str) -> None:
+    assert not any(joins(DropSettings(dialect=dialect), step, 20, 4) for step in range(20))
+
+
+def test_a_shrinking_stack_is_evaluated_as_deep_as_it_is() -> None:
+    shrinking = DropSettings(schedule="linear", allocation="first", residual_scale="none")
+    assert evaluation_scales(shrinking, 0, 100, 4) == (1, 1, 1, 1)
+    assert evaluation_scales(shrinking, 99, 100, 4) == (1, 1, 0, 0)
+
+
+def test_copies_need_a_stack() -> None:
+    with pytest.raises(ValidationError, match="joining_layers copy_below with allocation uniform"):
+        DropSettings(joining_layers="copy_below")
+
+
+@given(
+    depth_share=st.floats(0.4, 1),
+    schedule=st.sampled_from(["constant", "exponential", "linear", "cosine"]),
+    allocation=st.sampled_from(["uniform", "linear", "linear_from_first"]),
+    reverse=st.booleans(),
+    layers=st.integers(2, 24),
+)
+def test_a_matched_policy_keeps_the_depth_it_was_matched_to(
+    depth_share: float, schedule: str, allocation: str, reverse: bool, layers: int
+) -> None:
+    policy = DropSettings(schedule=schedule, allocation=allocation, reverse=reverse)
+    depth = depth_share * layers
+    if mean_expected_depth(policy.model_copy(update={"theta_bar": 1e-9}), 200, layers) < depth:
+        matched = match_depth(policy, depth, 200, layers)
+        assert mean_expected_depth(matched, 200, layers) == pytest.approx(depth)
+    else:
+        with pytest.raises(ValueError, match="needs theta_bar"):
+            match_depth(policy, depth, 200, layers)
+
+
+def test_random_drop_matched_to_pld_keeps_each_layer_alike() -> None:
+    depth = mean_expected_depth(PLD, 1000, 12)
+    matched = match_depth(DropSettings(schedule="constant"), depth, 1000, 12)
+    assert matched.theta_bar == pytest.approx(depth / 12)
+
+
+def test_policies_without_a_limit_cannot_be_matched() -> None:
+    with pytest.raises(ValueError, match="schedule halving, allocation first: has no theta_bar to match"):
+        match_depth(DropSettings(dialect="stacking"), 3, 100, 4)

@@ -19,8 +19,8 @@ def test_the_papers_own_settings() -> None:
     assert (baseline.kept_depth, baseline.num_layers) == (12, 12)
     assert pld.kept_depth == pytest.approx(9.28, abs=0.01)
     assert 0.75 < pld.flops / baseline.flops < 0.82
-    # 4 bytes for each parameter of three checkpoints, and of a resume state of weights and two moments.
-    assert baseline.disk_bytes == 24 * parameter_count(paper.run("baseline", 1).model)
+    # 4 bytes for each parameter of eight checkpoints, and of a resume state of weights and two moments.
+    assert baseline.disk_bytes == 44 * parameter_count(paper.run("baseline", 1).model)
     assert baseline.hours == pytest.approx(baseline.flops / 0.5e12 / 3600)
 
 
@@ -36,8 +36,8 @@ def test_render_names_every_arm_and_the_sums() -> None:
 
 def test_fine_tuning_runs_are_checkpoints_times_tasks_times_rates_times_seeds() -> None:
     paper = load_study(Path("config/paper.yaml"))
-    # 3 seeds x (3 arms with one checkpoint + PLD with three) x 8 tasks x 6 rates x 5 seeds
-    assert finetune_count(paper) == 3 * (3 + 3) * 8 * 6 * 5
+    # 3 seeds x (9 arms with one checkpoint + the baseline and PLD with five) x 8 tasks x 6 rates x 5 seeds
+    assert finetune_count(paper) == 3 * (9 + 10) * 8 * 6 * 5
 
 
 @pytest.mark.parametrize("name", ["cpu-2-cores", "v100", "a100", "h100"])

@@ -17,12 +17,21 @@ from safetensors.torch import load_file
 
 from pldrepro import pretrain as module
 from pldrepro import timing
-from pldrepro.config import RunSettings, SettingsError
+from pldrepro.config import Budget, RunSettings, SettingsError
 from pldrepro.data.batches import IGNORED
 from pldrepro.data.corpus import open_corpus
-from pldrepro.drop import draw_gates
+from pldrepro.drop import DropSettings, draw_gates, expected_depth
 from pldrepro.flops import step_flops
-from pldrepro.pretrain import DivergedError, OutOfTimeError, Run, batch_maker, pretrain, setup, spread
+from pldrepro.pretrain import (
+    DivergedError,
+    OutOfTimeError,
+    Run,
+    batch_maker,
+    pretrain,
+    setup,
+    spread,
+    training_tokens,
+)
 from pldrepro.records import RecordError, load_pretrain, read_json, read_jsonl, write_json
 
 Make = Callable[..., RunSettings]
@@ -62,8 +71,15 @@ def assert_same_run(first: Path, second: Path) -> None:
 def calibration(tiny_run: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """tau(k) = 2 + k seconds."""
     path = tmp_path_factory.mktemp("calibration") / "summary.json"
-    tau = {str(k): {"median": 2.0 + k} for k in range(5)}
-    write_json(path, {"shapes": [{"model": tiny_run().model.model_dump(mode="json"), "tau": tau}]})
+    run = tiny_run()
+    shapes = []
+    for norm in ("pre", "post"):
+        tau = {str(k): {"median": 2.0 + k, "low": 2.0 + k, "high": 2.0 + k, "n": 3} for k in range(5)}
+        about = {"norm": norm, "num_layers": 4, "micro_batch_size": 4, "sequence_length": 24}
+        model = {**run.model.model_dump(mode="json"), "norm": norm}
+        fit = {"intercept": 2.0, "slope": 1.0, "r2": 1.0}
+        shapes.append({**about, "model": model, "tau": tau, "fit": fit})
+    write_json(path, {"threads": 1, "device": {}, "shapes": shapes})
     return path
 
 
@@ -287,7 +303,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused(tiny_run: Make, corpus: Path,
 def test_a_calibration_of_another_shape_is_refused(
     tiny_run: Make, corpus: Path, calibration: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match="no step times for this model shape"):
+    with pytest.raises(RecordError, match="no step times for the model of pld, seed 1; run `calibrate` again"):
         go(tiny_run(model={"num_layers": 3}), corpus, tmp_path / "run", calibration=calibration)
     assert not (tmp_path / "run").exists()
 
@@ -516,3 +532,102 @@ def test_a_checkpoint_gives_its_validation_loss_in_transformers(
 @pytest.mark.parametrize(("count", "steps", "expected"), [(3, 24, {8, 16, 24}), (5, 3, {1, 2, 3}), (1, 7, {7})])
 def test_spread(count: int, steps: int, expected: set[int]) -> None:
     assert spread(count, steps) == expected
+
+
+# ---- budgets of reference time ----
+
+
+def budget(tiny_run: Make, **changes: Any) -> RunSettings:
+    """A PostLN run that may take the time of 8 PLD steps with 3.25 layers on average."""
+    other = {"arm": "pld", "checkpoint": "ckp87", "num_steps": 8, "kept_layers": 3.25}
+    settings = tiny_run(arm="short", model={"norm": "post"}, drop={"dialect": "none"}, **changes)
+    return settings.model_copy(update={"budget": Budget(model=tiny_run().model, **other)})
+
+
+def test_a_budget_of_reference_time_sets_the_steps(
+    tiny_run: Make, corpus: Path, calibration: Path, tmp_path: Path
+) -> None:
+    go(budget(tiny_run), corpus, tmp_path / "run", calibration=calibration)
+    summary = read_json(tmp_path / "run" / "summary.json")
+    assert summary["steps"] == 7  # 8 x 5.25 s = 7 x 6 s
+    last = [line for line in read_jsonl(tmp_path / "run" / "metrics.jsonl") if line["kind"] == "train"][-1]
+    assert last["step"] == 7
+    assert read_json(tmp_path / "run" / "settings.json")["budget"]["arm"] == "pld"
+
+
+def test_a_budget_holds_for_a_policy_that_drops_layers(
+    tiny_run: Make, corpus: Path, calibration: Path, tmp_path: Path
+) -> None:
+    half = {"schedule": "constant", "theta_bar": 0.25, "allocation": "uniform"}
+    settings = budget(tiny_run).model_copy(update={"drop": DropSettings(**half)})
+    go(settings, corpus, tmp_path / "run", calibration=calibration)
+    assert read_json(tmp_path / "run" / "summary.json")["steps"] == 14  # 42 s at 2 s + 1 layer a step
+
+
+def test_a_run_that_has_begun_keeps_its_steps(tiny_run: Make, corpus: Path, calibration: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutOfTimeError):
+        go(budget(tiny_run), corpus, tmp_path / "run", calibration=calibration, max_seconds=0)
+    slower = read_json(calibration)
+    slower["shapes"][0]["fit"]["intercept"] = 20.0
+    write_json(tmp_path / "slower" / "summary.json", slower)
+    go(budget(tiny_run), corpus, tmp_path / "run", calibration=tmp_path / "slower")
+    assert read_json(tmp_path / "run" / "summary.json")["steps"] == 7
+
+
+def test_a_budget_needs_a_calibration(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="short: a run with a budget of reference time needs a calibration"):
+        go(budget(tiny_run), corpus, tmp_path / "run")
+
+
+# ---- a part of the corpus, and stacks that grow ----
+
+
+def test_epochs_repeat_the_first_part_of_the_corpus(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
+    settings = tiny_run(training={"epochs": 4})
+    tokens = training_tokens(settings, open_corpus(corpus))
+    maker = batch_maker(settings, open_corpus(corpus), tokens, settings.seed)
+    assert maker.num_sequences == 32  # 16 steps x 8 sequences / 4
+    assert (tokens == open_corpus(corpus).train[: len(tokens)]).all()
+    assert len(training_tokens(tiny_run(), open_corpus(corpus))) == len(open_corpus(corpus).train)
+
+
+def test_fewer_epochs_than_the_corpus_allows_are_refused(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"training.epochs 0.01: 12800 sequences an epoch; allowed here: 1 to \d+"):
+        go(tiny_run(training={"epochs": 0.01}), corpus, tmp_path / "run")
+
+
+def test_progressive_stacking_copies_the_layers_below(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
+    run = setup(tiny_run(drop={"dialect": "stacking"}), corpus, tmp_path / "run", None)
+    names = ("qkv.weight", "ffn_norm.bias", "attention_output.bias")
+    seen = []
+    for step in range(11):
+        if step in (5, 10):
+            seen.append([[b.state_dict()[name].clone() for name in names] for b in run.model.bert.blocks])
+            run._join_layers(step)
+            seen.append([[b.state_dict()[name].clone() for name in names] for b in run.model.bert.blocks])
+        run.train_step()
+        run.progress.step += 1
+    depths = {step: expected_depth(run.settings.drop, step, 16, 4) for step in range(16)}
+    assert [depths[s] for s in (0, 4, 5, 9, 10, 15)] == [1, 1, 2, 2, 4, 4]
+    alone, two, two_trained, four = seen
+
+    def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
+        return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+    assert not same(alone[1], alone[0])
+    assert same(two[1], alone[0])
+    assert same(four[2], two_trained[0])
+    assert same(four[3], two_trained[1])
+    assert not same(four[1], four[0])
+
+
+def test_a_growing_stack_is_validated_as_deep_as_it_is(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
+    run = setup(tiny_run(drop={"dialect": "stacking"}), corpus, tmp_path / "run", None)
+    run.train_step()
+    run.progress.step += 1
+    before = run.validate()
+    for block in run.model.bert.blocks[1:]:
+        block.ffn_down.weight.data.normal_()
+    assert run.validate() == before
+    run.progress.step = 16
+    assert run.validate() != before

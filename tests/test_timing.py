@@ -1,11 +1,9 @@
-"""Clocks: what runs outside a stopwatch costs nothing, and a run is priced by its recorded kept layers."""
+"""The clock: what runs outside a stopwatch costs nothing."""
 
 import pytest
 
 from pldrepro import timing
-from pldrepro.timing import Stopwatch, find_shape, reference_seconds
-
-TAU = {"0": {"median": 1.0}, "1": {"median": 1.5}, "2": {"median": 2.25}}
+from pldrepro.timing import Stopwatch
 
 
 @pytest.fixture
@@ -53,21 +51,3 @@ def test_queued_work_is_waited_for_at_both_ends(clock: list[float]) -> None:
     with watch.running():
         clock[0] += 1.0
     assert watch.seconds == 6.0  # the work queued in the block, not that queued before it
-
-
-def test_reference_seconds() -> None:
-    assert reference_seconds({0: 2, 2: 4}, TAU) == 11.0
-    assert reference_seconds({"1": 3}, TAU) == 4.5
-    assert reference_seconds({}, TAU) == 0.0
-
-
-def test_a_depth_that_was_not_calibrated_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no step time for 3 kept layers"):
-        reference_seconds({1: 1, 3: 1}, TAU)
-
-
-def test_find_shape() -> None:
-    calibration = {"shapes": [{"model": {"norm": "post"}, "tau": 1}, {"model": {"norm": "pre"}, "tau": 2}]}
-    assert find_shape(calibration, {"norm": "pre"})["tau"] == 2
-    with pytest.raises(ValueError, match="no step times for this model shape; run `calibrate` again"):
-        find_shape(calibration, {"norm": "mid"})
