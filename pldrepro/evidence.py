@@ -195,7 +195,7 @@ class Evidence:
 
     def loss_at(self, run: PretrainRun, cost: float | None, axis: str) -> float | None:
         """Validation loss of a run in mid-schedule, at a cost; linear between validations, None outside of them."""
-        return _value_at([(self.cost_at(run, axis, line), line["loss"]) for line in run.validation], cost)
+        return value_at([(self.cost_at(run, axis, line), line["loss"]) for line in run.validation], cost)
 
 
 def _first_at_or_below(points: Iterable[tuple[float | None, float]], level: float) -> float | None:
@@ -212,7 +212,7 @@ def _first_at_or_below(points: Iterable[tuple[float | None, float]], level: floa
     return None
 
 
-def _value_at(points: Sequence[tuple[float | None, float]], cost: float | None) -> float | None:
+def value_at(points: Sequence[tuple[float | None, float]], cost: float | None) -> float | None:
     """Value of a curve of (cost, value) at a cost, linear between points; None outside of them."""
     known = [(at, value) for at, value in points if at is not None]
     if cost is None or not known or not known[0][0] <= cost <= known[-1][0]:

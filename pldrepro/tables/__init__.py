@@ -14,9 +14,18 @@ from pldrepro import records
 from pldrepro.evidence import Evidence
 from pldrepro.papers import Paper
 from pldrepro.tables.ablation import table3, table3_panels
+from pldrepro.tables.budgets import (
+    fair_budgets,
+    fair_budgets_panels,
+    memory,
+    memory_panels,
+    overfitting,
+    overfitting_panels,
+)
 from pldrepro.tables.cost import table1, table1_panels
 from pldrepro.tables.glue import table2, table2_panels
 from pldrepro.tables.panel import Panel
+from pldrepro.tables.target import time_to_target, time_to_target_panels
 
 Tidy = Callable[[Evidence, Paper], pd.DataFrame]
 Panels = Callable[[Evidence, Paper], list[Panel]]
@@ -24,6 +33,10 @@ TABLES: dict[str, tuple[Tidy, Panels]] = {
     "table1": (table1, table1_panels),
     "table2": (table2, table2_panels),
     "table3": (table3, table3_panels),
+    "time_to_target": (time_to_target, time_to_target_panels),
+    "fair_budgets": (fair_budgets, fair_budgets_panels),
+    "overfitting": (overfitting, overfitting_panels),
+    "memory": (memory, memory_panels),
 }
 
 
