@@ -1,23 +1,21 @@
 """Claims of the papers, measured: one row each in claims.csv, with a verdict that is computed, never typed.
 
-A claim names its measure, a function of this module that turns the evidence into a ``Measurement``. Time claims are
-judged in reference time (the machine's noise does not decide them); measured time stands in the note.
+A claim names its measure, a function of ``pldrepro.measures``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, Literal
 
 import pandas as pd
 
-from pldrepro import evidence as ev
-from pldrepro import records, score, stats
+from pldrepro import records, stats
 from pldrepro.config import SettingsError
 from pldrepro.evidence import Evidence, Paired
+from pldrepro.measures import MEASURES, Measurement, join_notes, pld_missing
 from pldrepro.papers import MARKS, Claim, Paper, mark_notes
 from pldrepro.stats import Estimate
 from pldrepro.tables.panel import DASH, estimate_text
@@ -36,8 +34,6 @@ COLUMNS = (
     "claim", "paper", "statement", "reported", "provenance", "measured", "low", "high", "n", "unit", "verdict",
     "exhibit", "note",
 )  # fmt: skip
-# "Similar accuracy": not more than this many GLUE points below the baseline, by the lower limit of the interval.
-SIMILAR_GLUE_POINTS = 1.0
 
 
 def verdict(
@@ -67,18 +63,6 @@ def verdict(
     return "reproduced" if reported is None or high >= reported else "same direction"
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """What a measure found.
-
-    ``premise``: what the claim takes for granted (e.g. that the loss is reached at all) holds, is open, or fails.
-    """
-
-    paired: Paired | None = None
-    note: str = ""
-    premise: Literal["holds", "open", "fails"] = "holds"
-
-
 def judge(claim: Claim, measurement: Measurement) -> tuple[Verdict, str]:
     """Verdict and note: a premise that fails contradicts the claim, an open one leaves it inconclusive."""
     paired, notes = measurement.paired, [measurement.note, claim.note]
@@ -95,7 +79,7 @@ def judge(claim: Claim, measurement: Measurement) -> tuple[Verdict, str]:
         found = "contradicted"
     elif measurement.premise == "open" and found in ("reproduced", "same direction"):
         found = "inconclusive"
-    return found, _notes(*notes)
+    return found, join_notes(*notes)
 
 
 def seeds_note(paired: Paired) -> str:
@@ -108,171 +92,6 @@ def seeds_note(paired: Paired) -> str:
     if needed > paired.estimate.n:
         return f"about {needed} seeds would settle the direction"
     return "the seeds agree; the error of the calibration leaves it open"
-
-
-# ---- measures ----
-
-
-def _pld_missing(evidence: Evidence) -> str:
-    return "" if evidence.pld in evidence.arms else f"no arm {evidence.pld!r} in this study"
-
-
-def _estimate_note(name: str, paired: Paired | None, digits: int, unit: str) -> str:
-    return "" if paired is None else f"{name}: {estimate_text(paired.estimate, digits)} {unit}"
-
-
-def _notes(*notes: str) -> str:
-    return "; ".join(note for note in notes if note)
-
-
-def _undropped_note(evidence: Evidence, measure: Callable[[str], Paired | None], digits: int, unit: str) -> str:
-    """What the same model reaches without dropping: that part of the effect is not PLD's."""
-    twin = evidence.undropped_twin(evidence.pld)
-    if twin is None or twin == evidence.baseline:
-        return ""
-    return _estimate_note(f"without dropping ({evidence.label(twin)})", measure(twin), digits, unit)
-
-
-def _skipping_note(evidence: Evidence) -> str:
-    """What skipping alone saves: the comparison with the same model without dropping."""
-    twin = evidence.undropped_twin(evidence.pld)
-    if twin is None:
-        return ""
-    saving = ev.saving_per_sample(evidence, evidence.pld, "reference_time", against=twin)
-    return _estimate_note("against the same model without dropping", saving, 1, "%")
-
-
-def time_saving(evidence: Evidence) -> Measurement:
-    """Percent less reference time per sample than the baseline."""
-    return Measurement(
-        ev.saving_per_sample(evidence, evidence.pld, "reference_time"),
-        _notes(
-            "reference time",
-            _estimate_note("measured time", ev.saving_per_sample(evidence, evidence.pld, "measured_time"), 1, "%"),
-            _skipping_note(evidence),
-        ),
-    )
-
-
-def flops_saving(evidence: Evidence) -> Measurement:
-    """Percent fewer FLOPs per sample than the baseline."""
-    return Measurement(ev.saving_per_sample(evidence, evidence.pld, "flops"))
-
-
-def speedup_equal_samples(evidence: Evidence) -> Measurement:
-    """Reference time of the baseline's run over that of PLD's run with as many samples."""
-    return Measurement(
-        ev.speedup(evidence, evidence.pld, "reference_time"),
-        _notes(
-            "reference time",
-            _estimate_note("measured time", ev.speedup(evidence, evidence.pld, "measured_time"), 2, "x"),
-            _undropped_note(evidence, lambda arm: ev.speedup(evidence, arm, "reference_time"), 2, "x"),
-        ),
-    )
-
-
-def speedup_to_baseline_loss(evidence: Evidence) -> Measurement:
-    """Reference time of the baseline's run over PLD's up to where it first reaches the baseline's final loss."""
-    return _to_baseline_loss(evidence, "reference_time", percent=False)
-
-
-def sample_saving_to_baseline_loss(evidence: Evidence) -> Measurement:
-    """Percent fewer samples than the baseline's run until PLD first reaches the baseline's final loss."""
-    return _to_baseline_loss(evidence, "samples", percent=True)
-
-
-def _to_baseline_loss(evidence: Evidence, axis: str, percent: bool) -> Measurement:
-    reach = ev.reach_loss(evidence, evidence.pld, axis)
-    paired, reached, pairs = _sooner(evidence, evidence.pld, axis, percent), reach.reached, len(reach.costs)
-    undropped = _undropped_note(
-        evidence, lambda arm: _sooner(evidence, arm, axis, percent), *((1, "%") if percent else (2, "x"))
-    )
-    if reached == pairs:
-        return Measurement(paired, undropped)
-    gap = ev.loss_difference(evidence, evidence.pld, evidence.baseline)
-    worse = gap is not None and gap.estimate.low is not None and gap.estimate.low > 0
-    note = (
-        f"the baseline's final loss was reached in {reached} of {pairs} runs; the others count with their whole run, "
-        f"a bound; {_estimate_note('final loss minus baseline', gap, 3, 'nats')}"
-    )
-    return Measurement(paired, _notes(note, undropped), "fails" if worse and not reached else "open")
-
-
-def _sooner(evidence: Evidence, arm: str, axis: str, percent: bool) -> Paired | None:
-    """What an arm saves until it reaches the baseline's final loss: in percent, or as a speedup."""
-    reach = ev.reach_loss(evidence, arm, axis)
-    if percent:
-        return ev.ratio(((own, base) for base, own in reach.costs.values()), ev.percent_less)
-    return ev.reach_speedup(evidence, arm, axis, reach)
-
-
-def _glue_gain(evidence: Evidence, checkpoint: str, other: str) -> Measurement:
-    if (evidence.pld, checkpoint) not in evidence.finetuned:
-        return Measurement(note=f"{evidence.pld} {checkpoint} was not fine-tuned")
-    final = evidence.final_checkpoint(other)
-    convention, note = ev.glue_convention(evidence)
-    paired = ev.glue_gain(evidence, evidence.pld, checkpoint, other, final, convention)
-    count = len(common_values(evidence, checkpoint, other, final))
-    if not count:
-        return Measurement(note=f"{other} {final} was not fine-tuned on the same tasks")
-    missing = "" if count == len(score.VALUES) else f"over {count} of {len(score.VALUES)} values"
-    return Measurement(paired, _notes(missing, note))
-
-
-def common_values(evidence: Evidence, checkpoint: str, other: str, final: str) -> set[str]:
-    """Names of the values that PLD and another arm both have."""
-    first, second = (
-        {name for (arm, _, at), values in evidence.glue_values.items() if (arm, at) == key for name in values}
-        for key in ((evidence.pld, checkpoint), (other, final))
-    )
-    return first & second
-
-
-def glue_gain_final(evidence: Evidence) -> Measurement:
-    """GLUE points above the baseline at the end of both runs."""
-    return _glue_gain(evidence, evidence.final_checkpoint(evidence.pld), evidence.baseline)
-
-
-def glue_gain_ckp100(evidence: Evidence) -> Measurement:
-    """GLUE points above the finished baseline at PLD's checkpoint 100 of 186."""
-    return _glue_gain(evidence, "ckp100", evidence.baseline)
-
-
-def glue_gain_over_undropped(evidence: Evidence) -> Measurement:
-    """GLUE points above the same model that drops nothing."""
-    twin = evidence.undropped_twin(evidence.pld)
-    if twin is None:
-        return Measurement(note="no arm that differs from PLD by not dropping layers alone")
-    return _glue_gain(evidence, evidence.final_checkpoint(evidence.pld), twin)
-
-
-def speedup_at_similar_glue(evidence: Evidence) -> Measurement:
-    """Reference time of the baseline's run over PLD's up to checkpoint 100, given that its GLUE score is similar."""
-    gain = glue_gain_ckp100(evidence)
-    if gain.paired is None:
-        return gain
-    estimate = gain.paired.estimate
-    if estimate.low is not None and estimate.low >= -SIMILAR_GLUE_POINTS:
-        premise: Literal["holds", "open", "fails"] = "holds"
-    elif estimate.high is not None and estimate.high < -SIMILAR_GLUE_POINTS:
-        premise = "fails"
-    else:
-        premise = "open"
-    note = (
-        f"similar: the GLUE difference is not below −{SIMILAR_GLUE_POINTS:g} point by its lower limit; "
-        f"here {estimate_text(estimate, 1)}"
-    )
-    speedup = ev.speedup(evidence, evidence.pld, "reference_time", "ckp100")
-    return Measurement(speedup, _notes(note, gain.note), premise)
-
-
-MEASURES: dict[str, Callable[[Evidence], Measurement]] = {
-    measure.__name__: measure
-    for measure in (
-        time_saving, flops_saving, speedup_equal_samples, speedup_to_baseline_loss, sample_saving_to_baseline_loss,
-        glue_gain_final, glue_gain_ckp100, glue_gain_over_undropped, speedup_at_similar_glue,
-    )
-}  # fmt: skip
 
 
 # ---- claims.csv ----
@@ -302,7 +121,7 @@ def measure(evidence: Evidence, claim: Claim) -> Measurement:
         return Measurement()
     if claim.measure not in MEASURES:
         raise SettingsError(f"claim {claim.id}: unknown measure {claim.measure!r}; allowed: {', '.join(MEASURES)}")
-    missing = _pld_missing(evidence)
+    missing = pld_missing(evidence)
     return Measurement(note=missing) if missing else MEASURES[claim.measure](evidence)
 
 

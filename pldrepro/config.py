@@ -380,6 +380,9 @@ class StudySettings(Strict):
     finetune: FinetuneSettings = FinetuneSettings()
     calibration: CalibrationSettings = CalibrationSettings()
     probe: ProbeSettings = ProbeSettings()
+    probe_arms: Annotated[tuple[Name, ...], Distinct] | None = Field(
+        None, description="arms whose checkpoints are probed; none: all of them"
+    )
 
 
 class RecordedSettings(Strict):
@@ -400,7 +403,9 @@ class RecordedSettings(Strict):
         if not pretrain:
             raise SettingsError(f"recorded: {folder}: no finished pre-training run (pretrain/ARM/seedN/summary.json)")
         finetune = sorted(map(str, folder.glob("finetune/*/*/*/*/summary.json")))
-        return ResultSet(results, pretrain, finetune, str(folder / "calibration/summary.json"), self.baseline)
+        probes = sorted(map(str, folder.glob("probe/*/*/summary.json")))
+        calibration = str(folder / "calibration/summary.json")
+        return ResultSet(results, pretrain, finetune, probes, calibration, self.baseline)
 
 
 @dataclass(frozen=True)
@@ -410,8 +415,20 @@ class ResultSet:
     results: str
     pretrain: list[str]
     finetune: list[str]
+    probes: list[str]
     calibration: str
     baseline: str
+
+    @property
+    def scores(self) -> str:
+        """Where the scores of the fine-tuning runs are."""
+        return f"{self.results}/scores.csv"
+
+    @property
+    def listing(self) -> str:
+        """The text of evidence.json, from which every exhibit finds the runs."""
+        names = ("pretrain", "finetune", "probes", "calibration", "scores", "baseline")
+        return json.dumps({name: getattr(self, name) for name in names}, indent=1)
 
 
 class Study:
@@ -424,6 +441,9 @@ class Study:
         self._experiments = experiments
         if settings.baseline not in settings.arms:
             raise SettingsError(f"baseline: {settings.baseline!r} is not among the arms: {', '.join(settings.arms)}")
+        unknown = set(settings.probe_arms or ()) - set(settings.arms)
+        if unknown:
+            raise SettingsError(f"probe_arms: {', '.join(sorted(unknown))} not among the arms {', '.join(settings.arms)}")
         for arm in settings.arms:
             self._check_arm(arm)
 
@@ -534,6 +554,7 @@ class Study:
                 f"{self.runs}/finetune/{arm}/seed{seed}/{checkpoint}/{group}/summary.json"
                 for arm, seed, checkpoint, group in self.finetune_runs()
             ],
+            [f"{self.runs}/probe/{arm}/seed{seed}/summary.json" for arm, seed in self.probe_runs()],
             f"{self.runs}/calibration/summary.json",
             self.settings.baseline,
         )
@@ -546,6 +567,11 @@ class Study:
             for checkpoint in self.finetune_checkpoints(arm)
             for group in self.settings.finetune.groups
         ]
+
+    def probe_runs(self) -> list[tuple[str, int]]:
+        """(arm, seed) of every run whose checkpoints are probed."""
+        arms = self.settings.arms if self.settings.probe_arms is None else self.settings.probe_arms
+        return [(arm, seed) for seed in self.settings.seeds for arm in arms]
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

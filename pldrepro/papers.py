@@ -125,7 +125,7 @@ class Claim(Strict):
     exhibit: Name
     provenance: Provenance
     reported: float | None = Field(None, description="none: the number is unknown to us, or the claim is a direction")
-    measure: str | None = Field(None, description="function of pldrepro.claims; none: nothing measures it yet")
+    measure: str | None = Field(None, description="function of pldrepro.measures; none: nothing measures it yet")
     note: str = ""
 
     @model_validator(mode="after")
@@ -139,8 +139,16 @@ class Claim(Strict):
         return self
 
 
+class Question(Strict):
+    """A question that the reviews of a paper asked; ``id`` names its answer in pldrepro.reviews."""
+
+    id: Name
+    question: str
+    exhibits: tuple[Name, ...] = ()
+
+
 class Paper(Strict):
-    """A paper: what it is, its settings, tables, digitised curves and claims."""
+    """A paper: what it is, its settings, tables, digitised curves, claims, and what its reviews asked."""
 
     key: Name
     title: str
@@ -153,6 +161,7 @@ class Paper(Strict):
     tables: dict[Name, Table] = Field(default_factory=dict)
     series: dict[Name, Series] = Field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
+    questions: tuple[Question, ...] = ()
 
     @model_validator(mode="before")
     @classmethod

@@ -14,11 +14,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pldrepro import claims as claims_module
-from pldrepro import records, tables
+from pldrepro import records
 from pldrepro.claims import VERDICTS
 from pldrepro.evidence import Evidence
+from pldrepro.figures import FIGURES
 from pldrepro.figures.style import device_text
 from pldrepro.papers import Paper, mark_notes
+from pldrepro.tables import TABLES
 from pldrepro.tables.panel import DASH
 
 # A sign beside the colour: a verdict must be readable in grey, too.
@@ -35,11 +37,11 @@ def write_report(
     evidence: Evidence,
     papers: Mapping[str, Paper],
     claims: Path,
-    figures: Sequence[Path],
+    figures: Path,
     out: Path,
-    deviations: Path | None = None,
+    pages: Sequence[Path] = (),
 ) -> None:
-    """Write the report from runs, claims.csv and figures (prefixes: .svg and .txt are read)."""
+    """Write the report from runs, claims.csv, the folder of the figures (.svg and .txt are read) and Markdown pages."""
     frame = claims_module.read_claims(claims)
     rows = [_claim(row) for row in frame.to_dict("records")]
     page = (
@@ -55,16 +57,22 @@ def write_report(
             measured=[row for row in rows if row["verdict"] != "not measured at this scale"],
             unmeasured=[row for row in rows if row["verdict"] == "not measured at this scale"],
             marks=mark_notes(frame["provenance"]),
-            panels=[*tables.table1_panels(evidence, papers["pld"]), *tables.table2_panels(evidence, papers["pld"])],
-            figures=[_figure(prefix) for prefix in figures],
+            tables=[(name, panels(evidence, papers["pld"])) for name, (_, panels) in TABLES.items()],
+            figures=[_figure(figures / name) for name in FIGURES],
             arms=[(arm, evidence.label(arm)) for arm in evidence.arms],
             differences=differences(evidence),
             settings=[(evidence.label(arm), _full_settings(evidence, arm)) for arm in evidence.arms],
             environment=environment(evidence),
-            deviations=Markup(markdown(deviations.read_text(encoding="utf-8"))) if deviations else None,
+            pages=[_page(path) for path in pages],
         )
     )
     records.write_text(out, page)
+
+
+def _page(path: Path) -> dict[str, Any]:
+    """A Markdown page: its title and the HTML of what follows."""
+    title, _, text = path.read_text(encoding="utf-8").partition("\n")
+    return {"name": path.stem, "title": title.lstrip("# "), "html": Markup(markdown(text))}
 
 
 def _claim(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -83,10 +91,11 @@ def _figure(prefix: Path) -> dict[str, str]:
     svg, caption = (prefix.with_name(f"{prefix.name}.{suffix}") for suffix in ("svg", "txt"))
     for path in (svg, caption):
         if not path.is_file():
-            raise records.RecordError(f"{path}: no such figure; run `figure {prefix.name}` first")
+            raise records.RecordError(f"{path}: no such figure; run `figures {prefix.name}` first")
     encoded = base64.b64encode(svg.read_bytes()).decode("ascii")
     return {
         "name": prefix.name,
+        "title": re.sub(r"^figure(\d+)$", r"Figure \1", prefix.name).replace("_", " ").capitalize(),
         "source": f"data:image/svg+xml;base64,{encoded}",
         "caption": caption.read_text("utf-8"),
     }

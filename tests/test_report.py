@@ -26,17 +26,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     paths = runs.write_study(root, seeds=(1, 2))
     score.write_scores(paths["finetune"], root / "scores.csv")
     evidence = load_evidence(**paths, scores=root / "scores.csv")
-    prefixes = [root / "figures" / name for name in figures.FIGURES]
-    for prefix in prefixes:
-        figures.write_figure(prefix.name, evidence, PAPERS["pld"], prefix)
+    for name in figures.FIGURES:
+        figures.write_figure(name, evidence, PAPERS["pld"], root / "figures" / name)
     claims.write_claims(evidence, PAPERS, root / "claims.csv")
     (root / "deviations.md").write_text("# Deviations\n\nGates are drawn **per step**.\n", encoding="utf-8")
-    report.write_report(evidence, PAPERS, root / "claims.csv", prefixes, root / "report.html", root / "deviations.md")
+    pages = [root / "deviations.md"]
+    report.write_report(evidence, PAPERS, root / "claims.csv", root / "figures", root / "report.html", pages)
     page = (root / "report.html").read_text(encoding="utf-8")
-    return {"root": root, "evidence": evidence, "prefixes": prefixes, "page": page}
+    return {"root": root, "evidence": evidence, "page": page}
 
 
-@pytest.mark.parametrize("name", ["loss_curves", "schedule", "step_time"])
+@pytest.mark.parametrize("name", ["figure6", "figure7", "schedule", "step_time"])
 def test_a_figure_has_all_its_files(built: dict[str, Any], name: str) -> None:
     folder = built["root"] / "figures"
     assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
@@ -54,30 +54,30 @@ def test_a_figure_is_the_same_when_drawn_again(built: dict[str, Any], tmp_path: 
 
 
 def test_loss_data_holds_every_validation_on_every_axis(built: dict[str, Any]) -> None:
-    data = costs.loss_data(built["evidence"])
+    data = costs.loss_data(built["evidence"], built["evidence"].arms)
     assert len(data) == 3 * 2 * 20
     assert {"samples", "flops", "reference_time", "measured_time", "validation_loss"} <= set(data)
 
 
 def test_counted_layers_follow_the_expected_ones(built: dict[str, Any]) -> None:
-    data = costs.depth_data(built["evidence"])
+    data = costs.depth_data(built["evidence"], built["evidence"].arms)
     pld = data[data["arm"] == "pld"]
     assert pld["measured"].mean() == pytest.approx(pld["expected"].mean(), abs=0.1)
     assert (data[data["arm"] == "baseline"][["measured", "expected"]] == 4).all(axis=None)
 
 
 def test_unknown_or_missing_figures_are_refused(built: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown figure 'figure11'; allowed: loss_curves"):
+    with pytest.raises(ValueError, match="unknown figure 'figure11'; allowed: figure1"):
         figures.write_figure("figure11", built["evidence"], PAPERS["pld"], tmp_path / "x")
-    with pytest.raises(RecordError, match=r"loss_curves.svg: no such figure; run `figure loss_curves` first"):
-        report.write_report(
-            built["evidence"], PAPERS, built["root"] / "claims.csv", [tmp_path / "loss_curves"], tmp_path / "r.html"
-        )
+    with pytest.raises(RecordError, match=r"figure1.svg: no such figure; run `figures figure1` first"):
+        report.write_report(built["evidence"], PAPERS, built["root"] / "claims.csv", tmp_path, tmp_path / "r.html")
 
 
 def test_the_report_points_to_nothing_outside(built: dict[str, Any]) -> None:
     sources = re.findall(r'(?:src|href)="([^"]+)"', built["page"])
-    assert len([source for source in sources if source.startswith("data:image/svg+xml;base64,")]) == 3
+    assert len([source for source in sources if source.startswith("data:image/svg+xml;base64,")]) == len(
+        figures.FIGURES
+    )
     assert all(source.startswith(("data:", "#")) for source in sources)
     assert not re.search(r"<script|<link|@import|url\(", built["page"])
 
@@ -115,9 +115,14 @@ def test_a_study_at_the_papers_own_scale_says_so(tmp_path: Path) -> None:
 
 
 def test_html_in_the_deviations_is_escaped(built: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "deviations.md").write_text("<script>alert(1)</script>", encoding="utf-8")
+    (tmp_path / "deviations.md").write_text("# <b>\n\n<script>alert(1)</script>", encoding="utf-8")
     report.write_report(
-        built["evidence"], PAPERS, built["root"] / "claims.csv", [], tmp_path / "r.html", tmp_path / "deviations.md"
+        built["evidence"],
+        PAPERS,
+        built["root"] / "claims.csv",
+        built["root"] / "figures",
+        tmp_path / "r.html",
+        [tmp_path / "deviations.md"],
     )
     assert "<script>" not in (tmp_path / "r.html").read_text(encoding="utf-8")
 

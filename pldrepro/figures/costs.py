@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,25 +11,34 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from pldrepro import drop, records
+from pldrepro.config import RunSettings
 from pldrepro.evidence import AXES, Evidence
-from pldrepro.figures.style import MARKERS, Drawing, axis_scale, device_text, measured, seeds_text, style
-from pldrepro.papers import Paper
+from pldrepro.figures.style import MARKERS, Drawing, axis_scale, device_text, measured, nothing, seeds_text, style
+from pldrepro.flops import step_flops
+from pldrepro.papers import Paper, mark_notes
 from pldrepro.records import PretrainRun, TauShape
+from pldrepro.tables.panel import claimed, number
 
 # ---- validation loss ----
 
 
-def loss_curves(evidence: Evidence, paper: Paper) -> Drawing:
-    """Validation loss against samples, FLOPs and reference time; a thin line per seed, a bold one for their mean."""
+# Figure 7 sets the baseline and PLD at both learning rates against one another.
+COMPARED = ("baseline_higher", "preln", "preln_higher")
+
+
+def figure7(evidence: Evidence, paper: Paper) -> Drawing:
+    """Validation loss against samples, FLOPs and time, both learning rates (PLD, Figure 7); a thin line per seed."""
     axes_shown = [axis for axis in ("samples", "flops", "reference_time") if measured(evidence, axis)]
     if "reference_time" not in axes_shown:
         axes_shown.append("measured_time")
-    data = loss_data(evidence)
-    figure, panels = plt.subplots(1, len(axes_shown), figsize=(7.2, 3.0), sharey=True, squeeze=False)
+    arms = [arm for arm in evidence.arms if arm in (evidence.baseline, evidence.pld, *COMPARED)]
+    data = loss_data(evidence, arms)
+    figure, panels = plt.subplots(1, len(axes_shown), figsize=(7.2, 3.2), sharey=True, squeeze=False)
     target = float(np.mean([run.summary["validation_loss"] for run in evidence.runs(evidence.baseline)]))
     for panel, axis in zip(panels[0], axes_shown, strict=True):
         scale, unit = axis_scale(data[axis].max(), axis)
-        for position, arm in enumerate(evidence.arms):
+        for arm in arms:
+            position = evidence.arms.index(arm)
             _loss_lines(panel, data[data["arm"] == arm], axis, scale, position, evidence.label(arm))
         panel.axhline(target, color="#7f7f7f", linewidth=0.8, zorder=1)
         panel.set_xlabel(f"{AXES[axis]}{unit}")
@@ -40,17 +51,62 @@ def loss_curves(evidence: Evidence, paper: Paper) -> Drawing:
     )  # fmt: skip
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), handlelength=3)
+    absent = [name for name in COMPARED if name not in evidence.arms]
     caption = (
         "Validation loss (masked-language modelling, held-out text) against what it cost. Thin lines: single runs; "
-        f"bold lines: mean over runs; grey line: the baseline's final loss. {seeds_text(evidence)}."
+        "bold lines: mean over runs at equal steps; grey line: the baseline's final loss. "
+        f"{seeds_text(evidence, arms)}." + (f" Not in this study: {', '.join(absent)}." if absent else "")
     )
     return figure, data, caption
 
 
-def loss_data(evidence: Evidence) -> pd.DataFrame:
-    """One row per validation of every run, with its cost on each axis."""
+def trade_off(evidence: Evidence, paper: Paper) -> Drawing:
+    """Final validation loss of every method against its reference time: what each buys for what it costs."""
+    data = trade_off_data(evidence)
+    figure, panel = plt.subplots(figsize=(7.2, 4.2))
+    for position, row in enumerate(data.to_dict("records")):
+        look = style(evidence.arms.index(row["arm"]))
+        error = [[row["loss"] - row["low"]], [row["high"] - row["loss"]]] if row["n"] > 1 else None
+        panel.errorbar(
+            row["time"], row["loss"], yerr=error, fmt=MARKERS[position % len(MARKERS)], markersize=5, capsize=2,
+            color=look["color"], elinewidth=0.9, label=f"{position + 1} {row['label']}",
+        )  # fmt: skip
+        panel.annotate(
+            str(position + 1), (row["time"], row["loss"]), xytext=(5, 4), textcoords="offset points", fontsize=8,
+            color=look["color"],
+        )  # fmt: skip
+    panel.set(xlabel="reference time of the whole run / the baseline's", ylabel="final validation loss [nats]")
+    figure.legend(loc="outside right upper", handletextpad=0.3, fontsize=8)
+    caption = (
+        "Final validation loss against the reference time of the whole run, relative to the baseline's. Points: mean "
+        "over pre-training seeds with the standard error of the mean as bar; towards the lower left is better. "
+        f"{seeds_text(evidence, data['arm'].tolist())}."
+    )
+    return figure, data, caption
+
+
+def trade_off_data(evidence: Evidence) -> pd.DataFrame:
+    """One row per method: final validation loss with its standard error, and time relative to the baseline's."""
+    axis = "reference_time" if measured(evidence, "reference_time") else "measured_time"
+    whole = np.mean([evidence.cost(run, axis) for run in evidence.runs(evidence.baseline)])
     rows = []
-    for arm in evidence.arms:
+    for arm in evidence.methods:
+        runs = evidence.runs(arm)
+        losses = np.array([run.summary["validation_loss"] for run in runs])
+        error = float(losses.std(ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 else 0.0
+        time = np.mean([evidence.cost(run, axis) for run in runs]) / whole
+        mean = float(losses.mean())
+        rows.append(
+            {"arm": arm, "label": evidence.label(arm), "time": time, "loss": mean, "low": mean - error,
+             "high": mean + error, "n": len(runs)}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def loss_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
+    """One row per validation of every run of these arms, with its cost on each axis."""
+    rows = []
+    for arm in arms:
         for run in evidence.runs(arm):
             for line in run.validation:
                 costs = {axis: evidence.cost_at(run, axis, line) for axis in AXES}
@@ -70,6 +126,57 @@ def _loss_lines(panel: Axes, data: pd.DataFrame, axis: str, scale: float, positi
     panel.plot(mean[axis] / scale, mean["validation_loss"], linewidth=1.8, label=label, **look)
 
 
+# ---- FLOPs along the schedule ----
+
+
+def figure6(evidence: Evidence, paper: Paper) -> Drawing:
+    """FLOPs of a step along the run, relative to a step that drops nothing: predicted and counted (PLD, Figure 6)."""
+    arms = [arm for arm in evidence.methods if evidence.runs(arm)[0].settings["drop"]["schedule"] != "none"]
+    if not arms:
+        return nothing("no arm of this study drops layers")
+    data = flops_data(evidence, arms)
+    reported = claimed(paper, "flops_along_schedule")
+    figure, panel = plt.subplots(figsize=(7.2, 3.2))
+    for arm in arms:
+        part, look = data[data["arm"] == arm], style(evidence.arms.index(arm))
+        mean = 100 * (1 - part["counted"].mean())
+        label = f"{evidence.label(arm)}: {number(mean, 1)} % less"
+        panel.plot(part["share"], part["predicted"], linewidth=1.6, label=label, **look)
+        panel.plot(part["share"], part["counted"], ".", markersize=4, alpha=0.6, color=look["color"])
+    if reported:
+        panel.axhline(1 - reported.value / 100, color="#7f7f7f", linewidth=0.9, zorder=1)
+        panel.annotate(
+            f"paper: {number(reported.value, 0)} % less{reported.mark}", (1, 1 - reported.value / 100), xytext=(-2, 2),
+            textcoords="offset points", ha="right", va="bottom", fontsize=7.5, color="#555555",
+        )  # fmt: skip
+    panel.set(xlabel="share of the run", ylabel="FLOPs of a step / without dropping", xlim=(0, 1))
+    panel.set_ylim(0, 1.05)
+    figure.legend(loc="outside lower center", ncols=min(3, len(arms)), handlelength=3)
+    caption = (
+        "FLOPs of a training step (matrix products, forward and backward, embeddings' decoder included) relative to a "
+        "step of the same model that drops nothing. Lines: predicted from the policy; dots: counted between two log "
+        f"lines, mean over seeds. {seeds_text(evidence, arms)}. "
+        + " ".join(mark_notes([reported.provenance] if reported else []))
+    )
+    return figure, data, caption
+
+
+def flops_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
+    """FLOPs between two log lines relative to those of all layers, counted (mean over seeds) and predicted."""
+    parts = []
+    for arm in arms:
+        settings = RunSettings.model_validate(evidence.runs(arm)[0].settings)
+        step = step_flops(settings.model, settings.training, settings.data.sequence_length)
+        depth = depth_data(evidence, [arm])
+        whole = step.of(settings.model.num_layers)
+        relative = {
+            name: depth[column].map(step.of).div(whole)
+            for name, column in (("predicted", "expected"), ("counted", "measured"))
+        }
+        parts.append(depth[["arm", "share"]].assign(**relative))
+    return pd.concat(parts)
+
+
 # ---- the schedule ----
 
 
@@ -78,7 +185,7 @@ def schedule(evidence: Evidence, paper: Paper) -> Drawing:
     arm = evidence.pld if evidence.pld in evidence.arms else evidence.arms[-1]
     run = evidence.runs(arm)[0]
     keep = keep_data(run)
-    depth = depth_data(evidence)
+    depth = depth_data(evidence, evidence.methods)
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.0), width_ratios=(1, 1.15))
     layers = sorted(keep["layer"].unique())
     shades = plt.get_cmap("viridis")(np.linspace(0, 0.75, len(layers)))
@@ -93,9 +200,9 @@ def schedule(evidence: Evidence, paper: Paper) -> Drawing:
             )  # fmt: skip
     left.set(xlabel="share of the run", ylabel="keep probability", ylim=(0, 1.04), xlim=(0, 1))
     left.set_title(f"{evidence.label(arm)}: policy", loc="left")
-    for position, name in enumerate(evidence.arms):
+    for name in evidence.methods:
         part = depth[depth["arm"] == name]
-        look = style(position)
+        look = style(evidence.arms.index(name))
         right.plot(part["share"], part["expected"], linewidth=1.6, label=evidence.label(name), **look)
         right.plot(part["share"], part["measured"], ".", markersize=4, alpha=0.5, color=look["color"])
     right.set(xlabel="share of the run", ylabel="kept layers per step", xlim=(0, 1))
@@ -126,10 +233,10 @@ def keep_data(run: PretrainRun, points: int = 201) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def depth_data(evidence: Evidence) -> pd.DataFrame:
+def depth_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
     """Kept layers per forward pass between two log lines: counted and expected; counts are means over seeds."""
     rows = []
-    for arm in evidence.arms:
+    for arm in arms:
         runs = evidence.runs(arm)
         settings = drop.DropSettings.model_validate(runs[0].settings["drop"])
         steps, layers = runs[0].settings["training"]["num_steps"], runs[0].summary["num_layers"]

@@ -5,6 +5,7 @@ Colours are Okabe and Ito's, which colour-blind readers can tell apart; line sty
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -14,9 +15,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pldrepro.evidence import Evidence
+from pldrepro.stats import Estimate
 from pldrepro.tables.panel import time_unit
 
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F")
@@ -45,9 +48,25 @@ def style(position: int) -> dict[str, Any]:
     return {"color": COLOURS[position % len(COLOURS)], "linestyle": LINES[position % len(LINES)]}
 
 
-def seeds_text(evidence: Evidence) -> str:
-    """n of each arm, in words."""
-    counts = {arm: len(evidence.runs(arm)) for arm in evidence.arms}
+def interval_bars(panel: Axes, x: Sequence[float], estimates: Sequence[Estimate], **look: Any) -> None:
+    """A line through estimates with their intervals as bars; an estimate of one seed has none."""
+    middle = [one.value for one in estimates]
+    error = [[one.value - one.low for one in estimates if one.low is not None],
+             [one.high - one.value for one in estimates if one.high is not None]]  # fmt: skip
+    bars = error if len(error[0]) == len(estimates) else None
+    panel.errorbar(x, middle, yerr=bars, **{"markersize": 4, "capsize": 2, "elinewidth": 0.8, **look})
+
+
+def fit_y(panel: Axes, values: Sequence[float], margin: float = 0.25) -> None:
+    """Limits from single runs or means: the intervals of few seeds are often too wide to set the scale by."""
+    low, high = min(values), max(values)
+    room = margin * (high - low) or 0.05 * abs(high) or 1.0
+    panel.set_ylim(low - room, high + room)
+
+
+def seeds_text(evidence: Evidence, arms: Sequence[str] | None = None) -> str:
+    """n of each of these arms (none: of all), in words."""
+    counts = {arm: len(evidence.runs(arm)) for arm in arms or evidence.arms}
     if len(set(counts.values())) == 1:
         n = next(iter(counts.values()))
         return f"n = {n} pre-training seed{'s' if n > 1 else ''} per arm"

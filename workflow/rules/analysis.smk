@@ -1,13 +1,20 @@
 """Analysis: run folders become scores, tables, figures, claims and the report. Nothing here imports torch.
 
-Each rule names the modules that it runs as inputs: whoever edits tables/ gets the tables built again.
+evidence.json lists the finished runs; every later rule reads them through it. A rule names the modules that it runs
+as inputs: whoever edits tables/ gets the tables built again.
 """
 
 import re
 from pathlib import Path
 
-TABLES = ["table1", "table2"]
-FIGURES = ["loss_curves", "schedule", "step_time"]
+TABLES = """
+    table1 table2 table3 time_to_target fair_budgets overfitting memory seeds variance stability glue_tests
+    depth_robustness
+""".split()
+FIGURES = """
+    figure1 figure2 figure3 figure4 figure6 figure7 figure8 figure9 figure10 trade_off fair_budgets overfitting
+    depth_robustness schedule step_time
+""".split()
 FIGURE_FILES = [".pdf", ".png", ".svg", ".csv", ".txt"]
 DEVIATIONS = "docs/deviations.md"
 
@@ -16,7 +23,7 @@ RESULT_FOLDERS = list(BY_FOLDER)
 PAPERS = ["config/papers/pld.yaml", "config/papers/sbld.yaml"]
 TABLE_MODULES = sorted(map(str, Path("pldrepro/tables").glob("*.py")))
 FIGURE_MODULES = sorted(map(str, Path("pldrepro/figures").glob("*.py")))
-EVIDENCE_MODULES = [f"pldrepro/{name}.py" for name in ("records", "evidence", "stats", "papers", "timing")]
+EVIDENCE_MODULES = [f"pldrepro/{name}.py" for name in ("records", "evidence", "score", "stats", "papers")]
 
 
 wildcard_constraints:
@@ -25,16 +32,12 @@ wildcard_constraints:
 
 localrules:
     score,
-    table,
-    figure,
+    evidence,
+    set_tables,
+    draw_figures,
     judge,
+    answer,
     page,
-    claims,
-    report,
-    table1,
-    table2,
-    figures,
-    tables,
 
 
 rule score:
@@ -51,84 +54,101 @@ rule score:
         "python -m pldrepro score --finetune {input.runs:q} --out {output:q} 2> {log:q}"
 
 
-rule table:
+rule evidence:
     input:
-        pretrain=lambda w: BY_FOLDER[w.results].pretrain,
-        finetune=lambda w: BY_FOLDER[w.results].finetune,
-        calibration=lambda w: BY_FOLDER[w.results].calibration,
-        scores="{results}/scores.csv",
-        papers=PAPERS,
-        code=[*TABLE_MODULES, *EVIDENCE_MODULES],
+        lambda w: BY_FOLDER[w.results].pretrain,
+        lambda w: BY_FOLDER[w.results].finetune,
+        lambda w: BY_FOLDER[w.results].probes,
+        lambda w: BY_FOLDER[w.results].calibration,
+        "{results}/scores.csv",
     output:
-        multiext("{results}/tables/{table}", ".csv", ".md", ".tex"),
+        "{results}/evidence.json",
     log:
-        "{results}/logs/tables/{table}.log",
+        "{results}/logs/evidence.log",
     conda:
         "../../environment.yml"
     params:
-        baseline=lambda w: BY_FOLDER[w.results].baseline,
-        prefix="{results}/tables/{table}",
+        listing=lambda w: BY_FOLDER[w.results].listing,
     shell:
-        "python -m pldrepro table {wildcards.table} --pretrain {input.pretrain:q} --finetune {input.finetune:q}"
-        " --calibration {input.calibration:q} --scores {input.scores:q} --papers {input.papers:q}"
-        " --baseline {params.baseline:q} --out {params.prefix:q} 2> {log:q}"
+        "printf '%s\\n' {params.listing:q} > {output:q} 2> {log:q}"
 
 
-rule figure:
+rule set_tables:
     input:
-        pretrain=lambda w: BY_FOLDER[w.results].pretrain,
-        finetune=lambda w: BY_FOLDER[w.results].finetune,
-        calibration=lambda w: BY_FOLDER[w.results].calibration,
-        scores="{results}/scores.csv",
+        evidence="{results}/evidence.json",
         papers=PAPERS,
-        code=[*FIGURE_MODULES, "pldrepro/drop.py", *EVIDENCE_MODULES],
+        code=[*TABLE_MODULES, *EVIDENCE_MODULES, "pldrepro/examples.py"],
     output:
-        multiext("{results}/figures/{figure}", *FIGURE_FILES),
+        expand("{{results}}/tables/{table}{suffix}", table=TABLES, suffix=[".csv", ".md", ".tex"]),
     log:
-        "{results}/logs/figures/{figure}.log",
+        "{results}/logs/tables.log",
     conda:
         "../../environment.yml"
     params:
-        baseline=lambda w: BY_FOLDER[w.results].baseline,
-        prefix="{results}/figures/{figure}",
+        names=TABLES,
+        folder=subpath(output[0], parent=True),
     shell:
-        "python -m pldrepro figure {wildcards.figure} --pretrain {input.pretrain:q} --finetune {input.finetune:q}"
-        " --calibration {input.calibration:q} --scores {input.scores:q} --papers {input.papers:q}"
-        " --baseline {params.baseline:q} --out {params.prefix:q} 2> {log:q}"
+        "python -m pldrepro tables {params.names:q} --evidence {input.evidence:q} --papers {input.papers:q}"
+        " --out {params.folder:q} 2> {log:q}"
+
+
+rule draw_figures:
+    input:
+        evidence="{results}/evidence.json",
+        papers=PAPERS,
+        code=[*FIGURE_MODULES, *EVIDENCE_MODULES, "pldrepro/drop.py", "pldrepro/flops.py"],
+    output:
+        expand("{{results}}/figures/{figure}{suffix}", figure=FIGURES, suffix=FIGURE_FILES),
+    log:
+        "{results}/logs/figures.log",
+    conda:
+        "../../environment.yml"
+    params:
+        names=FIGURES,
+        folder=subpath(output[0], parent=True),
+    shell:
+        "python -m pldrepro figures {params.names:q} --evidence {input.evidence:q} --papers {input.papers:q}"
+        " --out {params.folder:q} 2> {log:q}"
 
 
 rule judge:
     input:
-        pretrain=lambda w: BY_FOLDER[w.results].pretrain,
-        finetune=lambda w: BY_FOLDER[w.results].finetune,
-        calibration=lambda w: BY_FOLDER[w.results].calibration,
-        scores="{results}/scores.csv",
+        evidence="{results}/evidence.json",
         papers=PAPERS,
-        code=["pldrepro/claims.py", *EVIDENCE_MODULES],
+        code=["pldrepro/claims.py", "pldrepro/measures.py", *EVIDENCE_MODULES],
     output:
         "{results}/claims.csv",
     log:
         "{results}/logs/claims.log",
     conda:
         "../../environment.yml"
-    params:
-        baseline=lambda w: BY_FOLDER[w.results].baseline,
     shell:
-        "python -m pldrepro claims --pretrain {input.pretrain:q} --finetune {input.finetune:q}"
-        " --calibration {input.calibration:q} --scores {input.scores:q} --papers {input.papers:q}"
-        " --baseline {params.baseline:q} --out {output:q} 2> {log:q}"
+        "python -m pldrepro claims --evidence {input.evidence:q} --papers {input.papers:q} --out {output:q} 2> {log:q}"
+
+
+rule answer:
+    input:
+        evidence="{results}/evidence.json",
+        papers=PAPERS,
+        code=["pldrepro/reviews.py", *TABLE_MODULES, *EVIDENCE_MODULES],
+    output:
+        "{results}/reviews.md",
+    log:
+        "{results}/logs/reviews.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m pldrepro reviews --evidence {input.evidence:q} --papers {input.papers:q} --out {output:q} 2> {log:q}"
 
 
 rule page:
     input:
-        pretrain=lambda w: BY_FOLDER[w.results].pretrain,
-        finetune=lambda w: BY_FOLDER[w.results].finetune,
-        calibration=lambda w: BY_FOLDER[w.results].calibration,
-        scores="{results}/scores.csv",
+        evidence="{results}/evidence.json",
         papers=PAPERS,
         claims="{results}/claims.csv",
-        tables=expand("{{results}}/tables/{table}.csv", table=TABLES),
-        figures=expand("{{results}}/figures/{figure}.svg", figure=FIGURES),
+        reviews="{results}/reviews.md",
+        tables="{results}/tables/table1.csv",
+        figures="{results}/figures/figure1.svg",
         deviations=DEVIATIONS,
         code=["pldrepro/report.py", "pldrepro/report.html", *TABLE_MODULES, *EVIDENCE_MODULES],
     output:
@@ -138,41 +158,42 @@ rule page:
     conda:
         "../../environment.yml"
     params:
-        baseline=lambda w: BY_FOLDER[w.results].baseline,
-        figures=expand("{{results}}/figures/{figure}", figure=FIGURES),
+        figures=subpath(input.figures, parent=True),
     shell:
-        "python -m pldrepro report --pretrain {input.pretrain:q} --finetune {input.finetune:q}"
-        " --calibration {input.calibration:q} --scores {input.scores:q} --papers {input.papers:q}"
-        " --baseline {params.baseline:q} --claims {input.claims:q} --figures {params.figures:q}"
-        " --deviations {input.deviations:q} --out {output:q} 2> {log:q}"
+        "python -m pldrepro report --evidence {input.evidence:q} --papers {input.papers:q} --claims {input.claims:q}"
+        " --figures {params.figures:q} --reviews {input.reviews:q} --deviations {input.deviations:q}"
+        " --out {output:q} 2> {log:q}"
 
 
-# Names for the command line.
+# Names for the command line: every exhibit of the papers, and all that each rule makes.
 
+for exhibit, folder in {**dict.fromkeys(FIGURES, "figures"), **dict.fromkeys(TABLES, "tables")}.items():
 
-rule table1:
-    input:
-        expand("{results}/tables/table1.csv", results=RESULT_FOLDERS),
-
-
-rule table2:
-    input:
-        expand("{results}/tables/table2.csv", results=RESULT_FOLDERS),
+    rule:
+        name:
+            exhibit
+        input:
+            expand(f"{{results}}/{folder}/{exhibit}.csv", results=RESULT_FOLDERS),
 
 
 rule tables:
     input:
-        expand("{results}/tables/{table}.csv", results=RESULT_FOLDERS, table=TABLES),
+        expand("{results}/tables/table1.csv", results=RESULT_FOLDERS),
 
 
 rule figures:
     input:
-        expand("{results}/figures/{figure}.svg", results=RESULT_FOLDERS, figure=FIGURES),
+        expand("{results}/figures/figure1.svg", results=RESULT_FOLDERS),
 
 
 rule claims:
     input:
         expand("{results}/claims.csv", results=RESULT_FOLDERS),
+
+
+rule reviews:
+    input:
+        expand("{results}/reviews.md", results=RESULT_FOLDERS),
 
 
 rule report:

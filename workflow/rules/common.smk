@@ -12,5 +12,3 @@ wildcard_constraints:
     seed="[0-9]+",
     checkpoint="[A-Za-z0-9_.-]+",
     group="[A-Za-z0-9_.-]+",
-    table="[a-z0-9]+",
-    figure="[a-z0-9_]+",

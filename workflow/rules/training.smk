@@ -1,4 +1,4 @@
-"""Training: calibration, pre-training and fine-tuning. Each rule leaves a run folder; its summary is the output.
+"""Training: calibration, pre-training, fine-tuning and probes. Each rule leaves a run folder; its summary is the output.
 
 Resume checkpoints live in the run folder too, but are not declared: Snakemake removes outputs of a failed job.
 """
@@ -95,3 +95,29 @@ rule finetune:
     shell:
         "python -m pldrepro finetune --settings {params.settings:q} --run {params.run:q} --checkpoint {wildcards.checkpoint}"
         " --group {wildcards.group} --glue {params.glue:q} --out {params.folder:q} 2> {log:q}"
+
+
+rule probe:
+    input:
+        run=f"{STUDY.runs}/pretrain/{{arm}}/seed{{seed}}/summary.json",
+        corpus=f"{CORPUS}/manifest.json",
+    output:
+        f"{STUDY.runs}/probe/{{arm}}/seed{{seed}}/summary.json",
+    log:
+        f"{STUDY.results}/logs/probe/{{arm}}/seed{{seed}}.log",
+    benchmark:
+        f"{STUDY.results}/benchmarks/probe/{{arm}}-seed{{seed}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: STUDY.impl.threads
+    resources:
+        gpu=GPUS,
+        mem_mb=4000,
+    params:
+        settings=STUDY.settings.probe.model_dump_json(),
+        run=subpath(input.run, parent=True),
+        corpus=subpath(input.corpus, parent=True),
+        folder=subpath(output[0], parent=True),
+    shell:
+        "python -m pldrepro probe --settings {params.settings:q} --run {params.run:q} --corpus {params.corpus:q}"
+        " --out {params.folder:q} 2> {log:q}"

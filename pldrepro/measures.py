@@ -1,0 +1,393 @@
+"""What the claims of the papers come down to: each measure turns the evidence into one effect with its interval.
+
+A claim in ``config/papers`` names its measure. Time claims are judged in reference time (the machine's noise does not
+decide them); measured time stands in the note. Every effect is paired by pre-training seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from pldrepro import evidence as ev
+from pldrepro import score
+from pldrepro.config import RunSettings
+from pldrepro.evidence import Evidence, Paired
+from pldrepro.flops import step_flops
+from pldrepro.tables.panel import estimate_text
+
+# "Similar accuracy": not more than this many GLUE points below the baseline, by the lower limit of the interval.
+SIMILAR_GLUE_POINTS = 1.0
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a measure found.
+
+    ``premise``: what the claim takes for granted (e.g. that the loss is reached at all) holds, is open, or fails.
+    """
+
+    paired: Paired | None = None
+    note: str = ""
+    premise: Literal["holds", "open", "fails"] = "holds"
+
+
+def pld_missing(evidence: Evidence) -> str:
+    """Why nothing can be measured: this study has no PLD arm; empty when it has."""
+    return "" if evidence.pld in evidence.arms else f"no arm {evidence.pld!r} in this study"
+
+
+def _estimate_note(name: str, paired: Paired | None, digits: int, unit: str) -> str:
+    return "" if paired is None else f"{name}: {estimate_text(paired.estimate, digits)} {unit}"
+
+
+def join_notes(*notes: str) -> str:
+    """The notes that say something, as one."""
+    return "; ".join(note for note in notes if note)
+
+
+def _undropped_note(evidence: Evidence, measure: Callable[[str], Paired | None], digits: int, unit: str) -> str:
+    """What the same model reaches without dropping: that part of the effect is not PLD's."""
+    twin = evidence.undropped_twin(evidence.pld)
+    if twin is None or twin == evidence.baseline:
+        return ""
+    return _estimate_note(f"without dropping ({evidence.label(twin)})", measure(twin), digits, unit)
+
+
+def _skipping_note(evidence: Evidence) -> str:
+    """What skipping alone saves: the comparison with the same model without dropping."""
+    twin = evidence.undropped_twin(evidence.pld)
+    if twin is None:
+        return ""
+    saving = ev.saving_per_sample(evidence, evidence.pld, "reference_time", against=twin)
+    return _estimate_note("against the same model without dropping", saving, 1, "%")
+
+
+def time_saving(evidence: Evidence) -> Measurement:
+    """Percent less reference time per sample than the baseline."""
+    return Measurement(
+        ev.saving_per_sample(evidence, evidence.pld, "reference_time"),
+        join_notes(
+            "reference time",
+            _estimate_note("measured time", ev.saving_per_sample(evidence, evidence.pld, "measured_time"), 1, "%"),
+            _skipping_note(evidence),
+        ),
+    )
+
+
+def flops_saving(evidence: Evidence) -> Measurement:
+    """Percent fewer FLOPs per sample than the baseline."""
+    return Measurement(ev.saving_per_sample(evidence, evidence.pld, "flops"))
+
+
+def speedup_equal_samples(evidence: Evidence) -> Measurement:
+    """Reference time of the baseline's run over that of PLD's run with as many samples."""
+    return Measurement(
+        ev.speedup(evidence, evidence.pld, "reference_time"),
+        join_notes(
+            "reference time",
+            _estimate_note("measured time", ev.speedup(evidence, evidence.pld, "measured_time"), 2, "x"),
+            _undropped_note(evidence, lambda arm: ev.speedup(evidence, arm, "reference_time"), 2, "x"),
+        ),
+    )
+
+
+def speedup_to_baseline_loss(evidence: Evidence) -> Measurement:
+    """Reference time of the baseline's run over PLD's up to where it first reaches the baseline's final loss."""
+    return _to_baseline_loss(evidence, "reference_time", percent=False)
+
+
+def sample_saving_to_baseline_loss(evidence: Evidence) -> Measurement:
+    """Percent fewer samples than the baseline's run until PLD first reaches the baseline's final loss."""
+    return _to_baseline_loss(evidence, "samples", percent=True)
+
+
+def _to_baseline_loss(evidence: Evidence, axis: str, percent: bool) -> Measurement:
+    reach = ev.reach_loss(evidence, evidence.pld, axis)
+    paired, reached, pairs = _sooner(evidence, evidence.pld, axis, percent), reach.reached, len(reach.costs)
+    undropped = _undropped_note(
+        evidence, lambda arm: _sooner(evidence, arm, axis, percent), *((1, "%") if percent else (2, "x"))
+    )
+    if reached == pairs:
+        return Measurement(paired, undropped)
+    gap = ev.loss_difference(evidence, evidence.pld, evidence.baseline)
+    worse = gap is not None and gap.estimate.low is not None and gap.estimate.low > 0
+    note = (
+        f"the baseline's final loss was reached in {reached} of {pairs} runs; the others count with their whole run, "
+        f"a bound; {_estimate_note('final loss minus baseline', gap, 3, 'nats')}"
+    )
+    return Measurement(paired, join_notes(note, undropped), "fails" if worse and not reached else "open")
+
+
+def _sooner(evidence: Evidence, arm: str, axis: str, percent: bool) -> Paired | None:
+    """What an arm saves until it reaches the baseline's final loss: in percent, or as a speedup."""
+    reach = ev.reach_loss(evidence, arm, axis)
+    if percent:
+        return ev.ratio(((own, base) for base, own in reach.costs.values()), ev.percent_less)
+    return ev.reach_speedup(evidence, arm, axis, reach)
+
+
+def _glue_gain(evidence: Evidence, checkpoint: str, other: str) -> Measurement:
+    if (evidence.pld, checkpoint) not in evidence.finetuned:
+        return Measurement(note=f"{evidence.pld} {checkpoint} was not fine-tuned")
+    final = evidence.final_checkpoint(other)
+    convention, note = ev.glue_convention(evidence)
+    paired = ev.glue_gain(evidence, evidence.pld, checkpoint, other, final, convention)
+    count = len(common_values(evidence, checkpoint, other, final))
+    if not count:
+        return Measurement(note=f"{other} {final} was not fine-tuned on the same tasks")
+    missing = "" if count == len(score.VALUES) else f"over {count} of {len(score.VALUES)} values"
+    return Measurement(paired, join_notes(missing, note))
+
+
+def common_values(evidence: Evidence, checkpoint: str, other: str, final: str) -> set[str]:
+    """Names of the values that PLD and another arm both have."""
+    first, second = (
+        {name for (arm, _, at), values in evidence.glue_values.items() if (arm, at) == key for name in values}
+        for key in ((evidence.pld, checkpoint), (other, final))
+    )
+    return first & second
+
+
+def glue_gain_final(evidence: Evidence) -> Measurement:
+    """GLUE points above the baseline at the end of both runs."""
+    return _glue_gain(evidence, evidence.final_checkpoint(evidence.pld), evidence.baseline)
+
+
+def glue_gain_ckp100(evidence: Evidence) -> Measurement:
+    """GLUE points above the finished baseline at PLD's checkpoint 100 of 186."""
+    return _glue_gain(evidence, "ckp100", evidence.baseline)
+
+
+def glue_gain_over_undropped(evidence: Evidence) -> Measurement:
+    """GLUE points above the same model that drops nothing."""
+    twin = evidence.undropped_twin(evidence.pld)
+    if twin is None:
+        return Measurement(note="no arm that differs from PLD by not dropping layers alone")
+    return _glue_gain(evidence, evidence.final_checkpoint(evidence.pld), twin)
+
+
+def speedup_at_similar_glue(evidence: Evidence) -> Measurement:
+    """Reference time of the baseline's run over PLD's up to checkpoint 100, given that its GLUE score is similar."""
+    gain = glue_gain_ckp100(evidence)
+    if gain.paired is None:
+        return gain
+    estimate = gain.paired.estimate
+    if estimate.low is not None and estimate.low >= -SIMILAR_GLUE_POINTS:
+        premise: Literal["holds", "open", "fails"] = "holds"
+    elif estimate.high is not None and estimate.high < -SIMILAR_GLUE_POINTS:
+        premise = "fails"
+    else:
+        premise = "open"
+    note = (
+        f"similar: the GLUE difference is not below −{SIMILAR_GLUE_POINTS:g} point by its lower limit; "
+        f"here {estimate_text(estimate, 1)}"
+    )
+    speedup = ev.speedup(evidence, evidence.pld, "reference_time", "ckp100")
+    return Measurement(speedup, join_notes(note, gain.note), premise)
+
+
+def hurt_by_higher_rate(evidence: Evidence) -> Measurement:
+    """Final loss of the baseline at PLD's learning rate minus that at its own [nats]; PLD must reach the latter."""
+    if "baseline_higher" not in evidence.arms:
+        return Measurement(note="the baseline at the higher learning rate is not an arm of this study")
+    gap = ev.loss_difference(evidence, "baseline_higher", evidence.baseline)
+    own = ev.loss_difference(evidence, evidence.pld, evidence.baseline)
+    note = _estimate_note("PLD's final loss minus the baseline's", own, 3, "nats")
+    return Measurement(gap, note, premise_of(own, 0.0))
+
+
+def premise_of(difference: Paired | None, most: float) -> Literal["holds", "open", "fails"]:
+    """Whether a difference is at most ``most``: by its upper limit it holds, by its lower limit it fails."""
+    if difference is None or difference.estimate.high is None or difference.estimate.low is None:
+        return "open"
+    if difference.estimate.high <= most:
+        return "holds"
+    return "fails" if difference.estimate.low > most else "open"
+
+
+def flops_at_the_limit(evidence: Evidence) -> Measurement:
+    """Percent fewer FLOPs in the second half of PLD's run than without dropping, counted."""
+    shares = []
+    for run in evidence.runs(evidence.pld):
+        settings = RunSettings.model_validate(run.settings)
+        half = next(line for line in run.validation if line["step"] >= run.summary["steps"] / 2)
+        step = step_flops(settings.model, settings.training, settings.data.sequence_length)
+        whole = step.of(settings.model.num_layers, run.summary["samples"] - half["samples"])
+        shares.append((run.summary["flops"] - half["flops"], whole))
+    return Measurement(ev.ratio(shares, ev.percent_less), "in the second half of the run, counted")
+
+
+# ---- probes ----
+
+
+def preln_arm(evidence: Evidence) -> str | None:
+    """The probed PreLN arm that drops nothing: at the baseline's learning rate where there is one."""
+    return next((arm for arm in ("preln", "preln_higher") if arm in evidence.probed), None)
+
+
+def _probed_pair(evidence: Evidence) -> tuple[str, str] | None:
+    """The baseline and the PreLN arm, where both were probed."""
+    preln = preln_arm(evidence)
+    return None if preln is None or evidence.baseline not in evidence.probed else (evidence.baseline, preln)
+
+
+NOT_PROBED = Measurement(note="the checkpoints of PostLN and PreLN were not both probed")
+
+
+def _by_seed(frame: pd.DataFrame, arm: str) -> dict[int, pd.DataFrame]:
+    own = frame[frame["arm"] == arm]
+    return {int(seed): own[own["seed"] == seed] for seed in own["seed"].unique()}
+
+
+def _paired_effect(
+    frame: pd.DataFrame, arms: tuple[str, str], effect: Callable[[pd.DataFrame], float]
+) -> list[tuple[float, float]]:
+    """The effect in the first and in the second arm, for each seed that both have."""
+    first, second = (_by_seed(frame, arm) for arm in arms)
+    return [(effect(first[seed]), effect(second[seed])) for seed in first if seed in second]
+
+
+def vanishing_gradients(evidence: Evidence) -> Measurement:
+    """PostLN's gradient norm at the last layer over that at the first, relative to PreLN's; mean over checkpoints."""
+    arms = _probed_pair(evidence)
+    if arms is None:
+        return NOT_PROBED
+    frame = evidence.probe_results
+    frame = frame[(frame["quantity"] == "gradient_norm") & (frame["part"] == "block")]
+
+    def last_over_first(part: pd.DataFrame) -> float:
+        first, last = (part[part["layer"] == layer]["value"].map(math.log) for layer in (1, part["num_layers"].iloc[0]))
+        return math.exp(last.mean() - first.mean())
+
+    pairs = _paired_effect(frame, arms, last_over_first)
+    texts = [
+        _estimate_note(
+            f"{evidence.label(arm)}, last layer over first", ev.ratio((pair[at], 1.0) for pair in pairs), 2, "x"
+        )
+        for at, arm in enumerate(arms)
+    ]
+    return Measurement(ev.ratio(pairs), join_notes("geometric mean over checkpoints", *texts))
+
+
+def gradient_preserving(evidence: Evidence) -> Measurement:
+    """How much farther from 1 PostLN's gradient-preserving ratios are than PreLN's: mean |ln ratio|, difference."""
+    arms = _probed_pair(evidence)
+    if arms is None:
+        return NOT_PROBED
+    frame = evidence.probe_results
+    frame = frame[frame["quantity"] == "gradient_ratio"]
+    pairs = _paired_effect(frame, arms, lambda part: float(part["value"].map(math.log).abs().mean()))
+    preln = ev.ratio((math.exp(second), 1.0) for _, second in pairs)
+    note = _estimate_note("PreLN's typical factor from 1", preln, 2, "x")
+    return Measurement(ev.difference(pairs), join_notes("mean |ln ratio| over layers and checkpoints", note))
+
+
+def upper_layers_refine(evidence: Evidence) -> Measurement:
+    """Mean angle between input and output of PreLN's lower half of layers minus that of its upper half, at the end."""
+    arm = preln_arm(evidence)
+    if arm is None:
+        return Measurement(note="the checkpoints of PreLN were not probed")
+    frame = _last(evidence.probe_results, arm)
+    frame = frame[frame["quantity"] == "angle"]
+    middle = (frame["num_layers"] + 1) / 2
+    halves = [
+        (part.loc[part["layer"] < middle, "value"].mean(), part.loc[part["layer"] > middle, "value"].mean())
+        for part in _by_seed(frame, arm).values()
+    ]
+    return Measurement(ev.difference(halves), f"{evidence.label(arm)}, lower half of the layers minus upper half")
+
+
+def _last(frame: pd.DataFrame, arm: str) -> pd.DataFrame:
+    """The rows of an arm's last probed checkpoint."""
+    own = frame[frame["arm"] == arm]
+    return own[own["share"] == own["share"].max()]
+
+
+def lesion(evidence: Evidence) -> Measurement:
+    """Loss that random lesions cost PostLN minus what they cost PreLN, at the end of the run [nats]."""
+    arms = _probed_pair(evidence)
+    if arms is None:
+        return NOT_PROBED
+    frame = pd.concat([_last(evidence.probe_results, arm) for arm in arms])
+    frame = frame[(frame["quantity"] == "loss") & (frame["text"] == "all")]
+
+    def increase(part: pd.DataFrame) -> float:
+        means = part.groupby("selection")["value"].mean()
+        return float(means["lesion"] - means["all"])
+
+    pairs = _paired_effect(frame, arms, increase)
+    texts = [
+        _estimate_note(evidence.label(arm), ev.difference((pair[at], 0.0) for pair in pairs), 2, "nats")
+        for at, arm in enumerate(arms)
+    ]
+    return Measurement(ev.difference(pairs), join_notes("loss increase by the same draws", *texts))
+
+
+# ---- fine-tuning along the run and over the grid, and the limit of theta ----
+
+
+def rising_scores(evidence: Evidence) -> Measurement:
+    """GLUE points from PLD's first fine-tuned checkpoint to its last, given that it passes the baseline."""
+    points = [name for arm, name in evidence.finetuned if arm == evidence.pld]
+    if len(points) < 2:
+        return Measurement(note="PLD was not fine-tuned at several checkpoints")
+    convention, note = ev.glue_convention(evidence)
+    rise = ev.glue_gain(evidence, evidence.pld, points[-1], evidence.pld, points[0], convention)
+    gain = glue_gain_final(evidence)
+    below = None if gain.paired is None else ev.difference((-effect, 0.0) for effect in gain.paired.effects)
+    passed = _estimate_note("at the end, above the baseline", gain.paired, 1, "points")
+    return Measurement(rise, join_notes(f"from {points[0]} to {points[-1]}", passed, note), premise_of(below, 0.0))
+
+
+def robust_over_rates(evidence: Evidence) -> Measurement:
+    """Spread of the baseline's fine-tuning scores over the learning-rate grid minus that of PLD's [points]."""
+    if evidence.scores is None or evidence.scores["learning_rate"].nunique() < 2:
+        return Measurement(note="fine-tuning ran at one learning rate")
+    names = {score.VALUES[name] for name in score.PRIMARY.values()}
+    frame = evidence.scores
+    frame = frame[[key in names for key in zip(frame["task"], frame["split"], frame["metric"], strict=True)]]
+
+    def spread(arm: str, seed: int) -> float | None:
+        own = frame[(frame["arm"] == arm) & (frame["seed"] == seed)]
+        own = own[own["checkpoint"] == evidence.final_checkpoint(arm)]
+        medians = own.groupby(["task", "learning_rate"])["value"].median().groupby("task")
+        return None if own.empty else float((medians.max() - medians.min()).mean())
+
+    pairs = [
+        (spread(evidence.baseline, base.seed), spread(evidence.pld, run.seed))
+        for run, base in evidence.pairs(evidence.pld, evidence.baseline)
+    ]
+    known = [(first, second) for first, second in pairs if first is not None and second is not None]
+    return Measurement(ev.difference(known), "best minus worst rate of the grid, mean over tasks")
+
+
+def small_theta_bar(evidence: Evidence) -> Measurement:
+    """Final loss at the smallest theta_bar below PLD's minus that at PLD's own [nats]; the larger ones in the note."""
+    limits = {arm: evidence.runs(arm)[0].settings["drop"]["theta_bar"] for arm in evidence.theta_arms}
+    own = limits[evidence.pld]
+    smaller = [arm for arm in limits if limits[arm] < own]
+    if not smaller:
+        return Measurement(note="no arm with a theta_bar below PLD's is in this study")
+    texts = [
+        _estimate_note(f"{limits[arm]:g} minus {own:g}", ev.loss_difference(evidence, arm, evidence.pld), 3, "nats")
+        for arm in limits
+        if limits[arm] > own
+    ]
+    gap = ev.loss_difference(evidence, smaller[0], evidence.pld)
+    return Measurement(gap, join_notes(f"final loss, theta_bar {limits[smaller[0]]:g} minus {own:g}", *texts))
+
+
+MEASURES: dict[str, Callable[[Evidence], Measurement]] = {
+    measure.__name__: measure
+    for measure in (
+        time_saving, flops_saving, speedup_equal_samples, speedup_to_baseline_loss, sample_saving_to_baseline_loss,
+        glue_gain_final, glue_gain_ckp100, glue_gain_over_undropped, speedup_at_similar_glue, hurt_by_higher_rate,
+        flops_at_the_limit, vanishing_gradients, gradient_preserving, upper_layers_refine, lesion, rising_scores,
+        robust_over_rates, small_theta_bar,
+    )
+}  # fmt: skip
