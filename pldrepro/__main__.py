@@ -14,6 +14,7 @@ from pldrepro.config import (
     CalibrationJob,
     DataSettings,
     FinetuneSettings,
+    ProbeSettings,
     RunSettings,
     Study,
     load_study,
@@ -104,6 +105,12 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--glue", type=Path, required=True)
     verb.add_argument("--out", type=Path, required=True)
 
+    verb = add("probe", probe, "measure gradients, hidden states and lesions on the checkpoints of one run")
+    settings_of(verb, "ProbeSettings")
+    verb.add_argument("--run", type=Path, required=True, help="pre-training run folder")
+    verb.add_argument("--corpus", type=Path, required=True)
+    verb.add_argument("--out", type=Path, required=True)
+
     verb = add("score", score, "compute all metrics from the predictions of fine-tuning runs")
     verb.add_argument("--finetune", type=Path, nargs="+", required=True, help="run folders or their summary.json")
     verb.add_argument("--out", type=Path, required=True)
@@ -192,6 +199,13 @@ def finetune(options: argparse.Namespace) -> None:
 
     settings = read_settings(FinetuneSettings, options.settings)
     finetune(options.run, options.checkpoint, settings, options.group, options.glue, options.out)
+
+
+def probe(options: argparse.Namespace) -> None:
+    """Verb probe."""
+    from pldrepro.probe import probe
+
+    probe(options.run, options.corpus, read_settings(ProbeSettings, options.settings), options.out)
 
 
 def score(options: argparse.Namespace) -> None:

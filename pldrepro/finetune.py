@@ -6,7 +6,6 @@ evaluation during training and no choice among epochs: a run's predictions are t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ from pldrepro.models.bert import BertForSequenceClassification
 from pldrepro.models.transformers_format import WEIGHTS, load_for_finetuning, save_classifier
 from pldrepro.optim import adamw, set_learning_rate
 from pldrepro.pretrain import DivergedError, seed_dropout
-from pldrepro.records import RecordError, atomic_path, provenance, read_json, write_json, write_text
+from pldrepro.records import RecordError, atomic_path, provenance, read_json, sha256, write_json, write_text
 
 PAD = 0  # what stands behind the end of a shorter example; the attention mask hides it
 SORTED_BATCHES = 16  # batches whose examples are sorted by length together, which saves padding
@@ -81,7 +80,7 @@ def finetune(
         "group": group,
         "finetune": settings.model_dump(mode="json"),
         "missing": {task: load_prepared(glue_folder, task).missing for task in tasks},
-        "inputs": {"weights": _sha256(place / WEIGHTS), "glue": read_json(glue_folder / "manifest.json")["hash"]},
+        "inputs": {"weights": sha256(place / WEIGHTS), "glue": read_json(glue_folder / "manifest.json")["hash"]},
     }
     if (folder / "parts").exists() and read_json(folder / "settings.json") != about:
         remove_parts(folder)  # they are of a job with other settings, weights or data
@@ -253,11 +252,6 @@ def remove_parts(folder: Path) -> None:
     for path in (folder / "parts").glob("*"):
         path.unlink()
     (folder / "parts").rmdir()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _to_json(value: Any) -> str:

@@ -274,3 +274,80 @@ def write_study(
             for checkpoint in SHARES if arm == "pld" else ["ckp186"]:
                 finetune.append(write_finetune(root, arm, seed, checkpoint, errors=errors[arm]))
     return {"pretrain": pretrain, "finetune": finetune, "calibration": write_calibration(root)}
+
+
+def write_probe(root: Path, arm: str, seed: int, *, layers: int = LAYERS, draws: int = 4) -> Path:
+    """A finished probe in which PreLN's upper layers matter little: gradients, angles and losses are made up."""
+    folder = root / "runs" / "probe" / arm / f"seed{seed}"
+    folder.mkdir(parents=True)
+    about = {"scale": "smoke", "arm": arm, "label": ARMS[arm]["label"], "seed": seed}
+    points = {name: {"step": round(share * STEPS), "share": share, "validation_loss": 3.0}
+              for name, share in SHARES.items()}  # fmt: skip
+    pre = ARMS[arm]["norm"] == "pre"
+    for name, point in points.items():
+        rows = _profile(pre, seed, layers, point["share"]) + _lesions(pre, seed, layers, draws)
+        rows += _depth(pre, seed, layers) if name == "ckp186" else []
+        for row in rows:
+            append_jsonl(folder / "results.jsonl", {"checkpoint": name, "step": point["step"], **row})
+    write_json(folder / "settings.json", {**about, "probe": {"lesion_draws": draws}, "inputs": {}})
+    write_json(folder / "provenance.json", PROVENANCE)
+    write_json(
+        folder / "summary.json",
+        {**about, "norm": ARMS[arm]["norm"], "num_layers": layers, "checkpoints": points, "sequences": 16,
+         "lesion_keep": 0.5, "seconds": 1.0},
+    )  # fmt: skip
+    return folder
+
+
+def _profile(pre: bool, seed: int, layers: int, share: float) -> list[dict[str, Any]]:
+    rows = []
+    for layer in range(1, layers + 1):
+        norm, angle = share * (1 if pre else 0.5 ** (layers - layer)), (20.0 / layer if pre else 20.0) + seed
+        rows += [
+            {"quantity": "gradient_norm", "layer": layer, "part": part, "value": scale * norm * (1 + 0.1 * seed)}
+            for part, scale in (("block", 1.0), ("qkv", 0.5), ("attention_output", 0.5), ("ffn_up", 0.5),
+                                ("ffn_down", 0.5))
+        ]  # fmt: skip
+        values = {
+            "gradient_ratio": 1.0 if pre else 0.8, "distance": angle / 10, "relative_distance": angle / 60,
+            "cosine": float(np.cos(np.radians(angle))), "angle": angle,
+        }  # fmt: skip
+        rows += [{"quantity": quantity, "layer": layer, "value": value} for quantity, value in values.items()]
+    return rows
+
+
+def _loss(pre: bool, seed: int, layers: int, selection: str, kept: Sequence[int], text: str) -> dict[str, Any]:
+    """Loss 3 with all layers (4 on the text that orders); a missing layer costs 1, in PreLN 1/l, and 0.01 x seed."""
+    missing = [layer for layer in range(1, layers + 1) if layer not in kept]
+    value = (4.0 if text == "order" else 3.0) + sum((1 / layer if pre else 1.0) + 0.01 * seed for layer in missing)
+    return {"quantity": "loss", "selection": selection, "kept": list(kept), "text": text, "value": value}
+
+
+def _lesions(pre: bool, seed: int, layers: int, draws: int) -> list[dict[str, Any]]:
+    """Draw d keeps the layers of the bits of d."""
+    every = range(1, layers + 1)
+    rows = [_loss(pre, seed, layers, "all", every, "all")]
+    for draw in range(draws):
+        kept = [layer for layer in every if draw >> (layer - 1) & 1]
+        rows.append({**_loss(pre, seed, layers, "lesion", kept, "all"), "draw": draw})
+    return rows
+
+
+def _depth(pre: bool, seed: int, layers: int) -> list[dict[str, Any]]:
+    every = tuple(range(1, layers + 1))
+    selections = {
+        "all": [every],
+        "first": [every[:k] for k in range(layers + 1)],
+        "last": [every[layers - k :] for k in range(layers + 1)],
+        "odd": [every[0::2]],
+        "even": [every[1::2]],
+        "without_one": [tuple(layer for layer in every if layer != one) for one in every],
+        "least_important_removed": [every[: layers - removed] for removed in range(layers + 1)],
+    }
+    return [
+        _loss(pre, seed, layers, selection, kept, text)
+        for text in ("order", "report")
+        for selection, sets in selections.items()
+        for kept in sets
+        if text == "report" or selection in ("all", "without_one")
+    ]

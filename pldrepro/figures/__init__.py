@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from pldrepro import records
 from pldrepro.evidence import Evidence
 from pldrepro.figures.costs import loss_curves, schedule, step_time
+from pldrepro.figures.probes import depth_robustness, figure1, figure2, figure3, figure4
 from pldrepro.figures.style import STYLE, Drawing
 from pldrepro.papers import Paper
 
@@ -18,6 +19,11 @@ FIGURES: dict[str, Callable[[Evidence, Paper], Drawing]] = {
     "loss_curves": loss_curves,
     "schedule": schedule,
     "step_time": step_time,
+    "figure1": figure1,
+    "figure2": figure2,
+    "figure3": figure3,
+    "figure4": figure4,
+    "depth_robustness": depth_robustness,
 }
 FORMATS = ("pdf", "png", "svg")
 

@@ -209,7 +209,10 @@ class BertForPreTraining(nn.Module):
         attention_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """(B, S) token ids, (B, M) positions to predict -> MLM logits (B*M, V) and NSP logits (B, 2)."""
-        hidden = self.bert(input_ids, token_types, attention_mask, gates)
+        return self.heads(self.bert(input_ids, token_types, attention_mask, gates), positions)
+
+    def heads(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, S, H) hidden states, (B, M) positions to predict -> MLM logits (B*M, V) and NSP logits (B, 2)."""
         batch, sequence, size = hidden.shape
         rows = positions + sequence * torch.arange(batch, device=positions.device)[:, None]
         predicted = hidden.reshape(batch * sequence, size).index_select(0, rows.flatten())

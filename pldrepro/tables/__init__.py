@@ -23,6 +23,7 @@ from pldrepro.tables.budgets import (
     overfitting_panels,
 )
 from pldrepro.tables.cost import table1, table1_panels
+from pldrepro.tables.depth import depth_robustness, depth_robustness_panels
 from pldrepro.tables.glue import table2, table2_panels
 from pldrepro.tables.panel import Panel
 from pldrepro.tables.target import time_to_target, time_to_target_panels
@@ -33,6 +34,7 @@ TABLES: dict[str, tuple[Tidy, Panels]] = {
     "table1": (table1, table1_panels),
     "table2": (table2, table2_panels),
     "table3": (table3, table3_panels),
+    "depth_robustness": (depth_robustness, depth_robustness_panels),
     "time_to_target": (time_to_target, time_to_target_panels),
     "fair_budgets": (fair_budgets, fair_budgets_panels),
     "overfitting": (overfitting, overfitting_panels),
