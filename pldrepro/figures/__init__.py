@@ -10,20 +10,29 @@ from matplotlib.figure import Figure
 
 from pldrepro import records
 from pldrepro.evidence import Evidence
-from pldrepro.figures.costs import loss_curves, schedule, step_time
+from pldrepro.figures.budgets import fair_budgets, figure10, overfitting
+from pldrepro.figures.costs import figure6, figure7, schedule, step_time, trade_off
+from pldrepro.figures.glue import figure8, figure9
 from pldrepro.figures.probes import depth_robustness, figure1, figure2, figure3, figure4
 from pldrepro.figures.style import STYLE, Drawing
 from pldrepro.papers import Paper
 
 FIGURES: dict[str, Callable[[Evidence, Paper], Drawing]] = {
-    "loss_curves": loss_curves,
-    "schedule": schedule,
-    "step_time": step_time,
     "figure1": figure1,
     "figure2": figure2,
     "figure3": figure3,
     "figure4": figure4,
+    "figure6": figure6,
+    "figure7": figure7,
+    "figure8": figure8,
+    "figure9": figure9,
+    "figure10": figure10,
+    "fair_budgets": fair_budgets,
+    "overfitting": overfitting,
+    "trade_off": trade_off,
     "depth_robustness": depth_robustness,
+    "schedule": schedule,
+    "step_time": step_time,
 }
 FORMATS = ("pdf", "png", "svg")
 

@@ -54,7 +54,9 @@ def interval_bars(panel: Axes, x: Sequence[float], estimates: Sequence[Estimate]
     error = [[one.value - one.low for one in estimates if one.low is not None],
              [one.high - one.value for one in estimates if one.high is not None]]  # fmt: skip
     bars = error if len(error[0]) == len(estimates) else None
-    panel.errorbar(x, middle, yerr=bars, **{"markersize": 4, "capsize": 2, "elinewidth": 0.8, **look})
+    _, _, drawn = panel.errorbar(x, middle, yerr=bars, **{"markersize": 4, "capsize": 2, "elinewidth": 0.8, **look})
+    for lines in drawn:
+        lines.set_alpha(0.6)  # behind the means, where several arms stand side by side
 
 
 def fit_y(panel: Axes, values: Sequence[float], margin: float = 0.25) -> None:
