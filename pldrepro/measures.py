@@ -294,12 +294,11 @@ def upper_layers_refine(evidence: Evidence) -> Measurement:
         return Measurement(note="the checkpoints of PreLN were not probed")
     frame = _last(evidence.probe_results, arm)
     frame = frame[frame["quantity"] == "angle"]
-    middle = (frame["num_layers"] + 1) / 2
-    halves = [
-        (part.loc[part["layer"] < middle, "value"].mean(), part.loc[part["layer"] > middle, "value"].mean())
-        for part in _by_seed(frame, arm).values()
-    ]
-    return Measurement(ev.difference(halves), f"{evidence.label(arm)}, lower half of the layers minus upper half")
+    lower = frame["layer"] < (frame["num_layers"] + 1) / 2
+    upper = frame["layer"] > (frame["num_layers"] + 1) / 2
+    means = [part.groupby("seed")["value"].mean() for part in (frame[lower], frame[upper])]
+    pairs = [(means[0][seed], means[1][seed]) for seed in means[0].index]
+    return Measurement(ev.difference(pairs), f"{evidence.label(arm)}, lower half of the layers minus upper half")
 
 
 def _last(frame: pd.DataFrame, arm: str) -> pd.DataFrame:
