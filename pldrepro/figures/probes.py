@@ -132,7 +132,9 @@ def depth_robustness(evidence: Evidence, paper: Paper) -> Drawing:
         "first": "first k layers", "last": "last k layers",
         "least_important_removed": "least important layers removed first", "without_one": "one layer removed",
     }  # fmt: skip
-    figure, panels = plt.subplots(2, 2, figsize=(7.2, 5.0), sharey=True)
+    figure, panels = plt.subplots(2, 2, figsize=(7.2, 5.0))
+    for panel in (panels[0][1], panels[1][0]):  # one layer less changes little: the last panel has a scale of its own
+        panel.sharey(panels[0][0])
     for panel, (selection, title) in zip(panels.flat, titles.items(), strict=True):
         column = "removed" if selection == "without_one" else "num_kept"
         for position, arm in enumerate(arms):
@@ -278,9 +280,10 @@ def _layer_row(
 
 
 def _log(panels: Sequence[Axes], label: str) -> None:
-    """A logarithmic scale with plain numbers."""
+    """A logarithmic scale with plain numbers: 1, 2 and 5 of each decade, or over more than two the decades alone."""
     panels[0].set_yscale("log")
-    panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = panels[0].get_ylim()
+    panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low <= 100 else (1,)))
     panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panels[0].yaxis.set_minor_locator(NullLocator())
     panels[0].set_ylabel(label)
@@ -288,7 +291,7 @@ def _log(panels: Sequence[Axes], label: str) -> None:
 
 def _checkpoint_legend(figure: Figure, panel: Axes) -> None:
     handles, labels = panel.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels) if len(labels) <= 4 else 3)
 
 
 def _spread(part: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
