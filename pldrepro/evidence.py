@@ -128,6 +128,20 @@ class Evidence:
                 return other
         return None
 
+    @property
+    def theta_arms(self) -> list[str]:
+        """PLD and the arms that differ from it by the limit of theta alone, by theta_bar."""
+        if self.pld not in self.arms:
+            return []
+
+        def but_theta(arm: str) -> dict[str, Any]:
+            settings = self.runs(arm)[0].settings
+            others = {key: value for key, value in settings["drop"].items() if key != "theta_bar"}
+            return {**{group: settings[group] for group in ("model", "training", "impl")}, "drop": others}
+
+        same = [arm for arm in self.methods if but_theta(arm) == but_theta(self.pld)]
+        return sorted(same, key=lambda arm: self.runs(arm)[0].settings["drop"]["theta_bar"])
+
     @cached_property
     def glue_values(self) -> dict[tuple[str, int, str], dict[str, float]]:
         """(arm, seed, checkpoint) -> name of the value -> median over fine-tuning seeds, in percent."""
@@ -276,6 +290,22 @@ def _check_probes(evidence: Evidence) -> None:
         if key in seen:
             raise RecordError(f"{seen[key]} and {probe.folder} are both {key[0]}, seed {key[1]}")
         seen[key] = probe.folder
+
+
+def read_evidence(path: Path) -> Evidence:
+    """The runs that an evidence.json names; a missing or damaged one is a RecordError."""
+    listing = records.read_json(path)
+    absent = {"pretrain", "finetune", "probes", "calibration", "scores", "baseline"} - set(listing)
+    if absent:
+        raise RecordError(f"{path}: {', '.join(sorted(absent))} missing")
+    return load_evidence(
+        list(map(Path, listing["pretrain"])),
+        list(map(Path, listing["finetune"])),
+        Path(listing["calibration"]),
+        Path(listing["scores"]),
+        probes=list(map(Path, listing["probes"])),
+        baseline=listing["baseline"],
+    )
 
 
 def difference(pairs: Iterable[tuple[float, float]]) -> Paired | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from pldrepro import claims, score
 from pldrepro.config import load_recorded, read_yaml
-from pldrepro.evidence import load_evidence
+from pldrepro.evidence import read_evidence
 from pldrepro.papers import load_papers
+from pldrepro.records import write_json
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECORDED = load_recorded(read_yaml(REPOSITORY / "config/recorded.yaml"))
@@ -19,11 +21,10 @@ RECORDED = load_recorded(read_yaml(REPOSITORY / "config/recorded.yaml"))
 def test_readme_repeats_the_recorded_verdicts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     runs = next(one for one in RECORDED.result_sets() if Path(one.results).name == name)
-    finetune = [Path(path) for path in runs.finetune]
-    score.write_scores(finetune, tmp_path / "scores.csv")
-    evidence = load_evidence(
-        [Path(path) for path in runs.pretrain], finetune, Path(runs.calibration), tmp_path / "scores.csv"
-    )
+    score.write_scores([Path(path) for path in runs.finetune], tmp_path / "scores.csv")
+    listing = {**json.loads(runs.listing), "scores": str(tmp_path / "scores.csv")}
+    write_json(tmp_path / "evidence.json", listing)
+    evidence = read_evidence(tmp_path / "evidence.json")
     claims.write_claims(evidence, load_papers(), tmp_path / "claims.csv")
     table = claims.markdown_claims(claims.read_claims(tmp_path / "claims.csv"))
     assert table in (REPOSITORY / "README.md").read_text("utf-8")

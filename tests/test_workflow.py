@@ -13,6 +13,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from pldrepro.figures import FIGURES
+from pldrepro.records import read_json
+from pldrepro.tables import TABLES
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 PARTS = ("Snakefile", "config", "docs", "environment.yml", "pldrepro", "profiles", "workflow")
 
@@ -65,9 +69,26 @@ def test_the_study_ends_with_verdicts_and_an_offline_report(study: Path) -> None
     assert claims.set_index("claim").loc["pld.time_per_sample", "n"] == 2
     page = (study / "results/smoke/report.html").read_text("utf-8")
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
-    for name in ("table1", "table2"):
+    for name in ("table1", "table2", "table3"):
         for suffix in ("csv", "md", "tex"):
             assert (study / f"results/smoke/tables/{name}.{suffix}").stat().st_size > 100
+    assert page.count("data:image/svg+xml;base64,") == len(FIGURES)
+    assert "What the reviews of the PLD paper asked" in page
+
+
+@pytest.mark.slow
+def test_a_budget_arm_ends_when_plds_checkpoint_does(study: Path) -> None:
+    folder = study / "results/smoke/runs/pretrain"
+    budget = read_json(folder / "baseline_at_ckp100/seed1/summary.json")["reference_seconds"]
+    spent = read_json(folder / "pld/seed1/summary.json")["checkpoints"]["ckp100"]["reference_seconds"]
+    # 22 steps of two layers: what was drawn differs from what was expected by a step or so.
+    assert budget == pytest.approx(spent, rel=0.25)
+
+
+@pytest.mark.slow
+def test_every_exhibit_is_a_target(study: Path) -> None:
+    names = {*TABLES, *FIGURES, "claims", "reviews", "report", "tables", "figures"}
+    assert planned(study, *names, *SMOKE) == {}
 
 
 @pytest.mark.slow
@@ -85,15 +106,15 @@ def test_only_what_a_change_touches_runs_again(study: Path, tmp_path: Path) -> N
         return planned(study, "--configfile", str(path))
 
     seed_more = after(seeds=[1, 2, 3])
-    assert (seed_more["pretrain"], seed_more["finetune"]) == (3, 5)
+    assert (seed_more["pretrain"], seed_more["finetune"], seed_more["probe"]) == (4, 6, 3)
     assert "corpus" not in seed_more
     assert "calibrate" not in seed_more
     longer = {**settings["settings"], "training": {**settings["settings"]["training"], "num_steps": 44}}
-    assert after(settings=longer)["pretrain"] == 6
+    assert after(settings=longer)["pretrain"] == 8
     gentler = {**settings["finetune"], "epochs": 2}
     jobs = after(finetune=gentler)
-    assert jobs["finetune"] == 10
-    assert "pretrain" not in jobs
+    assert jobs["finetune"] == 12
+    assert not {"pretrain", "probe"} & set(jobs)
 
 
 @pytest.mark.slow
@@ -101,8 +122,8 @@ def test_an_edited_exhibit_is_made_again_without_training(study: Path) -> None:
     module = study / "pldrepro/tables/cost.py"
     module.write_text(module.read_text("utf-8") + "\n# edited\n", "utf-8")
     jobs = planned(study, *SMOKE)
-    assert jobs["table"] == 2
-    assert not {"pretrain", "finetune", "score"} & set(jobs)
+    assert jobs["set_tables"] == 1
+    assert not {"pretrain", "finetune", "probe", "score", "draw_figures"} & set(jobs)
 
 
 @pytest.mark.slow
@@ -132,5 +153,5 @@ def test_an_unknown_key_is_named_with_what_is_allowed(tmp_path: Path) -> None:
 def test_every_scale_plans(tmp_path: Path) -> None:
     folder = copy_repository(tmp_path)
     jobs = planned(folder, "--configfile", "config/paper.yaml")
-    assert (jobs["pretrain"], jobs["finetune"]) == (12, 90)
+    assert (jobs["pretrain"], jobs["finetune"], jobs["probe"]) == (48, 3 * 19 * 5, 48)
     assert jobs["page"] == 1
