@@ -44,11 +44,6 @@ def figure7(evidence: Evidence, paper: Paper) -> Drawing:
         panel.set_xlabel(f"{AXES[axis]}{unit}")
         panel.set_xlim(left=0)
     panels[0][0].set_ylabel("validation loss [nats]")
-    # At the lower left corner of such a figure there are no curves.
-    panels[0][0].annotate(
-        "baseline's\nfinal loss", (0, target), xycoords=("axes fraction", "data"), xytext=(4, -3),
-        textcoords="offset points", ha="left", va="top", fontsize=7, linespacing=1.1, color="#555555",
-    )  # fmt: skip
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), handlelength=3)
     absent = [name for name in COMPARED if name not in evidence.arms]
