@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import runs
 
-from pldrepro import claims, tables
 from pldrepro import evidence as ev
+from pldrepro import measures, tables
 from pldrepro.evidence import Evidence, load_evidence
 from pldrepro.papers import load_papers
 from pldrepro.tables import budgets, target
@@ -91,7 +91,7 @@ def test_how_soon_the_baselines_loss_is_reached(evidence: Evidence) -> None:
 def test_the_table_and_the_claim_are_one_number(evidence: Evidence) -> None:
     frame = tables.TABLES["time_to_target"][0](evidence, PLD)
     table = number(frame, arm="pld", quantity="speedup_to_loss", axis="reference_time")
-    claim = claims.speedup_to_baseline_loss(evidence).paired
+    claim = measures.speedup_to_baseline_loss(evidence).paired
     assert claim is not None
     assert (table["measured"], table["low"], table["high"]) == pytest.approx(
         (claim.estimate.value, claim.estimate.low, claim.estimate.high)
