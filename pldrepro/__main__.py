@@ -133,6 +133,11 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("claims", type=Path)
     verb.add_argument("--markdown", action="store_true", help="the measured claims as a Markdown table")
 
+    verb = add("compare", compare, "say what moved beyond its interval between two results folders")
+    verb.add_argument("first", type=Path, metavar="A", help="results folder with tables/ and claims.csv")
+    verb.add_argument("second", type=Path, metavar="B", help="another one")
+    verb.add_argument("--out", type=Path, help="Markdown file to write instead of printing")
+
     verb = add("explain", explain, "print keep probabilities and the gates drawn at a step")
     study_of(verb, "config/paper.yaml")
     verb.add_argument("--experiment", required=True)
@@ -264,6 +269,18 @@ def show(options: argparse.Namespace) -> None:
 
     frame = read_claims(options.claims)
     print(markdown_claims(frame) if options.markdown else format_claims(frame))
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Verb compare."""
+    from pldrepro.compare import compare
+    from pldrepro.records import write_text
+
+    text = compare(options.first, options.second)
+    if options.out:
+        write_text(options.out, text)
+    else:
+        print(text, end="")
 
 
 def explain(options: argparse.Namespace) -> None:

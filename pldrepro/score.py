@@ -60,7 +60,7 @@ def score(folders: Sequence[Path]) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as cache:
         metrics: dict[str, Glue] = {}
         for run in map(records.load_finetune, folders):
-            for task, split, rate, seed, predictions, labels in _predictions(run):
+            for task, split, rate, seed, predictions, labels in read_predictions(run):
                 if task not in metrics:
                     metrics[task] = Glue(config_name=task, keep_in_memory=True, cache_dir=cache)
                 values = metrics[task].compute(predictions=predictions, references=labels)
@@ -75,7 +75,7 @@ def score(folders: Sequence[Path]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _predictions(run: records.FinetuneRun) -> Iterable[tuple[str, str, float, int, Any, Any]]:
+def read_predictions(run: records.FinetuneRun) -> Iterable[tuple[str, str, float, int, Any, Any]]:
     """(task, split, learning rate, fine-tuning seed, predictions, labels) of everything in a run folder."""
     import numpy as np
     from safetensors import SafetensorError
@@ -115,29 +115,38 @@ def read_scores(path: Path) -> pd.DataFrame:
     return frame
 
 
+def selected(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores at the selected learning rate alone, with the name of the value (a key of VALUES) as value_name."""
+    names = {parts: name for name, parts in VALUES.items()}
+    chosen = [
+        group[group["learning_rate"] == _best_rate(group, str(task))]
+        for (_, _, _, _, task), group in scores.groupby(["arm", "label", "seed", "checkpoint", "task"], sort=False)
+    ]
+    frame = pd.concat(chosen) if chosen else scores
+    keys = zip(frame["task"], frame["split"], frame["metric"], strict=True)
+    return frame.assign(value_name=[names[key] for key in keys])
+
+
 def cells(scores: pd.DataFrame) -> pd.DataFrame:
     """One row per arm, pre-training seed, checkpoint and value of Table 2, at the selected learning rate.
 
     Columns: arm, label, seed, checkpoint, value_name, task, learning_rate, median (the paper's), mean, low, high
     (t interval of the mean over fine-tuning seeds), n (fine-tuning seeds).
     """
-    names = {parts: name for name, parts in VALUES.items()}
     rows = []
-    for (arm, label, seed, checkpoint, task), group in scores.groupby(
-        ["arm", "label", "seed", "checkpoint", "task"], sort=False
+    for keys, part in selected(scores).groupby(
+        ["arm", "label", "seed", "checkpoint", "task", "value_name", "learning_rate"], sort=False
     ):
-        chosen = group[group["learning_rate"] == _best_rate(group, str(task))]
-        for (split, metric), part in chosen.groupby(["split", "metric"], sort=False):
-            values = part["value"].tolist()
-            mean = stats.mean_interval(values)
-            rows.append(
-                {
-                    "arm": arm, "label": label, "seed": seed, "checkpoint": checkpoint,
-                    "value_name": names[str(task), str(split), str(metric)], "task": task,
-                    "learning_rate": part["learning_rate"].iloc[0], "median": stats.median(values),
-                    "mean": mean.value, "low": mean.low, "high": mean.high, "n": mean.n,
-                }
-            )  # fmt: skip
+        arm, label, seed, checkpoint, task, value_name, rate = keys
+        values = part["value"].tolist()
+        mean = stats.mean_interval(values)
+        rows.append(
+            {
+                "arm": arm, "label": label, "seed": seed, "checkpoint": checkpoint, "value_name": value_name,
+                "task": task, "learning_rate": rate, "median": stats.median(values),
+                "mean": mean.value, "low": mean.low, "high": mean.high, "n": mean.n,
+            }
+        )  # fmt: skip
     return pd.DataFrame(rows)
 
 

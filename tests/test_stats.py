@@ -1,6 +1,7 @@
 """Intervals over seeds: known values, silence at n = 1, and invariants."""
 
 import math
+from random import Random
 
 import numpy as np
 import pytest
@@ -133,3 +134,168 @@ def test_an_error_that_all_seeds_share_widens_the_interval() -> None:
     estimate = stats.mean_interval([1, 2, 3], shared_error=2.0)
     assert estimate.high == pytest.approx(2 + 4.641, abs=1e-3)
     assert "calibration" in estimate.method
+
+
+def test_bootstrap_over_pairs_ignores_what_they_share() -> None:
+    first, second = ([101.0, 202.0, 303.0, 404.0], [100.0, 200.0, 300.0, 400.0])
+    estimate = stats.bootstrap_difference(first, second, resamples=500)
+    assert estimate.value == 2.5
+    assert estimate.low is not None
+    assert estimate.high is not None
+    assert 1 <= estimate.low < 2.5 < estimate.high <= 4
+    assert (estimate.n, estimate.method) == (4, "95% paired percentile bootstrap")
+    with pytest.raises(ValueError, match="4 and 3"):
+        stats.bootstrap_difference(first, second[:3])
+
+
+def test_standard_deviation_with_its_chi_square_interval() -> None:
+    # s = 1, n = 3: sqrt(2 / 7.3778) and sqrt(2 / 0.050636) from a printed chi-square table.
+    estimate = stats.deviation_interval([1, 2, 3])
+    assert estimate is not None
+    assert (estimate.value, estimate.n) == (1, 3)
+    assert estimate.low == pytest.approx(0.5207, abs=1e-4)
+    assert estimate.high == pytest.approx(6.2847, abs=1e-3)
+    assert stats.deviation_interval([1.0]) is None
+
+
+def test_a_ratio_of_standard_deviations_of_pairs() -> None:
+    # Uncorrelated pairs with n = 4: K = 1 + t(2)^2 = 1 + 4.3027^2 = 19.513, so the factor is sqrt(39.00) = 6.245.
+    estimate = stats.paired_deviation_ratio([2.0, 2.0, -2.0, -2.0], [1.0, -1.0, 1.0, -1.0])
+    assert estimate is not None
+    assert estimate.value == pytest.approx(2)
+    assert (estimate.low, estimate.high) == (pytest.approx(2 / 6.245, abs=1e-3), pytest.approx(2 * 6.245, abs=1e-2))
+    tied = stats.paired_deviation_ratio([1.0, 2.0, 4.0], [10.0, 20.0, 40.0])
+    assert tied is not None
+    assert (tied.low, tied.value, tied.high) == (pytest.approx(0.1), pytest.approx(0.1), pytest.approx(0.1))
+
+
+def test_a_ratio_of_standard_deviations_needs_spread_and_three_pairs() -> None:
+    two = stats.paired_deviation_ratio([1.0, 3.0], [1.0, 2.0])
+    assert two is not None
+    assert (two.value, two.low, two.high) == (2, None, None)
+    assert stats.paired_deviation_ratio([1.0], [2.0]) is None
+    assert stats.paired_deviation_ratio([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None
+    assert stats.paired_deviation_ratio([1.0, 2.0, 3.0], [1.0, 1.0, 1.0]) is None
+
+
+def test_a_share_and_its_exact_interval() -> None:
+    # Clopper and Pearson's own chart, and the rule of three: 0 of 10 allows 30.85 %.
+    assert stats.share_interval(0, 10).high == pytest.approx(0.3085, abs=1e-4)
+    half = stats.share_interval(5, 10)
+    assert (half.low, half.value, half.high) == (pytest.approx(0.1871, abs=1e-4), 0.5, pytest.approx(0.8129, abs=1e-4))
+    assert (stats.share_interval(0, 10).low, stats.share_interval(10, 10).high) == (0, 1)
+    for count, n in ((0, 0), (3, 2), (-1, 2)):
+        with pytest.raises(ValueError, match="a share needs"):
+            stats.share_interval(count, n)
+
+
+def test_variance_parts_of_a_worked_example() -> None:
+    # Groups (1, 3) and (7, 9): MSW = 2, MSB = 2 (2 - 5)^2 + 2 (8 - 5)^2 = 36, between (36 - 2) / 2 = 17.
+    parts = stats.variance_parts([[1.0, 3.0], [7.0, 9.0]])
+    assert (parts.between, parts.within) == (17, 2)
+    assert (parts.num_groups, parts.num_values, parts.within_freedom) == (2, 4, 2)
+    deviation = parts.within_deviation()
+    assert deviation is not None
+    assert (deviation.value, deviation.n) == (pytest.approx(math.sqrt(2)), 4)
+
+
+def test_variance_parts_of_groups_of_unequal_size() -> None:
+    # Groups (1, 3, 5) and (9): MSW = 8 / 2 = 4; grand mean 4.5; MSB = 3 x 2.25 + 20.25 = 27; n0 = 4 - 10 / 4 = 1.5.
+    parts = stats.variance_parts([[1.0, 3.0, 5.0], [9.0]])
+    assert parts.within == 4
+    assert parts.between == pytest.approx((27 - 4) / 1.5)
+
+
+def test_variance_parts_that_cannot_be_told_apart_are_none() -> None:
+    one_member = stats.variance_parts([[1.0], [2.0], [3.0]])
+    assert (one_member.between, one_member.within, one_member.within_deviation()) == (None, None, None)
+    one_group = stats.variance_parts([[1.0, 3.0]])
+    assert (one_group.between, one_group.within) == (None, 2)
+    for nothing in ([], [[]], [[1.0], []]):
+        with pytest.raises(ValueError, match="no values"):
+            stats.variance_parts(nothing)
+
+
+@given(st.lists(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=4), min_size=1, max_size=4), st.floats(-10, 10))
+def test_variance_parts_are_not_negative_and_do_not_see_a_shift(groups: list[list[float]], shift: float) -> None:
+    parts = stats.variance_parts(groups)
+    moved = stats.variance_parts([[value + shift for value in group] for group in groups])
+    for value, again in ((parts.between, moved.between), (parts.within, moved.within)):
+        assert (value is None) == (again is None)
+        if value is not None:
+            assert value >= 0
+            assert again == pytest.approx(value, rel=1e-6, abs=1e-4)
+
+
+def test_a_ratio_of_deviations_within_groups() -> None:
+    # Freedoms 2 and 2: F(0.975) = 39, so the limits of the ratio 3 are 3 / sqrt(39) and 3 sqrt(39).
+    wide = stats.variance_parts([[0.0, 6.0], [0.0, 6.0]])
+    narrow = stats.variance_parts([[0.0, 2.0], [0.0, 2.0]])
+    ratio = stats.deviation_ratio(wide, narrow)
+    assert ratio is not None
+    assert ratio.value == pytest.approx(3)
+    assert (ratio.low, ratio.high) == (pytest.approx(3 / math.sqrt(39)), pytest.approx(3 * math.sqrt(39)))
+    for nothing in (stats.variance_parts([[1.0], [2.0]]), stats.variance_parts([[1.0, 1.0]])):
+        assert stats.deviation_ratio(wide, nothing) is None
+        assert stats.deviation_ratio(nothing, wide) is None
+
+
+def test_holms_adjustment() -> None:
+    assert stats.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert stats.holm([0.5, 0.9]) == [1, 1]
+    assert stats.holm([0.2]) == [0.2]
+    assert stats.holm([]) == []
+    for wrong in ([1.1], [-0.1], [math.nan]):
+        with pytest.raises(ValueError, match=r"0\.\.1|finite"):
+            stats.holm(wrong)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.randoms(use_true_random=False))
+def test_holm_is_never_below_the_raw_p_keeps_its_order_and_follows_a_permutation(p: list[float], rng: Random) -> None:
+    adjusted = stats.holm(p)
+    assert all(raw <= after <= min(1, len(p) * max(p)) + 1e-12 for raw, after in zip(p, adjusted, strict=True))
+    by_raw = [after for _, after in sorted(zip(p, adjusted, strict=True))]
+    assert by_raw == sorted(by_raw)
+    assert min(adjusted) == min(1.0, len(p) * min(p))
+    order = rng.sample(range(len(p)), len(p))
+    assert stats.holm([p[i] for i in order]) == [adjusted[i] for i in order]
+
+
+@pytest.mark.parametrize(("effect", "pairs"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
+def test_pairs_for_80_percent_power_are_those_of_the_tables(effect: float, pairs: int) -> None:
+    # Cohen's and G*Power's numbers for the paired two-sided t test at 0.05.
+    assert stats.pairs_for_power([effect - 1, effect, effect + 1]) == pairs
+    assert stats.power(pairs - 1, effect, 1.0) < 0.8 <= stats.power(pairs, effect, 1.0)
+
+
+def test_power_has_its_limits() -> None:
+    assert stats.power(5, 0.0, 1.0) == pytest.approx(0.05)
+    assert stats.power(5, 0.0, 1.0, confidence=0.9) == pytest.approx(0.1)
+    assert stats.power(10, 10.0, 1.0) == pytest.approx(1)
+    assert stats.power(34, -0.5, 1.0) == stats.power(34, 0.5, 1.0)
+    for n, spread in ((1, 1.0), (5, 0.0)):
+        with pytest.raises(ValueError, match="power needs"):
+            stats.power(n, 1.0, spread)
+
+
+@given(st.integers(2, 50), st.floats(0.01, 5), st.floats(0.1, 5))
+def test_power_grows_with_pairs_and_effect_and_falls_with_spread(n: int, effect: float, spread: float) -> None:
+    power = stats.power(n, effect, spread)
+    assert 0.05 <= power <= 1
+    slack = 1e-9
+    assert stats.power(n + 1, effect, spread) >= power - slack
+    assert stats.power(n, 1.1 * effect, spread) >= power - slack
+    assert stats.power(n, effect, 1.1 * spread) <= power + slack
+
+
+def test_pairs_for_power_say_when_there_is_no_number() -> None:
+    assert stats.pairs_for_power([1.0]) is None
+    assert stats.pairs_for_power([-1.0, 1.0]) is None
+    assert stats.pairs_for_power([2.0, 2.0]) == 2
+    assert stats.pairs_for_power([0.0, 0.0]) is None
+    data = [-0.5, 0.5, 1.5]
+    assert stats.pairs_for_power(data, target=0.95) == 54
+    fewer, more = stats.seeds_needed(data, 0), stats.pairs_for_power(data)
+    assert fewer is not None
+    assert more is not None
+    assert fewer < more

@@ -26,6 +26,8 @@ from pldrepro.tables.cost import table1, table1_panels
 from pldrepro.tables.depth import depth_robustness, depth_robustness_panels
 from pldrepro.tables.glue import table2, table2_panels
 from pldrepro.tables.panel import Panel
+from pldrepro.tables.seeds import seeds, seeds_panels, stability, stability_panels, variance, variance_panels
+from pldrepro.tables.significance import glue_tests, glue_tests_panels
 from pldrepro.tables.target import time_to_target, time_to_target_panels
 
 Tidy = Callable[[Evidence, Paper], pd.DataFrame]
@@ -34,11 +36,15 @@ TABLES: dict[str, tuple[Tidy, Panels]] = {
     "table1": (table1, table1_panels),
     "table2": (table2, table2_panels),
     "table3": (table3, table3_panels),
-    "depth_robustness": (depth_robustness, depth_robustness_panels),
     "time_to_target": (time_to_target, time_to_target_panels),
     "fair_budgets": (fair_budgets, fair_budgets_panels),
     "overfitting": (overfitting, overfitting_panels),
     "memory": (memory, memory_panels),
+    "depth_robustness": (depth_robustness, depth_robustness_panels),
+    "seeds": (seeds, seeds_panels),
+    "variance": (variance, variance_panels),
+    "stability": (stability, stability_panels),
+    "glue_tests": (glue_tests, glue_tests_panels),
 }
 
 
