@@ -61,12 +61,8 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="top-level keys to override")
 
     def evidence_of(verb: argparse.ArgumentParser) -> None:
-        verb.add_argument("--pretrain", type=Path, nargs="+", required=True, help="run folders or their summary.json")
-        verb.add_argument("--finetune", type=Path, nargs="*", default=[], help="run folders or their summary.json")
-        verb.add_argument("--calibration", type=Path, help="summary.json of a calibration")
-        verb.add_argument("--scores", type=Path, help="scores.csv")
+        verb.add_argument("--evidence", type=Path, required=True, help="evidence.json: the finished runs")
         verb.add_argument("--papers", type=Path, nargs="*", default=[], help="the papers' values; default: all")
-        verb.add_argument("--baseline", default="baseline", help="the arm that the others are compared with")
         verb.add_argument("--out", type=Path, required=True)
 
     verb = add("settings", print_settings, "print the complete settings of one pre-training run")
@@ -112,21 +108,28 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True)
 
     verb = add("score", score, "compute all metrics from the predictions of fine-tuning runs")
-    verb.add_argument("--finetune", type=Path, nargs="+", required=True, help="run folders or their summary.json")
+    verb.add_argument("--finetune", type=Path, nargs="*", default=[], help="run folders or their summary.json")
     verb.add_argument("--out", type=Path, required=True)
 
-    for name, function, what in (("table", table, "one table as csv, md and tex"), ("figure", figure, "one figure")):
-        verb = add(name, function, f"make {what}")
-        verb.add_argument("name")
+    for name, function, what in (
+        ("tables", make_tables, "tables as csv, md and tex"),
+        ("figures", make_figures, "figures as pdf, png and svg, with their data and captions"),
+    ):
+        verb = add(name, function, f"make {what}; --out names the folder")
+        verb.add_argument("names", nargs="*", metavar="NAME", help="default: all")
         evidence_of(verb)
 
     verb = add("claims", claims, "judge every claim of the papers")
     evidence_of(verb)
 
+    verb = add("reviews", reviews, "answer what the reviews of the PLD paper asked")
+    evidence_of(verb)
+
     verb = add("report", report, "make the self-contained report")
     evidence_of(verb)
     verb.add_argument("--claims", type=Path, required=True, help="claims.csv")
-    verb.add_argument("--figures", type=Path, nargs="*", default=[], help="figures without their endings")
+    verb.add_argument("--figures", type=Path, required=True, help="folder of the figures")
+    verb.add_argument("--reviews", type=Path, help="the page of answers to the reviews, to append")
     verb.add_argument("--deviations", type=Path, help="a Markdown page to append")
 
     verb = add("show", show, "print a finished claims.csv")
@@ -222,29 +225,28 @@ def score(options: argparse.Namespace) -> None:
 
 def evidence(options: argparse.Namespace) -> tuple[Any, Any]:
     """The evidence of finished runs and the papers, for the analysis verbs."""
-    from pldrepro.evidence import load_evidence
+    from pldrepro.evidence import read_evidence
     from pldrepro.papers import load_papers
 
-    runs = load_evidence(
-        options.pretrain, options.finetune, options.calibration, options.scores, baseline=options.baseline
-    )
-    return runs, load_papers(options.papers)
+    return read_evidence(options.evidence), load_papers(options.papers)
 
 
-def table(options: argparse.Namespace) -> None:
-    """Verb table."""
-    from pldrepro.tables import write_table
+def make_tables(options: argparse.Namespace) -> None:
+    """Verb tables."""
+    from pldrepro.tables import TABLES, write_table
 
     runs, papers = evidence(options)
-    write_table(options.name, runs, papers["pld"], options.out)
+    for name in options.names or TABLES:
+        write_table(name, runs, papers["pld"], options.out / name)
 
 
-def figure(options: argparse.Namespace) -> None:
-    """Verb figure."""
-    from pldrepro.figures import write_figure
+def make_figures(options: argparse.Namespace) -> None:
+    """Verb figures."""
+    from pldrepro.figures import FIGURES, write_figure
 
     runs, papers = evidence(options)
-    write_figure(options.name, runs, papers["pld"], options.out)
+    for name in options.names or FIGURES:
+        write_figure(name, runs, papers["pld"], options.out / name)
 
 
 def claims(options: argparse.Namespace) -> None:
@@ -255,12 +257,21 @@ def claims(options: argparse.Namespace) -> None:
     write_claims(runs, papers, options.out)
 
 
+def reviews(options: argparse.Namespace) -> None:
+    """Verb reviews."""
+    from pldrepro.reviews import write_answers
+
+    runs, papers = evidence(options)
+    write_answers(runs, papers["pld"], options.out)
+
+
 def report(options: argparse.Namespace) -> None:
     """Verb report."""
     from pldrepro.report import write_report
 
     runs, papers = evidence(options)
-    write_report(runs, papers, options.claims, options.figures, options.out, options.deviations)
+    pages = [page for page in (options.reviews, options.deviations) if page is not None]
+    write_report(runs, papers, options.claims, options.figures, options.out, pages)
 
 
 def show(options: argparse.Namespace) -> None:
