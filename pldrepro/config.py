@@ -441,9 +441,9 @@ class Study:
         self._experiments = experiments
         if settings.baseline not in settings.arms:
             raise SettingsError(f"baseline: {settings.baseline!r} is not among the arms: {', '.join(settings.arms)}")
-        unknown = set(settings.probe_arms or ()) - set(settings.arms)
-        if unknown:
-            raise SettingsError(f"probe_arms: {', '.join(sorted(unknown))} not among the arms {', '.join(settings.arms)}")
+        strange = sorted(set(settings.probe_arms or ()) - set(settings.arms))
+        if strange:
+            raise SettingsError(f"probe_arms: {', '.join(strange)} not among the arms: {', '.join(settings.arms)}")
         for arm in settings.arms:
             self._check_arm(arm)
 

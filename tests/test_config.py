@@ -224,6 +224,7 @@ def test_a_child_inherits_and_replaces(tmp_path: Path) -> None:
         ),
         ({"arms": ["pld"]}, "baseline: 'baseline' is not among the arms: pld"),
         ({"arms": []}, "arms: Tuple should have at least 1 item"),
+        ({"probe_arms": ["preln"]}, "probe_arms: preln not among the arms: baseline, pld"),
         ({"arms": ["baseline", "baseline"]}, "arms: an entry is repeated"),
         ({"seeds": [1, 2, 1]}, "seeds: an entry is repeated"),
         ({"seeds": []}, "seeds: Tuple should have at least 1 item"),
