@@ -6,7 +6,9 @@ GELU and embedding look-ups are not); the backward pass counts twice the forward
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pldrepro.config import ModelSettings, TrainingSettings
 
@@ -38,6 +40,17 @@ def step_flops(model: ModelSettings, training: TrainingSettings, sequence_length
     head = 2 * masked_positions(training, length) * (hidden**2 + hidden * model.vocab_size)
     pooler = 2 * (hidden**2 + 2 * hidden) if training.next_sentence else 0
     return StepFlops(BACKWARD_FACTOR * (head + pooler), BACKWARD_FACTOR * (projections + attention))
+
+
+def recorded_step_flops(settings: Mapping[str, Any]) -> StepFlops:
+    """FLOPs of one sequence of a recorded run; its settings may have fields that are no more."""
+    model, training = (
+        kind.model_validate({key: value for key, value in settings[group].items() if key in kind.model_fields})
+        for kind, group in ((ModelSettings, "model"), (TrainingSettings, "training"))
+    )
+    assert isinstance(model, ModelSettings)
+    assert isinstance(training, TrainingSettings)
+    return step_flops(model, training, settings["data"]["sequence_length"])
 
 
 def parameter_count(model: ModelSettings) -> int:

@@ -15,9 +15,8 @@ import pandas as pd
 
 from pldrepro import evidence as ev
 from pldrepro import score
-from pldrepro.config import RunSettings
 from pldrepro.evidence import Evidence, Paired
-from pldrepro.flops import step_flops
+from pldrepro.flops import recorded_step_flops
 from pldrepro.tables.panel import estimate_text
 
 # "Similar accuracy": not more than this many GLUE points below the baseline, by the lower limit of the interval.
@@ -214,10 +213,8 @@ def flops_at_the_limit(evidence: Evidence) -> Measurement:
     """Percent fewer FLOPs in the second half of PLD's run than without dropping, counted."""
     shares = []
     for run in evidence.runs(evidence.pld):
-        settings = RunSettings.model_validate(run.settings)
         half = next(line for line in run.validation if line["step"] >= run.summary["steps"] / 2)
-        step = step_flops(settings.model, settings.training, settings.data.sequence_length)
-        whole = step.of(settings.model.num_layers, run.summary["samples"] - half["samples"])
+        whole = recorded_step_flops(run.settings).of(run.summary["num_layers"], run.summary["samples"] - half["samples"])
         shares.append((run.summary["flops"] - half["flops"], whole))
     return Measurement(ev.ratio(shares, ev.percent_less), "in the second half of the run, counted")
 

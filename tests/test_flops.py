@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pldrepro.config import ModelSettings, TrainingSettings
 from pldrepro.drop import Gate
-from pldrepro.flops import masked_positions, parameter_count, step_flops
+from pldrepro.flops import masked_positions, parameter_count, recorded_step_flops, step_flops
 from pldrepro.models.bert import BertForPreTraining
 
 SMALL = ModelSettings(num_layers=2, hidden_size=4, num_heads=2, ffn_size=8, vocab_size=10, max_positions=8, dropout=0)
@@ -65,3 +65,9 @@ def test_parameter_count_is_that_of_the_model(norm: str) -> None:
 
 def test_parameter_count_of_bert_base() -> None:
     assert parameter_count(ModelSettings(vocab_size=30_522)) == 110_106_428
+
+
+def test_settings_of_another_time_count_the_same() -> None:
+    model, training = ModelSettings(), TrainingSettings()
+    recorded = {"model": {**model.model_dump(), "gone": 1}, "training": training.model_dump()}
+    assert recorded_step_flops({**recorded, "data": {"sequence_length": 128}}) == step_flops(model, training, 128)

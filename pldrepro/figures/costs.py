@@ -11,10 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from pldrepro import drop, records
-from pldrepro.config import RunSettings
 from pldrepro.evidence import AXES, Evidence
 from pldrepro.figures.style import MARKERS, Drawing, axis_scale, device_text, measured, nothing, seeds_text, style
-from pldrepro.flops import step_flops
+from pldrepro.flops import recorded_step_flops
 from pldrepro.papers import Paper, mark_notes
 from pldrepro.records import PretrainRun, TauShape
 from pldrepro.tables.panel import claimed, number
@@ -160,10 +159,10 @@ def flops_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
     """FLOPs between two log lines relative to those of all layers, counted (mean over seeds) and predicted."""
     parts = []
     for arm in arms:
-        settings = RunSettings.model_validate(evidence.runs(arm)[0].settings)
-        step = step_flops(settings.model, settings.training, settings.data.sequence_length)
+        run = evidence.runs(arm)[0]
+        step = recorded_step_flops(run.settings)
         depth = depth_data(evidence, [arm])
-        whole = step.of(settings.model.num_layers)
+        whole = step.of(run.summary["num_layers"])
         relative = {
             name: depth[column].map(step.of).div(whole)
             for name, column in (("predicted", "expected"), ("counted", "measured"))
