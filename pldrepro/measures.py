@@ -214,7 +214,8 @@ def flops_at_the_limit(evidence: Evidence) -> Measurement:
     shares = []
     for run in evidence.runs(evidence.pld):
         half = next(line for line in run.validation if line["step"] >= run.summary["steps"] / 2)
-        whole = recorded_step_flops(run.settings).of(run.summary["num_layers"], run.summary["samples"] - half["samples"])
+        sequences = run.summary["samples"] - half["samples"]
+        whole = recorded_step_flops(run.settings).of(run.summary["num_layers"], sequences)
         shares.append((run.summary["flops"] - half["flops"], whole))
     return Measurement(ev.ratio(shares, ev.percent_less), "in the second half of the run, counted")
 
