@@ -57,7 +57,7 @@ def figure7(evidence: Evidence, paper: Paper) -> Drawing:
 def trade_off(evidence: Evidence, paper: Paper) -> Drawing:
     """Final validation loss of every method against its reference time: what each buys for what it costs."""
     data = trade_off_data(evidence)
-    figure, panel = plt.subplots(figsize=(7.2, 4.2))
+    figure, panel = plt.subplots(figsize=(7.2, max(4.2, 0.8 + 0.19 * len(data))))
     for position, row in enumerate(data.to_dict("records")):
         look = style(evidence.arms.index(row["arm"]))
         error = [[row["loss"] - row["low"]], [row["high"] - row["loss"]]] if row["n"] > 1 else None
@@ -122,13 +122,28 @@ def _loss_lines(panel: Axes, data: pd.DataFrame, axis: str, scale: float, positi
 
 # ---- FLOPs along the schedule ----
 
+MOST_ARMS = 6  # in one panel; the csv holds all of them
+SCHEDULES = ("pld", "pld_paper_eq", "random", "time_only", "linear", "growing", "stacking")  # come first
+
+
+def first_of(arms: Sequence[str], preferred: Sequence[str]) -> list[str]:
+    """At most MOST_ARMS of some arms, those that are preferred first, in the order of the study."""
+    ranked = sorted(arms, key=lambda arm: preferred.index(arm) if arm in preferred else len(preferred))
+    return [arm for arm in arms if arm in ranked[:MOST_ARMS]]
+
+
+def left_out(evidence: Evidence, every: Sequence[str], shown: Sequence[str]) -> str:
+    """A sentence on the arms that a figure does not draw, if there are any."""
+    others = [evidence.label(arm) for arm in every if arm not in shown]
+    return f"In the data, but not drawn: {'; '.join(others)}. " if others else ""
+
 
 def figure6(evidence: Evidence, paper: Paper) -> Drawing:
     """FLOPs of a step along the run, relative to a step that drops nothing: predicted and counted (PLD, Figure 6)."""
-    arms = [arm for arm in evidence.methods if evidence.runs(arm)[0].settings["drop"]["schedule"] != "none"]
-    if not arms:
+    every = [arm for arm in evidence.methods if evidence.runs(arm)[0].settings["drop"]["schedule"] != "none"]
+    if not every:
         return nothing("no arm of this study drops layers")
-    data = flops_data(evidence, arms)
+    data, arms = flops_data(evidence, every), first_of(every, SCHEDULES)
     reported = claimed(paper, "flops_along_schedule")
     figure, panel = plt.subplots(figsize=(7.2, 3.2))
     for arm in arms:
@@ -145,11 +160,11 @@ def figure6(evidence: Evidence, paper: Paper) -> Drawing:
         )  # fmt: skip
     panel.set(xlabel="share of the run", ylabel="FLOPs of a step / without dropping", xlim=(0, 1))
     panel.set_ylim(0, 1.05)
-    figure.legend(loc="outside lower center", ncols=min(3, len(arms)), handlelength=3)
+    figure.legend(loc="outside lower center", ncols=min(2, len(arms)), handlelength=3)
     caption = (
         "FLOPs of a training step (matrix products, forward and backward, embeddings' decoder included) relative to a "
         "step of the same model that drops nothing. Lines: predicted from the policy; dots: counted between two log "
-        f"lines, mean over seeds. {seeds_text(evidence, arms)}. "
+        f"lines, mean over seeds. {seeds_text(evidence, arms)}. {left_out(evidence, every, arms)}"
         + " ".join(mark_notes([reported.provenance] if reported else []))
     )
     return figure, data, caption
@@ -194,7 +209,8 @@ def schedule(evidence: Evidence, paper: Paper) -> Drawing:
             )  # fmt: skip
     left.set(xlabel="share of the run", ylabel="keep probability", ylim=(0, 1.04), xlim=(0, 1))
     left.set_title(f"{evidence.label(arm)}: policy", loc="left")
-    for name in evidence.methods:
+    shown = first_of(evidence.methods, (arm, *SCHEDULES))
+    for name in shown:
         part = depth[depth["arm"] == name]
         look = style(evidence.arms.index(name))
         right.plot(part["share"], part["expected"], linewidth=1.6, label=evidence.label(name), **look)
@@ -207,7 +223,7 @@ def schedule(evidence: Evidence, paper: Paper) -> Drawing:
     caption = (
         f"Left: keep probability of each layer along the run ({evidence.label(arm)}). Right: layers kept per forward "
         "pass, expected from the policy (lines) and counted between two log lines (dots, mean over seeds). "
-        f"{seeds_text(evidence)}."
+        f"{seeds_text(evidence, shown)}. {left_out(evidence, evidence.methods, shown)}".rstrip()
     )
     data = pd.concat([keep.assign(quantity="keep_probability"), depth.assign(quantity="kept_layers")])
     return figure, data, caption
