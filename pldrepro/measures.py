@@ -251,7 +251,7 @@ def _paired_effect(
 
 
 def vanishing_gradients(evidence: Evidence) -> Measurement:
-    """PostLN's gradient norm at the last layer over that at the first, relative to PreLN's; mean over checkpoints."""
+    """PostLN's gradient norm at the last layer over that at the first; PreLN's must be nearer to 1."""
     arms = _probed_pair(evidence)
     if arms is None:
         return NOT_PROBED
@@ -263,13 +263,10 @@ def vanishing_gradients(evidence: Evidence) -> Measurement:
         return math.exp(last.mean() - first.mean())
 
     pairs = _paired_effect(frame, arms, last_over_first)
-    texts = [
-        _estimate_note(
-            f"{evidence.label(arm)}, last layer over first", ev.ratio((pair[at], 1.0) for pair in pairs), 2, "x"
-        )
-        for at, arm in enumerate(arms)
-    ]
-    return Measurement(ev.ratio(pairs), join_notes("geometric mean over checkpoints", *texts))
+    preln = _estimate_note(f"{evidence.label(arms[1])}", ev.ratio((second, 1.0) for _, second in pairs), 2, "x")
+    farther = ev.difference((abs(math.log(second)), abs(math.log(first))) for first, second in pairs)
+    note = join_notes("last layer over first, geometric mean over checkpoints", preln)
+    return Measurement(ev.ratio((first, 1.0) for first, _ in pairs), note, premise_of(farther, 0.0))
 
 
 def gradient_preserving(evidence: Evidence) -> Measurement:

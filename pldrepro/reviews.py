@@ -87,10 +87,7 @@ def destabilises(evidence: Evidence, paper: Paper) -> list[str]:
         losses = [run.summary["validation_loss"] for run in evidence.runs(arm)]
         spread = stats.deviation_interval(losses)
         if spread is not None:
-            text = estimate_text(spread, 3)
-            sentences.append(
-                f"{evidence.label(arm)}: standard deviation of the final loss {text} nats (n = {len(losses)})."
-            )
+            sentences.append(f"{evidence.label(arm)}: {estimate_text(spread, 3)} nats (n = {len(losses)}).")
     if not sentences:
         return ["One seed has no standard deviation."]
     return ["Standard deviation of the final validation loss over pre-training seeds:", *sentences]

@@ -8,7 +8,7 @@ import pytest
 import runs
 
 from pldrepro import measures
-from pldrepro.evidence import Evidence, load_evidence
+from pldrepro.evidence import Evidence, difference, load_evidence
 from pldrepro.flops import StepFlops
 from pldrepro.measures import MEASURES, Measurement
 from pldrepro.papers import load_papers
@@ -41,8 +41,16 @@ def probed(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
 def test_postln_gradients_fall_by_half_from_layer_to_layer(probed: Evidence) -> None:
     found = measures.vanishing_gradients(probed)
     assert value(found) == pytest.approx(8)
-    assert "PostLN baseline, last layer over first: 8.00" in found.note
-    assert "PreLN, higher learning rate, last layer over first: 1.00" in found.note
+    assert "PreLN, higher learning rate: 1.00 [" in found.note
+    assert found.premise == "holds"
+
+
+@pytest.mark.parametrize(
+    ("differences", "premise"),
+    [((-1.0, -1.1), "holds"), ((1.0, 1.1), "fails"), ((-1.0, 1.0), "open"), ((1.0,), "open")],
+)
+def test_a_premise_holds_fails_or_is_open_by_the_interval(differences: tuple[float, ...], premise: str) -> None:
+    assert measures.premise_of(difference((value, 0.0) for value in differences), 0.0) == premise
 
 
 def test_gradient_preserving_ratios_of_0_8_and_1(probed: Evidence) -> None:

@@ -1,4 +1,4 @@
-"""The committed measurements: README repeats their verdicts to the letter."""
+"""The committed measurements: README and docs/reviews.md repeat what comes out of them to the letter."""
 
 from __future__ import annotations
 
@@ -7,27 +7,42 @@ from pathlib import Path
 
 import pytest
 
-from pldrepro import claims, score
+from pldrepro import claims, reviews, score
 from pldrepro.config import load_recorded, read_yaml
-from pldrepro.evidence import read_evidence
+from pldrepro.evidence import Evidence, read_evidence
 from pldrepro.papers import load_papers
 from pldrepro.records import write_json
+from pldrepro.tables.target import time_to_target_panels
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECORDED = load_recorded(read_yaml(REPOSITORY / "config/recorded.yaml"))
 
 
-@pytest.mark.parametrize("name", RECORDED.recorded)
-def test_readme_repeats_the_recorded_verdicts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(REPOSITORY)
-    runs = next(one for one in RECORDED.result_sets() if Path(one.results).name == name)
-    score.write_scores([Path(path) for path in runs.finetune], tmp_path / "scores.csv")
-    listing = {**json.loads(runs.listing), "scores": str(tmp_path / "scores.csv")}
-    write_json(tmp_path / "evidence.json", listing)
-    evidence = read_evidence(tmp_path / "evidence.json")
+@pytest.fixture(scope="module", params=list(RECORDED.recorded))
+def evidence(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    """One set of recorded runs, scored anew."""
+    folder = tmp_path_factory.mktemp("recorded")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(REPOSITORY)
+        runs = next(one for one in RECORDED.result_sets() if Path(one.results).name == request.param)
+        score.write_scores([Path(path) for path in runs.finetune], folder / "scores.csv")
+        write_json(folder / "evidence.json", {**json.loads(runs.listing), "scores": str(folder / "scores.csv")})
+        return read_evidence(folder / "evidence.json")
+
+
+def test_readme_repeats_the_recorded_verdicts(evidence: Evidence, tmp_path: Path) -> None:
     claims.write_claims(evidence, load_papers(), tmp_path / "claims.csv")
     table = claims.markdown_claims(claims.read_claims(tmp_path / "claims.csv"))
     assert table in (REPOSITORY / "README.md").read_text("utf-8")
+
+
+def test_readme_and_reviews_repeat_the_recorded_ablation(evidence: Evidence) -> None:
+    if "shallow" not in evidence.arms:
+        pytest.skip("the speedup step by step and docs/reviews.md are of the set that has the ablation")
+    *_, steps = time_to_target_panels(evidence, load_papers()["pld"])
+    assert steps.markdown_table() in (REPOSITORY / "README.md").read_text("utf-8")
+    written = (REPOSITORY / "docs/reviews.md").read_text("utf-8")
+    assert written == reviews.answers(evidence, load_papers()["pld"])
 
 
 @pytest.mark.parametrize("name", RECORDED.recorded)

@@ -34,11 +34,14 @@ class Panel:
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
 
-    def markdown(self) -> str:
-        """The panel as a GitHub-flavoured Markdown table."""
+    def markdown_table(self) -> str:
+        """The cells as a GitHub-flavoured Markdown table."""
         lines = [self.columns, tuple("---" for _ in self.columns), *self.rows]
-        table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-        return "\n\n".join([f"**{self.caption}**", table, *self.notes]) + "\n"
+        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+    def markdown(self) -> str:
+        """The panel in Markdown: caption, table and notes."""
+        return "\n\n".join([f"**{self.caption}**", self.markdown_table(), *self.notes]) + "\n"
 
     def latex(self) -> str:
         """The panel as a LaTeX table (booktabs, graphicx)."""

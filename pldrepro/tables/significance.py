@@ -26,7 +26,7 @@ from pldrepro.tables.seeds import (
 )
 
 # Enough for p values that are adjusted over eight tasks: the smallest possible is 0.0004, times eight 0.0032.
-RESAMPLES = 5000
+RESAMPLES = 2000
 
 
 def glue_tests(evidence: Evidence, paper: Paper) -> pd.DataFrame:
