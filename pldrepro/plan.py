@@ -45,17 +45,29 @@ def load_device(name: str, path: Path = DEVICES_FILE) -> Device:
     return validate(Device, devices[name], f"{path}: {name}")
 
 
+def planned_steps(run: RunSettings) -> int:
+    """Steps of a run; one with a budget of reference time has as many as the other arm's FLOPs pay for."""
+    training, budget = run.training, run.budget
+    if budget is None:
+        return training.num_steps
+    length = run.data.sequence_length
+    other = step_flops(budget.model, training, length).of(budget.kept_layers)
+    own = mean_expected_depth(run.drop, training.num_steps, run.model.num_layers)
+    return round(budget.num_steps * other / step_flops(run.model, training, length).of(own))
+
+
 def plan_arm(run: RunSettings, device: Device) -> ArmPlan:
     """Cost of one pre-training run on one device."""
     training = run.training
     depth = mean_expected_depth(run.drop, training.num_steps, run.model.num_layers)
-    samples = training.num_steps * training.batch_size
+    num_steps = planned_steps(run)
+    samples = num_steps * training.batch_size
     flops = step_flops(run.model, training, run.data.sequence_length).of(depth, samples)
     parameters = parameter_count(run.model)
     return ArmPlan(
         arm=run.arm,
         parameters=parameters,
-        steps=training.num_steps,
+        steps=num_steps,
         tokens=samples * run.data.sequence_length,
         kept_depth=depth,
         num_layers=run.model.num_layers,

@@ -24,10 +24,17 @@ def test_the_papers_own_settings() -> None:
     assert baseline.hours == pytest.approx(baseline.flops / 0.5e12 / 3600)
 
 
+def test_an_arm_with_a_budget_costs_what_plds_checkpoint_does() -> None:
+    paper = load_study(Path("config/paper.yaml"))
+    pld, baseline = (plan_arm(paper.run(arm, 1), DEVICE) for arm in ("pld", "baseline_at_pld"))
+    assert baseline.flops == pytest.approx(pld.flops, rel=1e-4)
+    assert baseline.steps < 160_000
+
+
 def test_render_names_every_arm_and_the_sums() -> None:
     study = load_study(Path("config/smoke.yaml"))
     text = render_plan(study, "card", DEVICE)
-    assert "3 arms x 2 seeds = 6 pre-training runs, 10 fine-tuning jobs" in text
+    assert "4 arms x 2 seeds = 8 pre-training runs, 12 fine-tuning jobs" in text
     for arm in study.settings.arms:
         assert f"\n{arm} " in text
     assert "device card: 1 TFLOP/s peak, 50% of it assumed (a card)" in text
