@@ -15,6 +15,7 @@ import pandas as pd
 
 from pldrepro.records import RecordError
 from pldrepro.stats import CONFIDENCE
+from pldrepro.tables.panel import Panel
 
 MEASURED = ("measured", "low", "high", "n")
 BESIDE = (
@@ -284,5 +285,4 @@ def _text(value: float | None) -> str:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return Panel("", tuple(columns), tuple(tuple(map(str, row)) for row in rows)).markdown_table()

@@ -114,12 +114,13 @@ def _to_baseline_loss(evidence: Evidence, axis: str, percent: bool) -> Measureme
     if reached == pairs:
         return Measurement(paired, undropped)
     gap = ev.loss_difference(evidence, evidence.pld, evidence.baseline)
-    worse = gap is not None and gap.estimate.low is not None and gap.estimate.low > 0
     note = (
         f"the baseline's final loss was reached in {reached} of {pairs} runs; the others count with their whole run, "
         f"a bound; {_estimate_note('final loss minus baseline', gap, 3, 'nats')}"
     )
-    return Measurement(paired, join_notes(note, undropped), "fails" if worse and not reached else "open")
+    return Measurement(
+        paired, join_notes(note, undropped), "fails" if premise_of(gap, 0.0) == "fails" and not reached else "open"
+    )
 
 
 def _sooner(evidence: Evidence, arm: str, axis: str, percent: bool) -> Paired | None:
@@ -175,19 +176,12 @@ def speedup_at_similar_glue(evidence: Evidence) -> Measurement:
     gain = glue_gain_ckp100(evidence)
     if gain.paired is None:
         return gain
-    estimate = gain.paired.estimate
-    if estimate.low is not None and estimate.low >= -SIMILAR_GLUE_POINTS:
-        premise: Literal["holds", "open", "fails"] = "holds"
-    elif estimate.high is not None and estimate.high < -SIMILAR_GLUE_POINTS:
-        premise = "fails"
-    else:
-        premise = "open"
     note = (
         f"similar: the GLUE difference is not below −{SIMILAR_GLUE_POINTS:g} point by its lower limit; "
-        f"here {estimate_text(estimate, 1)}"
+        f"here {estimate_text(gain.paired.estimate, 1)}"
     )
     speedup = ev.speedup(evidence, evidence.pld, "reference_time", "ckp100")
-    return Measurement(speedup, join_notes(note, gain.note), premise)
+    return Measurement(speedup, join_notes(note, gain.note), premise_of(_shortfall(gain), SIMILAR_GLUE_POINTS))
 
 
 def hurt_by_higher_rate(evidence: Evidence) -> Measurement:
@@ -207,6 +201,11 @@ def premise_of(difference: Paired | None, most: float) -> Literal["holds", "open
     if difference.estimate.high <= most:
         return "holds"
     return "fails" if difference.estimate.low > most else "open"
+
+
+def _shortfall(gain: Measurement) -> Paired | None:
+    """A gain with its sign turned: by how much it falls short of 0."""
+    return None if gain.paired is None else ev.difference((-effect, 0.0) for effect in gain.paired.effects)
 
 
 def flops_at_the_limit(evidence: Evidence) -> Measurement:
@@ -333,24 +332,22 @@ def rising_scores(evidence: Evidence) -> Measurement:
     convention, note = ev.glue_convention(evidence)
     rise = ev.glue_gain(evidence, evidence.pld, points[-1], evidence.pld, points[0], convention)
     gain = glue_gain_final(evidence)
-    below = None if gain.paired is None else ev.difference((-effect, 0.0) for effect in gain.paired.effects)
     passed = _estimate_note("at the end, above the baseline", gain.paired, 1, "points")
-    return Measurement(rise, join_notes(f"from {points[0]} to {points[-1]}", passed, note), premise_of(below, 0.0))
+    return Measurement(
+        rise, join_notes(f"from {points[0]} to {points[-1]}", passed, note), premise_of(_shortfall(gain), 0.0)
+    )
 
 
 def robust_over_rates(evidence: Evidence) -> Measurement:
     """Spread of the baseline's fine-tuning scores over the learning-rate grid minus that of PLD's [points]."""
     if evidence.scores is None or evidence.scores["learning_rate"].nunique() < 2:
         return Measurement(note="fine-tuning ran at one learning rate")
-    names = {score.VALUES[name] for name in score.PRIMARY.values()}
-    frame = evidence.scores
-    frame = frame[[key in names for key in zip(frame["task"], frame["split"], frame["metric"], strict=True)]]
+    medians = ev.rate_medians(evidence, evidence.scores)
+    tasks = medians[medians["panel"] != "mean"]
 
     def spread(arm: str, seed: int) -> float | None:
-        own = frame[(frame["arm"] == arm) & (frame["seed"] == seed)]
-        own = own[own["checkpoint"] == evidence.final_checkpoint(arm)]
-        medians = own.groupby(["task", "learning_rate"])["value"].median().groupby("task")
-        return None if own.empty else float((medians.max() - medians.min()).mean())
+        own = tasks[(tasks["arm"] == arm) & (tasks["seed"] == seed)].groupby("panel")["value"]
+        return None if not len(own) else float((own.max() - own.min()).mean())
 
     pairs = [
         (spread(evidence.baseline, base.seed), spread(evidence.pld, run.seed))

@@ -15,19 +15,19 @@ from pldrepro.config import SettingsError
 from pldrepro.evidence import Evidence, Paired
 from pldrepro.papers import Paper
 from pldrepro.tables.budgets import memory
-from pldrepro.tables.panel import estimate_of, estimate_text, number
-from pldrepro.tables.seeds import SMALL_TASKS, find, stability, task_names
+from pldrepro.tables.panel import estimate_of, estimate_text, find, number
+from pldrepro.tables.seeds import SMALL_TASKS, stability, task_names
 from pldrepro.tables.target import TARGETS, decompose
 
 Answer = Callable[[Evidence, Paper], list[str]]
 
 
-def side(paired: Paired, below: str, above: str, open_: str = "undecided") -> str:
-    """Which word an interval supports: all of it below 0, all of it above 0, or neither."""
+def side(paired: Paired, below: str, above: str) -> str:
+    """Which word an interval supports: all of it below 0, all of it above 0, or that it is undecided."""
     estimate = paired.estimate
     if estimate.high is not None and estimate.high < 0:
         return below
-    return above if estimate.low is not None and estimate.low > 0 else open_
+    return above if estimate.low is not None and estimate.low > 0 else "undecided"
 
 
 def loss_sentence(evidence: Evidence, arm: str, other: str) -> str:

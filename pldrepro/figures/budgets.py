@@ -13,12 +13,13 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from pldrepro import evidence as ev
 from pldrepro import stats
 from pldrepro.evidence import Evidence
-from pldrepro.figures.costs import loss_data
+from pldrepro.figures.costs import loss_data, loss_lines
 from pldrepro.figures.style import (
     COLOURS,
     MARKERS,
     Drawing,
     axis_scale,
+    estimates,
     fit_y,
     interval_bars,
     measured,
@@ -33,14 +34,6 @@ from pldrepro.tables.budgets import TREATMENTS, epochs_arms, final_train_loss, o
 BARS = "bars: 95 % t interval of the mean over pre-training seeds, cut off at a panel's edge"
 # Losses before this share of a run are left out of the scale: they would hide all differences.
 SHOWN_FROM = 0.2
-
-
-def _curves(panel: Axes, data: pd.DataFrame, axis: str, scale: float, label: str, look: dict[str, Any]) -> None:
-    """A thin line per run and a bold one for their mean at equal steps."""
-    for _, run in data.groupby("seed"):
-        panel.plot(run[axis] / scale, run["validation_loss"], color=look["color"], linewidth=0.6, alpha=0.45)
-    mean = data.groupby("step")[[axis, "validation_loss"]].mean()
-    panel.plot(mean[axis] / scale, mean["validation_loss"], linewidth=1.6, label=label, **look)
 
 
 def _late(data: pd.DataFrame, axis: str) -> list[float]:
@@ -88,7 +81,7 @@ def figure10(evidence: Evidence, paper: Paper) -> Drawing:
     for position, ((arm, theta), final) in enumerate(zip(arms.items(), finals, strict=True)):
         # By the order of theta_bar: so many arms of one kind would share colours by their places in the study.
         look = style(position)
-        _curves(left, data[data["arm"] == arm], "samples", scale, _theta_label(evidence, arm, theta), look)
+        loss_lines(left, data[data["arm"] == arm], "samples", scale, _theta_label(evidence, arm, theta), look)
         interval_bars(right, [theta], [final], marker=MARKERS[position % len(MARKERS)], color=look["color"])
         runs = [run.summary["validation_loss"] for run in evidence.runs(arm)]
         right.plot([theta] * len(runs), runs, ".", color=look["color"], alpha=0.5)
@@ -130,7 +123,7 @@ def fair_budgets(evidence: Evidence, paper: Paper) -> Drawing:
     scale, unit = axis_scale(data["reference_time"].max(), "reference_time")
     for arm in curves:
         own = data[(data["arm"] == arm) & (data["kind"] == "curve")]
-        _curves(panel, own, "reference_time", scale, evidence.label(arm), style(evidence.arms.index(arm)))
+        loss_lines(panel, own, "reference_time", scale, evidence.label(arm), style(evidence.arms.index(arm)))
     for position, arm in enumerate(cut):
         _end_point(evidence, panel, data[(data["arm"] == arm) & (data["kind"] == "end")], arm, scale, position)
     ends = {budget[1] for arm in cut if (budget := evidence.budget(arm))}
@@ -206,7 +199,7 @@ def overfitting(evidence: Evidence, paper: Paper) -> Drawing:
         ):
             part = data[(data["treatment"] == treatment) & (data["quantity"] == quantity)]
             if len(part):
-                interval_bars(panel, part["epochs"].tolist(), _estimates(part), marker=marker, linewidth=1.4, **line)
+                interval_bars(panel, part["epochs"].tolist(), estimates(part), marker=marker, linewidth=1.4, **line)
     right.axhline(0, color="#7f7f7f", linewidth=0.8, zorder=1)
     for panel, quantities in ((left, ["validation_loss", "train_loss"]), (right, ["minus_neither"])):
         _epochs_axis(panel, data, quantities)
@@ -243,12 +236,6 @@ def overfitting_data(evidence: Evidence) -> pd.DataFrame:
                 for quantity, one in found.items()
             ]  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def _estimates(part: pd.DataFrame) -> list[Estimate]:
-    limits = part[["low", "high"]].astype(object).where(part[["low", "high"]].notna(), None)
-    rows = zip(part["mean"], limits["low"], limits["high"], part["n"], part["method"], strict=True)
-    return [Estimate(*row) for row in rows]
 
 
 def _epochs_axis(panel: Axes, data: pd.DataFrame, quantities: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +13,17 @@ from matplotlib.ticker import MaxNLocator
 
 from pldrepro import drop, records
 from pldrepro.evidence import AXES, Evidence
-from pldrepro.figures.style import MARKERS, Drawing, axis_scale, device_text, measured, nothing, seeds_text, style
+from pldrepro.figures.style import (
+    MARKERS,
+    Drawing,
+    axis_scale,
+    device_text,
+    left_out,
+    measured,
+    nothing,
+    seeds_text,
+    style,
+)
 from pldrepro.flops import recorded_step_flops
 from pldrepro.papers import Paper, mark_notes
 from pldrepro.records import PretrainRun, TauShape
@@ -37,8 +48,8 @@ def figure7(evidence: Evidence, paper: Paper) -> Drawing:
     for panel, axis in zip(panels[0], axes_shown, strict=True):
         scale, unit = axis_scale(data[axis].max(), axis)
         for arm in arms:
-            position = evidence.arms.index(arm)
-            _loss_lines(panel, data[data["arm"] == arm], axis, scale, position, evidence.label(arm))
+            look = style(evidence.arms.index(arm))
+            loss_lines(panel, data[data["arm"] == arm], axis, scale, evidence.label(arm), look)
         panel.axhline(target, color="#7f7f7f", linewidth=0.8, zorder=1)
         panel.set_xlabel(f"{AXES[axis]}{unit}")
         panel.set_xlim(left=0)
@@ -111,8 +122,8 @@ def loss_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _loss_lines(panel: Axes, data: pd.DataFrame, axis: str, scale: float, position: int, label: str) -> None:
-    look = style(position)
+def loss_lines(panel: Axes, data: pd.DataFrame, axis: str, scale: float, label: str, look: dict[str, Any]) -> None:
+    """A thin line per run of an arm and a bold one for their mean at equal steps."""
     for _, run in data.groupby("seed"):
         panel.plot(run[axis] / scale, run["validation_loss"], color=look["color"], linewidth=0.6, alpha=0.45)
     # Runs of an arm validate at the same steps; their costs differ by the gates drawn, so both are averaged.
@@ -130,12 +141,6 @@ def first_of(arms: Sequence[str], preferred: Sequence[str]) -> list[str]:
     """At most MOST_ARMS of some arms, those that are preferred first, in the order of the study."""
     ranked = sorted(arms, key=lambda arm: preferred.index(arm) if arm in preferred else len(preferred))
     return [arm for arm in arms if arm in ranked[:MOST_ARMS]]
-
-
-def left_out(evidence: Evidence, every: Sequence[str], shown: Sequence[str]) -> str:
-    """A sentence on the arms that a figure does not draw, if there are any."""
-    others = [evidence.label(arm) for arm in every if arm not in shown]
-    return f"In the data, but not drawn: {'; '.join(others)}. " if others else ""
 
 
 def figure6(evidence: Evidence, paper: Paper) -> Drawing:
@@ -164,7 +169,7 @@ def figure6(evidence: Evidence, paper: Paper) -> Drawing:
     caption = (
         "FLOPs of a training step (matrix products, forward and backward, embeddings' decoder included) relative to a "
         "step of the same model that drops nothing. Lines: predicted from the policy; dots: counted between two log "
-        f"lines, mean over seeds. {seeds_text(evidence, arms)}. {left_out(evidence, every, arms)}"
+        f"lines, mean over seeds. {seeds_text(evidence, arms)}.{left_out(evidence, every, arms)} "
         + " ".join(mark_notes([reported.provenance] if reported else []))
     )
     return figure, data, caption
@@ -223,7 +228,7 @@ def schedule(evidence: Evidence, paper: Paper) -> Drawing:
     caption = (
         f"Left: keep probability of each layer along the run ({evidence.label(arm)}). Right: layers kept per forward "
         "pass, expected from the policy (lines) and counted between two log lines (dots, mean over seeds). "
-        f"{seeds_text(evidence, shown)}. {left_out(evidence, evidence.methods, shown)}".rstrip()
+        f"{seeds_text(evidence, shown)}.{left_out(evidence, evidence.methods, shown)}"
     )
     data = pd.concat([keep.assign(quantity="keep_probability"), depth.assign(quantity="kept_layers")])
     return figure, data, caption

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,9 +14,18 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from pldrepro import evidence as ev
 from pldrepro import score, stats
 from pldrepro.evidence import Evidence
-from pldrepro.figures.style import MARKERS, Drawing, fit_y, interval_bars, nothing, seeds_text, style
+from pldrepro.figures.style import (
+    MARKERS,
+    Drawing,
+    estimates,
+    fit_y,
+    interval_bars,
+    left_out,
+    nothing,
+    seeds_text,
+    style,
+)
 from pldrepro.papers import Paper, mark_notes
-from pldrepro.stats import Estimate
 from pldrepro.tables.glue import reported_glue
 from pldrepro.tables.panel import number, reported_text, role
 
@@ -56,23 +64,13 @@ def _row(evidence: Evidence, arm: str, panel: str, values: Sequence[float], **wh
     }  # fmt: skip
 
 
-def _estimates(part: pd.DataFrame) -> list[Estimate]:
-    rows = part.astype({"low": object, "high": object}).replace({np.nan: None}).to_dict("records")
-    return [Estimate(row["mean"], row["low"], row["high"], row["n"], row["method"]) for row in rows]
-
-
 def _draw_arm(evidence: Evidence, panel: Axes, x: pd.Series, part: pd.DataFrame, arm: str) -> None:
     """An arm's means with bars; ``x`` is shifted by arm, so that they stand side by side."""
     look = style(evidence.arms.index(arm))
     marker = MARKERS[evidence.arms.index(arm) % len(MARKERS)]
     panel.vlines(x, part["lowest"], part["highest"], color=look["color"], linewidth=4, alpha=0.3)
     line = {**look, "linestyle": look["linestyle"] if len(part) > 1 else "none"}
-    interval_bars(panel, x.tolist(), _estimates(part), marker=marker, linewidth=1.4, label=evidence.label(arm), **line)
-
-
-def _left_out(evidence: Evidence, arms: Sequence[str], shown: Sequence[str]) -> str:
-    others = [evidence.label(arm) for arm in arms if arm not in shown]
-    return f" In the data file alone: {', '.join(others)}." if others else ""
+    interval_bars(panel, x.tolist(), estimates(part), marker=marker, linewidth=1.4, label=evidence.label(arm), **line)
 
 
 # ---- along the checkpoints ----
@@ -106,7 +104,7 @@ def figure8(evidence: Evidence, paper: Paper) -> Drawing:
     caption = (
         "Fine-tuned scores on the development sets along the checkpoints of pre-training [%]: per pre-training seed "
         "the median over fine-tuning seeds at the best learning rate, primary metric of each task; then the mean, "
-        f"{BARS}. {seeds_text(evidence, shown)}.{_left_out(evidence, several, shown)} {reported}"
+        f"{BARS}. {seeds_text(evidence, shown)}.{left_out(evidence, several, shown)} {reported}"
     )
     return figure, data, caption.strip()
 
@@ -215,7 +213,7 @@ def figure9(evidence: Evidence, paper: Paper) -> Drawing:
     caption = (
         "Fine-tuned scores on the development sets at the end of pre-training over the grid of learning rates [%]: per "
         "pre-training seed the median over fine-tuning seeds at that rate, primary metric of each task; then the mean, "
-        f"{BARS}. {grid}. {seeds_text(evidence, shown)}.{_left_out(evidence, arms, shown)}"
+        f"{BARS}. {grid}. {seeds_text(evidence, shown)}.{left_out(evidence, arms, shown)}"
     )
     return figure, data, caption
 
@@ -224,7 +222,7 @@ def rate_data(evidence: Evidence) -> pd.DataFrame:
     """One row per arm, learning rate and panel (a task's primary metric, or the mean of the tasks) [%]."""
     if evidence.scores is None or evidence.scores.empty:
         return pd.DataFrame()
-    medians = rate_medians(evidence, evidence.scores)
+    medians = ev.rate_medians(evidence, evidence.scores)
     rows = []
     for panel in [*score.PRIMARY.values(), "mean"]:
         for arm in evidence.methods:
@@ -232,22 +230,6 @@ def rate_data(evidence: Evidence) -> pd.DataFrame:
             for rate, part in own.groupby("learning_rate"):
                 rows.append(_row(evidence, arm, panel, part["value"].tolist(), learning_rate=rate))
     return pd.DataFrame(rows)
-
-
-def rate_medians(evidence: Evidence, scores: pd.DataFrame) -> pd.DataFrame:
-    """Median over fine-tuning seeds of each primary metric, and the mean of the tasks, at the end of pre-training.
-
-    Columns: arm, seed (of pre-training), learning_rate, panel, value [%].
-    """
-    primary = {score.VALUES[name]: name for name in score.PRIMARY.values()}
-    keys = zip(scores["task"], scores["split"], scores["metric"], strict=True)
-    panels = scores.assign(panel=[primary.get(key, "") for key in keys])
-    finals = panels["arm"].map({arm: evidence.final_checkpoint(arm) for arm in evidence.arms})
-    kept = panels[panels["panel"].ne("") & panels["checkpoint"].eq(finals)]
-    run = ["arm", "seed", "learning_rate"]
-    medians = kept.groupby([*run, "panel"])["value"].median().reset_index()
-    means = medians.groupby(run)["value"].mean().reset_index().assign(panel="mean")
-    return pd.concat([medians, means], ignore_index=True)
 
 
 def _rate_axis(panel: Axes, rates: Sequence[float]) -> None:

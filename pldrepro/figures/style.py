@@ -59,6 +59,18 @@ def interval_bars(panel: Axes, x: Sequence[float], estimates: Sequence[Estimate]
         lines.set_alpha(0.6)  # behind the means, where several arms stand side by side
 
 
+def estimates(part: pd.DataFrame) -> list[Estimate]:
+    """The estimates in a figure's data: columns mean, low, high, n and method."""
+    rows = part.astype({"low": object, "high": object}).replace({np.nan: None}).to_dict("records")
+    return [Estimate(row["mean"], row["low"], row["high"], row["n"], row["method"]) for row in rows]
+
+
+def left_out(evidence: Evidence, arms: Sequence[str], shown: Sequence[str]) -> str:
+    """A sentence on the arms that a figure's data hold and the figure does not draw, if there are any."""
+    others = [evidence.label(arm) for arm in arms if arm not in shown]
+    return f" In the data file alone: {', '.join(others)}." if others else ""
+
+
 def fit_y(panel: Axes, values: Sequence[float], margin: float = 0.25) -> None:
     """Limits from single runs or means: the intervals of few seeds are often too wide to set the scale by."""
     low, high = min(values), max(values)

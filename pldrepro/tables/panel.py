@@ -173,16 +173,17 @@ def estimate_of(paired: ev.Paired | None) -> Estimate | None:
     return None if paired is None else paired.estimate
 
 
-def cell(frame: pd.DataFrame, arm: str, checkpoint: str, quantity: str, axis: str = "") -> Estimate | None:
-    """The estimate in a tidy table."""
-    found = frame[
-        (frame["arm"] == arm)
-        & (frame["checkpoint"] == checkpoint)
-        & (frame["quantity"] == quantity)
-        & (frame["axis"] == axis)
-    ]
-    if found.empty or pd.isna(found["measured"].iloc[0]):
+def find(frame: pd.DataFrame, **keys: str) -> Estimate | None:
+    """The estimate of the row with these keys."""
+    for name, value in keys.items():
+        frame = frame[frame[name] == value]
+    if frame.empty or pd.isna(frame["measured"].iloc[0]):
         return None
-    row = found.iloc[0]
+    row = frame.iloc[0]
     low, high = (None if pd.isna(row[name]) else float(row[name]) for name in ("low", "high"))
     return Estimate(float(row["measured"]), low, high, int(row["n"]), str(row["method"]))
+
+
+def cell(frame: pd.DataFrame, arm: str, checkpoint: str, quantity: str, axis: str = "") -> Estimate | None:
+    """The estimate in a tidy table."""
+    return find(frame, arm=arm, checkpoint=checkpoint, quantity=quantity, axis=axis)

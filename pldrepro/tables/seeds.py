@@ -17,7 +17,7 @@ from pldrepro import examples, score, stats
 from pldrepro.evidence import Evidence
 from pldrepro.papers import Paper
 from pldrepro.stats import Estimate, VarianceParts
-from pldrepro.tables.panel import DASH, Panel, estimate_text, number, tidy_row
+from pldrepro.tables.panel import DASH, Panel, estimate_text, find, number, tidy_row
 
 POWER = 0.8
 SMALL_TASKS = ("rte", "mrpc", "cola", "stsb")
@@ -52,17 +52,6 @@ def comparisons(evidence: Evidence, arm: str) -> list[str]:
     """What an arm is compared with: the baseline, and the same model without dropping."""
     candidates = (evidence.baseline, evidence.undropped_twin(arm))
     return list(dict.fromkeys(other for other in candidates if other is not None and other != arm))
-
-
-def find(frame: pd.DataFrame, **keys: str) -> Estimate | None:
-    """The estimate of the row with these keys."""
-    for name, value in keys.items():
-        frame = frame[frame[name] == value]
-    if frame.empty or pd.isna(frame["measured"].iloc[0]):
-        return None
-    row = frame.iloc[0]
-    low, high = (None if pd.isna(row[name]) else float(row[name]) for name in ("low", "high"))
-    return Estimate(float(row["measured"]), low, high, int(row["n"]), str(row["method"]))
 
 
 def finetuned_methods(evidence: Evidence) -> list[str]:

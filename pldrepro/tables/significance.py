@@ -13,19 +13,18 @@ from pldrepro.evidence import Evidence
 from pldrepro.papers import Paper
 from pldrepro.records import RecordError
 from pldrepro.stats import Estimate
-from pldrepro.tables.panel import Panel, estimate_text, number
+from pldrepro.tables.panel import Panel, estimate_text, find, number
 from pldrepro.tables.seeds import (
     TASK_NAMES,
     comparisons,
     final_row,
-    find,
     finetuned_methods,
     plain,
     selected_scores,
     task_names,
 )
 
-# Enough for p values that are adjusted over eight tasks: the smallest possible is 0.0004, times eight 0.0032.
+# Enough for p values that are adjusted over eight tasks: eight times the smallest, 2 / (R + 1), is below 0.01.
 RESAMPLES = 2000
 
 
@@ -145,7 +144,7 @@ def _why_no_tests(evidence: Evidence) -> str:
     if evidence.pld not in finetuned_methods(evidence):
         return f"The final checkpoint of {evidence.label(evidence.pld)} was not fine-tuned in this study."
     if not evidence.finetune:
-        return "Scores alone were given, without the fine-tuning runs that hold the predictions (--finetune)."
+        return "Scores alone were given, without the fine-tuning runs that hold the predictions."
     names = ", ".join(evidence.label(other) for other in comparisons(evidence, evidence.pld))
     return f"{evidence.label(evidence.pld)} shares no fine-tuned task and seed with {names or 'any other arm'}."
 
