@@ -22,7 +22,8 @@ from torch.nn import functional
 
 from pldrepro.config import ModelSettings
 from pldrepro.drop import Gate, all_kept
-from pldrepro.models.bert import BertForPreTraining, initialise
+from pldrepro.models.bert import BertForPreTraining
+from pldrepro.models.transformer import initialise
 from pldrepro.optim import adamw, set_learning_rate
 from pldrepro.records import provenance, write_json
 from pldrepro.stats import bootstrap_interval

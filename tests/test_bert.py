@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 
 from pldrepro.config import ModelSettings
 from pldrepro.drop import Gate, all_kept
-from pldrepro.models.bert import (
-    Bert,
-    BertForPreTraining,
-    BertForSequenceClassification,
-    Block,
-    attend,
-    drop_elements,
-    initialise,
-)
+from pldrepro.models.bert import Bert, BertForPreTraining, BertForSequenceClassification
+from pldrepro.models.transformer import Block, attend, drop_elements, initialise
 
 NORMS = ("post", "pre")
 SHAPE = {

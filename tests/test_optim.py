@@ -8,7 +8,8 @@ from torch import nn
 
 from pldrepro.config import LearningRates, ModelSettings, TrainingSettings
 from pldrepro.drop import Gate
-from pldrepro.models.bert import BertForPreTraining, initialise
+from pldrepro.models.bert import BertForPreTraining
+from pldrepro.models.transformer import initialise
 from pldrepro.optim import adamw, learning_rate, parameter_groups, set_learning_rate, zero_missing_gradients
 
 PAPER = TrainingSettings(num_steps=200_000, learning_rate="higher", warmup=0.02)

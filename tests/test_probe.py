@@ -20,7 +20,8 @@ from pldrepro.__main__ import main
 from pldrepro.config import ProbeSettings, RunSettings, SettingsError
 from pldrepro.data.batches import IGNORED, Batch
 from pldrepro.data.corpus import open_corpus
-from pldrepro.models.bert import BertForPreTraining, initialise
+from pldrepro.models.bert import BertForPreTraining
+from pldrepro.models.transformer import initialise
 from pldrepro.models.transformers_format import load_pretraining
 from pldrepro.pretrain import DivergedError, pretrain
 from pldrepro.probe import PARTS, Subject, depth, held_out, layers, lesions, probe

@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from pldrepro.config import ModelSettings, SettingsError
 from pldrepro.data.tokenizer import from_vocabulary, save_tokenizer
 from pldrepro.drop import all_kept
-from pldrepro.models import transformers_format
-from pldrepro.models.bert import BertForPreTraining, BertForSequenceClassification, initialise
+from pldrepro.models import files
+from pldrepro.models.bert import BertForPreTraining, BertForSequenceClassification
+from pldrepro.models.files import ModelFileError
+from pldrepro.models.transformer import initialise
 from pldrepro.models.transformers_format import (
-    ModelFileError,
     load_classifier,
     load_for_finetuning,
     load_pretraining,
@@ -412,7 +413,7 @@ def test_a_full_disk_leaves_the_earlier_model(saved, monkeypatch):
         raise SafetensorError("I/O error: No space left on device")
 
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
-    monkeypatch.setattr(transformers_format, "save_file", half_a_file)
+    monkeypatch.setattr(files, "save_file", half_a_file)
     with pytest.raises(ModelFileError, match=r"model\.safetensors: not written: .*No space left") as error:
         save_pretraining(pretraining_model("pre"), model_settings("pre"), saved)
     one_line(error)

@@ -1,1 +1,1 @@
-"""The Transformer encoder with gates (``bert``) and its files, which plain transformers can load."""
+"""Transformers with gates, and their files, which plain transformers can load: the encoder BERT, the decoder GPT."""

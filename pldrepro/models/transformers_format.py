@@ -7,28 +7,34 @@ from pad_token_id + 1, so its table of positions starts with rows that no real t
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pldrepro.config import ModelSettings, validate
-from pldrepro.models.bert import NUM_TOKEN_TYPES, BertForPreTraining, BertForSequenceClassification, initialise
-from pldrepro.records import atomic_path, read_json, write_json
+from pldrepro.models.bert import NUM_TOKEN_TYPES, BertForPreTraining, BertForSequenceClassification
+from pldrepro.models.files import (
+    CONFIG,
+    WEIGHTS,  # noqa: F401 (imported from here by callers that save and load with this module)
+    ModelFileError,
+    Weights,
+    check_scales,
+    check_shape,
+    copy_tokenizer,
+    fold_scale,
+    read_config,
+    read_weights,
+    write_model,
+)
+from pldrepro.models.transformer import initialise
 
 Norm = Literal["post", "pre"]
 Kind = Literal["pretraining", "classifier"]
 AnyBert = TypeVar("AnyBert", bound=nn.Module)
-
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 MODEL_TYPES: dict[Norm, str] = {"post": "bert", "pre": "roberta-prelayernorm"}
 ARCHITECTURES: dict[tuple[Norm, Kind], str] = {
@@ -93,13 +99,6 @@ FIXED_CONFIG = {
 }
 
 
-SHAPE_FIELDS = ("norm", "num_layers", "hidden_size", "num_heads", "ffn_size", "vocab_size", "max_positions")
-
-
-class ModelFileError(ValueError):
-    """A model folder that cannot be written or used; the message names the file."""
-
-
 def save_pretraining(
     model: BertForPreTraining,
     settings: ModelSettings,
@@ -141,7 +140,7 @@ def load_pretraining(folder: Path, settings: ModelSettings | None = None) -> Ber
 def load_classifier(folder: Path, settings: ModelSettings | None = None) -> BertForSequenceClassification:
     """Read a classifier on the CPU, in float32; errors as in ``load_pretraining``."""
     file = _read(folder, settings)
-    num_labels = len(file.tensor(HEADS[file.settings.norm, "classifier"]["classifier"] + ".bias"))
+    num_labels = len(file.weights.tensor(HEADS[file.settings.norm, "classifier"]["classifier"] + ".bias"))
     with torch.device("meta"):
         model = BertForSequenceClassification(settings or file.settings, num_labels)
     return _fill(model, "classifier", file)
@@ -167,33 +166,18 @@ def _save(
     tokenizer_folder: Path | None,
     scales: Sequence[float] | None,
 ) -> None:
-    if scales is not None and len(scales) != settings.num_layers:
-        raise ValueError(f"{len(scales)} scales for {settings.num_layers} layers; allowed: one scale per layer")
-    pad_token_id = 0 if tokenizer_folder is None else _copy_tokenizer(tokenizer_folder, folder, settings)
+    check_scales(scales, settings)
+    pad_token_id = 0 if tokenizer_folder is None else copy_tokenizer(tokenizer_folder, folder, settings, "[PAD]")
     first_position = _first_position(settings.norm, pad_token_id)
     tensors: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
-        value = _fold(name, parameter.detach().to("cpu", torch.float32), scales)
+        value = fold_scale(name, parameter.detach().to("cpu", torch.float32), scales)
         names = _file_names(name, settings.norm, kind)
         if name == "bert.position_embeddings.weight":
             value = torch.cat([value.new_zeros(first_position, value.shape[1]), value])
         tensors.update(zip(names, (part.clone() for part in value.chunk(len(names))), strict=True))
-    path = folder / WEIGHTS
-    with atomic_path(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata={"format": "pt"})
-        except SafetensorError as error:
-            raise ModelFileError(f"{path}: not written: {error}") from None
     num_labels = model.classifier.out_features if isinstance(model, BertForSequenceClassification) else None
-    write_json(folder / CONFIG, _config(settings, kind, num_labels, pad_token_id))
-
-
-def _fold(name: str, value: Tensor, scales: Sequence[float] | None) -> Tensor:
-    """The parameter with its layer's scale, if it belongs to an output projection: s f(x) = (s W) z + s b."""
-    module = name.split(".")
-    if scales is None or module[:2] != ["bert", "blocks"] or module[3] not in ("attention_output", "ffn_down"):
-        return value
-    return value * scales[int(module[2])]
+    write_model(folder, tensors, _config(settings, kind, num_labels, pad_token_id))
 
 
 def _first_position(norm: Norm, pad_token_id: int) -> int:
@@ -243,59 +227,23 @@ def _config(settings: ModelSettings, kind: Kind, num_labels: int | None, pad_tok
     return config
 
 
-def _copy_tokenizer(source: Path, folder: Path, settings: ModelSettings) -> int:
-    """Copy the tokenizer's files, checked against the model's vocabulary; returns the id of [PAD]."""
-    path = source / "tokenizer.json"
-    tokenizer = read_json(path)
-    try:
-        vocabulary = tokenizer["model"]["vocab"]
-        num_tokens = 1 + max(*vocabulary.values(), *(token["id"] for token in tokenizer["added_tokens"]))
-        pad_token_id = int(vocabulary["[PAD]"])
-    except (KeyError, TypeError, AttributeError):
-        raise ModelFileError(f"{path}: not a tokenizer with a vocabulary and [PAD]") from None
-    if num_tokens > settings.vocab_size:
-        raise ModelFileError(f"{path}: {num_tokens} tokens do not fit the model's vocab_size {settings.vocab_size}")
-    for name in TOKENIZER_FILES:
-        if (source / name).exists():
-            with atomic_path(folder / name) as temporary:
-                shutil.copyfile(source / name, temporary)
-    return pad_token_id
-
-
 @dataclass(frozen=True)
 class _ModelFile:
-    """A model folder that was read: what config.json says, and the tensors."""
+    """A model folder that was read: what config.json says, and the weights."""
 
-    path: Path
     settings: ModelSettings
     first_position: int
-    tensors: dict[str, Tensor]
-
-    def tensor(self, name: str) -> Tensor:
-        if name not in self.tensors:
-            raise ModelFileError(f"{self.path}: no tensor {name}")
-        return self.tensors[name]
+    weights: Weights
 
 
 def _read(folder: Path, expected: ModelSettings | None) -> _ModelFile:
     """Read a folder and check what it holds; with ``expected``, every shape must agree."""
-    path = folder / CONFIG
-    config = read_json(path)
     norms = {model_type: norm for norm, model_type in MODEL_TYPES.items()}
-    if not isinstance(config, dict) or config.get("model_type") not in norms:
-        raise ModelFileError(f"{path}: model_type is not one of: {', '.join(norms)}")
-    for key, value in FIXED_CONFIG.items():
-        if config.get(key, value) != value:
-            raise ModelFileError(f"{path}: {key} is {json.dumps(config[key])}; allowed: {json.dumps(value)}")
+    config = read_config(folder, norms, FIXED_CONFIG)
     norm = norms[config["model_type"]]
-    found = _read_settings(config, norm, path)
-    for field in SHAPE_FIELDS if expected is not None else ():
-        if getattr(found, field) != getattr(expected, field):
-            raise ModelFileError(
-                f"{path}: {field} is {getattr(found, field)}; the settings have {getattr(expected, field)}"
-            )
-    first_position = _first_position(norm, config["pad_token_id"])
-    return _ModelFile(folder / WEIGHTS, found, first_position, _read_tensors(folder / WEIGHTS))
+    found = _read_settings(config, norm, folder / CONFIG)
+    check_shape(found, expected, folder)
+    return _ModelFile(found, _first_position(norm, config["pad_token_id"]), read_weights(folder))
 
 
 def _read_settings(config: dict[str, Any], norm: Norm, path: Path) -> ModelSettings:
@@ -320,16 +268,6 @@ def _read_settings(config: dict[str, Any], norm: Norm, path: Path) -> ModelSetti
     return validate(ModelSettings, values, str(path))
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except FileNotFoundError:
-        raise ModelFileError(f"{path}: no such file") from None
-    except SafetensorError as error:
-        raise ModelFileError(f"{path}: damaged or cut short: {error}") from None
-
-
 @torch.no_grad()
 def _fill(model: AnyBert, kind: Kind, file: _ModelFile, fresh_seed: int | None = None) -> AnyBert:
     """Give a model on the meta device the weights of a file; fresh_seed: for what the file may lack (OPTIONAL)."""
@@ -338,16 +276,13 @@ def _fill(model: AnyBert, kind: Kind, file: _ModelFile, fresh_seed: int | None =
     for name, parameter in model.named_parameters():
         names = _file_names(name, file.settings.norm, kind)
         optional = name.rpartition(".")[0] in OPTIONAL[kind]
-        if optional and not any(part in file.tensors for part in names):
+        if optional and not any(part in file.weights.tensors for part in names):
             fresh.add(name)
             continue
         skipped = file.first_position if name == "bert.position_embeddings.weight" else 0
         rows = parameter.shape[0] // len(names)
         for index, part in enumerate(names):
-            value = file.tensor(part)
-            shape = [rows + skipped, *parameter.shape[1:]]
-            if list(value.shape) != shape:
-                raise ModelFileError(f"{file.path}: {part}: shape {list(value.shape)}; allowed: {shape}")
+            value = file.weights.tensor(part, [rows + skipped, *parameter.shape[1:]])
             parameter[index * rows : (index + 1) * rows].copy_(value[skipped:])
     if fresh:
         assert fresh_seed is not None
