@@ -8,8 +8,8 @@ Shape legend: B sequences of a step, S tokens of a sequence, M masked positions 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Self
 
 import numpy as np
 
@@ -17,8 +17,49 @@ IGNORED = -100  # label of a position that does not count
 _ORDER, _PAIRS, _MASKS = 1, 2, 3  # streams of random numbers
 
 
+class Rows:
+    """Arrays that have a row for each sample of a step, as the fields of a dataclass; None stands for no array."""
+
+    def __len__(self) -> int:
+        return len(getattr(self, fields(self)[0].name))  # type: ignore[arg-type]
+
+    def rows(self, start: int, stop: int) -> Self:
+        """The samples start..stop-1."""
+        arrays = (getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
+        return type(self)(*(None if array is None else array[start:stop] for array in arrays))
+
+    def micro_batches(self, size: int) -> Iterator[Self]:
+        """The batch in pieces of ``size`` samples."""
+        for start in range(0, len(self), size):
+            yield self.rows(start, min(start + size, len(self)))
+
+
+@dataclass
+class EpochOrder:
+    """Which of ``count`` samples stand in the batch of a step: each once an epoch, shuffled anew in every epoch."""
+
+    count: int
+    seed: int
+    # The permutation of the current epoch, kept from one step to the next.
+    _current: tuple[int, np.ndarray] | None = field(default=None, init=False, repr=False)
+
+    def batch(self, step: int, batch_size: int) -> np.ndarray:
+        """Sample numbers 0..count-1, shape (B,) int64; a function of (seed, step)."""
+        epochs, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), self.count)
+        samples = np.empty(batch_size, dtype=np.int64)
+        for epoch in np.unique(epochs):
+            samples[epochs == epoch] = self._permutation(int(epoch))[places[epochs == epoch]]
+        return samples
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if self._current is None or self._current[0] != epoch:
+            generator = np.random.default_rng([self.seed, _ORDER, epoch])
+            self._current = epoch, generator.permutation(self.count)
+        return self._current[1]
+
+
 @dataclass(frozen=True)
-class Batch:
+class Batch(Rows):
     """The sequences of one optimizer step, ready for masked-language modelling."""
 
     input_ids: np.ndarray  # (B, S) int64, after masking
@@ -26,22 +67,6 @@ class Batch:
     positions: np.ndarray  # (B, M) int64, the positions to predict
     labels: np.ndarray  # (B, M) int64, the tokens that stood there, or IGNORED
     is_random_next: np.ndarray | None  # (B,) int64, 1 where the second segment is from elsewhere
-
-    def __len__(self) -> int:
-        return len(self.input_ids)
-
-    def rows(self, start: int, stop: int) -> Batch:
-        """The sequences start..stop-1."""
-
-        def cut(array: np.ndarray | None) -> Any:
-            return None if array is None else array[start:stop]
-
-        return Batch(*(cut(getattr(self, field)) for field in self.__dataclass_fields__))
-
-    def micro_batches(self, size: int) -> Iterator[Batch]:
-        """The batch in pieces of ``size`` sequences."""
-        for start in range(0, len(self), size):
-            yield self.rows(start, min(start + size, len(self)))
 
 
 @dataclass
@@ -59,12 +84,12 @@ class BatchMaker:
     special_tokens: dict[str, int]
     next_sentence: bool
     seed: int
-    # The permutation of the current epoch, kept from one step to the next.
-    _epoch_order: tuple[int, np.ndarray] | None = field(default=None, init=False, repr=False)
+    _order: EpochOrder = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.num_sequences < 1:
             raise ValueError(f"{len(self.tokens)} tokens do not fill one sequence of {self.sequence_length} tokens")
+        self._order = EpochOrder(self.num_sequences, self.seed)
 
     @property
     def body(self) -> int:
@@ -78,22 +103,11 @@ class BatchMaker:
 
     def batch(self, step: int, batch_size: int) -> Batch:
         """The batch of optimizer step ``step``; the order is shuffled anew in every epoch."""
-        samples = np.arange(step * batch_size, (step + 1) * batch_size)
-        epochs, places = np.divmod(samples, self.num_sequences)
-        sequences = np.empty(batch_size, dtype=np.int64)
-        for epoch in np.unique(epochs):
-            sequences[epochs == epoch] = self._order(int(epoch))[places[epochs == epoch]]
-        return self._assemble(sequences, step)
+        return self._assemble(self._order.batch(step, batch_size), step)
 
     def fixed(self, count: int) -> Batch:
         """The first ``count`` sequences (or all there are), in order, always masked alike: for validation."""
         return self._assemble(np.arange(min(count, self.num_sequences)), 0)
-
-    def _order(self, epoch: int) -> np.ndarray:
-        if self._epoch_order is None or self._epoch_order[0] != epoch:
-            generator = np.random.default_rng([self.seed, _ORDER, epoch])
-            self._epoch_order = epoch, generator.permutation(self.num_sequences)
-        return self._epoch_order[1]
 
     def _assemble(self, sequences: np.ndarray, step: int) -> Batch:
         starts = sequences.astype(np.int64) * self.body
