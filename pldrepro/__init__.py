@@ -3,10 +3,10 @@
 Config in, run folder out; run folders in, tables, figures, claims and a report out. A module imports from its own
 level and from those above it; what stands right of the bar never imports torch, nor what stands left of it.
 
-Level 0  (no torch) config, drop, flops, papers, stats, timing
+Level 0  (no torch) config, drop, flops, flops_vision, papers, stats, timing
 Level 1  data (no torch), records (no torch), models, optim, checkpoint, device
-Level 2  pretrain, finetune, probe, calibrate, plan (no torch)
-Level 2  | evidence, metric, examples, score, tables, figures, measures, claims, reviews, report, compare
+Level 2  objectives, sensitivity, pretrain, finetune, probe, calibrate, plan (no torch)
+Level 2  | evidence, pilot, metric, examples, score, tables, figures, measures, claims, reviews, report, compare
 Level 3  __main__
 """
 

@@ -14,6 +14,7 @@ from pldrepro.config import (
     CalibrationJob,
     DataSettings,
     FinetuneSettings,
+    ImageDataSettings,
     ProbeSettings,
     RunSettings,
     Study,
@@ -82,13 +83,17 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--corpus", type=Path, required=True)
     verb.add_argument("--out", type=Path, required=True)
 
+    verb = add("prepare-images", prepare_images, "turn labelled images into pixel arrays")
+    settings_of(verb, "ImageDataSettings")
+    verb.add_argument("--out", type=Path, required=True)
+
     verb = add("calibrate", calibrate, "measure the step time with k active layers, for every model shape")
     settings_of(verb, "CalibrationJob")
     verb.add_argument("--out", type=Path, required=True)
 
     verb = add("pretrain", pretrain, "pre-train one arm with one seed, or go on with it")
     settings_of(verb, "RunSettings")
-    verb.add_argument("--corpus", type=Path, required=True)
+    verb.add_argument("--data", type=Path, required=True, help="folder of the prepared corpus or images")
     verb.add_argument("--calibration", type=Path, help="summary.json of a calibration, to record reference time")
     verb.add_argument("--max-seconds", type=float, help=f"stop at a checkpoint after this time, with status {STOPPED}")
     verb.add_argument("--out", type=Path, required=True)
@@ -147,6 +152,10 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--step", type=int, required=True)
     verb.add_argument("--seed", type=int, default=1)
 
+    verb = add("fit-schedule", fit_schedule, "fit SBLD's schedule (our reading) to a pilot pair of runs")
+    verb.add_argument("--baseline", type=Path, required=True, help="run folder without dropping")
+    verb.add_argument("--dropped", type=Path, required=True, help="run folder of the same length with dropping")
+
     verb = add("plan", plan, "print what a study will cost before it runs")
     study_of(verb)
     verb.add_argument("--device", default="v100", help="a device of config/devices.yaml")
@@ -186,6 +195,13 @@ def prepare_glue(options: argparse.Namespace) -> None:
     prepare_glue(settings, tuple(options.tasks), options.sequence_length, options.corpus, options.out)
 
 
+def prepare_images(options: argparse.Namespace) -> None:
+    """Verb prepare-images."""
+    from pldrepro.data.images import prepare_images
+
+    prepare_images(read_settings(ImageDataSettings, options.settings), options.out)
+
+
 def calibrate(options: argparse.Namespace) -> None:
     """Verb calibrate."""
     from pldrepro.calibrate import calibrate
@@ -198,7 +214,7 @@ def pretrain(options: argparse.Namespace) -> None:
     from pldrepro.pretrain import pretrain
 
     settings = read_settings(RunSettings, options.settings)
-    pretrain(settings, options.corpus, options.out, options.calibration, options.max_seconds)
+    pretrain(settings, options.data, options.out, options.calibration, options.max_seconds)
 
 
 def finetune(options: argparse.Namespace) -> None:
@@ -237,7 +253,7 @@ def make_tables(options: argparse.Namespace) -> None:
 
     runs, papers = evidence(options)
     for name in options.names or TABLES:
-        write_table(name, runs, papers["pld"], options.out / name)
+        write_table(name, runs, papers, options.out / name)
 
 
 def make_figures(options: argparse.Namespace) -> None:
@@ -246,7 +262,7 @@ def make_figures(options: argparse.Namespace) -> None:
 
     runs, papers = evidence(options)
     for name in options.names or FIGURES:
-        write_figure(name, runs, papers["pld"], options.out / name)
+        write_figure(name, runs, papers, options.out / name)
 
 
 def claims(options: argparse.Namespace) -> None:
@@ -300,6 +316,14 @@ def explain(options: argparse.Namespace) -> None:
 
     run = study(options).run(options.experiment, options.seed)
     print(explain(run.drop, options.seed, options.step, run.training.num_steps, run.model.num_layers))
+
+
+def fit_schedule(options: argparse.Namespace) -> None:
+    """Verb fit-schedule."""
+    from pldrepro.pilot import fitted_schedule
+    from pldrepro.records import load_pretrain
+
+    print(fitted_schedule(load_pretrain(options.baseline), load_pretrain(options.dropped)))
 
 
 def plan(options: argparse.Namespace) -> None:

@@ -13,54 +13,34 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 from tqdm import tqdm
 
-from pldrepro.config import CalibrationJob, CalibrationSettings, RunSettings
-from pldrepro.device import autocast, describe, select_device, synchronizer
+from pldrepro.config import CalibrationJob, CalibrationSettings, DataSettings, RunSettings
+from pldrepro.device import describe, select_device, synchronizer
 from pldrepro.drop import Gate
-from pldrepro.flops import masked_positions
-from pldrepro.models.bert import BertForPreTraining, initialise
+from pldrepro.objectives import open_objective
 from pldrepro.optim import adamw, set_learning_rate
 from pldrepro.records import provenance, write_json
 from pldrepro.stats import bootstrap_interval
 
 
 class Shape:
-    """One model shape under measurement: a training step on random tokens with the first k layers kept."""
+    """One model shape under measurement: a training step on random samples with the first k layers kept."""
 
     def __init__(self, run: RunSettings, device: torch.device) -> None:
-        self.run, self.device = run, device
-        model, length = run.model, run.data.sequence_length
-        self.model = BertForPreTraining(model)
-        initialise(self.model, 0)
-        self.model.to(device).train()
+        self.run, self.objective = run.model_copy(update={"seed": 0}), open_objective(run, device)
+        self.model = self.objective.build().to(device).train()
         if run.impl.compile:
-            self.model.compile_blocks()
+            self.model.compile_blocks()  # type: ignore[operator]  # every objective's model has it
         self.optimizer = adamw(self.model, weight_decay=run.training.weight_decay)
         set_learning_rate(self.optimizer, 1e-6)
         self.size = min(run.impl.micro_batch_size, run.training.batch_size)
-        generator = torch.Generator().manual_seed(0)
-        num_masked = masked_positions(run.training, length)
-
-        def draw(high: int, *shape: int) -> torch.Tensor:
-            return torch.randint(high, shape, generator=generator).to(device)
-
-        self.input_ids = draw(model.vocab_size, self.size, length)
-        self.token_types = draw(2, self.size, length) if run.training.next_sentence else None
-        self.positions = draw(length, self.size, num_masked)
-        self.labels = draw(model.vocab_size, self.size * num_masked)
-        self.next_sentence = draw(2, self.size)
+        self.batch = self.objective.random(self.size)
 
     def step(self, kept_layers: int) -> None:
         """One optimizer step of one micro-batch."""
-        num_layers = self.run.model.num_layers
-        gates = tuple(Gate(layer < kept_layers) for layer in range(num_layers))
-        with autocast(self.run.impl, self.device):
-            logits, next_logits = self.model(self.input_ids, self.token_types, self.positions, gates)
-            loss = functional.cross_entropy(logits, self.labels)
-            if self.run.training.next_sentence:
-                loss = loss + functional.cross_entropy(next_logits, self.next_sentence)
+        gates = tuple(Gate(layer < kept_layers) for layer in range(self.run.model.num_layers))
+        loss, _ = self.objective.loss(self.model, self.batch, self.batch, gates)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.run.training.max_gradient_norm)
         self.optimizer.step()
@@ -89,7 +69,7 @@ def calibrate(job: CalibrationJob, folder: Path, progress: bool = True) -> None:
 def measure(shapes: list[Shape], settings: CalibrationSettings, progress: bool) -> list[np.ndarray]:
     """Seconds per step; one array (rounds, L + 1) per shape, k = 0..L along the second axis."""
     seconds = [np.empty((settings.rounds, shape.run.model.num_layers + 1)) for shape in shapes]
-    wait = synchronizer(shapes[0].device)
+    wait = synchronizer(shapes[0].objective.device)
     total = settings.warmup_rounds + settings.rounds
     for round_ in tqdm(range(total), desc="calibrate", unit="round", disable=not progress):
         for shape, times in zip(shapes, seconds, strict=True):
@@ -116,7 +96,7 @@ def describe_shape(shape: Shape, times: np.ndarray) -> dict[str, Any]:
         "num_layers": run.model.num_layers,
         "model": run.model.model_dump(mode="json"),
         "micro_batch_size": shape.size,
-        "sequence_length": run.data.sequence_length,
+        "sequence_length": run.data.sequence_length if isinstance(run.data, DataSettings) else None,
         "precision": run.impl.precision,
         "compile": run.impl.compile,
         "tau": tau,

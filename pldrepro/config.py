@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -24,7 +24,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     TypeAdapter,
     ValidationError,
     field_validator,
@@ -72,8 +74,9 @@ Distinct = AfterValidator(_no_repeats)
 
 
 class ModelSettings(Strict):
-    """Shape of the Transformer encoder (BERT)."""
+    """Shape of a Transformer of text: the encoder (BERT), or the decoder (GPT)."""
 
+    family: Literal["bert", "gpt"] = "bert"
     norm: Literal["post", "pre"] = Field("post", description="PostLN, or PreLN with Switchable-Transformer blocks")
     num_layers: int = Field(12, ge=1)
     hidden_size: int = Field(768, ge=1)
@@ -91,6 +94,73 @@ class ModelSettings(Strict):
         if self.hidden_size % self.num_heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
         return self
+
+    @model_validator(mode="after")
+    def _gpt_is_preln(self) -> ModelSettings:
+        if self.family == "gpt" and self.norm != "pre":
+            raise ValueError("family gpt: allowed with norm pre")
+        return self
+
+
+class VisionSettings(Strict):
+    """Shape of a Transformer of images: SwinV2 (stages, with down-sampling between them), or plain ViT (one stage)."""
+
+    family: Literal["swinv2", "vit"]
+    image_size: int = Field(32, ge=4, description="pixels of a side")
+    patch_size: int = Field(2, ge=1, description="pixels of a side of a patch")
+    num_classes: int = Field(10, ge=2)
+    stages: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = Field(
+        description="blocks of each stage; the hidden size doubles from one to the next"
+    )
+    hidden_size: int = Field(ge=1, description="of the first stage")
+    num_heads: tuple[Annotated[int, Field(ge=1)], ...] = Field(description="attention heads of each stage")
+    ffn_ratio: float = Field(4.0, gt=0, description="hidden units of the feed-forward layer / hidden size")
+    window_size: int = Field(8, ge=1, description="patches of a side of an attention window; not for vit")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    attention_dropout: float = Field(0.0, ge=0, lt=1)
+    drop_path_rate: float = Field(
+        0.0, ge=0, lt=1, description="per-sample stochastic depth of the last block; transformers' own default is 0.1"
+    )
+    init_std: float = Field(0.02, gt=0)
+    layer_norm_eps: float = Field(1e-5, gt=0)
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> VisionSettings:
+        if len(self.num_heads) != len(self.stages):
+            raise ValueError(f"num_heads has {len(self.num_heads)} entries; allowed: one for each of {self.stages}")
+        for index, heads in enumerate(self.num_heads):
+            if self.hidden_size * 2**index % heads:
+                raise ValueError(f"hidden_size {self.hidden_size * 2**index} is not a multiple of num_heads {heads}")
+        if self.family == "vit" and (len(self.stages) > 1 or self.drop_path_rate):
+            raise ValueError("family vit: allowed with one stage and drop_path_rate 0")
+        if self.image_size % (self.patch_size * 2 ** (len(self.stages) - 1)):
+            raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size x 2^(stages - 1)")
+        return self
+
+    @property
+    def num_layers(self) -> int:
+        """Blocks of all stages."""
+        return sum(self.stages)
+
+    @property
+    def norm(self) -> str:
+        """Where LayerNorm stands: after the sublayer and before the sum (SwinV2), or before the sublayer (ViT)."""
+        return "res_post" if self.family == "swinv2" else "pre"
+
+
+def _kind(of_text: str) -> Callable[[Any], str]:
+    """Chooses between the settings of text and of images, by the value of ``family`` or ``kind``."""
+
+    def choose(value: Any) -> str:
+        given = value.get(of_text) if isinstance(value, Mapping) else getattr(value, of_text, None)
+        return "<images>" if given in ("swinv2", "vit", "images") else "<text>"
+
+    return choose
+
+
+AnyModel = Annotated[
+    Annotated[ModelSettings, Tag("<text>")] | Annotated[VisionSettings, Tag("<images>")], Discriminator(_kind("family"))
+]
 
 
 class HubText(Strict):
@@ -110,6 +180,7 @@ class HubSettings(Strict):
     """The hub source: real corpora through ``datasets``."""
 
     text: tuple[HubText, ...] = ()
+    lambada: HubText | None = Field(None, description="LAMBADA passages, one a row, e.g. EleutherAI/lambada_openai")
     glue_path: str = Field("nyu-mll/glue", description="repository or local directory of GLUE")
     glue_revision: str | None = None
     streaming: bool = Field(True, description="stream the text instead of caching it on disk")
@@ -122,23 +193,79 @@ class MiniatureSettings(Strict):
     num_documents: int = Field(4000, ge=10)
     train_examples: int = Field(1000, ge=8, description="GLUE training examples per task")
     dev_examples: int = Field(400, ge=8, description="GLUE development examples per task and split")
+    lambada_passages: int = Field(0, ge=0, description="passages whose last word follows only from the wider context")
 
 
 class DataSettings(Strict):
-    """Where text and GLUE come from, and how text becomes token sequences."""
+    """Where text, GLUE and LAMBADA come from, and how text becomes token sequences."""
 
+    kind: Literal["text"] = "text"
     source: Literal["miniature", "files", "hub"] = "miniature"
     root: str | None = Field(None, description="files: the folder that text and glue patterns start from")
     text: tuple[str, ...] = Field((), description="files: patterns of UTF-8 text (.txt .gz .xz .zst) below root")
     glue: str = Field("glue", description="files: folder below root with <Task>/{train,dev}.tsv (.gz .xz .zst too)")
+    lambada: str | None = Field(
+        None, description="files: LAMBADA passages below root, a JSON object with `text` a line"
+    )
     hub: HubSettings = HubSettings()
     miniature: MiniatureSettings = MiniatureSettings()
     max_megabytes: float | None = Field(None, gt=0, description="read at most this much text [10^6 bytes of UTF-8]")
-    vocabulary: str | None = Field(None, description="a WordPiece vocabulary file; none: train one on the corpus")
+    tokenizer: Literal["wordpiece", "bpe"] = Field("wordpiece", description="as in BERT, or byte-level as in GPT-2")
+    vocabulary: str | None = Field(
+        None, description="vocabulary file: of WordPiece, or GPT-2's vocab.json; none: train one on the corpus"
+    )
+    merges: str | None = Field(None, description="bpe: GPT-2's merges.txt, which belongs to its vocabulary file")
     vocab_size: int = Field(30522, ge=8, description="size of a vocabulary that is trained")
     lowercase: bool = True
     sequence_length: int = Field(128, ge=8, description="tokens per pre-training sequence, special tokens included")
     validation_ratio: int = Field(300, ge=1, description="train : validation documents (PLD: 300 to 1)")
+
+    @model_validator(mode="after")
+    def _merges_belong_to_a_vocabulary(self) -> DataSettings:
+        if self.merges is not None and (self.tokenizer != "bpe" or self.vocabulary is None):
+            raise ValueError("merges: allowed with tokenizer bpe and its vocabulary file")
+        if self.tokenizer == "bpe" and (self.vocabulary is None) != (self.merges is None):
+            raise ValueError("tokenizer bpe: vocabulary and merges go together; allowed: both, or none to train them")
+        return self
+
+
+class HubImages(Strict):
+    """One set of labelled images on the Hugging Face hub, pinned to a revision."""
+
+    path: str = Field(description="repository, e.g. uoft-cs/cifar10, or a local directory in the hub's layout")
+    name: str | None = Field(None, description="configuration")
+    revision: str | None = Field(None, description="git commit of the data set repository")
+    train_split: str = "train"
+    validation_split: str = "test"
+    image_column: str = "img"
+    label_column: str = "label"
+
+
+class ShapesSettings(Strict):
+    """Generated images: see pldrepro.data.images."""
+
+    seed: int = Field(0, ge=0, description="seed of the images; the same for every run of a study")
+    train_images: int = Field(4000, ge=8)
+    validation_images: int = Field(512, ge=8)
+
+
+class ImageDataSettings(Strict):
+    """Where labelled images come from, and how they are augmented in training."""
+
+    kind: Literal["images"]
+    source: Literal["shapes", "files", "hub"] = "shapes"
+    root: str | None = Field(None, description="files: the folder that train and validation start from")
+    train: str | None = Field(None, description="files: a folder or .zip below root with <class>/<image> entries")
+    validation: str | None = Field(None, description="files: likewise, with the same classes")
+    hub: HubImages | None = None
+    shapes: ShapesSettings = ShapesSettings()
+    image_size: int = Field(32, ge=4, description="pixels of a side; other images are resized and cropped to it")
+    augment: bool = Field(True, description="in training: random shift by up to an eighth of a side, random mirror")
+
+
+AnyData = Annotated[
+    Annotated[DataSettings, Tag("<text>")] | Annotated[ImageDataSettings, Tag("<images>")], Discriminator(_kind("kind"))
+]
 
 
 class LearningRates(Strict):
@@ -286,7 +413,7 @@ class Budget(Strict):
 
     arm: Name
     checkpoint: Name
-    model: ModelSettings = Field(description="of the other arm; its step time is looked up by it")
+    model: AnyModel = Field(description="of the other arm; its step time is looked up by it")
     num_steps: int = Field(ge=1, description="steps of the other arm up to the checkpoint")
     kept_layers: float = Field(description="expected layers of these steps, mean")
 
@@ -298,8 +425,8 @@ class RunSettings(Strict):
     arm: Name
     label: str
     seed: int = Field(ge=0)
-    model: ModelSettings
-    data: DataSettings
+    model: AnyModel
+    data: AnyData
     training: TrainingSettings
     drop: DropSettings
     impl: ImplSettings
@@ -310,6 +437,13 @@ class RunSettings(Strict):
     def _growing_stacks_are_preln(self) -> RunSettings:
         if self.drop.allocation == "first" and self.model.norm != "pre":
             raise ValueError("drop.allocation first: allowed with model.norm pre, whose skipped block is the identity")
+        return self
+
+    @model_validator(mode="after")
+    def _data_suit_the_model(self) -> RunSettings:
+        needs = "images" if isinstance(self.model, VisionSettings) else "text"
+        if self.data.kind != needs:
+            raise ValueError(f"data.kind {self.data.kind} with model.family {self.model.family}; allowed: {needs}")
         return self
 
 
@@ -368,6 +502,7 @@ class StudySettings(Strict):
     description: str
     results: str | None = Field(None, description="results folder; none: results/<scale>")
     data_root: str | None = Field(None, description="files source: the folder that holds text and GLUE")
+    experiments: str = Field(str(EXPERIMENTS_FOLDER), description="folder of the arms' files")
     arms: Annotated[tuple[Name, ...], Distinct] = Field(min_length=1)
     baseline: Name = Field("baseline", description="the arm that the others are compared with")
     seeds: Annotated[tuple[int, ...], Distinct] = Field(
@@ -383,6 +518,9 @@ class StudySettings(Strict):
     probe_arms: Annotated[tuple[Name, ...], Distinct] | None = Field(
         None, description="arms whose checkpoints are probed; none: all of them"
     )
+    companions: dict[Name, str] = Field(
+        {}, description="name -> scale file of another family of models; its results go to <results>/<name>"
+    )
 
 
 class RecordedSettings(Strict):
@@ -391,54 +529,74 @@ class RecordedSettings(Strict):
     scale: Literal["recorded"]
     description: str
     results: str = Field("results/rebuilt", description="exhibits go to <results>/<name>")
-    recorded: dict[Name, str] = Field(min_length=1, description="name -> folder of run folders")
+    recorded: dict[Name, tuple[str, ...]] = Field(
+        min_length=1, description="name -> folders of run folders, one for each family of models"
+    )
     baseline: Name = "baseline"
 
     def result_sets(self) -> list[ResultSet]:
-        """What each recorded folder holds; a folder without a finished run is a SettingsError."""
-        return [self._find(f"{self.results}/{name}", Path(folder)) for name, folder in self.recorded.items()]
+        """What the recorded folders hold; a folder without a finished run is a SettingsError."""
+        return [
+            ResultSet(f"{self.results}/{name}", tuple(self._find(Path(folder)) for folder in folders))
+            for name, folders in self.recorded.items()
+        ]
 
-    def _find(self, results: str, folder: Path) -> ResultSet:
+    def _find(self, folder: Path) -> StudyRuns:
         pretrain = sorted(map(str, folder.glob("pretrain/*/*/summary.json")))
         if not pretrain:
             raise SettingsError(f"recorded: {folder}: no finished pre-training run (pretrain/ARM/seedN/summary.json)")
         finetune = sorted(map(str, folder.glob("finetune/*/*/*/*/summary.json")))
         probes = sorted(map(str, folder.glob("probe/*/*/summary.json")))
-        calibration = str(folder / "calibration/summary.json")
-        return ResultSet(results, pretrain, finetune, probes, calibration, self.baseline)
+        return StudyRuns(pretrain, finetune, probes, str(folder / "calibration/summary.json"), self.baseline)
 
 
 @dataclass(frozen=True)
-class ResultSet:
-    """The finished runs that a set of exhibits is made from, each named by its summary, and where exhibits go."""
+class StudyRuns:
+    """The finished runs of one study, each named by its summary."""
 
-    results: str
     pretrain: list[str]
     finetune: list[str]
     probes: list[str]
     calibration: str
     baseline: str
 
+
+@dataclass(frozen=True)
+class ResultSet:
+    """The studies that a set of exhibits is made from, one for each family of models, and where exhibits go."""
+
+    results: str
+    studies: tuple[StudyRuns, ...]
+
     @property
-    def scores(self) -> str:
-        """Where the scores of the fine-tuning runs are."""
-        return f"{self.results}/scores.csv"
+    def files(self) -> list[str]:
+        """Every file that the exhibits are made from, but for the scores."""
+        return [
+            file for runs in self.studies for file in (*runs.pretrain, *runs.finetune, *runs.probes, runs.calibration)
+        ]
+
+    @property
+    def finetune(self) -> list[str]:
+        """The fine-tuning runs of all studies."""
+        return [file for runs in self.studies for file in runs.finetune]
 
     @property
     def listing(self) -> str:
         """The text of evidence.json, from which every exhibit finds the runs."""
-        names = ("pretrain", "finetune", "probes", "calibration", "scores", "baseline")
-        return json.dumps({name: getattr(self, name) for name in names}, indent=1)
+        return json.dumps(
+            {"scores": f"{self.results}/scores.csv", "studies": [vars(s) for s in self.studies]}, indent=1
+        )
 
 
 class Study:
     """A scale file resolved over its experiments: knows every run and its settings."""
 
-    def __init__(self, settings: StudySettings, experiments: Path = EXPERIMENTS_FOLDER) -> None:
+    def __init__(self, settings: StudySettings) -> None:
         self.settings = settings
         self.results = settings.results or f"results/{settings.scale}"
         self.runs = f"{self.results}/runs"
-        self._experiments = experiments
+        self._experiments = Path(settings.experiments)
+        self.companions = tuple(self._companion(name, Path(file)) for name, file in settings.companions.items())
         if settings.baseline not in settings.arms:
             raise SettingsError(f"baseline: {settings.baseline!r} is not among the arms: {', '.join(settings.arms)}")
         strange = sorted(set(settings.probe_arms or ()) - set(settings.arms))
@@ -446,6 +604,20 @@ class Study:
             raise SettingsError(f"probe_arms: {', '.join(strange)} not among the arms: {', '.join(settings.arms)}")
         for arm in settings.arms:
             self._check_arm(arm)
+
+    def _companion(self, name: str, file: Path) -> Study:
+        """The study of another family of models, with its results and its data beside those of this one."""
+        values = {**read_yaml(file), "results": f"{self.results}/{name}"}
+        if self.settings.data_root is not None:
+            values["data_root"] = self.settings.data_root
+        if values.get("companions"):
+            raise SettingsError(f"{file}: a companion has companions of its own; allowed: none")
+        return Study(validate(StudySettings, values, str(file)))
+
+    @property
+    def all(self) -> tuple[Study, ...]:
+        """This study and its companions."""
+        return (self, *self.companions)
 
     def _check_arm(self, arm: str) -> None:
         run = self.run(arm, self.settings.seeds[0])
@@ -455,7 +627,11 @@ class Study:
                 f"experiment {arm}: finetune_checkpoints: {', '.join(sorted(unknown))} not among "
                 f"{', '.join(run.training.checkpoints)}"
             )
-        lengths = {"data": run.data.sequence_length, "finetune": self.settings.finetune.sequence_length}
+        if isinstance(run.data, ImageDataSettings) or isinstance(run.model, VisionSettings):
+            return
+        lengths = {"data": run.data.sequence_length}
+        if run.model.family == "bert":
+            lengths["finetune"] = self.settings.finetune.sequence_length
         for group, length in lengths.items():
             if length > run.model.max_positions:
                 raise SettingsError(
@@ -488,6 +664,8 @@ class Study:
         other = self._other(match.arm, run.seed, origin)
         depth = mean_expected_depth(other.drop, other.training.num_steps, other.model.num_layers)
         if match.by == "num_layers":
+            if isinstance(run.model, VisionSettings):
+                raise SettingsError(f"{origin}: match_depth.by num_layers: allowed for models of text")
             model = run.model.model_copy(update={"num_layers": max(1, round(depth))})
             return {"model": model, "matched_depth": match.arm}
         try:
@@ -516,7 +694,7 @@ class Study:
             raise SettingsError(f"{origin}: {arm} is itself matched to another arm; allowed: an arm that is not")
         return self.run(arm, seed)
 
-    def data(self) -> DataSettings:
+    def data(self) -> DataSettings | ImageDataSettings:
         """The data settings, which all arms share, with the folder that only the preparation of data needs."""
         data = self.run(self.settings.baseline, self.settings.seeds[0]).data
         return data if self.settings.data_root is None else data.model_copy(update={"root": self.settings.data_root})
@@ -525,6 +703,11 @@ class Study:
         """One run of every arm, for the calibration of their model shapes."""
         runs = [self.run(arm, self.settings.seeds[0]) for arm in self.settings.arms]
         return CalibrationJob(runs=tuple(runs), calibration=self.settings.calibration)
+
+    @property
+    def prepared(self) -> str:
+        """Name of the folder of prepared data that the runs are trained on."""
+        return "images" if self.data().kind == "images" else "corpus"
 
     @property
     def impl(self) -> ImplSettings:
@@ -546,9 +729,12 @@ class Study:
         return [(arm, seed) for seed in self.settings.seeds for arm in self.settings.arms]
 
     def result_set(self) -> ResultSet:
-        """The runs of this study, finished or to be."""
-        return ResultSet(
-            self.results,
+        """The runs of this study and of its companions, finished or to be."""
+        return ResultSet(self.results, tuple(study.study_runs() for study in self.all))
+
+    def study_runs(self) -> StudyRuns:
+        """The runs of this study alone."""
+        return StudyRuns(
             [f"{self.runs}/pretrain/{arm}/seed{seed}/summary.json" for arm, seed in self.pretrain_runs()],
             [
                 f"{self.runs}/finetune/{arm}/seed{seed}/{checkpoint}/{group}/summary.json"
@@ -559,8 +745,15 @@ class Study:
             self.settings.baseline,
         )
 
+    @property
+    def family(self) -> str:
+        """Family of models, the same for all arms."""
+        return self.run(self.settings.baseline, self.settings.seeds[0]).model.family
+
     def finetune_runs(self) -> list[tuple[str, int, str, str]]:
-        """(arm, seed, checkpoint, group) of every fine-tuning job."""
+        """(arm, seed, checkpoint, group) of every fine-tuning job; GLUE is for BERT alone."""
+        if self.family != "bert":
+            return []
         return [
             (arm, seed, checkpoint, group)
             for arm, seed in self.pretrain_runs()
@@ -569,7 +762,9 @@ class Study:
         ]
 
     def probe_runs(self) -> list[tuple[str, int]]:
-        """(arm, seed) of every run whose checkpoints are probed."""
+        """(arm, seed) of every run whose checkpoints are probed; the probes are for BERT alone."""
+        if self.family != "bert":
+            return []
         arms = self.settings.arms if self.settings.probe_arms is None else self.settings.probe_arms
         return [(arm, seed) for seed in self.settings.seeds for arm in arms]
 
@@ -624,7 +819,7 @@ def validate(model: type[Model], values: Any, origin: str) -> Model:
 
 
 def _explain(model: type[BaseModel], problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+    where = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("<")) or "(top level)"
     if problem["type"] == "extra_forbidden":
         owner = _model_at(model, problem["loc"][:-1])
         allowed = ", ".join(owner.model_fields) if owner else "none"
@@ -636,22 +831,28 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
 
 
 def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
-    current: Any = model
+    """The settings class at a place in another one; the tags of ``_kind`` choose among several."""
+    candidates = [model]
     for part in location:
-        if isinstance(part, int):
-            continue
-        if not (isinstance(current, type) and issubclass(current, BaseModel)):
-            return None
-        annotation = current.model_fields[part].annotation if part in current.model_fields else None
-        candidates = [annotation, *get_args(annotation)]
-        current = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
+        if part in ("<text>", "<images>"):
+            candidates = candidates[:1] if part == "<text>" else candidates[1:]
+        elif isinstance(part, str):
+            field = candidates[0].model_fields.get(part) if candidates else None
+            candidates = [] if field is None else _classes(field.annotation)
+    return candidates[0] if candidates else None
 
 
-def load_study(source: Mapping[str, Any] | Path, experiments: Path = EXPERIMENTS_FOLDER) -> Study:
+def _classes(annotation: Any) -> list[type[BaseModel]]:
+    """The settings classes in a type, in order."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _classes(part)]
+
+
+def load_study(source: Mapping[str, Any] | Path) -> Study:
     """A study from a scale file, or from the mapping that Snakemake made of one."""
     values, origin = (read_yaml(source), str(source)) if isinstance(source, Path) else (dict(source), "configuration")
-    return Study(validate(StudySettings, values, origin), experiments)
+    return Study(validate(StudySettings, values, origin))
 
 
 def load_recorded(values: Mapping[str, Any]) -> RecordedSettings:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,18 @@ class Evidence:
     baseline: str = "baseline"
     pld: str = "pld"
     probes: tuple[ProbeRun, ...] = ()
+    sbld: str = "sbld"
+    others: tuple[Evidence, ...] = ()
+    """The studies of other families of models that are shown beside this one."""
+
+    @property
+    def family(self) -> str:
+        """Family of models: bert, gpt, swinv2 or vit."""
+        return self.pretrain[0].family
+
+    def of(self, *families: str) -> Evidence | None:
+        """The study of one of these families: this one or one of the others; None where there is none."""
+        return next((one for one in (self, *self.others) if one.family in families), None)
 
     @property
     def arms(self) -> list[str]:
@@ -190,9 +202,10 @@ class Evidence:
     def reference_seconds(self, run: PretrainRun, point: dict[str, Any]) -> float | None:
         """Reference seconds of a run up to a point.
 
-        The whole run costs sum over k of (passes with k layers) x tau(k). Up to a point inside it the linear fit of
-        tau prices the layers kept so far, scaled so that the end of the run has exactly that cost. Without a
-        calibration: what the run itself recorded, if anything.
+        The whole run costs sum over k of (passes with k layers) x tau(k), see ``TauShape.price``. Up to a point inside
+        it the linear fit of tau prices the layers kept so far, scaled so that the end of the run has exactly that
+        cost; an analysis of sensitivity counts from where it was done. Without a calibration: what the run itself
+        recorded, if anything.
         """
         if self.calibration is None:
             return point["reference_seconds"]
@@ -201,7 +214,9 @@ class Evidence:
         passes, kept = sum(counts.values()), sum(int(k) * count for k, count in counts.items())
         step, steps = point.get("step", run.summary["steps"]), run.summary["steps"]
         so_far = shape.intercept * passes * step / steps + shape.slope * _kept_layers(run, step, kept)
-        return shape.price(counts) * so_far / (shape.intercept * passes + shape.slope * kept)
+        training = shape.price(counts, run.summary.get("passes_by_layer", ()))
+        analysis = shape.price({}, [0] * shape.num_layers, point.get("analysis_passes", 0))
+        return training * so_far / (shape.intercept * passes + shape.slope * kept) + analysis
 
     def first_at(self, run: PretrainRun, loss: float, axis: str) -> float | None:
         """Cost at which a run's validation loss first reaches ``loss``, linear between validations; None: never."""
@@ -265,8 +280,10 @@ def load_evidence(
         probes=tuple(map(records.load_probe, probes)),
     )
     scales = {run.summary["scale"] for run in evidence.pretrain}
-    if len(scales) > 1:
-        raise RecordError(f"runs of several scales cannot be compared: {', '.join(sorted(scales))}")
+    families = {run.family for run in evidence.pretrain}
+    if len(scales) > 1 or len(families) > 1:
+        several = sorted(scales) if len(scales) > 1 else sorted(families)
+        raise RecordError(f"runs of several scales or families cannot be compared: {', '.join(several)}")
     for run in evidence.pretrain:
         if evidence.calibration:
             evidence.calibration.shape_of(run)
@@ -293,18 +310,29 @@ def _check_probes(evidence: Evidence) -> None:
 
 
 def read_evidence(path: Path) -> Evidence:
-    """The runs that an evidence.json names; a missing or damaged one is a RecordError."""
+    """The runs that an evidence.json names, the first study with the others beside it; RecordError if it is damaged."""
     listing = records.read_json(path)
-    absent = {"pretrain", "finetune", "probes", "calibration", "scores", "baseline"} - set(listing)
+    absent = {"scores", "studies"} - set(listing)
+    if absent or not listing["studies"]:
+        raise RecordError(f"{path}: {', '.join(sorted(absent)) or 'every study is'} missing")
+    first, *others = (_read_study(study, Path(listing["scores"]), path) for study in listing["studies"])
+    families = [study.family for study in (first, *others)]
+    if len(set(families)) < len(families):
+        raise RecordError(f"{path}: two studies of one family: {', '.join(families)}")
+    return replace(first, others=tuple(others))
+
+
+def _read_study(study: Mapping[str, Any], scores: Path, path: Path) -> Evidence:
+    absent = {"pretrain", "finetune", "probes", "calibration", "baseline"} - set(study)
     if absent:
         raise RecordError(f"{path}: {', '.join(sorted(absent))} missing")
     return load_evidence(
-        list(map(Path, listing["pretrain"])),
-        list(map(Path, listing["finetune"])),
-        Path(listing["calibration"]),
-        Path(listing["scores"]),
-        probes=list(map(Path, listing["probes"])),
-        baseline=listing["baseline"],
+        list(map(Path, study["pretrain"])),
+        list(map(Path, study["finetune"])),
+        Path(study["calibration"]),
+        scores if study["finetune"] else None,
+        probes=list(map(Path, study["probes"])),
+        baseline=study["baseline"],
     )
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from pldrepro.config import FinetuneSettings, RunSettings, SettingsError, validate
+from pldrepro.config import FinetuneSettings, ModelSettings, RunSettings, SettingsError, validate
 from pldrepro.data.glue import TASKS, PreparedSplit, PreparedTask, load_prepared
 from pldrepro.device import autocast, describe, select_device
 from pldrepro.models.bert import BertForSequenceClassification
@@ -112,6 +112,7 @@ def finetune_once(job: Job, task: str, rate: float, seed: int, device: torch.dev
     }
     if settings.save_models:
         place = job.folder / "models" / f"{task}-{rate!r}-{seed}"
+        assert isinstance(job.settings.model, ModelSettings)  # no other was loaded
         save_classifier(model, job.settings.model, place, tokenizer_folder=job.checkpoint_folder)
     result = {
         "task": task,

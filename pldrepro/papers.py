@@ -126,6 +126,9 @@ class Claim(Strict):
     provenance: Provenance
     reported: float | None = Field(None, description="none: the number is unknown to us, or the claim is a direction")
     measure: str | None = Field(None, description="function of pldrepro.measures; none: nothing measures it yet")
+    families: tuple[str, ...] = Field(
+        (), description="families of models that the claim is about; none: of the first study of a set"
+    )
     note: str = ""
 
     @model_validator(mode="after")

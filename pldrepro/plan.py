@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pldrepro.config import RunSettings, SettingsError, Strict, Study, read_yaml, validate
+from pldrepro.config import DataSettings, RunSettings, SettingsError, Strict, Study, read_yaml, validate
 from pldrepro.drop import mean_expected_depth
-from pldrepro.flops import parameter_count, step_flops
+from pldrepro.flops import parameter_count, run_flops, step_flops
 
 DEVICES_FILE = Path("config/devices.yaml")
 BYTES_PER_PARAMETER = 4  # checkpoints are float32
@@ -50,10 +50,9 @@ def planned_steps(run: RunSettings) -> int:
     training, budget = run.training, run.budget
     if budget is None:
         return training.num_steps
-    length = run.data.sequence_length
-    other = step_flops(budget.model, training, length).of(budget.kept_layers)
+    other = step_flops(budget.model, training, run.data).of(budget.kept_layers)
     own = mean_expected_depth(run.drop, training.num_steps, run.model.num_layers)
-    return round(budget.num_steps * other / step_flops(run.model, training, length).of(own))
+    return round(budget.num_steps * other / run_flops(run).of(own))
 
 
 def plan_arm(run: RunSettings, device: Device) -> ArmPlan:
@@ -62,13 +61,13 @@ def plan_arm(run: RunSettings, device: Device) -> ArmPlan:
     depth = mean_expected_depth(run.drop, training.num_steps, run.model.num_layers)
     num_steps = planned_steps(run)
     samples = num_steps * training.batch_size
-    flops = step_flops(run.model, training, run.data.sequence_length).of(depth, samples)
+    flops = run_flops(run).of(depth, samples)
     parameters = parameter_count(run.model)
     return ArmPlan(
         arm=run.arm,
         parameters=parameters,
         steps=num_steps,
-        tokens=samples * run.data.sequence_length,
+        tokens=samples * (run.data.sequence_length if isinstance(run.data, DataSettings) else 0),
         kept_depth=depth,
         num_layers=run.model.num_layers,
         flops=flops,

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,18 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from tqdm import tqdm
 
 from pldrepro import drop
 from pldrepro.checkpoint import load_state, save_state
 from pldrepro.config import RunSettings, SettingsError, validate
-from pldrepro.data.batches import IGNORED, Batch, BatchMaker
-from pldrepro.data.corpus import Corpus, open_corpus
-from pldrepro.device import autocast, describe, peak_memory_bytes, select_device
-from pldrepro.flops import masked_positions, parameter_count, step_flops
-from pldrepro.models.bert import BertForPreTraining, initialise
-from pldrepro.models.transformers_format import save_pretraining
+from pldrepro.data.batches import Rows
+from pldrepro.device import describe, peak_memory_bytes, select_device
+from pldrepro.flops import parameter_count, run_flops
+from pldrepro.objectives import Data, Objective, blocks_of, open_objective
 from pldrepro.optim import adamw, learning_rate, set_learning_rate, zero_missing_gradients
 from pldrepro.records import (
     RecordError,
@@ -38,6 +37,7 @@ from pldrepro.records import (
     read_json,
     write_json,
 )
+from pldrepro.sensitivity import Analysis, measure
 from pldrepro.timing import Stopwatch
 
 
@@ -56,7 +56,11 @@ class Progress:
     step: int = 0  # optimizer steps done
     train_seconds: float = 0.0
     passes_by_kept_layers: Counter[int] = field(default_factory=Counter)  # forward passes (micro steps)
-    flops: float = 0.0
+    passes_by_layer: list[int] = field(default_factory=list)  # forward passes that each layer was kept in
+    flops: float = 0.0  # of training and of the analysis of sensitivity
+    analysis_seconds: float = 0.0
+    analysis_passes: float = 0.0  # the analysis by its FLOPs, in training passes of a micro-batch at full depth
+    sensitivity: list[float] | None = None  # of each layer, as last measured
     checkpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
     losses: list[list[float]] = field(default_factory=list)  # of each step since the last training line, see flush
     metrics_bytes: int = 0  # length of metrics.jsonl that belongs to this state
@@ -80,12 +84,13 @@ class Progress:
 class Run:
     """One pre-training run: its settings, model, optimizer, data and progress."""
 
-    def __init__(self, settings: RunSettings, corpus: Corpus, tau: TauShape | None, folder: Path) -> None:
-        self.settings, self.corpus, self.tau, self.folder = settings, corpus, tau, folder
-        self.device = select_device(settings.impl)
-        self.model = BertForPreTraining(settings.model)
-        initialise(self.model, settings.seed)
-        self.model.to(self.device)
+    def __init__(
+        self, settings: RunSettings, objective: Objective, data: Data, tau: TauShape | None, folder: Path
+    ) -> None:
+        self.settings, self.objective, self.data, self.tau, self.folder = settings, objective, data, tau, folder
+        self.device = objective.device
+        self.model = objective.build().to(self.device)
+        self.num_layers = settings.model.num_layers
         training = settings.training
         self.optimizer = adamw(
             self.model,
@@ -94,11 +99,11 @@ class Run:
             epsilon=training.epsilon,
             bias_correction=training.bias_correction,
         )
-        self.train_batches = batch_maker(settings, corpus, training_tokens(settings, corpus), settings.seed)
-        # All arms and seeds are validated on the same sequences, masked alike.
-        self.validation = batch_maker(settings, corpus, corpus.validation, 0).fixed(training.validation_sequences)
-        self.flops = step_flops(settings.model, training, settings.data.sequence_length)
-        self.progress = Progress()
+        self.train_batches = objective.training(data)
+        # All arms and seeds are validated on the same samples, masked alike.
+        self.validation = objective.validation(data)
+        self.flops = run_flops(settings)
+        self.progress = Progress(passes_by_layer=[0] * self.num_layers)
         # No waiting for the device at each step: reading the losses does it, before anything else is timed.
         self.clock = Stopwatch()
         self.metrics = folder / "metrics.jsonl"
@@ -118,7 +123,7 @@ class Run:
                 )
             file.truncate(self.progress.metrics_bytes)
         if self.settings.impl.compile:
-            self.model.compile_blocks()
+            self.model.compile_blocks()  # type: ignore[operator]  # every objective's model has it
 
     def save(self) -> None:
         """Write the resume checkpoint."""
@@ -126,15 +131,20 @@ class Run:
         self.progress.metrics_bytes = self.metrics.stat().st_size
         save_state(self.folder / "resume", self.model, self.optimizer, self.progress.dump())
 
+    @property
+    def ranks(self) -> tuple[int, ...] | None:
+        """Ranks of the layers of a policy by rank; None before they are known."""
+        return drop.rank_layers(self.settings.drop, self.num_layers, self.progress.sensitivity, self.settings.seed)
+
     def train_step(self) -> tuple[Tensor, Tensor, Tensor]:
-        """One optimizer step; returns loss, MLM loss and gradient norm as tensors, so that no device waits."""
+        """One optimizer step; returns loss, main loss and gradient norm as tensors, so that no device waits."""
         settings, step = self.settings, self.progress.step
-        size = settings.training.batch_size
         self._join_layers(step)
-        batch = self.train_batches.batch(step, size)
-        num_labels = int((batch.labels != IGNORED).sum())
+        if drop.is_analysed(settings.drop, step, settings.training.num_steps):
+            self.analyse(step)
+        batch = self.train_batches.batch(step, settings.training.batch_size)
         self.model.train()
-        losses, mlm_losses = [], []
+        losses, main_losses = [], []
         for micro_step, part in enumerate(batch.micro_batches(settings.impl.micro_batch_size)):
             gates = drop.draw_gates(
                 settings.drop,
@@ -142,26 +152,70 @@ class Run:
                 step=step,
                 micro_step=micro_step,
                 num_steps=settings.training.num_steps,
-                num_layers=settings.model.num_layers,
+                num_layers=self.num_layers,
+                ranks=self.ranks,
             )
             seed_dropout(settings.seed, step, micro_step)
-            mlm_sum, _, next_sum = self._forward(part, gates)
-            mlm_loss = mlm_sum / num_labels
-            loss = mlm_loss + next_sum / size
+            loss, main_loss = self.objective.loss(self.model, part, batch, gates)
             loss.backward()
             losses.append(loss.detach())
-            mlm_losses.append(mlm_loss.detach())
-            kept = sum(gate.keep for gate in gates)
-            self.progress.passes_by_kept_layers[kept] += 1
-            self.progress.flops += self.flops.of(kept, len(part))
-        return torch.stack(losses).sum(), torch.stack(mlm_losses).sum(), self._update(step)
+            main_losses.append(main_loss.detach())
+            self._count(gates, len(part))
+        return torch.stack(losses).sum(), torch.stack(main_losses).sum(), self._update(step)
+
+    def _count(self, gates: Sequence[drop.Gate], samples: int) -> None:
+        """Add a forward and backward pass to the progress."""
+        kept = [layer for layer, gate in enumerate(gates) if gate.keep]
+        self.progress.passes_by_kept_layers[len(kept)] += 1
+        for layer in kept:
+            self.progress.passes_by_layer[layer] += 1
+        self.progress.flops += self.flops.through(kept, samples)
+
+    def analyse(self, step: int) -> None:
+        """Measure the sensitivity of the layers, charge it to the run, and record it."""
+        settings = self.settings.drop.sensitivity
+        size = self.settings.impl.micro_batch_size
+        # Always the same samples: the first ones of the run.
+        analysis = Analysis(
+            self.model, self.objective, self.train_batches.batch(0, settings.batches * size), self.flops
+        )
+        started = time.perf_counter()  # inside a step, which the run's clock measures
+        scores = measure(analysis, settings, self._trial)
+        if not np.isfinite(scores).all():
+            raise diverged(self, "sensitivity", step)
+        earlier, weight = self.progress.sensitivity, settings.moving_average
+        if earlier is not None:
+            scores = [weight * old + (1 - weight) * new for old, new in zip(earlier, scores, strict=True)]
+        self.progress.sensitivity = scores
+        self.progress.flops += analysis.flops
+        self.progress.analysis_passes += analysis.flops / self.flops.of(self.num_layers, size)
+        self.progress.analysis_seconds += time.perf_counter() - started
+        line = {"measure": settings.measure, "scores": scores, "ranks": self.ranks}
+        append_jsonl(self.metrics, {"kind": "sensitivity", "step": step, **line, **self.costs()})
+
+    def _trial(self, parts: Sequence[Rows], gates: Sequence[drop.Gate]) -> list[float]:
+        """Training losses of an optimizer step on each of some micro-batches, which are then taken back."""
+        model = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        optimizer = copy.deepcopy(self.optimizer.state_dict())
+        self.model.train()
+        losses = []
+        for number, part in enumerate(parts):
+            seed_dropout(self.settings.seed, self.progress.step, -1 - number)
+            loss, _ = self.objective.loss(self.model, part, part, gates)
+            loss.backward()
+            losses.append(float(loss.detach()))
+            self._update(self.progress.step)
+        self.model.load_state_dict(model)
+        self.optimizer.load_state_dict(optimizer)
+        return losses
 
     @torch.no_grad()
     def _join_layers(self, step: int) -> None:
         """Give layers that join a growing stack at this step the weights that they are to start from."""
-        drop_, steps = self.settings.drop, self.settings.training.num_steps
-        blocks = self.model.bert.blocks
-        for layer, source in drop.joins(drop_, step, steps, len(blocks)).items():
+        blocks = blocks_of(self.model)
+        for layer, source in drop.joins(
+            self.settings.drop, step, self.settings.training.num_steps, len(blocks)
+        ).items():
             blocks[layer].load_state_dict(blocks[source].state_dict())
 
     def _update(self, step: int) -> Tensor:
@@ -174,72 +228,56 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
-    def _forward(self, batch: Batch, gates: tuple[drop.Gate, ...]) -> tuple[Tensor, Tensor, Tensor]:
-        """Sums over the batch: MLM loss, correct MLM predictions, next-sentence loss."""
-        inputs = {name: self._tensor(getattr(batch, name)) for name in ("input_ids", "token_types", "positions")}
-        labels = torch.from_numpy(batch.labels).to(self.device, non_blocking=True).view(-1)
-        with autocast(self.settings.impl, self.device):
-            logits, next_logits = self.model(**inputs, gates=gates)
-            mlm_sum = functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
-            next_sum = torch.zeros((), device=self.device)
-            if batch.is_random_next is not None:
-                target = torch.from_numpy(batch.is_random_next).to(self.device, non_blocking=True)
-                next_sum = functional.cross_entropy(next_logits, target, reduction="sum")
-        with torch.no_grad():
-            correct = (logits.argmax(-1) == labels).sum() if not self.model.training else torch.zeros(())
-        return mlm_sum, correct, next_sum
-
-    def _tensor(self, array: np.ndarray | None) -> Tensor | None:
-        return None if array is None else torch.from_numpy(array).to(self.device, non_blocking=True)
-
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """MLM loss and accuracy on held-out text with all layers kept."""
+        """Loss, accuracy and, for images, top-5 accuracy on held-out data; all layers kept."""
         self.model.eval()
-        gates = tuple(drop.Gate(scale > 0, scale) for scale in self._evaluation_scales())
-        loss_sum, correct = 0.0, 0
+        loss, correct = 0.0, Counter[str]()
         for part in self.validation.micro_batches(self.settings.impl.micro_batch_size):
-            mlm_sum, right, _ = self._forward(part, gates)
-            loss_sum += float(mlm_sum)
-            correct += int(right)
-        if not math.isfinite(loss_sum):
+            sums = self.objective.sums(self.model, part, self.evaluation_gates)
+            loss += float(sums.loss)
+            correct.update({name: int(count) for name, count in sums.correct.items()})
+        if not math.isfinite(loss):
             raise diverged(self, "validation loss", self.progress.step - 1)
-        num_labels = int((self.validation.labels != IGNORED).sum())
-        return {"loss": loss_sum / num_labels, "accuracy": correct / num_labels}
+        count = self.objective.count(self.validation)
+        return {"loss": loss / count, **{name: right / count for name, right in correct.items()}}
+
+    @property
+    def evaluation_gates(self) -> tuple[drop.Gate, ...]:
+        """Gates with which the model of the last step is evaluated."""
+        return tuple(drop.Gate(scale > 0, scale) for scale in self._evaluation_scales())
 
     def _evaluation_scales(self) -> tuple[float, ...]:
         """Factors of the blocks for the model of the last step that was done."""
-        training, layers = self.settings.training, self.settings.model.num_layers
-        return drop.evaluation_scales(self.settings.drop, self.progress.step - 1, training.num_steps, layers)
+        num_steps, step = self.settings.training.num_steps, self.progress.step - 1
+        return drop.evaluation_scales(self.settings.drop, step, num_steps, self.num_layers, self.ranks)
 
     def costs(self) -> dict[str, Any]:
-        """What the run has cost so far, on every axis."""
-        samples = self.progress.step * self.settings.training.batch_size
-        passes = self.progress.passes_by_kept_layers
+        """What the run has cost so far, on every axis; the analysis of sensitivity is part of it."""
+        progress = self.progress
+        samples = progress.step * self.settings.training.batch_size
+        price = None
+        if self.tau is not None:
+            price = self.tau.price(progress.passes_by_kept_layers, progress.passes_by_layer, progress.analysis_passes)
         return {
             "samples": samples,
-            "tokens": samples * self.settings.data.sequence_length,
-            "kept_layers": self.progress.kept_layers,
-            "flops": self.progress.flops,
+            "tokens": samples * (self.settings.data.sequence_length if self.settings.data.kind == "text" else 0),
+            "kept_layers": progress.kept_layers,
+            "flops": progress.flops,
             "train_seconds": self.clock.seconds,
-            "reference_seconds": None if self.tau is None else self.tau.price(passes),
+            "reference_seconds": price,
+            "analysis_seconds": progress.analysis_seconds,
+            "analysis_passes": progress.analysis_passes,
         }
 
     def save_checkpoint(self, name: str, validation: dict[str, float]) -> None:
         """Save the model for fine-tuning, in the layout of transformers."""
         place = f"checkpoints/{name}"
-        save_pretraining(
-            self.model,
-            self.settings.model,
-            self.folder / place,
-            self.corpus.tokenizer_folder,
-            scales=self._evaluation_scales(),
-        )
+        self.objective.save(self.model, self.data, self.folder / place, self._evaluation_scales())
         self.progress.checkpoints[name] = {
             "step": self.progress.step,
             "share": self.settings.training.checkpoints[name],
-            "validation_loss": validation["loss"],
-            "validation_accuracy": validation["accuracy"],
+            **{f"validation_{key}": value for key, value in validation.items()},
             "folder": place,
             **self.costs(),
         }
@@ -254,35 +292,6 @@ def seed_dropout(seed: int, step: int, micro_step: int) -> None:
         torch.cuda.manual_seed(number)
 
 
-def batch_maker(settings: RunSettings, corpus: Corpus, tokens: np.ndarray, seed: int) -> BatchMaker:
-    """The batches of a split of the corpus."""
-    length = settings.data.sequence_length
-    return BatchMaker(
-        tokens=tokens,
-        sequence_length=length,
-        num_masked=masked_positions(settings.training, length),
-        vocab_size=corpus.vocab_size,
-        special_tokens=corpus.special_tokens,
-        next_sentence=settings.training.next_sentence,
-        seed=seed,
-    )
-
-
-def training_tokens(settings: RunSettings, corpus: Corpus) -> np.ndarray:
-    """The tokens that a run trains on: all of them, or the first part of the corpus that makes its number of epochs."""
-    training = settings.training
-    if training.epochs is None:
-        return corpus.train
-    everything = batch_maker(settings, corpus, corpus.train, settings.seed)
-    sequences = round(training.num_steps * training.batch_size / training.epochs)
-    if not 1 <= sequences <= everything.num_sequences:
-        raise SettingsError(
-            f"training.epochs {training.epochs:g}: {sequences} sequences an epoch; allowed here: 1 to "
-            f"{everything.num_sequences}, what the corpus holds"
-        )
-    return corpus.train[: sequences * everything.body]
-
-
 def spread(count: int, num_steps: int) -> set[int]:
     """``count`` step numbers spread evenly over 1..num_steps, the last one included."""
     return {max(1, round(i * num_steps / count)) for i in range(1, count + 1)}
@@ -290,7 +299,7 @@ def spread(count: int, num_steps: int) -> set[int]:
 
 def pretrain(
     settings: RunSettings,
-    corpus_folder: Path,
+    data_folder: Path,
     folder: Path,
     calibration: Path | None = None,
     max_seconds: float | None = None,
@@ -302,10 +311,12 @@ def pretrain(
     DivergedError or OutOfTimeError.
     """
     settings = within_budget(settings, calibration, folder)
-    check_same_run(folder, settings, open_corpus(corpus_folder))
+    objective = open_objective(settings, select_device(settings.impl))
+    data = objective.open(data_folder)
+    check_same_run(folder, settings, data)
     if (folder / "summary.json").exists():
         return
-    run = setup(settings, corpus_folder, folder, calibration)
+    run = setup(settings, objective, data, folder, calibration)
     run.resume()
     fit(run, max_seconds, progress)
     finish(run)
@@ -342,26 +353,20 @@ def with_steps(settings: RunSettings, num_steps: int) -> RunSettings:
     return validate(RunSettings, settings.model_copy(update={"training": training}).model_dump(), settings.arm)
 
 
-def setup(settings: RunSettings, corpus_folder: Path, folder: Path, calibration: Path | None) -> Run:
-    """Open the data, build the model, and write what the run is before it starts."""
-    corpus = open_corpus(corpus_folder)
-    if corpus.vocab_size > settings.model.vocab_size:
-        raise SettingsError(
-            f"{corpus_folder}: its vocabulary of {corpus.vocab_size} does not fit model.vocab_size "
-            f"{settings.model.vocab_size}"
-        )
+def setup(settings: RunSettings, objective: Objective, data: Data, folder: Path, calibration: Path | None) -> Run:
+    """Build the model, and write what the run is before it starts."""
     tau = None if calibration is None else load_calibration(calibration).shape(settings.model_dump(mode="json"))
-    run = Run(settings, corpus, tau, folder)
+    run = Run(settings, objective, data, tau, folder)
     write_json(folder / "settings.json", settings.model_dump(mode="json"))
     write_json(
         folder / "provenance.json",
-        provenance(describe(run.device, settings.impl), corpus=corpus.manifest),
+        provenance(describe(run.device, settings.impl), corpus=data.manifest),
     )
     return run
 
 
-def check_same_run(folder: Path, settings: RunSettings, corpus: Corpus) -> None:
-    """Refuse a folder that holds a run, complete or not, with other settings or on another corpus."""
+def check_same_run(folder: Path, settings: RunSettings, data: Data) -> None:
+    """Refuse a folder that holds a run, complete or not, with other settings or on other data."""
     if not ((folder / "resume").exists() or (folder / "summary.json").exists()):
         return
     earlier, now = read_json(folder / "settings.json"), settings.model_dump(mode="json")
@@ -370,7 +375,7 @@ def check_same_run(folder: Path, settings: RunSettings, corpus: Corpus) -> None:
     changed = [f"{group}.{key}" for group, key in keys if earlier.get(group, {}).get(key) != now[group][key]]
     if earlier["seed"] != settings.seed:
         changed.append("seed")
-    if read_json(folder / "provenance.json")["corpus"]["hash"] != corpus.hash:
+    if read_json(folder / "provenance.json")["corpus"]["hash"] != data.hash:
         changed.append("corpus")
     if changed:
         raise SettingsError(
@@ -403,6 +408,8 @@ def fit(run: Run, max_seconds: float | None = None, progress: bool = True) -> No
                 display.set_postfix(loss=f"{loss:.3f}", samples_s=round(samples_per_second(run)), refresh=False)
             if step in validation_steps:
                 validation = run.validate()
+                if step in checkpoint_steps:
+                    validation |= run.objective.downstream(run.model, run.data, run.evaluation_gates)
                 append_jsonl(run.metrics, {"kind": "validation", "step": step, **validation, **run.costs()})
                 if step in checkpoint_steps:
                     run.save_checkpoint(checkpoint_steps[step], validation)
@@ -438,7 +445,7 @@ def diverged(run: Run, what: str, step: int) -> DivergedError:
 def log(run: Run) -> float:
     """One training line of metrics.jsonl; losses are means since the last line. Returns the mean loss."""
     step, training = run.progress.step, run.settings.training
-    names = ("loss", "mlm_loss", "gradient_norm")
+    names = ("loss", "main_loss", "gradient_norm")
     means = dict(zip(names, np.mean(run.progress.losses, axis=0).tolist(), strict=True))
     run.progress.losses = []
     schedule = {
@@ -479,7 +486,8 @@ def finish(run: Run) -> None:
         "scale": settings.scale,
         "norm": settings.model.norm,
         "steps": progress.step,
-        **{key: last[key] for key in ("samples", "tokens", "validation_loss", "validation_accuracy")},
+        "family": settings.model.family,
+        **{key: last[key] for key in last if key in ("samples", "tokens") or key.startswith("validation_")},
         "parameters": parameter_count(settings.model),
         "num_layers": settings.model.num_layers,
         "train_seconds": last["train_seconds"],
@@ -487,6 +495,9 @@ def finish(run: Run) -> None:
         "flops": progress.flops,
         "mean_kept_layers": progress.kept_layers / passes,
         "steps_by_kept_layers": {str(k): n for k, n in sorted(progress.passes_by_kept_layers.items())},
+        "passes_by_layer": progress.passes_by_layer,
+        "analysis_seconds": progress.analysis_seconds,
+        "analysis_passes": progress.analysis_passes,
         "peak_memory_bytes": peak_memory_bytes(run.device),
         "checkpoints": progress.checkpoints,
     }

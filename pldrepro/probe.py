@@ -27,17 +27,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from tqdm import tqdm
 
 from pldrepro import drop
 from pldrepro.config import ProbeSettings, RunSettings, SettingsError, validate
-from pldrepro.data.batches import IGNORED, Batch
-from pldrepro.data.corpus import Corpus, open_corpus
+from pldrepro.data.batches import Batch
+from pldrepro.data.corpus import Corpus
 from pldrepro.device import autocast, describe, select_device
 from pldrepro.models.bert import BertForPreTraining
 from pldrepro.models.transformers_format import WEIGHTS, load_pretraining
-from pldrepro.pretrain import DivergedError, batch_maker
+from pldrepro.objectives import MaskedLanguage, open_objective
+from pldrepro.pretrain import DivergedError
 from pldrepro.records import RecordError, provenance, read_json, sha256, write_json, write_text
 
 PARTS = ("qkv", "attention_output", "ffn_up", "ffn_down")  # of a block, whose gradient norms are recorded, too
@@ -57,11 +57,14 @@ def probe(
     written = pretrain_folder / "settings.json"
     run = validate(RunSettings, read_json(written), str(written))
     points = chosen_checkpoints(pretrain_folder, settings)
-    corpus = open_corpus(corpus_folder)
+    device = select_device(run.impl)
+    objective = open_objective(run, device)
+    if not isinstance(objective, MaskedLanguage):
+        raise SettingsError(f"{pretrain_folder}: a model of family {run.model.family}; allowed: bert")
+    corpus = objective.open(corpus_folder)
     if read_json(pretrain_folder / "provenance.json")["corpus"]["hash"] != corpus.hash:
         raise SettingsError(f"{corpus_folder}: not the corpus that {pretrain_folder} was trained on")
-    text = held_out(run, corpus, settings.sequences)
-    device = select_device(run.impl)
+    text = held_out(objective, corpus, settings.sequences)
     about = {key: getattr(run, key) for key in ("scale", "arm", "label", "seed")}
     weights = {name: sha256(pretrain_folder / point["folder"] / WEIGHTS) for name, point in points.items()}
     inputs = {"weights": weights, "corpus": corpus.hash}
@@ -70,8 +73,8 @@ def probe(
     write_json(folder / "provenance.json", provenance(describe(device, run.impl), corpus=corpus.manifest))
     rows: list[Row] = []
     for name in tqdm(points, desc=f"probe {run.arm} seed {run.seed}", disable=not progress):
-        model = load_pretraining(pretrain_folder / points[name]["folder"], run.model).to(device).eval()
-        found = measure(Subject(model, run, device), text, settings, last=name == list(points)[-1])
+        model = load_pretraining(pretrain_folder / points[name]["folder"], objective.model).to(device).eval()
+        found = measure(Subject(model, objective), text, settings, last=name == list(points)[-1])
         rows += [{"checkpoint": name, "step": points[name]["step"], **row} for row in found]
     check_finite(pretrain_folder, rows)
     write_text(folder / "results.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
@@ -101,10 +104,10 @@ def chosen_checkpoints(pretrain_folder: Path, settings: ProbeSettings) -> dict[s
     return {name: points[name] for name in names}
 
 
-def held_out(run: RunSettings, corpus: Corpus, count: int) -> Batch:
+def held_out(objective: MaskedLanguage, corpus: Corpus, count: int) -> Batch:
     """The first ``count`` sequences of a run's validation batch, or all of it; fewer than two are a SettingsError."""
     # Cut from the whole batch, because masks depend on how many sequences are drawn together.
-    text = batch_maker(run, corpus, corpus.validation, 0).fixed(run.training.validation_sequences).rows(0, count)
+    text = objective.validation(corpus).rows(0, count)
     if len(text) < 2:
         raise SettingsError(f"{corpus.folder}: {len(text)} validation sequence; a probe needs at least two")
     return text
@@ -129,8 +132,7 @@ class Subject:
     """The model of a checkpoint, in evaluation mode, and how it is run."""
 
     model: BertForPreTraining
-    run: RunSettings
-    device: torch.device
+    objective: MaskedLanguage
 
     @property
     def num_layers(self) -> int:
@@ -147,41 +149,22 @@ class Subject:
         chosen = set(kept)
         gates = [drop.Gate(layer in chosen) for layer in range(self.num_layers)]
         total = 0.0
-        for part in text.micro_batches(self.run.impl.micro_batch_size):
-            with autocast(self.run.impl, self.device):
-                logits, _ = self.model(**self._inputs(part), gates=gates)
-                total += float(self._mlm_sum(logits, part))
-        return total / count_labels(text)
+        for part in text.micro_batches(self.objective.run.impl.micro_batch_size):
+            total += float(self.objective.sums(self.model, part, gates).loss)
+        return total / self.objective.count(text)
 
     def trace(self, part: Batch, whole: Batch) -> tuple[list[Tensor], Tensor]:
         """Input and output of every block, L + 1 tensors (B, S, H), and the part's share of the training loss.
 
         The training loss of a batch is MLM loss per masked position plus next-sentence loss per sequence, if any.
         """
-        encoder, inputs = self.model.bert, self._inputs(part)
-        with autocast(self.run.impl, self.device):
+        encoder, inputs = self.model.bert, self.objective.inputs(part)
+        with autocast(self.objective.run.impl, self.objective.device):
             states = [encoder.embed(inputs["input_ids"], inputs["token_types"])]
             for block in encoder.blocks:
                 states.append(block(states[-1], None, 1.0))
-            logits, next_logits = self.model.heads(encoder.final_norm(states[-1]), inputs["positions"])
-            loss = self._mlm_sum(logits, part) / count_labels(whole)
-            if part.is_random_next is not None:
-                target = torch.from_numpy(part.is_random_next).to(self.device)
-                loss = loss + functional.cross_entropy(next_logits, target, reduction="sum") / len(whole)
-        return states, loss
-
-    def _inputs(self, part: Batch) -> dict[str, Any]:
-        arrays = {"input_ids": part.input_ids, "token_types": part.token_types, "positions": part.positions}
-        return {name: None if a is None else torch.from_numpy(a).to(self.device) for name, a in arrays.items()}
-
-    def _mlm_sum(self, logits: Tensor, part: Batch) -> Tensor:
-        labels = torch.from_numpy(part.labels).to(self.device).view(-1)
-        return functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
-
-
-def count_labels(batch: Batch) -> int:
-    """Masked positions that count."""
-    return int((batch.labels != IGNORED).sum())
+            sums = self.objective.sums_of(*self.model.heads(encoder.final_norm(states[-1]), inputs["positions"]), part)
+        return states, sums.loss / self.objective.count(whole) + sums.auxiliary / len(whole)
 
 
 # ---- layer by layer, all layers kept: PLD, Figures 1 to 3 ----
@@ -222,7 +205,7 @@ def profile(subject: Subject, batch: Batch) -> dict[str, np.ndarray]:
     flat = [parameter for named in parameters for parameter in named.values()]
     sums = [torch.zeros_like(parameter) for parameter in flat]
     state_squares, moved = np.zeros(len(blocks) + 1), np.zeros((3, len(blocks)))
-    for part in batch.micro_batches(subject.run.impl.micro_batch_size):
+    for part in batch.micro_batches(subject.objective.run.impl.micro_batch_size):
         states, loss = subject.trace(part, batch)
         gradients = torch.autograd.grad(loss, [*states, *flat])
         state_squares += [squares(gradient) for gradient in gradients[: len(states)]]

@@ -4,7 +4,7 @@ A pre-training run, ``<results>/runs/pretrain/<arm>/seed<seed>/``::
 
     settings.json      the resolved RunSettings
     provenance.json    commit, versions, device, data manifest
-    metrics.jsonl      one line per logged training step and per validation
+    metrics.jsonl      one line per logged training step, per validation and per analysis of sensitivity
     checkpoints/NAME/  a model that plain transformers can load
     resume/            state to continue from; undeclared, removed at the end
     summary.json       written last and atomically: the run is complete
@@ -26,7 +26,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -188,9 +188,19 @@ class PretrainRun:
         return int(self.summary["seed"])
 
     @property
+    def family(self) -> str:
+        """Family of models: bert, gpt, swinv2 or vit."""
+        return str(self.summary.get("family", "bert"))  # early records are of BERT and do not say so
+
+    @property
     def validation(self) -> list[dict[str, Any]]:
         """The validation lines, in order of steps."""
         return [line for line in self.metrics if line["kind"] == "validation"]
+
+    @property
+    def sensitivity(self) -> list[dict[str, Any]]:
+        """The lines of the analyses of sensitivity, in order of steps; empty for policies that need none."""
+        return [line for line in self.metrics if line["kind"] == "sensitivity"]
 
 
 @dataclass(frozen=True)
@@ -218,9 +228,10 @@ class ProbeRun:
     results: list[dict[str, Any]]
 
 
-# Settings of a model that its step time depends on.
+# Settings of a model that its step time depends on; each family has some of them.
 TIMED_SETTINGS = (
     "norm", "num_layers", "hidden_size", "num_heads", "ffn_size", "vocab_size", "dropout", "attention_dropout",
+    "image_size", "patch_size", "num_classes", "stages", "ffn_ratio", "window_size", "drop_path_rate",
 )  # fmt: skip
 
 
@@ -232,7 +243,7 @@ class TauShape:
     num_layers: int
     model: dict[str, Any]
     micro_batch_size: int
-    sequence_length: int
+    sequence_length: int | None  # None: images
     median: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
@@ -255,12 +266,30 @@ class TauShape:
         limits = zip(self.low, self.high, self.median, strict=True)
         return tuple((high - low) / (2 * 1.96 * median) for low, high, median in limits)
 
-    def price(self, steps_by_kept_layers: Mapping[Any, int]) -> float:
-        """Reference seconds of a run: sum over k of (forward passes with k layers) x tau(k).
+    @property
+    def layer_seconds(self) -> tuple[float, ...]:
+        """What each layer adds to a step; (L,): the mean over its stage of tau(k) - tau(k - 1), k in order of depth."""
+        seconds: list[float] = []
+        for depth in self.model.get("stages", [self.num_layers]):
+            first = len(seconds)
+            seconds += [(self.median[first + depth] - self.median[first]) / depth] * depth
+        return tuple(seconds)
 
-        Source: reference system time of "No Train No Gain" (arXiv 2307.06440).
+    def price(
+        self, passes_by_kept_layers: Mapping[Any, int], passes_by_layer: Sequence[int] = (), analysis_passes: float = 0
+    ) -> float:
+        """Reference seconds of a run: sum over k of (forward passes with k layers) x tau(k), and its analysis.
+
+        Layers of several stages do not cost the same: there each pass costs tau(0), and each layer it kept its own
+        ``layer_seconds``. An analysis of sensitivity costs what as many FLOPs of training at full depth do
+        (``analysis_passes`` micro-batches). Source: reference system time of "No Train No Gain" (arXiv 2307.06440).
         """
-        return math.fsum(count * self.median[int(kept)] for kept, count in steps_by_kept_layers.items())
+        analysis = analysis_passes * self.median[-1]
+        if len(self.model.get("stages", ())) > 1:
+            layers = zip(passes_by_layer, self.layer_seconds, strict=True)
+            fixed = sum(passes_by_kept_layers.values()) * self.median[0]
+            return fixed + math.fsum(count * seconds for count, seconds in layers) + analysis
+        return math.fsum(count * self.median[int(kept)] for kept, count in passes_by_kept_layers.items()) + analysis
 
     def expected(self, kept_layers: float) -> float:
         """Seconds of a step with this many active layers on average, by the linear fit."""
@@ -270,9 +299,9 @@ class TauShape:
         """Whether a run with these settings takes this shape's time: same sizes, dropout, micro-batch and length."""
         micro_batch = min(settings["impl"]["micro_batch_size"], settings["training"]["batch_size"])
         return (
-            all(self.model[key] == settings["model"][key] for key in TIMED_SETTINGS)
+            all(self.model.get(key) == settings["model"].get(key) for key in ("family", *TIMED_SETTINGS))
             and self.micro_batch_size == micro_batch
-            and self.sequence_length == settings["data"]["sequence_length"]
+            and self.sequence_length == settings["data"].get("sequence_length")
         )
 
 

@@ -75,7 +75,7 @@ def test_shapes_and_depths_take_turns(tiny_run: Make, tmp_path: Path, steps: lis
 @pytest.mark.parametrize("next_sentence", [True, False])
 def test_a_step_trains_the_first_k_layers(tiny_run: Make, next_sentence: bool) -> None:
     shape = Shape(tiny_run(training={"next_sentence": next_sentence}), torch.device("cpu"))
-    assert shape.input_ids.shape == (4, 24)
+    assert shape.batch.input_ids.shape == (4, 24)
     before = [block.qkv.weight.detach().clone() for block in shape.model.bert.blocks]
     shape.step(1)
     moved = [not torch.equal(w, b.qkv.weight) for w, b in zip(before, shape.model.bert.blocks, strict=True)]

@@ -95,7 +95,7 @@ def test_from_corpus_to_predictions(
     corpus: Path, glue: Path, tiny_run: Callable[..., RunSettings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, settings = tmp_path / "run", tiny_run().model_dump_json()
-    pretrain = ["pretrain", "--settings", settings, "--corpus", str(corpus), "--out", str(out)]
+    pretrain = ["pretrain", "--settings", settings, "--data", str(corpus), "--out", str(out)]
     assert main([*pretrain, "--max-seconds", "0"]) == STOPPED == 75
     assert "OutOfTimeError: stopped after 0 s at step 1 of 16" in capsys.readouterr().err
     assert main(pretrain) == 0
@@ -154,7 +154,7 @@ def test_a_missing_corpus_is_named(
     capsys: pytest.CaptureFixture[str], tiny_run: Callable[..., RunSettings], tmp_path: Path
 ) -> None:
     place = [str(tmp_path / "corpus"), "--out", str(tmp_path / "run")]
-    message = failure(capsys, "pretrain", "--settings", tiny_run().model_dump_json(), "--corpus", *place)
+    message = failure(capsys, "pretrain", "--settings", tiny_run().model_dump_json(), "--data", *place)
     assert f"{tmp_path}/corpus/manifest.json: no such file" in message
     assert not (tmp_path / "run").exists()
 

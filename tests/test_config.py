@@ -1,5 +1,6 @@
 """Settings: every shipped file loads, and what is wrong is refused in one line that says where and what is allowed."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def test_every_scale_loads_with_all_of_its_runs(path: Path) -> None:
     assert shipped.settings.scale == path.stem
     runs = [shipped.run(arm, seed) for arm, seed in shipped.pretrain_runs()]
     assert all(RunSettings.model_validate(run.model_dump(mode="json")) == run for run in runs)
-    assert shipped.finetune_runs()
+    assert bool(shipped.finetune_runs()) == (shipped.family == "bert")
     assert shipped.calibration_job().runs
 
 
@@ -116,7 +117,7 @@ def test_the_schema_accepts_every_shipped_file_and_refuses_an_unknown_key(path: 
 def test_recorded_runs_are_found_in_their_folders(tmp_path: Path) -> None:
     shipped = load_recorded(read_yaml(Path("config/recorded.yaml")))
     assert shipped.scale == "recorded"
-    values = {"scale": "recorded", "description": "", "recorded": {"cpu": str(tmp_path)}, "results": "there"}
+    values = {"scale": "recorded", "description": "", "recorded": {"cpu": [str(tmp_path)]}, "results": "there"}
     with pytest.raises(SettingsError, match=r"recorded: .*: no finished pre-training run"):
         load_recorded(values).result_sets()
     for place in ("pretrain/pld/seed1", "pretrain/pld/seed2", "finetune/pld/seed1/ckp87/glue"):
@@ -125,11 +126,114 @@ def test_recorded_runs_are_found_in_their_folders(tmp_path: Path) -> None:
     (tmp_path / "pretrain" / "pld" / "seed3").mkdir()  # not finished
     (found,) = load_recorded(values).result_sets()
     assert found.results == "there/cpu"
-    assert [Path(summary).parent.name for summary in found.pretrain] == ["seed1", "seed2"]
-    assert len(found.finetune) == 1
-    assert found.calibration == f"{tmp_path}/calibration/summary.json"
+    (runs,) = found.studies
+    assert [Path(summary).parent.name for summary in runs.pretrain] == ["seed1", "seed2"]
+    assert len(runs.finetune) == len(found.finetune) == 1
+    assert runs.calibration == f"{tmp_path}/calibration/summary.json"
+    assert found.files == [*runs.pretrain, *runs.finetune, runs.calibration]
     with pytest.raises(SettingsError, match="seeds: unknown key; allowed here: scale, description, results, recorded"):
         load_recorded({**values, "seeds": [1]})
+
+
+# ---- families of models ----
+
+ONE_MODEL = "config/experiments/one_model"
+GPT = {
+    "experiments": ONE_MODEL,
+    "arms": ["baseline", "sbld"],
+    "settings": {"model": {"family": "gpt", "norm": "pre", "num_layers": 2}},
+}
+IMAGES: dict[str, Any] = {
+    "scale": "images",
+    "description": "for tests",
+    "experiments": ONE_MODEL,
+    "arms": ["baseline", "sbld"],
+    "seeds": [1],
+    "settings": {
+        "model": {"family": "swinv2", "stages": [2, 2], "hidden_size": 8, "num_heads": [1, 2]},
+        "data": {"kind": "images"},
+    },
+}
+
+
+def test_the_family_decides_which_settings_a_model_has() -> None:
+    gpt, images = study(**GPT), load_study(IMAGES)
+    assert (gpt.family, gpt.run("sbld", 1).model.norm, gpt.prepared) == ("gpt", "pre", "corpus")
+    assert (images.family, images.run("sbld", 1).model.num_layers, images.prepared) == ("swinv2", 4, "images")
+    assert images.run("baseline", 1).model.drop_path_rate == 0
+    for one in (gpt, images):
+        assert one.finetune_runs() == one.probe_runs() == []
+        assert RunSettings.model_validate(one.run("sbld", 1).model_dump(mode="json")) == one.run("sbld", 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"settings": {"model": {"stages": [2, 2, 2]}}},
+            r"num_heads has 2 entries; allowed: one for each of \(2, 2",
+        ),
+        ({"settings": {"model": {"num_heads": [1, 3]}}}, "hidden_size 16 is not a multiple of num_heads 3"),
+        ({"settings": {"model": {"image_size": 30}}}, "image_size 30 is not a multiple of patch_size"),
+        ({"settings": {"model": {"family": "vit"}}}, "family vit: allowed with one stage and drop_path_rate 0"),
+        (
+            {"settings": {"model": {"layers": 3}}},
+            "model.layers: unknown key; allowed here: family, image_size",
+        ),
+        ({"settings": {"data": {"folder": "x"}}}, "data.folder: unknown key; allowed here: kind, source, root, train"),
+        ({"settings": {"data": {"kind": "text"}}}, "data.kind text with model.family swinv2; allowed: images"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load_study(merge(IMAGES, changes))
+
+
+def test_a_gpt_is_preln_and_reads_text() -> None:
+    assert "family gpt: allowed with norm pre" in refused(settings={"model": {"family": "gpt"}})
+    message = refused(**merge(GPT, {"settings": {"data": {"kind": "images"}}}))
+    assert "data.kind images with model.family gpt; allowed: text" in message
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"merges": "m.txt"}, "merges: allowed with tokenizer bpe and its vocabulary file"),
+        ({"tokenizer": "bpe", "vocabulary": "v.json"}, "vocabulary and merges go together"),
+    ],
+)
+def test_gpt2s_two_files_go_together(data: dict[str, Any], message: str) -> None:
+    assert message in refused(settings={"data": data})
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in Path(ONE_MODEL).glob("*.yaml")))
+def test_every_experiment_on_one_model_changes_nothing_but_what_is_dropped(name: str) -> None:
+    arms = ["baseline", *({name} - {"baseline"})]
+    one = study(**merge(GPT, {"arms": arms, "settings": {"training": {"num_steps": 1000}}}))
+    first, run = one.run("baseline", 1), one.run(name, 1)
+    assert (run.model, run.training, run.data) == (first.model, first.training, first.data)
+    assert first.drop.schedule == "none"
+
+
+def test_sbld_and_its_controls_keep_as_many_layers() -> None:
+    controls = ("sbld_random", "sbld_depth", "sbld_reversed", "pld_by_sensitivity", "pwegd_by_depth")
+    one = study(**merge(GPT, {"arms": ["baseline", "sbld", *controls], "settings": {"model": {"num_layers": 12}}}))
+    depths = [mean_expected_depth(one.run(arm, 1).drop, 100, 12) for arm in ("sbld", *controls)]
+    assert depths == pytest.approx([depths[0]] * 6)
+    assert depths[0] < 11
+
+
+def test_companions_are_studies_of_their_own_beside_the_first(tmp_path: Path) -> None:
+    companion = tmp_path / "images.yaml"
+    companion.write_text(json.dumps(IMAGES), encoding="utf-8")
+    both = study(companions={"images": str(companion)}, data_root="somewhere", results="there")
+    (images,) = both.companions
+    assert (images.results, images.settings.data_root) == ("there/images", "somewhere")
+    first, second = both.result_set().studies
+    assert "there/images/runs/pretrain/sbld/seed1/summary.json" in second.pretrain
+    assert second.calibration != first.calibration
+    companion.write_text(json.dumps({**IMAGES, "companions": {"more": "x"}}), encoding="utf-8")
+    assert "a companion has companions of its own; allowed: none" in refused(companions={"images": str(companion)})
 
 
 # ---- unknown keys, at every level ----
@@ -186,7 +290,7 @@ def write_experiments(folder: Path, **experiments: dict[str, Any]) -> Path:
 def test_a_wrong_experiment_is_named(tmp_path: Path, values: dict[str, Any], message: str) -> None:
     folder = write_experiments(tmp_path, arm=values)
     with pytest.raises(SettingsError) as caught:
-        load_study({**SMALL, "arms": ["baseline", "arm"]}, folder)
+        load_study({**SMALL, "arms": ["baseline", "arm"], "experiments": str(folder)})
     assert message in str(caught.value)
 
 
@@ -203,7 +307,7 @@ def test_a_child_inherits_and_replaces(tmp_path: Path) -> None:
         heir={"base": "parent", "training": {"learning_rate": "higher"}},
         other={"base": "heir", "drop": {"dialect": "none"}},
     )
-    resolved = load_study({**SMALL, "arms": ["baseline", "heir", "other"]}, folder)
+    resolved = load_study({**SMALL, "arms": ["baseline", "heir", "other"], "experiments": str(folder)})
     heir, other = resolved.run("heir", 1), resolved.run("other", 1)
     assert (heir.model.norm, heir.training.learning_rate, heir.drop.dialect) == ("pre", "higher", "layerdrop")
     assert heir.model.num_layers == 2
@@ -402,4 +506,4 @@ def test_a_budget_is_the_expected_time_of_the_other_arm() -> None:
 def test_a_match_that_cannot_be_is_named(tmp_path: Path, values: dict[str, Any], message: str) -> None:
     folder = write_experiments(tmp_path, arm=values)
     with pytest.raises(SettingsError, match=re.escape(message)):
-        load_study({**SMALL, "arms": ["baseline", "arm"]}, folder)
+        load_study({**SMALL, "arms": ["baseline", "arm"], "experiments": str(folder)})

@@ -21,16 +21,15 @@ from pldrepro.config import Budget, RunSettings, SettingsError
 from pldrepro.data.batches import IGNORED
 from pldrepro.data.corpus import open_corpus
 from pldrepro.drop import DropSettings, draw_gates, expected_depth
-from pldrepro.flops import step_flops
+from pldrepro.device import select_device
+from pldrepro.flops import run_flops
+from pldrepro.objectives import MaskedLanguage, open_objective
 from pldrepro.pretrain import (
     DivergedError,
     OutOfTimeError,
     Run,
-    batch_maker,
     pretrain,
-    setup,
     spread,
-    training_tokens,
 )
 from pldrepro.records import RecordError, load_pretrain, read_json, read_jsonl, write_json
 
@@ -42,6 +41,12 @@ CHECKPOINTS = {"ckp87": 7, "ckp100": 9, "ckp186": 16}
 def go(settings: RunSettings, corpus: Path, folder: Path, **options: Any) -> Path:
     pretrain(settings, corpus, folder, progress=False, **options)
     return folder
+
+
+def setup(settings: RunSettings, data: Path, folder: Path) -> Run:
+    """A run before its first step."""
+    objective = open_objective(settings, select_device(settings.impl))
+    return module.setup(settings, objective, objective.open(data), folder, None)
 
 
 def weights(folder: Path, checkpoint: str = "ckp186") -> dict[str, torch.Tensor]:
@@ -332,20 +337,20 @@ def test_metrics_that_were_cut_are_named(tiny_run: Make, corpus: Path, tmp_path:
 def test_a_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(
     tiny_run: Make, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = Run._forward
+    train_step = Run.train_step
 
-    def poisoned(run: Run, batch: Any, gates: Any) -> Any:
-        mlm, correct, pairs = forward(run, batch, gates)
-        return mlm * float("nan") if run.progress.step == 12 and run.model.training else mlm, correct, pairs
+    def poisoned(run: Run) -> Any:
+        loss, *others = train_step(run)
+        return loss * float("nan") if run.progress.step == 12 else loss, *others
 
-    monkeypatch.setattr(Run, "_forward", poisoned)
+    monkeypatch.setattr(Run, "train_step", poisoned)
     with pytest.raises(DivergedError, match=r"loss is not finite at step 12, learning rate 0\.00\d+; last good ") as e:
         go(tiny_run(), corpus, tmp_path)
     assert "checkpoint: ckp100, resume state in " in str(e.value)
     assert not (tmp_path / "summary.json").exists()
     with pytest.raises(DivergedError, match="at step 12"):  # the resume state is from before
         go(tiny_run(), corpus, tmp_path)
-    monkeypatch.setattr(Run, "_forward", forward)
+    monkeypatch.setattr(Run, "train_step", train_step)
     go(tiny_run(), corpus, tmp_path)
 
 
@@ -377,7 +382,7 @@ def test_accumulated_micro_batches_equal_one_batch(
         assert small["flops"] == pytest.approx(large["flops"])
         if small["kind"] == "train":
             assert small["gradient_norm"] == pytest.approx(large["gradient_norm"], rel=1e-3)
-            assert (small["loss"] == small["mlm_loss"]) == (not next_sentence)
+            assert (small["loss"] == small["main_loss"]) == (not next_sentence)
 
 
 @pytest.mark.parametrize("dialect", ["paper_alg1", "deepspeed", "no_train_no_gain", "layerdrop"])
@@ -402,7 +407,7 @@ def test_dropped_layers_rest_or_are_moved_by_decay(
     tiny_run: Make, corpus: Path, tmp_path: Path, gradients: str, moves: bool
 ) -> None:
     drop = {"dialect": None, "schedule": "constant", "allocation": "uniform", "theta_bar": 1e-6}
-    run = setup(tiny_run(drop={**drop, "dropped_gradients": gradients}), corpus, tmp_path, None)
+    run = setup(tiny_run(drop={**drop, "dropped_gradients": gradients}), corpus, tmp_path)
     before = [block.qkv.weight.detach().clone() for block in run.model.bert.blocks]
     embeddings = run.model.bert.word_embeddings.weight.detach().clone()
     run.train_step()
@@ -439,7 +444,7 @@ def test_summary_is_consistent(undisturbed: Path, tiny_run: Make, corpus: Path) 
     passes = {int(k): n for k, n in summary["steps_by_kept_layers"].items()}
     assert sum(passes.values()) == STEPS * 2
     assert summary["mean_kept_layers"] == pytest.approx(sum(k * n for k, n in passes.items()) / (STEPS * 2))
-    flops = step_flops(settings.model, settings.training, 24)
+    flops = run_flops(settings)
     assert summary["flops"] == pytest.approx(sum(flops.of(k, 4) * n for k, n in passes.items()))
     assert summary["reference_seconds"] == pytest.approx(sum((2 + k) * n for k, n in passes.items()))
     tensors = weights(undisturbed)
@@ -497,12 +502,12 @@ def test_validation_and_saving_are_not_training_time(
 
 
 def test_all_arms_and_seeds_are_validated_on_the_same_sequences(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
-    first = setup(tiny_run(), corpus, tmp_path / "a", None)
+    first = setup(tiny_run(), corpus, tmp_path / "a")
     other = setup(tiny_run(seed=2, arm="baseline", model={"norm": "post"}, drop={"dialect": "none"}), corpus,
-                  tmp_path / "b", None)  # fmt: skip
+                  tmp_path / "b")  # fmt: skip
     assert np.array_equal(first.validation.input_ids, other.validation.input_ids)
     assert np.array_equal(first.validation.labels, other.validation.labels)
-    same_seed = setup(tiny_run(arm="baseline", drop={"dialect": "none"}), corpus, tmp_path / "c", None)
+    same_seed = setup(tiny_run(arm="baseline", drop={"dialect": "none"}), corpus, tmp_path / "c")
     for step in (0, 5):
         ours, theirs = first.train_batches.batch(step, 8), same_seed.train_batches.batch(step, 8)
         assert np.array_equal(ours.input_ids, theirs.input_ids)
@@ -516,7 +521,7 @@ def test_a_checkpoint_gives_its_validation_loss_in_transformers(
     place, opened = undisturbed / "checkpoints" / "ckp87", open_corpus(corpus)
     model = transformers.AutoModelForMaskedLM.from_pretrained(place)
     assert transformers.AutoTokenizer.from_pretrained(place)("the dog").input_ids[0] == 2
-    batch = batch_maker(tiny_run(), opened, opened.validation, 0).fixed(16)
+    batch = MaskedLanguage(tiny_run(), torch.device("cpu")).validation(opened)
     with torch.no_grad():
         logits = model(torch.from_numpy(batch.input_ids), token_type_ids=torch.from_numpy(batch.token_types)).logits
     rows = torch.arange(16)[:, None]
@@ -584,11 +589,11 @@ def test_a_budget_needs_a_calibration(tiny_run: Make, corpus: Path, tmp_path: Pa
 
 def test_epochs_repeat_the_first_part_of_the_corpus(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
     settings = tiny_run(training={"epochs": 4})
-    tokens = training_tokens(settings, open_corpus(corpus))
-    maker = batch_maker(settings, open_corpus(corpus), tokens, settings.seed)
+    train, cpu = open_corpus(corpus).train, torch.device("cpu")
+    maker = MaskedLanguage(settings, cpu).training(open_corpus(corpus))
     assert maker.num_sequences == 32  # 16 steps x 8 sequences / 4
-    assert (tokens == open_corpus(corpus).train[: len(tokens)]).all()
-    assert len(training_tokens(tiny_run(), open_corpus(corpus))) == len(open_corpus(corpus).train)
+    assert (maker.tokens == train[: len(maker.tokens)]).all()
+    assert len(MaskedLanguage(tiny_run(), cpu).training(open_corpus(corpus)).tokens) == len(train)
 
 
 def test_fewer_epochs_than_the_corpus_allows_are_refused(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
@@ -597,7 +602,7 @@ def test_fewer_epochs_than_the_corpus_allows_are_refused(tiny_run: Make, corpus:
 
 
 def test_progressive_stacking_copies_the_layers_below(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
-    run = setup(tiny_run(drop={"dialect": "stacking"}), corpus, tmp_path / "run", None)
+    run = setup(tiny_run(drop={"dialect": "stacking"}), corpus, tmp_path / "run")
     names = ("qkv.weight", "ffn_norm.bias", "attention_output.bias")
     seen = []
     for step in range(11):
@@ -622,11 +627,11 @@ def test_progressive_stacking_copies_the_layers_below(tiny_run: Make, corpus: Pa
 
 
 def test_a_growing_stack_is_validated_as_deep_as_it_is(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
-    run = setup(tiny_run(drop={"dialect": "stacking"}), corpus, tmp_path / "run", None)
+    run = setup(tiny_run(drop={"dialect": "stacking"}), corpus, tmp_path / "run")
     run.train_step()
     run.progress.step += 1
     before = run.validate()
-    for block in run.model.bert.blocks[1:]:
+    for block in list(run.model.bert.blocks)[1:]:
         block.ffn_down.weight.data.normal_()
     assert run.validate() == before
     run.progress.step = 16

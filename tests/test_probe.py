@@ -23,6 +23,7 @@ from pldrepro.data.corpus import open_corpus
 from pldrepro.models.bert import BertForPreTraining
 from pldrepro.models.transformer import initialise
 from pldrepro.models.transformers_format import load_pretraining
+from pldrepro.objectives import MaskedLanguage
 from pldrepro.pretrain import DivergedError, pretrain
 from pldrepro.probe import PARTS, Subject, depth, held_out, layers, lesions, probe
 from pldrepro.records import RecordError, load_probe, read_json, write_json
@@ -57,14 +58,18 @@ def probed(finished: dict[str, Path], corpus: Path, tmp_path_factory: pytest.Tem
 
 @pytest.fixture(scope="module")
 def text(tiny_run: Make, corpus: Path) -> Batch:
-    return held_out(tiny_run(), open_corpus(corpus), 64)
+    return held_out(objective(tiny_run()), open_corpus(corpus), 64)
+
+
+def objective(settings: RunSettings) -> MaskedLanguage:
+    return MaskedLanguage(settings, torch.device("cpu"))
 
 
 def fresh(settings: RunSettings) -> Subject:
     """A model with its initial weights, in evaluation mode."""
     model = BertForPreTraining(settings.model)
     initialise(model, 3)
-    return Subject(model.eval(), settings, torch.device("cpu"))
+    return Subject(model.eval(), objective(settings))
 
 
 def pick(rows: Iterable[dict[str, Any]], **keys: Any) -> Rows:
@@ -99,11 +104,11 @@ def test_a_probe_is_the_same_when_made_again(
 
 
 def test_fewer_sequences_are_the_first_of_the_same_text(tiny_run: Make, corpus: Path, text: Batch) -> None:
-    fewer = held_out(tiny_run(), open_corpus(corpus), 5)
+    fewer = held_out(objective(tiny_run()), open_corpus(corpus), 5)
     assert (len(fewer), len(text)) == (5, 16)
     assert np.array_equal(fewer.input_ids, text.input_ids[:5])
     assert np.array_equal(fewer.labels, text.labels[:5])
-    other = held_out(tiny_run(seed=2, arm="other"), open_corpus(corpus), 5)
+    other = held_out(objective(tiny_run(seed=2, arm="other")), open_corpus(corpus), 5)
     assert np.array_equal(fewer.input_ids, other.input_ids)
 
 
@@ -314,7 +319,7 @@ def test_what_cannot_be_probed(finished: dict[str, Path], corpus: Path, tmp_path
 
 def test_one_sequence_cannot_be_halved(tiny_run: Make, corpus: Path) -> None:
     with pytest.raises(SettingsError, match="1 validation sequence; a probe needs at least two"):
-        held_out(tiny_run(training={"validation_sequences": 1}), open_corpus(corpus), 64)
+        held_out(objective(tiny_run(training={"validation_sequences": 1})), open_corpus(corpus), 64)
 
 
 def test_settings_that_do_not_fit() -> None:

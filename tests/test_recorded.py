@@ -47,9 +47,7 @@ def test_readme_and_reviews_repeat_the_recorded_ablation(evidence: Evidence) -> 
 
 @pytest.mark.parametrize("name", RECORDED.recorded)
 def test_records_hold_no_weights_and_no_text(name: str) -> None:
-    folder = REPOSITORY / RECORDED.recorded[name]
-    kinds = {
-        path.name if path.suffix == ".safetensors" else path.suffix for path in folder.rglob("*") if path.is_file()
-    }
+    files = [path for folder in RECORDED.recorded[name] for path in (REPOSITORY / folder).rglob("*") if path.is_file()]
+    kinds = {path.name if path.suffix == ".safetensors" else path.suffix for path in files}
     assert kinds <= {".json", ".jsonl", "predictions.safetensors"}
-    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 10e6
+    assert sum(path.stat().st_size for path in files) < 10e6

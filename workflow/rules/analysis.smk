@@ -4,16 +4,15 @@ evidence.json lists the finished runs; every later rule reads them through it. A
 as inputs: whoever edits tables/ gets the tables built again.
 """
 
-import re
 from pathlib import Path
 
 TABLES = """
     table1 table2 table3 time_to_target fair_budgets overfitting memory seeds variance stability glue_tests
-    depth_robustness
+    depth_robustness sbld_table1 sbld_table2
 """.split()
 FIGURES = """
     figure1 figure2 figure3 figure4 figure6 figure7 figure8 figure9 figure10 trade_off fair_budgets overfitting
-    depth_robustness schedule step_time
+    depth_robustness schedule step_time sbld_sensitivity sbld_keep sbld_loss
 """.split()
 FIGURE_FILES = [".pdf", ".png", ".svg", ".csv", ".txt"]
 DEVIATIONS = "docs/deviations.md"
@@ -56,10 +55,7 @@ rule score:
 
 rule evidence:
     input:
-        lambda w: BY_FOLDER[w.results].pretrain,
-        lambda w: BY_FOLDER[w.results].finetune,
-        lambda w: BY_FOLDER[w.results].probes,
-        lambda w: BY_FOLDER[w.results].calibration,
+        lambda w: BY_FOLDER[w.results].files,
         "{results}/scores.csv",
     output:
         "{results}/evidence.json",

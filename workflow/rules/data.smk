@@ -1,45 +1,60 @@
-"""Data: text and GLUE become token arrays, once for the whole STUDY."""
-
-CORPUS = f"{STUDY.results}/data/corpus"
-GLUE = f"{STUDY.results}/data/glue"
+"""Data: text, GLUE and images become arrays, once for each study."""
 
 
 rule corpus:
     output:
-        f"{CORPUS}/manifest.json",
+        "{study}/data/corpus/manifest.json",
     log:
-        f"{STUDY.results}/logs/corpus.log",
+        "{study}/logs/corpus.log",
     benchmark:
-        f"{STUDY.results}/benchmarks/corpus.tsv"
+        "{study}/benchmarks/corpus.tsv"
     conda:
         "../../environment.yml"
     threads: 2
     resources:
         mem_mb=2000,
     params:
-        settings=STUDY.data().model_dump_json(),
+        settings=of_study(lambda study: study.data().model_dump_json()),
         folder=subpath(output[0], parent=True),
     shell:
         "python -m pldrepro prepare-corpus --settings {params.settings:q} --workers {threads} --out {params.folder:q} 2> {log:q}"
 
 
-rule glue:
-    input:
-        f"{CORPUS}/manifest.json",
+rule images:
     output:
-        f"{GLUE}/manifest.json",
+        "{study}/data/images/manifest.json",
     log:
-        f"{STUDY.results}/logs/glue.log",
+        "{study}/logs/images.log",
     benchmark:
-        f"{STUDY.results}/benchmarks/glue.tsv"
+        "{study}/benchmarks/images.tsv"
     conda:
         "../../environment.yml"
     resources:
         mem_mb=2000,
     params:
-        settings=STUDY.data().model_dump_json(),
-        tasks=list(STUDY.settings.finetune.tasks),
-        length=STUDY.settings.finetune.sequence_length,
+        settings=of_study(lambda study: study.data().model_dump_json()),
+        folder=subpath(output[0], parent=True),
+    shell:
+        "python -m pldrepro prepare-images --settings {params.settings:q} --out {params.folder:q} 2> {log:q}"
+
+
+rule glue:
+    input:
+        "{study}/data/corpus/manifest.json",
+    output:
+        "{study}/data/glue/manifest.json",
+    log:
+        "{study}/logs/glue.log",
+    benchmark:
+        "{study}/benchmarks/glue.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
+    params:
+        settings=of_study(lambda study: study.data().model_dump_json()),
+        tasks=of_study(lambda study: list(study.settings.finetune.tasks)),
+        length=of_study(lambda study: study.settings.finetune.sequence_length),
         corpus=subpath(input[0], parent=True),
         folder=subpath(output[0], parent=True),
     shell:
