@@ -1,0 +1,258 @@
+"""Prepared images: the pictures of a source as memory-mapped arrays, and their batches. numpy only, Pillow to decode.
+
+A folder holds, for train and validation, ``<split>_pixels.npy`` (N, H, W, 3) uint8 and ``<split>_labels.npy`` (N,)
+int64, and ``manifest.json``, written last. Each split stands in an order that was shuffled once, so that every prefix
+holds the classes in the proportions of the whole.
+
+Shape legend: B images of a step, H = W pixels of a side, N images of a split, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pldrepro.config import ImageDataSettings
+from pldrepro.data import DataError
+from pldrepro.data.batches import EpochOrder, Rows
+from pldrepro.data.image_sources import ImageSource, open_image_source
+from pldrepro.records import atomic_path, read_json, sha256, write_json
+
+SPLITS = ("train", "validation")
+ARRAYS = ("pixels", "labels")
+CHUNK_IMAGES = 1024  # copied at a time; bounds the memory
+_AUGMENTATION, _STORAGE = 4, 5  # streams of random numbers, beside those of pldrepro.data.batches
+
+
+@dataclass(frozen=True)
+class Images:
+    """Prepared images: arrays that stay on disk."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    train_pixels: np.ndarray  # (N, H, W, 3) uint8
+    train_labels: np.ndarray  # (N,) int64, 0..C-1
+    validation_pixels: np.ndarray
+    validation_labels: np.ndarray
+
+    @property
+    def hash(self) -> str:
+        """Digest of pixels, labels and class names."""
+        return self.manifest["hash"]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
+        return tuple(self.manifest["classes"])
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of a side."""
+        return self.manifest["image_size"]
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of each channel over the training images, of values in [0, 1]."""
+        return tuple(self.manifest["mean"])
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of each channel over the training images, of values in [0, 1]."""
+        return tuple(self.manifest["std"])
+
+
+def open_images(folder: Path) -> Images:
+    """Map prepared images; an array that is missing or is not what the manifest says is a DataError."""
+    manifest = read_json(folder / "manifest.json")
+    arrays = []
+    for split in SPLITS:
+        for name in ARRAYS:
+            path = folder / f"{split}_{name}.npy"
+            expected = _shape(name, manifest["splits"][split]["images"], manifest["image_size"])
+            try:
+                array = np.load(path, mmap_mode="r")
+            except (OSError, ValueError) as error:
+                raise DataError(f"{path}: {error}; run prepare-images again") from None
+            if array.shape != expected or array.dtype != _dtype(name):
+                raise DataError(
+                    f"{path}: {array.dtype} {array.shape}, the manifest says {_dtype(name)} {expected}; "
+                    "run prepare-images again"
+                )
+            arrays.append(array)
+    return Images(folder, manifest, *arrays)
+
+
+def _shape(name: str, count: int, side: int) -> tuple[int, ...]:
+    return (count, side, side, 3) if name == "pixels" else (count,)
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    return np.dtype(np.uint8 if name == "pixels" else np.int64)
+
+
+def prepare_images(settings: ImageDataSettings, out: Path, progress: bool = True) -> dict[str, Any]:
+    """Decode the images of a source into ``out``; returns the manifest.
+
+    Memory is bounded whatever the source. Earlier images in ``out`` are replaced; until the new manifest is written,
+    there are no prepared images there. Raises SettingsError or DataError.
+    """
+    from tqdm import tqdm
+
+    source = open_image_source(settings)
+    manifest_path = out / "manifest.json"
+    splits: dict[str, Any] = {}
+    for abandoned in out.glob(".*.npy.*.tmp"):  # of a preparation that was killed
+        abandoned.unlink()
+    manifest_path.unlink(missing_ok=True)
+    with tqdm(unit="image", file=sys.stderr, disable=not progress) as bar:
+        for split in SPLITS:
+            bar.set_description(split)
+            labels = _write_split(source, split, settings.image_size, out, bar)
+            counts = np.bincount(labels, minlength=len(source.classes)).tolist()
+            absent = [name for name, count in zip(source.classes, counts, strict=True) if not count]
+            if absent:
+                raise DataError(f"{split}: no image of class {', '.join(absent)}; allowed: some of every class")
+            files = {f"{name}_sha256": sha256(out / f"{split}_{name}.npy") for name in ARRAYS}
+            splits[split] = {"images": len(labels), "images_by_class": counts, **files}
+    mean, std = _moments(np.load(out / "train_pixels.npy", mmap_mode="r"))
+    manifest = {
+        "source": source.describe(),
+        "image_size": settings.image_size,
+        "classes": list(source.classes),
+        "mean": mean,
+        "std": std,
+        "splits": splits,
+        "hash": _hash(splits, source.classes),
+    }
+    write_json(manifest_path, manifest)
+    return manifest
+
+
+def _write_split(source: ImageSource, split: str, side: int, out: Path, bar: Any) -> np.ndarray:
+    """Write the two arrays of a split, shuffled; returns the labels as they are written, (N,)."""
+    labels: list[int] = []
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out) as unordered:  # the number of images is known after the last one alone
+        for pixels, label in source.images(split):
+            assert pixels.shape == (side, side, 3), pixels.shape
+            unordered.write(pixels.tobytes())
+            labels.append(label)
+            bar.update()
+        if not labels:
+            raise DataError(f"{split}: no image; allowed: some of every class")
+        array = np.array(labels, dtype=_dtype("labels"))
+        order = balanced_order(array)
+        shape = _shape("pixels", len(labels), side)
+        images = np.memmap(unordered, dtype=np.uint8, mode="r", shape=shape)
+        with atomic_path(out / f"{split}_pixels.npy") as path:
+            target = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+            for start in range(0, len(order), CHUNK_IMAGES):
+                target[start : start + CHUNK_IMAGES] = images[order[start : start + CHUNK_IMAGES]]
+            target.flush()
+    with atomic_path(out / f"{split}_labels.npy") as path, path.open("wb") as file:
+        np.save(file, array[order])
+    return array[order]
+
+
+def balanced_order(labels: np.ndarray) -> np.ndarray:
+    """A fixed permutation of (N,) labels in which every prefix has the classes in the proportions of the whole.
+
+    The images of a class are shuffled and spread evenly over the order, so that a prefix of k images has the class's
+    share of k to within two.
+    """
+    generator = np.random.default_rng([0, _STORAGE])
+    keys = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        keys[members] = (np.arange(len(members)) + generator.random(len(members))) / len(members)
+    return np.argsort(keys, kind="stable")
+
+
+def _moments(pixels: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, of values in [0, 1]; the sums are exact."""
+    total, squares = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
+    for start in range(0, len(pixels), CHUNK_IMAGES):
+        values = pixels[start : start + CHUNK_IMAGES].reshape(-1, 3).astype(np.int64)
+        total += values.sum(axis=0)
+        squares += (values * values).sum(axis=0)
+    count = pixels.size // 3
+    mean = total / count
+    variance = squares / count - mean * mean
+    # A channel without contrast is divided by 1, not by 0.
+    std = np.where(variance > 0, np.sqrt(np.maximum(variance, 0.0)), 255.0)
+    return (mean / 255).tolist(), (std / 255).tolist()
+
+
+def _hash(splits: dict[str, Any], classes: tuple[str, ...]) -> str:
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        for name in ARRAYS:
+            digest.update(bytes.fromhex(splits[split][f"{name}_sha256"]))
+    digest.update("\n".join(classes).encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class ImageBatch(Rows):
+    """The images of one optimizer step."""
+
+    pixels: np.ndarray  # (B, H, W, 3) uint8
+    labels: np.ndarray  # (B,) int64, 0..C-1
+
+
+@dataclass
+class ImageBatchMaker:
+    """Batches of a split; everything is a function of (seed, step), as in ``pldrepro.data.batches``."""
+
+    pixels: np.ndarray  # (N, H, W, 3) uint8
+    labels: np.ndarray  # (N,) int64
+    seed: int
+    augment: bool
+    _order: EpochOrder = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.pixels) != len(self.labels) or not len(self.labels):
+            raise ValueError(f"{len(self.pixels)} images, {len(self.labels)} labels; allowed: as many, and some")
+        self._order = EpochOrder(self.num_samples, self.seed)
+
+    @property
+    def num_samples(self) -> int:
+        """Images in one pass (an epoch)."""
+        return len(self.labels)
+
+    def batch(self, step: int, batch_size: int) -> ImageBatch:
+        """The batch of optimizer step ``step``, augmented where ``augment``; the order is shuffled in every epoch."""
+        images = self._order.batch(step, batch_size)
+        pixels = self.pixels[images]
+        if self.augment:
+            pixels = augmented(pixels, np.random.default_rng([self.seed, _AUGMENTATION, step]))
+        return ImageBatch(pixels, self.labels[images])
+
+    def fixed(self, count: int) -> ImageBatch:
+        """The first ``count`` images (or all there are), never augmented: for validation."""
+        return ImageBatch(np.array(self.pixels[:count]), np.array(self.labels[:count]))
+
+
+def augmented(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Each image of (B, H, W, 3) shifted by up to an eighth of a side, and mirrored with probability 1/2.
+
+    What the shift leaves empty is filled by the image's own reflection at that edge.
+    """
+    count, side = pixels.shape[:2]
+    reach = side // 8
+    shifts = generator.integers(-reach, reach + 1, size=(2, count, 1))
+    rows, columns = (_reflected(np.arange(side) + shift, side) for shift in shifts)
+    mirror = generator.random((count, 1)) < 0.5
+    columns = np.where(mirror, columns[:, ::-1], columns)
+    return pixels[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _reflected(places: np.ndarray, side: int) -> np.ndarray:
+    """Places outside 0..side-1 folded back inside, without repeating the edge."""
+    return side - 1 - np.abs(side - 1 - np.abs(places))
