@@ -1,0 +1,291 @@
+"""SwinV2 and ViT as transformers has them, with gates; transformers is imported here (4 seconds).
+
+Shapes: B batch, H = W pixels of a side, C classes, L blocks over all stages.
+
+Gates skip whole blocks; the down-sampling between the stages of SwinV2 is no block and always runs. The scale of a
+kept block multiplies the output of each of its two sublayers, as in PLD: x + s LN(f(x)) in SwinV2, whose LayerNorm
+stands after the sublayer (res-post-norm), x + s f(LN(x)) in ViT. For that, the module that stands last in a sublayer
+(``drop_path`` in SwinV2, ``dropout`` in ViT) is wrapped by one without parameters.
+
+Differs from the paper of SwinV2: transformers starts the LayerNorms that end the sublayers at 1 and 0, while the
+authors' release starts both at 0, so that a block begins as the identity.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import Swinv2Config, Swinv2ForImageClassification, ViTConfig, ViTForImageClassification
+
+from pldrepro.config import SettingsError, VisionSettings, validate
+from pldrepro.drop import Gate
+from pldrepro.models.files import CONFIG, WEIGHTS, ModelFileError
+from pldrepro.models.gated import gate_blocks
+from pldrepro.models.transformer import _generator
+
+Scale = float | Tensor
+LOGIT_SCALE = 10.0  # of the cosine attention, at the start
+SHAPE_FIELDS = (
+    "family", "image_size", "patch_size", "num_classes", "stages", "hidden_size", "num_heads", "ffn_ratio",
+    "window_size",
+)  # fmt: skip
+# What our settings do not have; a file that asks for something else is refused.
+FIXED_CONFIG: dict[str, dict[str, Any]] = {
+    "swinv2": {"num_channels": 3, "qkv_bias": True, "hidden_act": "gelu", "use_absolute_embeddings": False},
+    "vit": {"num_channels": 3, "qkv_bias": True, "hidden_act": "gelu"},
+}
+
+
+class ResidualScale(nn.Module):
+    """The last module of a sublayer, whose output is multiplied by ``scale``; 1.0 does not change a bit."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.scale: Scale = 1.0
+
+    def forward(self, output: Tensor) -> Tensor:
+        """Of any shape."""
+        output = self.inner(output)
+        if not isinstance(self.scale, Tensor) and self.scale == 1:
+            return output
+        return output * self.scale
+
+
+class VisionModel(nn.Module):
+    """An image classifier of transformers whose blocks take gates."""
+
+    def __init__(self, settings: VisionSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.classifier: Any = _plain_model(settings)
+        # Its drop_path_rate is the setting's, and meant to act beside the gates.
+        self.gated = gate_blocks(self.classifier, allow_own_dropping=True)
+        assert len(self.gated) == settings.num_layers
+        self._scales = [_wrap_outputs(block, settings.family) for block in self.gated.blocks]
+        self._learn_formats()
+
+    def _learn_formats(self) -> None:
+        """Let the gates see an empty image pass, so that no dropped block is ever computed to learn what it returns."""
+        image = torch.zeros(1, 3, self.settings.image_size, self.settings.image_size)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), self.gated.using():
+            self.classifier(pixel_values=image)
+
+    @property
+    def blocks(self) -> tuple[nn.Module, ...]:
+        """The L blocks of all stages, in order of depth."""
+        return self.gated.blocks
+
+    def compile_blocks(self) -> None:
+        """Not available: a SettingsError."""
+        raise SettingsError("impl.compile: not available for images; allowed: false")
+
+    def forward(self, pixels: Tensor, gates: Sequence[Gate]) -> Tensor:
+        """(B, 3, H, W) float -> logits (B, C); one gate per block, else ValueError."""
+        kept = [Gate(gate.keep) for gate in gates]
+        with self.gated.using(kept), self._scaled(gates):
+            return self.classifier(pixel_values=pixels).logits
+
+    @contextmanager
+    def _scaled(self, gates: Sequence[Gate]) -> Iterator[None]:
+        for scales, gate in zip(self._scales, gates, strict=True):
+            for module in scales:
+                module.scale = gate.scale
+        try:
+            yield
+        finally:
+            for scales in self._scales:
+                for module in scales:
+                    module.scale = 1.0
+
+
+def _plain_model(settings: VisionSettings) -> Any:
+    """The model of transformers, with its own initial weights."""
+    shared: dict[str, Any] = {
+        "image_size": settings.image_size,
+        "patch_size": settings.patch_size,
+        "num_labels": settings.num_classes,
+        "hidden_dropout_prob": settings.dropout,
+        "attention_probs_dropout_prob": settings.attention_dropout,
+        "initializer_range": settings.init_std,
+        "layer_norm_eps": settings.layer_norm_eps,
+    }
+    if settings.family == "swinv2":
+        swin = Swinv2Config(
+            **shared,
+            embed_dim=settings.hidden_size,
+            depths=list(settings.stages),
+            num_heads=list(settings.num_heads),
+            window_size=settings.window_size,
+            pretrained_window_sizes=[0] * len(settings.stages),
+            mlp_ratio=settings.ffn_ratio,
+            drop_path_rate=settings.drop_path_rate,
+        )
+        return Swinv2ForImageClassification(swin)
+    vit = ViTConfig(
+        **shared,
+        hidden_size=settings.hidden_size,
+        num_hidden_layers=settings.num_layers,
+        num_attention_heads=settings.num_heads[0],
+        intermediate_size=int(settings.ffn_ratio * settings.hidden_size),
+    )
+    return ViTForImageClassification(vit)
+
+
+def _wrap_outputs(block: nn.Module, family: str) -> tuple[ResidualScale, ...]:
+    """Wrap the modules that end the sublayers of a block."""
+    if family == "swinv2":
+        places = [(block, "drop_path")]
+    elif hasattr(block, "dropout"):
+        places = [(block, "dropout")]
+    else:  # transformers before version 5
+        places = [(block.get_submodule("attention.output"), "dropout"), (block.get_submodule("output"), "dropout")]
+    wrapped = []
+    for parent, name in places:
+        scale = ResidualScale(parent.get_submodule(name))
+        setattr(parent, name, scale)
+        wrapped.append(scale)
+    return tuple(wrapped)
+
+
+@torch.no_grad()
+def initialise_vision(model: VisionModel, seed: int) -> None:
+    """Draw all weights: matrices, convolutions and position embeddings N(0, init_std), biases 0, LayerNorm 1 and 0.
+
+    Each has a generator of its own, seeded by (seed, parameter name), as in ``models.transformer.initialise``. The
+    distributions are those of transformers, the relative position bias MLP's and the logit scale's (ln 10) included.
+    """
+    norms = {id(module.weight) for module in model.modules() if isinstance(module, nn.LayerNorm)}
+    for name, parameter in model.classifier.named_parameters():
+        if name.endswith("logit_scale"):
+            parameter.fill_(math.log(LOGIT_SCALE))
+        elif parameter.dim() > 1:
+            values = torch.empty(parameter.shape).normal_(
+                0.0, model.settings.init_std, generator=_generator(seed, name)
+            )
+            parameter.copy_(values)
+        else:
+            parameter.fill_(1.0 if id(parameter) in norms else 0.0)
+
+
+def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32, (x / 255 - mean) / std per channel."""
+    values = pixels.permute(0, 3, 1, 2).float() / 255
+    shape = (1, 3, 1, 1)
+    centre, spread = (torch.tensor(list(part), device=pixels.device).view(shape) for part in (mean, std))
+    return (values - centre) / spread
+
+
+def save_vision(
+    model: VisionModel, settings: VisionSettings, folder: Path, scales: Sequence[float] | None = None
+) -> None:
+    """Write the model in the layout of transformers; AutoModelForImageClassification loads it.
+
+    scales, one per block (drop.evaluation_scales), are multiplied into what ends the sublayers, so that the saved
+    model needs no gates: the LayerNorms in SwinV2, the output projections in ViT.
+    """
+    if scales is not None and len(scales) != settings.num_layers:
+        raise ValueError(f"{len(scales)} scales for {settings.num_layers} layers; allowed: one scale per layer")
+    weights = {name: value.detach().to("cpu", torch.float32) for name, value in model.classifier.state_dict().items()}
+    for name, block, scale in zip(model.gated.names, model.blocks, scales or (), strict=bool(scales)):
+        for module in _ends(block, settings.family):
+            for field in ("weight", "bias"):
+                weights[f"{name}.{module}.{field}"] = weights[f"{name}.{module}.{field}"] * scale
+    transformers.utils.logging.disable_progress_bar()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
+        try:
+            model.classifier.save_pretrained(temporary, state_dict=weights, max_shard_size="100GB")
+        except SafetensorError as error:
+            raise ModelFileError(f"{folder / WEIGHTS}: not written: {error}") from None
+        for file in (WEIGHTS, CONFIG):  # config.json last
+            (Path(temporary) / file).replace(folder / file)
+
+
+def _ends(block: nn.Module, family: str) -> tuple[str, str]:
+    """The last modules with weights of the two sublayers."""
+    if family == "swinv2":
+        return "layernorm_before", "layernorm_after"
+    return ("attention.o_proj", "mlp.fc2") if hasattr(block, "mlp") else ("attention.output.dense", "output.dense")
+
+
+def load_vision(folder: Path, settings: VisionSettings | None = None) -> VisionModel:
+    """Read a model on the CPU, in float32; settings None: as the folder's config.json says.
+
+    A missing or damaged file, a kind of model that the settings cannot say, and a shape other than the settings' is a
+    ModelFileError.
+    """
+    found = _read_settings(folder)
+    for field in SHAPE_FIELDS if settings is not None else ():
+        if (field, found.family) != ("window_size", "vit") and getattr(found, field) != getattr(settings, field):
+            raise ModelFileError(
+                f"{folder / CONFIG}: {field} is {getattr(found, field)}; the settings have {getattr(settings, field)}"
+            )
+    model = VisionModel(settings or found)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        plain, report = type(model.classifier).from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelFileError(f"{folder / WEIGHTS}: missing or damaged: {' '.join(str(error).split())}") from None
+    for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+        if report[kind]:
+            first = sorted(map(str, report[kind]))[0]
+            raise ModelFileError(f"{folder / WEIGHTS}: {kind.replace('_', ' ')}: {first}")
+    model.classifier.load_state_dict(plain.state_dict())
+    return model.eval()
+
+
+def _read_settings(folder: Path) -> VisionSettings:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such file")
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelFileError(f"{path}: {' '.join(str(error).split())}") from None
+    family = config.model_type
+    if family not in FIXED_CONFIG:
+        raise ModelFileError(f"{path}: model_type is {family}; allowed: {', '.join(FIXED_CONFIG)}")
+    for key, value in FIXED_CONFIG[family].items():
+        if getattr(config, key) != value:
+            raise ModelFileError(f"{path}: {key} is {getattr(config, key)}; allowed: {value}")
+    if family == "swinv2" and any(config.pretrained_window_sizes):
+        raise ModelFileError(f"{path}: pretrained_window_sizes is {config.pretrained_window_sizes}; allowed: zeros")
+    values = {
+        "family": family,
+        "image_size": config.image_size,
+        "patch_size": config.patch_size,
+        "num_classes": config.num_labels,
+        "dropout": config.hidden_dropout_prob,
+        "attention_dropout": config.attention_probs_dropout_prob,
+        "init_std": config.initializer_range,
+        "layer_norm_eps": config.layer_norm_eps,
+    }
+    if family == "swinv2":
+        values |= {
+            "stages": tuple(config.depths),
+            "hidden_size": config.embed_dim,
+            "num_heads": tuple(config.num_heads),
+            "ffn_ratio": config.mlp_ratio,
+            "window_size": config.window_size,
+            "drop_path_rate": config.drop_path_rate,
+        }
+    else:
+        values |= {
+            "stages": (config.num_hidden_layers,),
+            "hidden_size": config.hidden_size,
+            "num_heads": (config.num_attention_heads,),
+            "ffn_ratio": config.intermediate_size / config.hidden_size,
+        }
+    return validate(VisionSettings, values, str(path))
