@@ -15,10 +15,10 @@ import pandas as pd
 from pldrepro import records, stats
 from pldrepro.config import SettingsError
 from pldrepro.evidence import Evidence, Paired
-from pldrepro.measures import MEASURES, Measurement, join_notes, pld_missing
+from pldrepro.measures import MEASURES, Measurement, join_notes, missing_arm
 from pldrepro.papers import MARKS, Claim, Paper, mark_notes
 from pldrepro.stats import Estimate
-from pldrepro.tables.panel import DASH, estimate_text
+from pldrepro.tables.panel import DASH, FAMILIES, estimate_text
 
 Verdict = Literal[
     "reproduced", "same direction", "inconclusive", "contradicted", "not measured at this scale"
@@ -121,8 +121,12 @@ def measure(evidence: Evidence, claim: Claim) -> Measurement:
         return Measurement()
     if claim.measure not in MEASURES:
         raise SettingsError(f"claim {claim.id}: unknown measure {claim.measure!r}; allowed: {', '.join(MEASURES)}")
-    missing = pld_missing(evidence)
-    return Measurement(note=missing) if missing else MEASURES[claim.measure](evidence)
+    study = evidence.of(*claim.families) if claim.families else evidence
+    if study is None:
+        names = " or ".join(FAMILIES[family] for family in claim.families)
+        return Measurement(note=f"no study of {names} is in this set")
+    missing = missing_arm(study, claim.measure)
+    return Measurement(note=missing) if missing else MEASURES[claim.measure](study)
 
 
 def _limits(estimate: Estimate | None) -> dict[str, float | int | None]:
@@ -160,7 +164,7 @@ def measured_text(row: Mapping[Any, Any]) -> str:
     """The measured value of a row of claims.csv with its interval; a dash where nothing was measured."""
     if pd.isna(row["measured"]):
         return DASH
-    digits = 2 if row["unit"] == "x" else 1
+    digits = {"x": 2, "nats": 3}.get(row["unit"], 1)
     limits = [None if pd.isna(row[name]) else float(row[name]) for name in ("low", "high")]
     estimate = Estimate(row["measured"], limits[0], limits[1], int(row["n"]), "")
     return estimate_text(estimate, digits)
@@ -170,9 +174,7 @@ def format_claims(frame: pd.DataFrame) -> str:
     """The claims as a plain text table, 118 columns wide: first those that were measured."""
     lines = [f"{'claim':<48} {'reported':>12} {'measured':>21} {'n':>2}  verdict", "-" * 118]
     for row in _measured_first(frame):
-        paper, statement = row["paper"], row["statement"]
-        named = statement if statement.startswith("PLD") or paper == "PLD" else f"{paper}: {statement}"
-        first, *more = wrap(named, 48)
+        first, *more = wrap(named(row), 48)
         numbers = f"{reported_text(row):>12} {measured_text(row):>21} {row['n'] or '':>2}"
         lines += [f"{first:<48} {numbers}  {row['verdict']}", *(f"  {line}" for line in more)]
     lines += ["-" * 118, *mark_notes(frame["provenance"])]
@@ -188,8 +190,13 @@ def markdown_claims(frame: pd.DataFrame) -> str:
     for row in _measured_first(frame):
         if not pd.isna(row["measured"]):
             numbers = f"{reported_text(row)} | {measured_text(row)} | {row['n']}"
-            rows.append(f"| {row['statement']} | {numbers} | {row['verdict']} |")
+            rows.append(f"| {named(row)} | {numbers} | {row['verdict']} |")
     return "\n".join([*rows, "", *mark_notes(frame.loc[frame["measured"].notna(), "provenance"])])
+
+
+def named(row: Mapping[Any, Any]) -> str:
+    """The statement of a row of claims.csv; a paper other than PLD's is named before it."""
+    return str(row["statement"]) if row["paper"] == "PLD" else f"{row['paper']}: {row['statement']}"
 
 
 def _measured_first(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:

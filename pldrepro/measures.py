@@ -17,7 +17,8 @@ from pldrepro import evidence as ev
 from pldrepro import score
 from pldrepro.evidence import Evidence, Paired
 from pldrepro.flops import recorded_step_flops
-from pldrepro.tables.panel import estimate_text
+from pldrepro.tables.panel import FAMILIES, estimate_of, estimate_text, number
+from pldrepro.tables.sbld import accuracy_change, accuracy_gain, accuracy_pairs, analysis_share, time_saved
 
 # "Similar accuracy": not more than this many GLUE points below the baseline, by the lower limit of the interval.
 SIMILAR_GLUE_POINTS = 1.0
@@ -35,9 +36,10 @@ class Measurement:
     premise: Literal["holds", "open", "fails"] = "holds"
 
 
-def pld_missing(evidence: Evidence) -> str:
-    """Why nothing can be measured: this study has no PLD arm; empty when it has."""
-    return "" if evidence.pld in evidence.arms else f"no arm {evidence.pld!r} in this study"
+def missing_arm(evidence: Evidence, measure: str) -> str:
+    """Why a measure can find nothing: this study lacks the arm that it is about; empty when it has it."""
+    arm = evidence.sbld if measure in SBLD_MEASURES else evidence.pld
+    return "" if arm in evidence.arms else f"no arm {arm!r} in this study"
 
 
 def _estimate_note(name: str, paired: Paired | None, digits: int, unit: str) -> str:
@@ -373,7 +375,91 @@ def small_theta_bar(evidence: Evidence) -> Measurement:
     return Measurement(gap, join_notes(f"final loss, theta_bar {limits[smaller[0]]:g} minus {own:g}", *texts))
 
 
-MEASURES: dict[str, Callable[[Evidence], Measurement]] = {
+# ---- SBLD (our reading) ----
+
+
+def same_samples(evidence: Evidence, arm: str, other: str) -> Literal["holds", "open"]:
+    """The premise of a comparison of whole runs: that both arms trained on as many samples."""
+    pairs = evidence.pairs(arm, other)
+    return "holds" if all(run.summary["samples"] == base.summary["samples"] for run, base in pairs) else "open"
+
+
+def sbld_time_saving(evidence: Evidence) -> Measurement:
+    """Percent less reference time of SBLD's whole run than of the baseline's, its analysis charged."""
+    sbld, base = evidence.sbld, evidence.baseline
+    share = analysis_share(evidence, sbld, "reference_time")
+    gap = ev.loss_difference(evidence, sbld, base)
+    return Measurement(
+        time_saved(evidence, sbld, base, "reference_time"),
+        join_notes(
+            "reference time of the whole run",
+            "" if share is None else f"{number(share.value, 1)} % of SBLD's is its analysis of sensitivity",
+            _estimate_note("measured time", time_saved(evidence, sbld, base, "measured_time"), 1, "%"),
+            _estimate_note("final loss minus baseline", gap, 3, "nats"),
+        ),
+        same_samples(evidence, sbld, base),
+    )
+
+
+def sbld_lambada_gain(evidence: Evidence) -> Measurement:
+    """LAMBADA accuracy of SBLD above the baseline's at the end of both runs [points]; relative in the note [%]."""
+    return _accuracy_gain(evidence, "lambada_accuracy", "the data of this study have no LAMBADA passages")
+
+
+def sbld_top1_gain(evidence: Evidence) -> Measurement:
+    """Top-1 accuracy of SBLD above the baseline's at the end of both runs [points]."""
+    return _accuracy_gain(evidence, "accuracy", "no accuracy was recorded")
+
+
+def sbld_top5_gain(evidence: Evidence) -> Measurement:
+    """Top-5 accuracy of SBLD above the baseline's at the end of both runs [points]."""
+    return _accuracy_gain(evidence, "top5", "no top-5 accuracy was recorded")
+
+
+def _accuracy_gain(evidence: Evidence, name: str, missing: str) -> Measurement:
+    pairs = accuracy_pairs(evidence, evidence.sbld, evidence.baseline, name)
+    if not pairs:
+        return Measurement(note=missing)
+    level = number(sum(base for _, base in pairs) / len(pairs), 1)
+    note = join_notes(
+        f"points, {FAMILIES[evidence.family]}; the baseline has {level} %",
+        _estimate_note(
+            "relative to the baseline", accuracy_change(evidence, evidence.sbld, evidence.baseline, name), 1, "%"
+        ),
+    )
+    return Measurement(
+        accuracy_gain(evidence, evidence.sbld, evidence.baseline, name),
+        note,
+        same_samples(evidence, evidence.sbld, evidence.baseline),
+    )
+
+
+def sbld_over_pld(evidence: Evidence) -> Measurement:
+    """Final validation loss of PLD minus SBLD's [nats], given that SBLD's throughput is not below PLD's."""
+    sbld, pld = evidence.sbld, evidence.pld
+    if pld not in evidence.arms:
+        return Measurement(note=f"no arm {pld!r} in this study")
+    time = ev.relative_cost(evidence, sbld, pld, "reference_time")
+    measured = estimate_of(ev.relative_cost(evidence, pld, sbld, "measured_time"))
+    kept = [
+        number(sum(run.summary["mean_kept_layers"] for run in evidence.runs(arm)) / len(evidence.runs(arm)), 2)
+        for arm in (sbld, pld)
+    ]
+    premise = "open" if time is None else premise_of(time, 1.0)
+    return Measurement(
+        ev.loss_difference(evidence, pld, sbld),
+        join_notes(
+            "final validation loss",
+            "throughput over PLD's in reference time, the analysis charged: "
+            f"{estimate_text(time.estimate.map(lambda value: 1 / value), 2)} x" if time else "",
+            f"measured: {estimate_text(measured, 2)} x" if measured else "",
+            f"mean kept layers: SBLD {kept[0]}, PLD {kept[1]}",
+        ),
+        premise if same_samples(evidence, sbld, pld) == "holds" else "open",
+    )  # fmt: skip
+
+
+PLD_MEASURES: dict[str, Callable[[Evidence], Measurement]] = {
     measure.__name__: measure
     for measure in (
         time_saving, flops_saving, speedup_equal_samples, speedup_to_baseline_loss, sample_saving_to_baseline_loss,
@@ -382,3 +468,8 @@ MEASURES: dict[str, Callable[[Evidence], Measurement]] = {
         robust_over_rates, small_theta_bar,
     )
 }  # fmt: skip
+SBLD_MEASURES: dict[str, Callable[[Evidence], Measurement]] = {
+    measure.__name__: measure
+    for measure in (sbld_time_saving, sbld_lambada_gain, sbld_top1_gain, sbld_top5_gain, sbld_over_pld)
+}
+MEASURES = PLD_MEASURES | SBLD_MEASURES

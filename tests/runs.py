@@ -11,7 +11,8 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from pldrepro.config import RunSettings, merge
-from pldrepro.drop import DropSettings, draw_gates
+from pldrepro.drop import draw_gates, is_analysed, rank_layers
+from pldrepro.evidence import Evidence, load_evidence
 from pldrepro.records import append_jsonl, write_json
 from pldrepro.score import VALUES
 
@@ -60,6 +61,53 @@ MORE_ARMS: dict[str, dict[str, Any]] = {
         for name in ("pld", "dropout", "neither")
     },
 }  # fmt: skip
+# SBLD and its controls, the arms of a study of GPT or of images beside "baseline" and "pld".
+SBLD_ARMS: dict[str, dict[str, Any]] = {
+    "sbld": {"label": "SBLD (our reading)", "rate": "higher", "drop": {"dialect": "sbld"}},
+    "sbld_random": {"label": "SBLD, random ranking", "drop": {"dialect": "sbld", "ranking": "random"}},
+    "sbld_depth": {"label": "SBLD, ranking by depth", "drop": {"dialect": "sbld", "ranking": "depth"}},
+    "sbld_reversed": {"label": "SBLD, reversed ranking", "drop": {"dialect": "sbld", "ranking": "reversed"}},
+    "pld_by_sensitivity": {
+        "label": "PLD's schedule by sensitivity",
+        "drop": {"schedule": "exponential", "allocation": "by_rank", "residual_scale": "inverse"},
+    },
+    "pwegd_by_depth": {
+        "label": "PWEGD by depth",
+        "drop": {"schedule": "pwegd", "allocation": "linear", "residual_scale": "inverse"},
+    },
+}
+MODELS: dict[str, dict[str, Any]] = {
+    "bert": {
+        "num_layers": LAYERS,
+        "hidden_size": 32,
+        "num_heads": 2,
+        "ffn_size": 64,
+        "vocab_size": 64,
+        "max_positions": 32,
+    },
+    "gpt": {
+        "family": "gpt",
+        "norm": "pre",
+        "num_layers": LAYERS,
+        "hidden_size": 32,
+        "num_heads": 2,
+        "ffn_size": 64,
+        "vocab_size": 64,
+        "max_positions": 32,
+    },
+    "swinv2": {
+        "family": "swinv2",
+        "image_size": 16,
+        "stages": [1, 3],
+        "hidden_size": 16,
+        "num_heads": [2, 4],
+        "window_size": 4,
+        "num_classes": 6,
+    },
+    "vit": {"family": "vit", "image_size": 16, "stages": [LAYERS], "hidden_size": 16, "num_heads": [2]},
+}
+# What an analysis of sensitivity finds (a millionth more by seed), and what it costs: passes of 14 ms at full depth.
+SCORES, ANALYSIS_PASSES = (0.4, 0.1, 0.3, 0.2), 10
 TASK_LABELS = {"rte": 2, "mrpc": 2, "stsb": 0, "cola": 2, "sst2": 2, "qnli": 2, "qqp": 2, "mnli": 3}
 PROVENANCE = {
     "commit": "0123456789abcdef0123456789abcdef01234567",
@@ -71,21 +119,23 @@ PROVENANCE = {
 }
 
 
-def run_settings(arm: str, seed: int, scale: str = "smoke") -> RunSettings:
+def run_settings(arm: str, seed: int, scale: str = "smoke", family: str = "bert") -> RunSettings:
     """Complete settings of a small run."""
-    about = (ARMS | MORE_ARMS)[arm]
+    about = (ARMS | MORE_ARMS | SBLD_ARMS)[arm]
+    model = MODELS[family] | ({"norm": about.get("norm", "pre")} if family == "bert" else {})
+    text = {"sequence_length": LENGTH, "vocab_size": 64}
     return RunSettings.model_validate(
         {
             "scale": scale,
             "arm": arm,
-            "label": about["label"],
+            "label": about["label"] if family == "bert" or arm != "baseline" else "no dropping",
             "seed": seed,
-            "model": {
-                "norm": about["norm"], "num_layers": LAYERS, "hidden_size": 32, "num_heads": 2, "ffn_size": 64,
-                "vocab_size": 64, "max_positions": 32,
+            "model": model,
+            "data": text if family in ("bert", "gpt") else {"kind": "images", "image_size": 16},
+            "training": {
+                "num_steps": about.get("steps", STEPS), "batch_size": BATCH,
+                "learning_rate": about["rate"] if family == "bert" else "same",
             },
-            "data": {"sequence_length": LENGTH, "vocab_size": 64},
-            "training": {"num_steps": about.get("steps", STEPS), "batch_size": BATCH, "learning_rate": about["rate"]},
             "drop": about["drop"],
             "impl": {"micro_batch_size": BATCH},
         }
@@ -93,92 +143,147 @@ def run_settings(arm: str, seed: int, scale: str = "smoke") -> RunSettings:
 
 
 def write_pretrain(
-    root: Path, arm: str, seed: int, *, final_loss: float = 3.0, slowdown: float = 1.0, scale: str = "smoke"
+    root: Path,
+    arm: str,
+    seed: int,
+    *,
+    final_loss: float = 3.0,
+    slowdown: float = 1.0,
+    scale: str = "smoke",
+    family: str = "bert",
+    scores: Mapping[str, float] | None = None,
+    drop: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A finished pre-training run whose gates are the real ones and whose loss falls linearly from 6."""
+    """A finished pre-training run whose gates are the real ones and whose loss falls linearly from 6.
+
+    ``scores``: what it is validated with beside the loss, the same at every validation; ``drop``: laid over the arm's.
+    """
     folder = root / "runs" / "pretrain" / arm / f"seed{seed}"
     folder.mkdir(parents=True)
-    settings = run_settings(arm, seed, scale)
-    about, steps = (ARMS | MORE_ARMS)[arm], settings.training.num_steps
-    points = _points(settings.drop, seed, steps, final_loss, slowdown)
+    settings = run_settings(arm, seed, scale, family)
+    about, steps = (ARMS | MORE_ARMS | SBLD_ARMS)[arm], settings.training.num_steps
+    recorded = merge(settings.model_dump(mode="json"), {**about.get("settings", {}), "drop": drop or {}})
+    settings = settings.model_copy(update={"drop": type(settings.drop).model_validate(recorded["drop"])})
+    points, lines, kept = _course(settings, final_loss, slowdown, {"accuracy": 0.2, **(scores or {})})
     for point in points:
         append_jsonl(folder / "metrics.jsonl", {"kind": "validation", **point})
-        append_jsonl(folder / "metrics.jsonl", {"kind": "train", "mlm_loss": point["loss"], **point})
+        append_jsonl(folder / "metrics.jsonl", {"kind": "train", "main_loss": point["loss"], **point})
+    for line in lines:
+        append_jsonl(folder / "metrics.jsonl", {"kind": "sensitivity", **line})
+    validated = ["loss", "accuracy", *(name for name in scores or {} if name != "accuracy")]
     checkpoints = {}
     for name, share in SHARES.items():
         line = points[round(share * steps) // (steps // 20) - 1]
         checkpoints[name] = {
-            **{key: value for key, value in line.items() if key not in ("loss", "accuracy")},
+            **{key: value for key, value in line.items() if key not in validated},
+            **{f"validation_{key}": line[key] for key in validated},
             "share": share,
-            "validation_loss": line["loss"],
-            "validation_accuracy": line["accuracy"],
             "folder": f"checkpoints/{name}",
         }
-    last = points[-1]
-    write_json(folder / "settings.json", merge(settings.model_dump(mode="json"), about.get("settings", {})))
+    last, costs = points[-1], ("samples", "tokens", "train_seconds", "reference_seconds", "flops")
+    write_json(folder / "settings.json", recorded)
     write_json(folder / "provenance.json", PROVENANCE)
     write_json(
         folder / "summary.json",
         {
-            "arm": arm, "label": about["label"], "seed": seed, "scale": scale, "norm": about["norm"],
-            "steps": steps, "samples": last["samples"], "tokens": last["tokens"], "parameters": 50_000,
-            "num_layers": LAYERS, "validation_loss": last["loss"], "validation_accuracy": last["accuracy"],
-            "train_seconds": last["train_seconds"], "reference_seconds": last["reference_seconds"],
-            "flops": last["flops"], "mean_kept_layers": last["kept_layers"] / steps,
-            "steps_by_kept_layers": _counts(settings.drop, seed, steps, steps), "peak_memory_bytes": 10**8,
-            "checkpoints": checkpoints,
+            "arm": arm, "label": settings.label, "seed": seed, "scale": scale, "family": family,
+            "norm": settings.model.norm, "steps": steps, "parameters": 50_000, "num_layers": LAYERS,
+            **{key: last[key] for key in (*costs, "analysis_seconds", "analysis_passes")},
+            **{f"validation_{key}": last[key] for key in validated},
+            "mean_kept_layers": last["kept_layers"] / steps, "steps_by_kept_layers": _counts(kept),
+            "passes_by_layer": [sum(layer in one for one in kept) for layer in range(LAYERS)],
+            "peak_memory_bytes": 10**8, "checkpoints": checkpoints,
         },
     )  # fmt: skip
     return folder
 
 
-def _counts(drop: DropSettings, seed: int, until: int, steps: int) -> dict[str, int]:
-    kept = [
-        sum(gate.keep for gate in draw_gates(drop, seed=seed, step=s, micro_step=0, num_steps=steps, num_layers=LAYERS))
-        for s in range(until)
-    ]
-    return {str(k): kept.count(k) for k in sorted(set(kept))}
+def _counts(kept: Sequence[Sequence[int]]) -> dict[str, int]:
+    sizes = [len(one) for one in kept]
+    return {str(size): sizes.count(size) for size in sorted(set(sizes))}
 
 
-def _points(drop: DropSettings, seed: int, steps: int, final_loss: float, slowdown: float) -> list[dict[str, Any]]:
-    points = []
-    for step in range(steps // 20, steps + 1, steps // 20):
-        counts = _counts(drop, seed, step, steps)
-        kept = sum(int(k) * n for k, n in counts.items())
-        reference = INTERCEPT * step + SLOPE * kept
-        points.append(
-            {
-                "step": step, "samples": step * BATCH, "tokens": step * BATCH * LENGTH,
-                "loss": 6 + (final_loss - 6) * step / steps, "accuracy": 0.2, "kept_layers": kept,
-                "flops": float(1e6 * (step + kept)), "train_seconds": slowdown * reference,
-                "reference_seconds": reference,
-            }
-        )  # fmt: skip
-    return points
+def _course(
+    settings: RunSettings, final_loss: float, slowdown: float, scores: Mapping[str, float]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[list[int]]]:
+    """The validations of a run, its analyses of sensitivity, and the layers that it kept at each step."""
+    steps, seed, points, lines = settings.training.num_steps, settings.seed, [], []
+    kept: list[list[int]] = []
+    sensitivity: list[float] | None = None
+    for step in range(steps):
+        if is_analysed(settings.drop, step, steps):
+            sensitivity = [score + seed / 10**6 + len(lines) / 100 for score in SCORES]
+            ranks = rank_layers(settings.drop, LAYERS, sensitivity, seed)
+            lines.append({"step": step, "measure": "lesion", "scores": sensitivity, "ranks": ranks})
+        ranks = rank_layers(settings.drop, LAYERS, sensitivity, seed)
+        gates = draw_gates(
+            settings.drop, seed=seed, step=step, micro_step=0, num_steps=steps, num_layers=LAYERS, ranks=ranks
+        )
+        kept.append([layer for layer, gate in enumerate(gates) if gate.keep])
+        if (step + 1) % (steps // 20) == 0:
+            costs = _costs(step + 1, sum(map(len, kept)), ANALYSIS_PASSES * len(lines), slowdown)
+            loss = 6 + (final_loss - 6) * (step + 1) / steps
+            points.append({"step": step + 1, **costs, "loss": loss, **scores})
+    return points, lines, kept
 
 
-def write_calibration(root: Path) -> Path:
-    """tau(k) = 2 ms + 3 ms k, for the PostLN and the PreLN shape."""
+def _costs(step: int, kept: int, analysis_passes: int, slowdown: float) -> dict[str, Any]:
+    analysis = analysis_passes * (INTERCEPT + SLOPE * LAYERS)
+    reference = INTERCEPT * step + SLOPE * kept + analysis
+    return {
+        "samples": step * BATCH, "tokens": step * BATCH * LENGTH, "kept_layers": kept,
+        "flops": float(1e6 * (step + kept + analysis_passes * (1 + LAYERS))), "train_seconds": slowdown * reference,
+        "reference_seconds": reference, "analysis_seconds": slowdown * analysis, "analysis_passes": analysis_passes,
+    }  # fmt: skip
+
+
+def write_calibration(root: Path, family: str = "bert") -> Path:
+    """tau(k) = 2 ms + 3 ms k; BERT: for the PostLN and the PreLN shape."""
     folder = root / "runs" / "calibration"
     folder.mkdir(parents=True)
     shapes = []
-    for arm in ("baseline", "pld"):
-        model = run_settings(arm, 1).model.model_dump(mode="json")
+    for arm in ("baseline", "pld") if family == "bert" else ("pld",):
+        model = run_settings(arm, 1, family=family).model.model_dump(mode="json")
         tau = {
             str(k): {"median": INTERCEPT + SLOPE * k, "low": 0.95 * (INTERCEPT + SLOPE * k),
                      "high": 1.05 * (INTERCEPT + SLOPE * k), "n": 15}
             for k in range(LAYERS + 1)
         }  # fmt: skip
+        norm = model.get("norm", "res_post" if family == "swinv2" else "pre")
         shapes.append(
             {
-                "norm": model["norm"], "num_layers": LAYERS, "model": model, "micro_batch_size": BATCH,
-                "sequence_length": LENGTH, "precision": "float32", "compile": False, "tau": tau,
-                "fit": {"intercept": INTERCEPT, "slope": SLOPE, "r2": 1.0},
+                "norm": norm, "num_layers": LAYERS, "model": model, "micro_batch_size": BATCH,
+                "sequence_length": LENGTH if family in ("bert", "gpt") else None, "precision": "float32",
+                "compile": False, "tau": tau, "fit": {"intercept": INTERCEPT, "slope": SLOPE, "r2": 1.0},
             }
         )  # fmt: skip
     write_json(folder / "provenance.json", PROVENANCE)
     write_json(folder / "summary.json", {"threads": 1, "device": PROVENANCE["device"], "shapes": shapes})
     return folder
+
+
+def sbld_study(
+    root: Path,
+    family: str,
+    *,
+    arms: Sequence[str] = ("baseline", "pld", *SBLD_ARMS),
+    seeds: Sequence[int] = (1, 2),
+    losses: Mapping[str, float] | None = None,
+    scores: Mapping[str, Mapping[str, float]] | None = None,
+    drop: Mapping[str, Any] | None = None,
+) -> Evidence:
+    """A study of GPT or of images: final losses and scores by arm, 0.01 and a tenth of a percent more by seed."""
+    pretrain = []
+    for arm in arms:
+        for seed in seeds:
+            pretrain.append(
+                write_pretrain(
+                    root / family, arm, seed, family=family, final_loss=(losses or {}).get(arm, 3.0) + 0.01 * seed,
+                    scores={name: value + 0.001 * seed for name, value in (scores or {}).get(arm, {}).items()},
+                    drop=drop if arm in SBLD_ARMS else None,
+                )
+            )  # fmt: skip
+    return load_evidence(pretrain, calibration=write_calibration(root / family, family))
 
 
 def write_finetune(

@@ -18,7 +18,8 @@ from pldrepro.evidence import Evidence, load_evidence
 from pldrepro.papers import load_papers
 from pldrepro.tables import budgets, target
 
-PLD = load_papers()["pld"]
+PAPERS = load_papers()
+PLD = PAPERS["pld"]
 LOSSES = {
     "baseline": 3.0, "preln": 2.9, "preln_higher": 2.75, "pld": 2.5, "random": 3.2,
     "baseline_at_ckp100": 3.3, "baseline_at_pld": 3.02, "preln_higher_at_pld": 2.78,
@@ -315,7 +316,7 @@ def test_memory_is_compared_with_the_baseline(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["table3", "time_to_target", "fair_budgets", "overfitting", "memory"])
 def test_every_table_is_written_in_three_formats(evidence: Evidence, tmp_path: Path, name: str) -> None:
-    tables.write_table(name, evidence, PLD, tmp_path / name)
+    tables.write_table(name, evidence, PAPERS, tmp_path / name)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.csv", f"{name}.md", f"{name}.tex"]
     lines = [line for line in (tmp_path / f"{name}.md").read_text().splitlines() if line.startswith("|")]
     assert len(lines) > 4
@@ -324,5 +325,5 @@ def test_every_table_is_written_in_three_formats(evidence: Evidence, tmp_path: P
 
 @pytest.mark.parametrize("name", ["table3", "time_to_target", "fair_budgets", "overfitting", "memory"])
 def test_every_table_can_be_made_from_the_baseline_alone(tmp_path: Path, name: str) -> None:
-    tables.write_table(name, load_evidence([runs.write_pretrain(tmp_path, "baseline", 1)]), PLD, tmp_path / name)
+    tables.write_table(name, load_evidence([runs.write_pretrain(tmp_path, "baseline", 1)]), PAPERS, tmp_path / name)
     assert "nan" not in (tmp_path / f"{name}.md").read_text()

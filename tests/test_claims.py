@@ -1,5 +1,6 @@
 """Verdicts are computed: their definition, and the claims of synthetic studies whose truth is known."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from pldrepro import claims, score
 from pldrepro.claims import Measurement, judge, verdict
 from pldrepro.config import SettingsError
-from pldrepro.evidence import load_evidence, ratio
+from pldrepro.evidence import Evidence, load_evidence, ratio
 from pldrepro.papers import Claim, load_papers
 
 PAPERS = load_papers()
@@ -188,3 +189,61 @@ def test_claims_are_read_back_and_fit_a_terminal(better: pd.DataFrame, tmp_path:
     assert text.count("not measured at this scale") == 12
     assert len(frame) == sum(not line.startswith(("  ", "-", "†", "‡", "claim ", "Measured")) for line in lines)
     assert claims.markdown_claims(frame).count("\n| ") == len(frame) - 12
+
+
+# ---- SBLD (our reading) ----
+
+ARMS = ("baseline", "pld", "sbld")
+
+
+def sbld_claims(evidence: Evidence) -> pd.DataFrame:
+    frame = claims.claims(evidence, PAPERS)
+    return frame[frame["paper"] == "SBLD (our reading)"].set_index("claim")
+
+
+def test_sblds_claims_on_gpt_and_images_have_verdicts_of_their_own(tmp_path: Path) -> None:
+    losses = {"baseline": 3.0, "pld": 3.02, "sbld": 2.98}
+    lambada = {arm: {"lambada_accuracy": level} for arm, level in {"baseline": 0.25, "pld": 0.2, "sbld": 0.26}.items()}
+    top = {arm: {"accuracy": 0.6 - (arm == "sbld") / 50, "top5": 0.9} for arm in ARMS}
+    gpt = runs.sbld_study(tmp_path, "gpt", arms=ARMS, losses=losses, scores=lambada)
+    swin = runs.sbld_study(tmp_path, "swinv2", arms=ARMS, losses=losses, scores=top)
+    frame = sbld_claims(replace(gpt, others=(swin,)))
+    assert frame["verdict"].to_dict() == {
+        "sbld.time": "reproduced", "sbld.accuracy": "same direction", "sbld.swin_top1": "contradicted",
+        "sbld.swin_top5": "inconclusive", "sbld.over_pld": "reproduced",
+    }  # fmt: skip
+    assert frame.loc["sbld.accuracy", "measured"] == pytest.approx(1.0)
+    assert "relative to the baseline: 4.0 [" in frame.loc["sbld.accuracy", "note"]
+    assert "the verdict takes it in points" in frame.loc["sbld.accuracy", "note"]
+    assert frame.loc["sbld.swin_top1", "measured"] == pytest.approx(-2.0)
+    assert frame.loc["sbld.over_pld", "measured"] == pytest.approx(0.04)
+    assert "throughput over PLD's in reference time, the analysis charged: 1.0" in frame.loc["sbld.over_pld", "note"]
+    assert "% of SBLD's is its analysis of sensitivity" in frame.loc["sbld.time", "note"]
+    assert claims.measured_text(frame.loc["sbld.over_pld"]).startswith("0.040 [")
+
+
+def test_sbld_does_not_beat_pld_when_it_is_slower(tmp_path: Path) -> None:
+    drop = {"theta_bar": 0.95}
+    study = runs.sbld_study(tmp_path, "gpt", arms=ARMS, losses={"pld": 3.1}, drop=drop)
+    assert sbld_claims(study).loc["sbld.over_pld", "verdict"] == "contradicted"
+
+
+def test_whole_runs_are_compared_at_equal_samples_only(tmp_path: Path) -> None:
+    study = runs.sbld_study(tmp_path, "gpt", arms=ARMS)
+    assert sbld_claims(study).loc["sbld.time", "verdict"] == "reproduced"
+    longer = [
+        replace(run, summary={**run.summary, "samples": 4000}) if run.arm == "baseline" else run
+        for run in study.pretrain
+    ]
+    assert sbld_claims(replace(study, pretrain=tuple(longer))).loc["sbld.time", "verdict"] == "inconclusive"
+
+
+def test_the_arm_that_must_be_there_depends_on_the_measure(tmp_path: Path) -> None:
+    sbld = sbld_claims(runs.sbld_study(tmp_path / "a", "gpt", arms=("baseline", "sbld"), seeds=(1,)))
+    assert sbld.loc["sbld.time", "n"] == 1
+    assert sbld.loc["sbld.over_pld", "note"].startswith("no arm 'pld' in this study")
+    pld = claims.claims(runs.sbld_study(tmp_path / "b", "gpt", arms=("baseline", "pld"), seeds=(1,)), PAPERS)
+    notes = pld.set_index("claim")["note"]
+    assert notes["sbld.time"] == "no arm 'sbld' in this study"
+    assert notes["sbld.swin_top1"].startswith("no study of SwinV2 is in this set")
+    assert notes["pld.time_per_sample"] == "no study of BERT is in this set"

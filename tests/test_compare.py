@@ -121,7 +121,7 @@ def test_a_whole_study_and_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     evidence = load_evidence(**paths, scores=tmp_path / "scores.csv")
     papers = load_papers()
     for name in tables.TABLES:
-        tables.write_table(name, evidence, papers["pld"], tmp_path / "tables" / name)
+        tables.write_table(name, evidence, papers, tmp_path / "tables" / name)
     claims.write_claims(evidence, papers, tmp_path / "claims.csv")
     text = compare(tmp_path, tmp_path)
     assert "Nothing moved" in text

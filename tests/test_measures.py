@@ -10,7 +10,7 @@ import runs
 from pldrepro import measures
 from pldrepro.evidence import Evidence, difference, load_evidence
 from pldrepro.flops import StepFlops
-from pldrepro.measures import MEASURES, Measurement
+from pldrepro.measures import MEASURES, PLD_MEASURES, SBLD_MEASURES, Measurement, missing_arm
 from pldrepro.papers import load_papers
 
 PROBED = ("baseline", "preln_higher")
@@ -79,7 +79,7 @@ def test_without_probes_nothing_is_measured(tmp_path: Path, name: str) -> None:
 
 def test_flops_at_the_limit_are_those_of_the_kept_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The made-up runs count 1e6 for a step and 1e6 for each kept layer of it.
-    cost = StepFlops(1e6 / runs.BATCH, 1e6 / runs.BATCH)
+    cost = StepFlops(1e6 / runs.BATCH, (1e6 / runs.BATCH,) * runs.LAYERS)
     monkeypatch.setattr(measures, "recorded_step_flops", lambda _: cost)
     found = measures.flops_at_the_limit(study(tmp_path, {"baseline": 3.0, "pld": 2.5}))
     # 3.25 of 4 layers at theta 0.5.
@@ -128,8 +128,14 @@ def test_every_measure_that_a_claim_names_exists_and_none_is_idle() -> None:
     assert named == set(MEASURES)
 
 
-@pytest.mark.parametrize("name", sorted(MEASURES))
+@pytest.mark.parametrize("name", sorted(PLD_MEASURES))
 def test_a_study_of_the_baseline_and_pld_alone_breaks_no_measure(tmp_path: Path, name: str) -> None:
     measure: Callable[[Evidence], Measurement] = MEASURES[name]
     found = measure(study(tmp_path, {"baseline": 3.0, "pld": 2.5}))
     assert found.paired is not None or found.note
+
+
+def test_a_measure_needs_the_arm_that_it_is_about(tmp_path: Path) -> None:
+    evidence = study(tmp_path, {"baseline": 3.0, "pld": 2.5})
+    assert {missing_arm(evidence, name) for name in PLD_MEASURES} == {""}
+    assert {missing_arm(evidence, name) for name in SBLD_MEASURES} == {"no arm 'sbld' in this study"}

@@ -63,6 +63,9 @@ def test_claims_are_complete_and_name_existing_measures() -> None:
     }  # fmt: skip
     assert claims["pld.samples_same_loss"].provenance == "unverified"
     assert {claim.measure for claim in claims.values() if claim.measure} == set(MEASURES)
+    assert {paper: {family for claim in PAPERS[paper].claims for family in claim.families} for paper in PAPERS} == {
+        "pld": {"bert"}, "sbld": {"gpt", "swinv2"},
+    }  # fmt: skip
 
 
 def test_what_we_build_of_sbld_is_labelled_as_our_reading() -> None:
@@ -90,11 +93,13 @@ def test_an_unknown_key_is_refused_with_its_path(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"provenance": "sure"}, "provenance"),
-        ({"note": ""}, "without a measure it needs a note"),
+        ({"measure": None}, "without a measure it needs a note"),
         ({"direction": "lower"}, "reported 19.67 is not lower than 0"),
     ],
 )
-def test_a_claim_that_does_not_hold_together_is_refused(tmp_path: Path, change: dict[str, str], message: str) -> None:
+def test_a_claim_that_does_not_hold_together_is_refused(
+    tmp_path: Path, change: dict[str, str | None], message: str
+) -> None:
     claim = yaml.safe_load((PAPERS_FOLDER / "sbld.yaml").read_text(encoding="utf-8"))["claims"][0]
     with pytest.raises(SettingsError, match=message):
         load_papers([changed(tmp_path, claims=[{**claim, **change}])])

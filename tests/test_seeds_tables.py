@@ -17,7 +17,8 @@ from pldrepro.papers import load_papers
 from pldrepro.records import RecordError
 from pldrepro.tables.panel import Panel
 
-PLD = load_papers()["pld"]
+PAPERS = load_papers()
+PLD = PAPERS["pld"]
 NAMES = ("seeds", "variance", "stability", "glue_tests")
 LOSSES = {
     "baseline": (3.0, 3.1, 3.2, 3.3),
@@ -309,7 +310,7 @@ def test_one_seed_has_values_without_intervals_over_seeds(tmp_path: Path, name: 
     frame = tidy(name, evidence)
     over_examples = frame["axis"].isin(["examples", "failed", "failed_all"])
     assert frame[~over_examples]["low"].isna().all()
-    tables.write_table(name, evidence, PLD, tmp_path / name)
+    tables.write_table(name, evidence, PAPERS, tmp_path / name)
     assert len(pd.read_csv(tmp_path / f"{name}.csv")) == len(frame)
     for panel in panels(name, evidence):
         assert panel.rows
@@ -337,7 +338,7 @@ def test_without_the_small_tasks_stability_says_so(tmp_path: Path) -> None:
 def test_without_fine_tuning_a_panel_says_what_is_missing(tmp_path: Path, name: str) -> None:
     pretrain = [runs.write_pretrain(tmp_path, arm, seed) for arm in runs.ARMS for seed in (1, 2)]
     evidence = load_evidence(pretrain)
-    tables.write_table(name, evidence, PLD, tmp_path / name)
+    tables.write_table(name, evidence, PAPERS, tmp_path / name)
     panel = panels(name, evidence)[-1]
     assert panel.rows == ()
     assert "fine-tuned" in panel.notes[-1]

@@ -13,7 +13,8 @@ from pldrepro.papers import load_papers
 from pldrepro.stats import Estimate
 from pldrepro.tables import panel
 
-PLD = load_papers()["pld"]
+PAPERS = load_papers()
+PLD = PAPERS["pld"]
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +155,7 @@ def test_without_fine_tuning_table_2_is_the_papers_row_alone(study: dict[str, An
 
 @pytest.mark.parametrize("name", ["table1", "table2"])
 def test_a_table_is_written_in_three_formats(evidence: Evidence, tmp_path: Path, name: str) -> None:
-    tables.write_table(name, evidence, PLD, tmp_path / name)
+    tables.write_table(name, evidence, PAPERS, tmp_path / name)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.csv", f"{name}.md", f"{name}.tex"]
     tidy = pd.read_csv(tmp_path / f"{name}.csv")
     assert {"arm", "checkpoint", "axis", "measured", "low", "high", "n", "reported", "provenance"} <= set(tidy)
@@ -168,7 +169,7 @@ def test_a_table_is_written_in_three_formats(evidence: Evidence, tmp_path: Path,
 
 def test_an_unknown_table_is_refused(evidence: Evidence, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown table 'table9'; allowed: table1, table2"):
-        tables.write_table("table9", evidence, PLD, tmp_path / "x")
+        tables.write_table("table9", evidence, PAPERS, tmp_path / "x")
 
 
 def test_numbers_as_text() -> None:

@@ -5,7 +5,8 @@ Each table is a function that gives one row per number and one that gives its ``
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -25,7 +26,8 @@ from pldrepro.tables.budgets import (
 from pldrepro.tables.cost import table1, table1_panels
 from pldrepro.tables.depth import depth_robustness, depth_robustness_panels
 from pldrepro.tables.glue import table2, table2_panels
-from pldrepro.tables.panel import Panel
+from pldrepro.tables.panel import FAMILIES, Panel
+from pldrepro.tables.sbld import sbld_table1, sbld_table1_panels, sbld_table2, sbld_table2_panels
 from pldrepro.tables.seeds import seeds, seeds_panels, stability, stability_panels, variance, variance_panels
 from pldrepro.tables.significance import glue_tests, glue_tests_panels
 from pldrepro.tables.target import time_to_target, time_to_target_panels
@@ -45,17 +47,33 @@ TABLES: dict[str, tuple[Tidy, Panels]] = {
     "variance": (variance, variance_panels),
     "stability": (stability, stability_panels),
     "glue_tests": (glue_tests, glue_tests_panels),
+    "sbld_table1": (sbld_table1, sbld_table1_panels),
+    "sbld_table2": (sbld_table2, sbld_table2_panels),
 }
 
 
-def write_table(name: str, evidence: Evidence, paper: Paper, out_prefix: Path) -> None:
+def paper_of(name: str, papers: Mapping[str, Paper]) -> Paper:
+    """The paper whose values stand in a table or figure: SBLD's, or PLD's."""
+    return papers["sbld" if name.startswith("sbld") else "pld"]
+
+
+def panels(name: str, evidence: Evidence, papers: Mapping[str, Paper]) -> list[Panel]:
+    """A table as it is shown. PLD's tables say so where the models are not BERT, as the paper's are."""
+    paper = paper_of(name, papers)
+    rendered = TABLES[name][1](evidence, paper)
+    if paper.key != "pld" or evidence.family == "bert":
+        return rendered
+    note = f"Measured on {FAMILIES[evidence.family]}; what the paper reports is of BERT."
+    return [replace(panel, notes=(*panel.notes, note)) for panel in rendered]
+
+
+def write_table(name: str, evidence: Evidence, papers: Mapping[str, Paper], out_prefix: Path) -> None:
     """Write ``out_prefix``.csv (tidy, full precision), .md and .tex of a table."""
     if name not in TABLES:
         raise ValueError(f"unknown table {name!r}; allowed: {', '.join(TABLES)}")
-    tidy, panels = TABLES[name]
-    rendered = panels(evidence, paper)
+    rendered = panels(name, evidence, papers)
     with records.atomic_path(out_prefix.with_name(out_prefix.name + ".csv")) as temporary:
-        tidy(evidence, paper).to_csv(temporary, index=False)
+        TABLES[name][0](evidence, paper_of(name, papers)).to_csv(temporary, index=False)
     markdown = "\n".join(panel.markdown() for panel in rendered)
     records.write_text(out_prefix.with_name(out_prefix.name + ".md"), markdown)
     latex = "\n\n".join(panel.latex() for panel in rendered)

@@ -254,10 +254,10 @@ def _overfitting_rows(
 
 
 def final_train_loss(run: PretrainRun) -> float:
-    """Training loss at the end of a run, masked-language modelling alone [nats]; mean over the last tenth of it."""
+    """Training loss at the end of a run, without an auxiliary one [nats]; mean over the last tenth of it."""
     lines = [line for line in run.metrics if line["kind"] == "train"]
     last = [line for line in lines if line["step"] > 0.9 * run.summary["steps"]] or lines[-1:]
-    return float(sum(line["mlm_loss"] for line in last) / len(last))
+    return float(sum(line["main_loss"] for line in last) / len(last))
 
 
 def _effects(evidence: Evidence, treatments: dict[str, str], treatment: str) -> dict[int, float]:

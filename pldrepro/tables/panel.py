@@ -18,6 +18,7 @@ from pldrepro.papers import Paper, Reported
 from pldrepro.stats import Estimate
 
 DASH = "–"
+FAMILIES = {"bert": "BERT", "gpt": "GPT", "swinv2": "SwinV2", "vit": "ViT"}
 INTERVAL_NOTE = (
     "Measured: mean over n pre-training seeds, [95 % t interval]; times and ratios: geometric mean, interval on the "
     "log scale; ratios are paired by seed and, in reference time, hold the calibration's own error. One seed has no "
@@ -113,9 +114,6 @@ def time_unit(seconds: Sequence[float]) -> tuple[str, float]:
     """Unit and seconds per unit in which these times read well."""
     longest = max(seconds, default=0.0)
     return ("h", 3600.0) if longest >= 2 * 3600 else ("min", 60.0) if longest >= 300 else ("s", 1.0)
-
-
-# ---- Table 1 ----
 
 
 # ---- tidy rows ----

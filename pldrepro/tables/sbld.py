@@ -1,0 +1,330 @@
+"""SBLD's tables: what layer dropping costs and reaches on GPT (table 1) and on images (table 2).
+
+The method's full text is not public: what is measured is our reading of it, beside PLD and beside controls that share
+its schedule, its lists or its ranking. The analysis of sensitivity is charged to every arm that makes one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from pldrepro import evidence as ev
+from pldrepro import stats
+from pldrepro.evidence import Evidence, Paired
+from pldrepro.papers import Paper, mark_notes
+from pldrepro.stats import Estimate
+from pldrepro.tables.panel import (
+    DASH,
+    FAMILIES,
+    INTERVAL_NOTE,
+    Panel,
+    cell,
+    claimed,
+    estimate_of,
+    estimate_text,
+    reported_text,
+    tidy_row,
+)
+
+IMAGES = ("swinv2", "vit")
+CONTROLS = ("sbld_random", "sbld_depth", "sbld_reversed", "pld_by_sensitivity", "pwegd_by_depth")
+CLOCKS = ("reference_time", "measured_time")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a table is about: its models, the accuracies that it shows (name in a run's summary -> header)."""
+
+    title: str
+    families: tuple[str, ...]
+    accuracies: Mapping[str, str]
+
+
+TABLE1 = Contents("SBLD table 1: layer dropping on GPT", ("gpt",), {"lambada_accuracy": "LAMBADA accuracy"})
+TABLE2 = Contents(
+    "SBLD table 2: layer dropping on images", IMAGES, {"accuracy": "top-1 accuracy", "top5": "top-5 accuracy"}
+)
+
+
+# ---- comparisons, shared with claims and reviews ----
+
+
+def time_saved(evidence: Evidence, arm: str, other: str, axis: str) -> Paired | None:
+    """Percent less than another arm's whole run, on an axis, paired by seed."""
+    cost = ev.relative_cost(evidence, arm, other, axis)
+    return None if cost is None else Paired(cost.estimate.map(ev.percent_less), cost.effects)
+
+
+def accuracies(evidence: Evidence, arm: str, name: str) -> dict[int, float]:
+    """Seed -> final accuracy of every run that was validated with it [%]."""
+    found = ((run.seed, run.summary.get(f"validation_{name}")) for run in evidence.runs(arm))
+    return {seed: 100 * value for seed, value in found if value is not None}
+
+
+def accuracy_pairs(evidence: Evidence, arm: str, other: str, name: str) -> list[tuple[float, float]]:
+    """Final accuracies of two arms by common seed [%]."""
+    first, second = (accuracies(evidence, one, name) for one in (arm, other))
+    return [(first[seed], second[seed]) for seed in first if seed in second]
+
+
+def accuracy_gain(evidence: Evidence, arm: str, other: str, name: str) -> Paired | None:
+    """Final accuracy of an arm minus that of another, paired by seed [points]."""
+    return ev.difference(accuracy_pairs(evidence, arm, other, name))
+
+
+def accuracy_change(evidence: Evidence, arm: str, other: str, name: str) -> Paired | None:
+    """Final accuracy of an arm above that of another, relative to it, paired by seed [%]; None where one is 0."""
+    pairs = accuracy_pairs(evidence, arm, other, name)
+    if any(min(pair) <= 0 for pair in pairs):
+        return None
+    return ev.ratio(pairs, lambda value: 100 * (value - 1))
+
+
+def analysis_share(evidence: Evidence, arm: str, axis: str) -> Estimate | None:
+    """Share of a run's time that its analysis of sensitivity took [%]; None where it makes none."""
+    shares = []
+    for run in evidence.runs(arm):
+        passes, whole = run.summary.get("analysis_passes", 0), evidence.cost(run, axis)
+        if axis == "measured_time":
+            seconds = run.summary.get("analysis_seconds", 0)
+        elif evidence.calibration is None:
+            return None
+        else:
+            seconds = passes * evidence.calibration.shape_of(run).median[-1]
+        if not passes or not whole:
+            return None
+        shares.append(100 * seconds / whole)
+    return stats.mean_interval(shares)
+
+
+# ---- tidy rows ----
+
+
+def sbld_table1(evidence: Evidence, paper: Paper) -> pd.DataFrame:
+    """GPT, one row per arm, quantity and axis, at the end of the run; empty without a study of GPT.
+
+    Quantities: validation_loss [nats], perplexity, lambada_accuracy [%], lambada_perplexity, kept_layers; differences
+    to the baseline and to PLD, paired by seed (``_minus_baseline``, ``_minus_pld``; accuracies in points) and relative
+    (``lambada_accuracy_change`` [%]); saved_over_baseline and saved_over_pld [% of the whole run], on each axis, the
+    analysis of sensitivity charged; analysis_share [% of the run's time].
+    """
+    study = evidence.of(*TABLE1.families)
+    if study is None:
+        return pd.DataFrame()
+    rows: list[dict[str, Any]] = []
+    for arm in study.methods:
+        runs, final = study.runs(arm), study.final_checkpoint(arm)
+        rows += [*_loss_rows(study, arm), *_accuracy_rows(study, paper, arm, "lambada_accuracy")]
+        perplexities = {
+            "perplexity": [math.exp(run.summary["validation_loss"]) for run in runs],
+            "lambada_perplexity": [
+                run.summary["validation_lambada_perplexity"]
+                for run in runs
+                if "validation_lambada_perplexity" in run.summary
+            ],
+        }
+        rows += [
+            tidy_row(study, arm, final, name, "", "1", stats.geometric_interval(values) if values else None)
+            for name, values in perplexities.items()
+        ]
+        rows += _cost_rows(study, paper, arm)
+    return pd.DataFrame(rows)
+
+
+def sbld_table2(evidence: Evidence, paper: Paper) -> pd.DataFrame:
+    """Images, one row per arm, quantity and axis, at the end of the run; empty without a study of images.
+
+    Quantities: accuracy (top-1) and top5 [%], validation_loss [nats], and the others of ``sbld_table1``.
+    """
+    study = evidence.of(*TABLE2.families)
+    if study is None:
+        return pd.DataFrame()
+    rows: list[dict[str, Any]] = []
+    for arm in study.methods:
+        for name in TABLE2.accuracies:
+            rows += _accuracy_rows(study, paper, arm, name)
+        rows += [*_loss_rows(study, arm), *_cost_rows(study, paper, arm)]
+    return pd.DataFrame(rows)
+
+
+def rivals(study: Evidence, arm: str) -> dict[str, str]:
+    """Key -> arm of what an arm is compared with: the baseline, and PLD where this study has it."""
+    found = {"baseline": study.baseline, "pld": study.pld}
+    return {key: other for key, other in found.items() if other in study.arms and other != arm}
+
+
+def _loss_rows(study: Evidence, arm: str) -> list[dict[str, Any]]:
+    final = study.final_checkpoint(arm)
+    losses = stats.mean_interval([run.summary["validation_loss"] for run in study.runs(arm)])
+    rows = [tidy_row(study, arm, final, "validation_loss", "", "nats", losses)]
+    for key, other in rivals(study, arm).items():
+        gap = estimate_of(ev.loss_difference(study, arm, other))
+        rows.append(tidy_row(study, arm, final, f"validation_loss_minus_{key}", "", "nats", gap))
+    return rows
+
+
+def _accuracy_rows(study: Evidence, paper: Paper, arm: str, name: str) -> list[dict[str, Any]]:
+    final, values = study.final_checkpoint(arm), list(accuracies(study, arm, name).values())
+    rows = [tidy_row(study, arm, final, name, "", "%", stats.mean_interval(values) if values else None)]
+    for key, other in rivals(study, arm).items():
+        gain = estimate_of(accuracy_gain(study, arm, other, name))
+        rows.append(tidy_row(study, arm, final, f"{name}_minus_{key}", "", "points", gain))
+    if arm != study.baseline:
+        reported = claimed(paper, "accuracy") if (arm, name) == (study.sbld, "lambada_accuracy") else None
+        change = estimate_of(accuracy_change(study, arm, study.baseline, name))
+        rows.append(tidy_row(study, arm, final, f"{name}_change", "", "%", change, reported, "over the baseline's"))
+    return rows
+
+
+def _cost_rows(study: Evidence, paper: Paper, arm: str) -> list[dict[str, Any]]:
+    final, runs = study.final_checkpoint(arm), study.runs(arm)
+    kept = stats.mean_interval([run.summary["mean_kept_layers"] for run in runs])
+    rows = [tidy_row(study, arm, final, "kept_layers", "", "layers", kept, note=f"of {runs[0].summary['num_layers']}")]
+    for key, other in rivals(study, arm).items():
+        for axis in (*CLOCKS, "flops"):
+            own = arm == study.sbld and key == "baseline" and axis in CLOCKS and study.family in TABLE1.families
+            reported = claimed(paper, "time") if own else None
+            saved = estimate_of(time_saved(study, arm, other, axis))
+            rows.append(tidy_row(study, arm, final, f"saved_over_{key}", axis, "%", saved, reported))
+    for axis in CLOCKS:
+        rows.append(tidy_row(study, arm, final, "analysis_share", axis, "%", analysis_share(study, arm, axis)))
+    return rows
+
+
+# ---- panels ----
+
+
+def sbld_table1_panels(evidence: Evidence, paper: Paper) -> list[Panel]:
+    """What every arm reaches on GPT, and what it costs."""
+    study = evidence.of(*TABLE1.families)
+    if study is None:
+        return [_nothing(TABLE1, evidence)]
+    frame = sbld_table1(evidence, paper)
+    reported = claimed(paper, "accuracy")
+    rows = []
+    for arm in study.methods:
+        final = study.final_checkpoint(arm)
+        own = reported if arm == study.sbld else None
+        rows.append(
+            (
+                study.label(arm),
+                *_with_differences(frame, arm, final, "validation_loss", 3),
+                estimate_text(cell(frame, arm, final, "perplexity"), 1),
+                *_with_differences(frame, arm, final, "lambada_accuracy", 1),
+                estimate_text(cell(frame, arm, final, "lambada_accuracy_change"), 1),
+                reported_text(own, 2),
+                estimate_text(cell(frame, arm, final, "lambada_perplexity"), 1),
+                str(len(study.runs(arm))),
+            )
+        )
+    columns = (
+        "arm", "validation loss [nats]", "loss minus baseline's", "loss minus PLD's", "perplexity",
+        "LAMBADA accuracy [%]", "minus baseline's [points]", "minus PLD's [points]", "over the baseline's [%]",
+        "reported gain [%]", "LAMBADA perplexity", "n",
+    )  # fmt: skip
+    notes = [*_arm_notes(study, paper)]
+    if reported:
+        notes.append(f"Reported gain ({reported.where}): {reported.note}.")
+    if not any(accuracies(study, arm, "lambada_accuracy") for arm in study.methods):
+        notes.append("The data of this study have no LAMBADA passages: no accuracy to compare.")
+    marks = mark_notes([reported.provenance] if reported else [])
+    caption = f"{TABLE1.title}, scale {study.scale}: what each arm reaches at equal samples"
+    return [
+        Panel(caption, columns, tuple(rows), (*notes, INTERVAL_NOTE, *marks)),
+        _cost_panel(TABLE1, study, frame, paper),
+    ]
+
+
+def sbld_table2_panels(evidence: Evidence, paper: Paper) -> list[Panel]:
+    """What every arm reaches on images, and what it costs."""
+    study = evidence.of(*TABLE2.families)
+    if study is None:
+        return [_nothing(TABLE2, evidence)]
+    frame = sbld_table2(evidence, paper)
+    rows = []
+    for arm in study.methods:
+        final = study.final_checkpoint(arm)
+        rows.append(
+            (
+                study.label(arm),
+                *_with_differences(frame, arm, final, "accuracy", 1),
+                *_with_differences(frame, arm, final, "top5", 1),
+                *_with_differences(frame, arm, final, "validation_loss", 3),
+                str(len(study.runs(arm))),
+            )
+        )
+    columns = (
+        "arm", "top-1 [%]", "minus baseline's [points]", "minus PLD's [points]", "top-5 [%]",
+        "minus baseline's [points]", "minus PLD's [points]", "validation loss [nats]", "loss minus baseline's",
+        "loss minus PLD's", "n",
+    )  # fmt: skip
+    claims = [claim for claim in paper.claims if set(claim.families) & set(IMAGES)]
+    notes = [f"{claim.statement} ({claim.where}): {claim.note}." for claim in claims if claim.note]
+    caption = f"{TABLE2.title} ({FAMILIES[study.family]}), scale {study.scale}: what each arm reaches at equal samples"
+    return [
+        Panel(caption, columns, tuple(rows), (*_arm_notes(study, paper), *notes, INTERVAL_NOTE)),
+        _cost_panel(TABLE2, study, frame, paper),
+    ]
+
+
+def _with_differences(frame: pd.DataFrame, arm: str, checkpoint: str, quantity: str, digits: int) -> list[str]:
+    """A quantity, and what it is above the baseline's and above PLD's."""
+    names = (quantity, f"{quantity}_minus_baseline", f"{quantity}_minus_pld")
+    return [estimate_text(cell(frame, arm, checkpoint, name), digits) for name in names]
+
+
+def _cost_panel(contents: Contents, study: Evidence, frame: pd.DataFrame, paper: Paper) -> Panel:
+    rows, provenances = [], []
+    for arm in study.methods:
+        final = study.final_checkpoint(arm)
+        reported = claimed(paper, "time") if arm == study.sbld and study.family in TABLE1.families else None
+        provenances += [reported.provenance] if reported else []
+        shares = [cell(frame, arm, final, "analysis_share", axis) for axis in CLOCKS]
+        rows.append(
+            (
+                study.label(arm),
+                estimate_text(cell(frame, arm, final, "kept_layers"), 2),
+                str(study.runs(arm)[0].summary["num_layers"]),
+                reported_text(reported, 2),
+                *_saved(frame, arm, final, "saved_over_baseline", (*CLOCKS, "flops")),
+                *_saved(frame, arm, final, "saved_over_pld", ("reference_time",)),
+                " / ".join(DASH if one is None else estimate_text(Estimate(one.value, None, None, one.n, ""), 1)
+                           for one in shares) if any(shares) else DASH,
+                str(len(study.pairs(arm, study.baseline))),
+            )
+        )  # fmt: skip
+    columns = (
+        "arm", "mean kept layers", "of L", "reported time saved", "reference time saved", "measured time saved",
+        "FLOPs saved", "reference time saved over PLD", "analysis, reference / measured", "n",
+    )  # fmt: skip
+    notes = (
+        "Saved: of the baseline's whole run, at equal samples. The analysis of sensitivity is part of every time and "
+        "of the FLOPs of the arms that make one; its column is the share of their own time that it took. On the "
+        "reference clock it costs what as many FLOPs of training at full depth do.",
+        *mark_notes(provenances),
+    )
+    return Panel(f"{contents.title}, continued: what each arm costs [%]", columns, tuple(rows), notes)
+
+
+def _saved(frame: pd.DataFrame, arm: str, checkpoint: str, quantity: str, axes: Sequence[str]) -> list[str]:
+    return [estimate_text(cell(frame, arm, checkpoint, quantity, axis), 1) for axis in axes]
+
+
+def _arm_notes(study: Evidence, paper: Paper) -> list[str]:
+    notes = [f"{paper.label}: the full text of the method is not public; every part that it leaves open is a setting."]
+    matched = [study.label(arm) for arm in study.methods if study.matched_depth(arm)]
+    if matched:
+        notes.append(f"Keep as many layers on average as another arm: {'; '.join(matched)}.")
+    absent = [arm for arm in (study.pld, study.sbld, *CONTROLS) if arm not in study.arms]
+    return [*notes, f"Not in this study: {', '.join(absent)}."] if absent else notes
+
+
+def _nothing(contents: Contents, evidence: Evidence) -> Panel:
+    names = " or ".join(FAMILIES[family] for family in contents.families)
+    there = ", ".join(FAMILIES[study.family] for study in (evidence, *evidence.others))
+    return Panel(contents.title, ("arm",), (), (f"Not measured here: no study of {names} in this set ({there}).",))
