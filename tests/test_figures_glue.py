@@ -14,7 +14,8 @@ from pldrepro.figures import budgets, glue
 from pldrepro.papers import load_papers
 from pldrepro.score import PRIMARY
 
-PLD = load_papers()["pld"]
+PAPERS = load_papers()
+PLD = PAPERS["pld"]
 LOSSES = {
     "baseline": 3.0, "preln_higher": 2.75, "pld": 2.5, "pld_theta30": 2.9, "cosine": 2.6,
     "baseline_at_ckp100": 3.3, "baseline_at_pld": 3.02, "preln_higher_at_pld": 2.78,
@@ -45,7 +46,7 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
 def drawn(evidence: Evidence, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("figures")
     for name in NAMES:
-        figures.write_figure(name, evidence, PLD, folder / name)
+        figures.write_figure(name, evidence, PAPERS, folder / name)
     return folder
 
 
@@ -68,7 +69,7 @@ def test_a_figure_has_all_its_files(drawn: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_the_runs_a_figure_says_what_is_missing(tmp_path: Path, name: str) -> None:
-    figures.write_figure(name, load_evidence([runs.write_pretrain(tmp_path, "baseline", 1)]), PLD, tmp_path / name)
+    figures.write_figure(name, load_evidence([runs.write_pretrain(tmp_path, "baseline", 1)]), PAPERS, tmp_path / name)
     assert (tmp_path / f"{name}.txt").read_text().startswith("Not measured here: no ")
 
 

@@ -20,7 +20,8 @@ from pldrepro.records import RecordError
 from pldrepro.stats import Estimate, geometric_interval, mean_interval
 from pldrepro.tables.panel import cell
 
-PLD = load_papers()["pld"]
+PAPERS = load_papers()
+PLD = PAPERS["pld"]
 NAMES = ("figure1", "figure2", "figure3", "figure4", "depth_robustness")
 
 
@@ -82,7 +83,7 @@ def test_a_figure_shows_all_three_and_says_n(evidence: Evidence, name: str) -> N
 
 
 def test_a_figure_can_be_saved(evidence: Evidence, tmp_path: Path) -> None:
-    figures.write_figure("figure3", evidence, PLD, tmp_path / "figure3")
+    figures.write_figure("figure3", evidence, PAPERS, tmp_path / "figure3")
     assert "<svg" in (tmp_path / "figure3.svg").read_text(encoding="utf-8")
     assert len(pd.read_csv(tmp_path / "figure3.csv")) == 4 * 3 * 3 * 4 + 24  # quantities, arms, checkpoints, layers
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,8 +14,11 @@ from pldrepro.figures.budgets import fair_budgets, figure10, overfitting
 from pldrepro.figures.costs import figure6, figure7, schedule, step_time, trade_off
 from pldrepro.figures.glue import figure8, figure9
 from pldrepro.figures.probes import depth_robustness, figure1, figure2, figure3, figure4
+from pldrepro.figures.sbld import sbld_keep, sbld_loss, sbld_sensitivity
 from pldrepro.figures.style import STYLE, Drawing
 from pldrepro.papers import Paper
+from pldrepro.tables import paper_of
+from pldrepro.tables.panel import FAMILIES
 
 FIGURES: dict[str, Callable[[Evidence, Paper], Drawing]] = {
     "figure1": figure1,
@@ -33,16 +36,22 @@ FIGURES: dict[str, Callable[[Evidence, Paper], Drawing]] = {
     "depth_robustness": depth_robustness,
     "schedule": schedule,
     "step_time": step_time,
+    "sbld_sensitivity": sbld_sensitivity,
+    "sbld_keep": sbld_keep,
+    "sbld_loss": sbld_loss,
 }
 FORMATS = ("pdf", "png", "svg")
 
 
-def write_figure(name: str, evidence: Evidence, paper: Paper, out_prefix: Path) -> None:
+def write_figure(name: str, evidence: Evidence, papers: Mapping[str, Paper], out_prefix: Path) -> None:
     """Write ``out_prefix``.pdf, .png, .svg, its data as .csv and its caption as .txt."""
     if name not in FIGURES:
         raise ValueError(f"unknown figure {name!r}; allowed: {', '.join(FIGURES)}")
+    paper = paper_of(name, papers)
     with plt.rc_context(STYLE):
         figure, data, caption = FIGURES[name](evidence, paper)
+        if paper.key == "pld" and evidence.family != "bert":
+            caption += f" Measured on {FAMILIES[evidence.family]}; the paper's figure is of BERT."
         for suffix in FORMATS:
             _save(figure, out_prefix.with_name(f"{out_prefix.name}.{suffix}"), suffix)
         plt.close(figure)

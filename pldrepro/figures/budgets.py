@@ -13,7 +13,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from pldrepro import evidence as ev
 from pldrepro import stats
 from pldrepro.evidence import Evidence
-from pldrepro.figures.costs import loss_data, loss_lines
+from pldrepro.figures.costs import late_losses, loss_data, loss_lines
 from pldrepro.figures.style import (
     COLOURS,
     MARKERS,
@@ -32,12 +32,6 @@ from pldrepro.stats import Estimate
 from pldrepro.tables.budgets import TREATMENTS, epochs_arms, final_train_loss, original
 
 BARS = "bars: 95 % t interval of the mean over pre-training seeds, cut off at a panel's edge"
-# Losses before this share of a run are left out of the scale: they would hide all differences.
-SHOWN_FROM = 0.2
-
-
-def _late(data: pd.DataFrame, axis: str) -> list[float]:
-    return [float(loss) for loss in data[data[axis] >= SHOWN_FROM * data[axis].max()]["validation_loss"]]
 
 
 def _final_losses(evidence: Evidence, arms: Sequence[str]) -> list[Estimate]:
@@ -85,7 +79,7 @@ def figure10(evidence: Evidence, paper: Paper) -> Drawing:
         interval_bars(right, [theta], [final], marker=MARKERS[position % len(MARKERS)], color=look["color"])
         runs = [run.summary["validation_loss"] for run in evidence.runs(arm)]
         right.plot([theta] * len(runs), runs, ".", color=look["color"], alpha=0.5)
-    fit_y(left, _late(data, "samples"), 0.06)
+    fit_y(left, late_losses(data, "samples"), 0.06)
     fit_y(right, [run.summary["validation_loss"] for arm in arms for run in evidence.runs(arm)])
     left.set(xlabel=f"samples{unit}", ylabel="validation loss [nats]")
     left.set_xlim(left=0)
@@ -131,7 +125,7 @@ def fair_budgets(evidence: Evidence, paper: Paper) -> Drawing:
     for position, checkpoint in enumerate(budgets):
         # The paper's first two lie so close that their names go to either side.
         _budget_line(evidence, panel, checkpoint, scale, ("right", "left", "center")[min(position, 2)])
-    fit_y(panel, _late(data, "reference_time"), 0.06)
+    fit_y(panel, late_losses(data, "reference_time"), 0.06)
     panel.set(xlabel=f"reference time{unit}", ylabel="validation loss [nats]")
     panel.set_xlim(left=0)
     figure.legend(loc="outside lower center", ncols=2, handlelength=3)

@@ -34,6 +34,7 @@ from pldrepro.tables.panel import claimed, number
 
 # Figure 7 sets the baseline and PLD at both learning rates against one another.
 COMPARED = ("baseline_higher", "preln", "preln_higher")
+TASKS = {"bert": "masked-language modelling", "gpt": "next token"}  # of the others: classification
 
 
 def figure7(evidence: Evidence, paper: Paper) -> Drawing:
@@ -57,9 +58,10 @@ def figure7(evidence: Evidence, paper: Paper) -> Drawing:
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), handlelength=3)
     absent = [name for name in COMPARED if name not in evidence.arms]
+    task = TASKS.get(evidence.family, "classification")
     caption = (
-        "Validation loss (masked-language modelling, held-out text) against what it cost. Thin lines: single runs; "
-        "bold lines: mean over runs at equal steps; grey line: the baseline's final loss. "
+        f"Validation loss ({task}, held-out data) against what it cost. Thin lines: single runs; bold lines: mean over "
+        "runs at equal steps; grey line: the baseline's final loss. "
         f"{seeds_text(evidence, arms)}." + (f" Not in this study: {', '.join(absent)}." if absent else "")
     )
     return figure, data, caption
@@ -131,10 +133,19 @@ def loss_lines(panel: Axes, data: pd.DataFrame, axis: str, scale: float, label: 
     panel.plot(mean[axis] / scale, mean["validation_loss"], linewidth=1.8, label=label, **look)
 
 
+# Losses before this share of a run are left out of a scale: they would hide all differences.
+SHOWN_FROM = 0.2
+
+
+def late_losses(data: pd.DataFrame, axis: str) -> list[float]:
+    """The validation losses that set the scale of a figure."""
+    return [float(loss) for loss in data[data[axis] >= SHOWN_FROM * data[axis].max()]["validation_loss"]]
+
+
 # ---- FLOPs along the schedule ----
 
 MOST_ARMS = 6  # in one panel; the csv holds all of them
-SCHEDULES = ("pld", "pld_paper_eq", "random", "time_only", "linear", "growing", "stacking")  # come first
+SCHEDULES = ("pld", "sbld", "pld_paper_eq", "random", "time_only", "linear", "growing", "stacking")  # come first
 
 
 def first_of(arms: Sequence[str], preferred: Sequence[str]) -> list[str]:
@@ -235,17 +246,24 @@ def schedule(evidence: Evidence, paper: Paper) -> Drawing:
 
 
 def keep_data(run: PretrainRun, points: int = 201) -> pd.DataFrame:
-    """Keep probability of every layer (1..L) along a run, from its recorded drop settings."""
+    """Keep probability of every layer (1..L) along a run, from its recorded drop settings and ranks."""
     settings = drop.DropSettings.model_validate(run.settings["drop"])
     steps, layers = run.settings["training"]["num_steps"], run.summary["num_layers"]
     rows = []
     for step in np.unique(np.linspace(0, steps - 1, points).round().astype(int)).tolist():
-        keep = drop.keep_probabilities(settings, step, steps, layers)
+        keep = drop.keep_probabilities(settings, step, steps, layers, recorded_ranks(run, step))
         rows += [
-            {"arm": run.arm, "share": step / steps, "layer": layer, "keep_probability": probability}
+            {"arm": run.arm, "step": step, "share": step / steps, "layer": layer, "keep_probability": probability}
             for layer, probability in zip(drop.layer_numbers(layers), keep, strict=True)
         ]
     return pd.DataFrame(rows)
+
+
+def recorded_ranks(run: PretrainRun, step: int) -> tuple[int, ...] | None:
+    """Ranks of the layers at a step of a run: as its last analysis before the step gave them; None: not known yet."""
+    settings = drop.DropSettings.model_validate(run.settings["drop"])
+    done = [line["ranks"] for line in run.sensitivity if line["step"] <= step]
+    return tuple(done[-1]) if done else drop.rank_layers(settings, run.summary["num_layers"], None, run.seed)
 
 
 def depth_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
@@ -274,6 +292,12 @@ def _kept_per_pass(run: PretrainRun) -> pd.DataFrame:
 # ---- step time ----
 
 
+STAGED = (
+    "The k layers are the first ones, and those of the stages do not cost the same: runs are priced by stage, not by "
+    "the fit. "
+)
+
+
 def step_time(evidence: Evidence, paper: Paper) -> Drawing:
     """tau(k), the time of a training step with k active layers, with its interval and its linear fit."""
     if evidence.calibration is None:
@@ -299,10 +323,12 @@ def step_time(evidence: Evidence, paper: Paper) -> Drawing:
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower center", handletextpad=0.6)
     n = min(min(shape.n) for shape in shapes)
+    staged = any(len(shape.model.get("stages", ())) > 1 for shape in shapes)
     caption = (
         "Time of a training step of one micro-batch with k active layers. Points: median of n = "
         f"{n} interleaved repetitions with 95 % interval (bootstrap); lines: linear fit. The intercept is the part of "
-        f"a step that dropping layers cannot save. Device: {device_text(evidence.calibration.device)}."
+        f"a step that dropping layers cannot save. {STAGED if staged else ''}"
+        f"Device: {device_text(evidence.calibration.device)}."
     )
     return figure, data, caption
 
@@ -318,6 +344,6 @@ def _tau_data(shape: TauShape) -> pd.DataFrame:
 
 
 def _shape_label(shape: TauShape, scale: float, unit: str) -> str:
-    norm = {"post": "PostLN", "pre": "PreLN"}[shape.norm]
+    norm = {"post": "PostLN", "pre": "PreLN", "res_post": "LayerNorm before the sum"}[shape.norm]
     fit = f"{shape.intercept / scale:.3g} + {shape.slope / scale:.3g} k {unit} (R² {shape.r2:.3f})"
     return f"{norm}, {shape.num_layers} layers: {fit}; layers: {100 * shape.layer_share:.0f} % of a full step"

@@ -68,7 +68,7 @@ def estimates(part: pd.DataFrame) -> list[Estimate]:
 def left_out(evidence: Evidence, arms: Sequence[str], shown: Sequence[str]) -> str:
     """A sentence on the arms that a figure's data hold and the figure does not draw, if there are any."""
     others = [evidence.label(arm) for arm in arms if arm not in shown]
-    return f" In the data file alone: {', '.join(others)}." if others else ""
+    return f" In the data file alone: {'; '.join(others)}." if others else ""
 
 
 def fit_y(panel: Axes, values: Sequence[float], margin: float = 0.25) -> None:
