@@ -6,7 +6,7 @@ sentences with their numbers. Nothing in an answer is typed: what a study does n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pldrepro import evidence as ev
@@ -15,7 +15,8 @@ from pldrepro.config import SettingsError
 from pldrepro.evidence import Evidence, Paired
 from pldrepro.papers import Paper
 from pldrepro.tables.budgets import memory
-from pldrepro.tables.panel import estimate_of, estimate_text, find, number
+from pldrepro.tables.panel import FAMILIES, estimate_of, estimate_text, find, number
+from pldrepro.tables.sbld import IMAGES, TABLE1, TABLE2, accuracy_gain
 from pldrepro.tables.seeds import SMALL_TASKS, stability, task_names
 from pldrepro.tables.target import TARGETS, decompose
 
@@ -149,17 +150,42 @@ def peak_memory(evidence: Evidence, paper: Paper) -> list[str]:
 def light_weight(evidence: Evidence, paper: Paper) -> list[str]:
     """What this study ran on and how long its runs took."""
     run = evidence.runs(evidence.baseline)[0]
-    seconds = sum(one.summary["train_seconds"] for one in evidence.pretrain)
+    runs = [one for study in (evidence, *evidence.others) for one in study.pretrain]
+    seconds = sum(one.summary["train_seconds"] for one in runs)
     return [
         f"Everything here ran on {run.provenance['device']['type'].upper()} ({run.provenance['processor']}), "
-        f"{len(evidence.pretrain)} pre-training runs in {number(seconds / 3600, 2)} hours of training time; "
+        f"{len(runs)} pre-training runs in {number(seconds / 3600, 2)} hours of training time; "
         "`config/gpu.yaml` is the same study for one GPU."
     ]
 
 
 def other_domains(evidence: Evidence, paper: Paper) -> list[str]:
-    """Not measured yet."""
-    return ["Not measured here: this study has language models alone."]
+    """PLD and SBLD against no dropping on images, and beside it on GPT."""
+    images, gpt = evidence.of(*IMAGES), evidence.of("gpt")
+    sentences = []
+    if images is None:
+        sentences.append("Not measured here: this study has language models alone.")
+    for study, accuracies in ((images, TABLE2.accuracies), (gpt, TABLE1.accuracies)):
+        if study is not None:
+            sentences += _against_no_dropping(study, accuracies)
+    return sentences
+
+
+def _against_no_dropping(study: Evidence, accuracies: Mapping[str, str]) -> list[str]:
+    """PLD and SBLD of a study against its baseline: final loss, cost and accuracies."""
+    sentences = []
+    for arm in (study.pld, study.sbld):
+        if arm not in study.arms:
+            sentences.append(f"{FAMILIES[study.family]}: not in this study: {arm}.")
+            continue
+        gains = {header: accuracy_gain(study, arm, study.baseline, name) for name, header in accuracies.items()}
+        texts = [
+            f" Its {header} is {estimate_text(gain.estimate, 1)} points from it, {side(gain, 'worse', 'better')}."
+            for header, gain in gains.items()
+            if gain
+        ]
+        sentences.append(f"{FAMILIES[study.family]}, {loss_sentence(study, arm, study.baseline)}{''.join(texts)}")
+    return sentences
 
 
 def which_split(evidence: Evidence, paper: Paper) -> list[str]:
@@ -191,9 +217,10 @@ def answers(evidence: Evidence, paper: Paper) -> str:
     """The page, in Markdown."""
     if evidence.pld not in evidence.arms:
         raise records.RecordError(f"no arm {evidence.pld!r} among the runs: {', '.join(evidence.arms)}")
+    count = sum(len(study.pretrain) for study in (evidence, *evidence.others))
     parts = [
         f"# What the reviews of the {paper.label} paper asked",
-        f"Generated from {len(evidence.pretrain)} pre-training runs at scale {evidence.scale} by the target `reviews`; "
+        f"Generated from {count} pre-training runs at scale {evidence.scale} by the target `reviews`; "
         "numbers are means over pre-training seeds with 95 % intervals, arms paired by seed. A loss difference below 0 "
         "is better than the other arm's.",
     ]

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import runs
 
 from pldrepro import claims, figures, report, score
-from pldrepro.evidence import load_evidence
+from pldrepro.evidence import Evidence, load_evidence
 from pldrepro.figures import costs
 from pldrepro.papers import load_papers
 from pldrepro.records import RecordError
@@ -27,7 +28,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     score.write_scores(paths["finetune"], root / "scores.csv")
     evidence = load_evidence(**paths, scores=root / "scores.csv")
     for name in figures.FIGURES:
-        figures.write_figure(name, evidence, PAPERS["pld"], root / "figures" / name)
+        figures.write_figure(name, evidence, PAPERS, root / "figures" / name)
     claims.write_claims(evidence, PAPERS, root / "claims.csv")
     (root / "deviations.md").write_text("# Deviations\n\nGates are drawn **per step**.\n", encoding="utf-8")
     pages = [root / "deviations.md"]
@@ -47,7 +48,7 @@ def test_a_figure_has_all_its_files(built: dict[str, Any], name: str) -> None:
 
 
 def test_a_figure_is_the_same_when_drawn_again(built: dict[str, Any], tmp_path: Path) -> None:
-    figures.write_figure("step_time", built["evidence"], PAPERS["pld"], tmp_path / "step_time")
+    figures.write_figure("step_time", built["evidence"], PAPERS, tmp_path / "step_time")
     for suffix in figures.FORMATS:
         before = (built["root"] / "figures" / f"step_time.{suffix}").read_bytes()
         assert (tmp_path / f"step_time.{suffix}").read_bytes() == before
@@ -68,7 +69,7 @@ def test_counted_layers_follow_the_expected_ones(built: dict[str, Any]) -> None:
 
 def test_unknown_or_missing_figures_are_refused(built: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown figure 'figure11'; allowed: figure1"):
-        figures.write_figure("figure11", built["evidence"], PAPERS["pld"], tmp_path / "x")
+        figures.write_figure("figure11", built["evidence"], PAPERS, tmp_path / "x")
     with pytest.raises(RecordError, match=r"figure1.svg: no such figure; run `figures figure1` first"):
         report.write_report(built["evidence"], PAPERS, built["root"] / "claims.csv", tmp_path, tmp_path / "r.html")
 
@@ -110,8 +111,60 @@ def test_a_study_at_the_papers_own_scale_says_so(tmp_path: Path) -> None:
         else:
             values["samples"] = 200_000 * 4096
         (folder / name).write_text(json.dumps(values))
-    text = report.support(load_evidence([folder]), PAPERS["pld"])
-    assert "can support or question a claim's size" in text
+    (text,) = report.support([load_evidence([folder])], PAPERS)
+    assert text.endswith("it can support or question a claim's size.")
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evidence]:
+    root = tmp_path_factory.mktemp("others")
+    arms = ("baseline", "pld", "sbld")
+    scores = {arm: {"lambada_accuracy": 0.2} for arm in arms}
+    return {
+        "gpt": runs.sbld_study(root, "gpt", arms=arms, scores=scores),
+        "swinv2": runs.sbld_study(root, "swinv2", arms=arms),
+    }
+
+
+def page_of(evidence: Evidence, built: dict[str, Any], folder: Path) -> str:
+    """The report of a set, with the figures of another one."""
+    claims.write_claims(evidence, PAPERS, folder / "claims.csv")
+    report.write_report(evidence, PAPERS, folder / "claims.csv", built["root"] / "figures", folder / "report.html")
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_set_of_several_studies_is_shown_whole(
+    built: dict[str, Any], studies: dict[str, Evidence], tmp_path: Path
+) -> None:
+    page = page_of(replace(built["evidence"], others=tuple(studies.values())), built, tmp_path)
+    for name in ("BERT", "GPT", "SwinV2"):
+        assert page.count(f"<h3>{name}</h3>") == 2  # overview and settings
+        assert f"The study of {name} uses" in page
+    assert "GPT of 4 layers × 32, 50,000 parameters (paper: 24‡ × 1,024‡)" in page
+    assert "SwinV2 of 1 + 3 layers, 16 wide at first, 50,000 parameters (paper: SwinV2-L)" in page
+    assert "3,200 images of 16 × 16 pixels in 6 classes from generated shapes (paper: not known to us)" in page
+    assert "LAMBADA, without fine-tuning" in page
+    assert re.findall(r'<tr class="paper"><th colspan="5">([^<]+)</th>', page) == ["PLD", "SBLD (our reading)"]
+    assert page.count('<p class="toc"><b>SBLD (our reading)</b>') == 2
+    assert page.index('id="table-glue_tests"') < page.index('id="table-sbld_table1"')
+    assert "the full text of that paper is not public" in page
+
+
+def test_a_set_of_gpt_alone_is_compared_with_its_own_paper(
+    built: dict[str, Any], studies: dict[str, Evidence], tmp_path: Path
+) -> None:
+    page = page_of(studies["gpt"], built, tmp_path)
+    assert "This study uses a much smaller model and a generated language." in page
+    assert "paper: 24‡ × 1,024‡" in page
+    assert "paper: 12 × 768" not in page
+    assert "Fine-tuning</dt>" not in page
+    assert "Measured on GPT; what the paper reports is of BERT." in page
+    assert "no study of BERT is in this set" in page
+
+
+def test_names_for_people() -> None:
+    names = ["figure10", "sbld_table1", "sbld_keep", "fair_budgets"]
+    assert [report.title(name) for name in names] == ["Figure 10", "Table 1", "Keep", "Fair budgets"]
 
 
 def test_html_in_the_deviations_is_escaped(built: dict[str, Any], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The answers to the reviews: every question has one, and each number is that of the runs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,26 @@ def test_the_page_answers_with_numbers_and_names_what_is_missing(evidence: Evide
     assert "Not in this study: layerdrop, stochastic_depth." in page
     assert "all of it: " in page
     assert "development sets (dev, dev_mismatched)" in page
+
+
+def test_images_and_gpt_answer_whether_it_holds_beyond_bert(evidence: Evidence, tmp_path: Path) -> None:
+    assert reviews.other_domains(evidence, PLD) == ["Not measured here: this study has language models alone."]
+    arms = ("baseline", "pld", "sbld")
+    top = {arm: {"accuracy": level, "top5": 0.9} for arm, level in {"baseline": 0.5, "pld": 0.48, "sbld": 0.5}.items()}
+    swin = runs.sbld_study(tmp_path, "swinv2", arms=arms, losses={"pld": 3.1}, scores=top)
+    gpt = runs.sbld_study(tmp_path, "gpt", arms=arms[:2], losses={"pld": 2.9})
+    page = reviews.answers(replace(evidence, others=(gpt, swin)), PLD)
+    first, second, third, fourth = reviews.other_domains(replace(evidence, others=(gpt, swin)), PLD)
+    assert first.startswith("SwinV2, PLD: final validation loss 0.100 [0.100, 0.100] nats from no dropping's, worse")
+    assert "Its top-1 accuracy is −2.0 [−2.0, −2.0] points from it, worse." in first
+    assert "SwinV2, SBLD (our reading)" in second
+    assert "top-1 accuracy is 0.0 [0.0, 0.0] points from it, undecided." in second
+    assert third.startswith("GPT, PLD: final validation loss −0.100 [")
+    assert "LAMBADA" not in third
+    assert fourth == "GPT: not in this study: sbld."
+    # 8 runs of BERT, 4 of GPT, 6 of SwinV2
+    assert "Generated from 18 pre-training runs" in page
+    assert "18 pre-training runs in" in page
 
 
 def test_one_seed_has_no_spread(tmp_path: Path) -> None:
