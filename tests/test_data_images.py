@@ -105,6 +105,22 @@ def test_a_prepared_folder(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_what_is_written_does_not_depend_on_the_memory_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = ShapesSettings(train_images=23, validation_images=10)
+    manifest = prepare_images(settings(shapes=shapes), tmp_path / "a", False)
+    monkeypatch.setattr("pldrepro.data.images.CHUNK_BYTES", 4 * 32 * 32 * 3)
+    assert prepare_images(settings(shapes=shapes), tmp_path / "b", False) == manifest
+
+
+def test_prepared_images_stay_on_disk_and_what_is_on_disk_stays(tmp_path: Path) -> None:
+    prepare_images(settings(shapes=ShapesSettings(train_images=12, validation_images=10)), tmp_path, False)
+    images = open_images(tmp_path)
+    batch = ImageBatchMaker(images.validation_pixels, images.validation_labels, 0, augment=False).fixed(4)
+    assert isinstance(batch.pixels, np.memmap)
+    batch.pixels[:] = 0
+    assert open_images(tmp_path).validation_pixels[:4].any()
+
+
 def test_the_hash_is_of_the_images_alone(tmp_path: Path) -> None:
     def digest(seed: int, augment: bool, folder: str) -> str:
         shapes = ShapesSettings(seed=seed, train_images=12, validation_images=10)

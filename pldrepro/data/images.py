@@ -10,8 +10,10 @@ Shape legend: B images of a step, H = W pixels of a side, N images of a split, C
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from pldrepro.records import atomic_path, read_json, sha256, write_json
 
 SPLITS = ("train", "validation")
 ARRAYS = ("pixels", "labels")
-CHUNK_IMAGES = 1024  # copied at a time; bounds the memory
+CHUNK_BYTES = 1 << 22  # of pixels that are worked on at a time; bounds the memory
 _AUGMENTATION, _STORAGE = 4, 5  # streams of random numbers, beside those of pldrepro.data.batches
 
 
@@ -76,7 +78,7 @@ def open_images(folder: Path) -> Images:
             path = folder / f"{split}_{name}.npy"
             expected = _shape(name, manifest["splits"][split]["images"], manifest["image_size"])
             try:
-                array = np.load(path, mmap_mode="r")
+                array = np.load(path, mmap_mode="c")  # torch wants arrays that may be written to; the file stays
             except (OSError, ValueError) as error:
                 raise DataError(f"{path}: {error}; run prepare-images again") from None
             if array.shape != expected or array.dtype != _dtype(name):
@@ -152,12 +154,19 @@ def _write_split(source: ImageSource, split: str, side: int, out: Path, bar: Any
         images = np.memmap(unordered, dtype=np.uint8, mode="r", shape=shape)
         with atomic_path(out / f"{split}_pixels.npy") as path:
             target = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-            for start in range(0, len(order), CHUNK_IMAGES):
-                target[start : start + CHUNK_IMAGES] = images[order[start : start + CHUNK_IMAGES]]
+            for part in _chunks(shape):
+                target[part] = images[order[part]]
             target.flush()
     with atomic_path(out / f"{split}_labels.npy") as path, path.open("wb") as file:
         np.save(file, array[order])
     return array[order]
+
+
+def _chunks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Slices of the first dimension that hold CHUNK_BYTES of uint8, at least one row."""
+    rows = max(1, CHUNK_BYTES // math.prod(shape[1:]))
+    for start in range(0, shape[0], rows):
+        yield slice(start, start + rows)
 
 
 def balanced_order(labels: np.ndarray) -> np.ndarray:
@@ -177,8 +186,8 @@ def balanced_order(labels: np.ndarray) -> np.ndarray:
 def _moments(pixels: np.ndarray) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel, of values in [0, 1]; the sums are exact."""
     total, squares = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
-    for start in range(0, len(pixels), CHUNK_IMAGES):
-        values = pixels[start : start + CHUNK_IMAGES].reshape(-1, 3).astype(np.int64)
+    for part in _chunks(pixels.shape):
+        values = pixels[part].reshape(-1, 3).astype(np.int64)
         total += values.sum(axis=0)
         squares += (values * values).sum(axis=0)
     count = pixels.size // 3
@@ -235,8 +244,8 @@ class ImageBatchMaker:
         return ImageBatch(pixels, self.labels[images])
 
     def fixed(self, count: int) -> ImageBatch:
-        """The first ``count`` images (or all there are), never augmented: for validation."""
-        return ImageBatch(np.array(self.pixels[:count]), np.array(self.labels[:count]))
+        """The first ``count`` images (or all there are), never augmented: for validation. On disk until used."""
+        return ImageBatch(self.pixels[:count], self.labels[:count])
 
 
 def augmented(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
