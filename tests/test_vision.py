@@ -195,9 +195,13 @@ def test_a_saved_model_is_loaded_by_transformers(settings: VisionSettings, tmp_p
     save_vision(model, settings, tmp_path)
     plain = AutoModelForImageClassification.from_pretrained(tmp_path).eval()
     logits = model(pixels(), all_kept(4))
-    assert torch.equal(plain(pixels()).logits, logits)
     loaded = load_vision(tmp_path, settings)
-    assert torch.equal(loaded(pixels(), all_kept(4)), logits)
+    for name, value in model.classifier.state_dict().items():
+        assert torch.equal(plain.state_dict()[name], value), name
+        assert torch.equal(loaded.classifier.state_dict()[name], value), name
+    # Weights that lie elsewhere in memory may be summed in another order.
+    assert torch.allclose(plain(pixels()).logits, logits, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(loaded(pixels(), all_kept(4)), logits, rtol=1e-5, atol=1e-6)
     assert load_vision(tmp_path).settings == settings
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
 

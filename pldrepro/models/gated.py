@@ -241,10 +241,8 @@ def _search(model: nn.Module) -> tuple[nn.Module, ...]:
     """The one list of blocks that the model has."""
     candidates = _candidates(model)
     if len(candidates) != 1:
-        count = "more than one list" if candidates else "no list"
-        raise ValueError(
-            f"{count} of residual blocks of one class in {type(model).__name__}; {_candidates_text(model)}"
-        )
+        problem = f"{'more than one list' if candidates else 'no list'} of residual blocks of one class"
+        raise ValueError(f"{type(model).__name__}: {problem}; {_candidates_text(model)}")
     return candidates[0].blocks
 
 
