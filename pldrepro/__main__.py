@@ -330,7 +330,8 @@ def plan(options: argparse.Namespace) -> None:
     """Verb plan."""
     from pldrepro.plan import load_device, render_plan
 
-    print(render_plan(study(options), options.device, load_device(options.device)))
+    device = load_device(options.device)
+    print("\n\n".join(render_plan(one, options.device, device) for one in study(options).all))
 
 
 def print_schema(options: argparse.Namespace) -> None:

@@ -290,6 +290,9 @@ class Classification(Objective):
         super().__init__(run, device)
         assert isinstance(run.model, VisionSettings)
         self.model = run.model
+        # Of each channel over the training images, once they are open.
+        self.mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+        self.std: tuple[float, ...] = (0.25, 0.25, 0.25)
 
     def build(self) -> nn.Module:
         from pldrepro.models.vision import VisionModel, initialise_vision  # it imports transformers: 4 seconds
@@ -300,12 +303,12 @@ class Classification(Objective):
 
     def open(self, folder: Path) -> Images:
         images = open_images(folder)
-        size = images.train_pixels.shape[1]
-        if (size, len(images.classes)) != (self.model.image_size, self.model.num_classes):
+        if (images.image_size, len(images.classes)) != (self.model.image_size, self.model.num_classes):
             raise SettingsError(
-                f"{folder}: {len(images.classes)} classes, images of {size} pixels; the model has num_classes "
-                f"{self.model.num_classes}, image_size {self.model.image_size}"
+                f"{folder}: {len(images.classes)} classes, images of {images.image_size} pixels; the model has "
+                f"num_classes {self.model.num_classes}, image_size {self.model.image_size}"
             )
+        self.mean, self.std = images.mean, images.std
         return images
 
     def training(self, data: Data) -> ImageBatchMaker:
@@ -328,11 +331,13 @@ class Classification(Objective):
         return len(batch)
 
     def sums(self, model: nn.Module, batch: ImageBatch, gates: Gates) -> Sums:
+        from pldrepro.models.vision import normalise
+
         labels, pixels = self._tensor(batch.labels), self._tensor(batch.pixels)
         assert labels is not None
         assert pixels is not None
         with self._autocast():
-            logits = model(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1, gates)
+            logits = model(normalise(pixels, self.mean, self.std), gates)
             loss = functional.cross_entropy(logits, labels, reduction="sum")
         correct = {}
         if not model.training:

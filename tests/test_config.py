@@ -81,7 +81,7 @@ def test_arms_share_everything_but_what_their_files_change(path: Path) -> None:
     for arm in shipped.settings.arms:
         run = shipped.run(arm, 1)
         changed = {"model": set(), "training": set()}
-        for experiment in experiment_chain(arm):
+        for experiment in experiment_chain(arm, Path(shipped.settings.experiments)):
             changed["model"] |= set(experiment.model)
             changed["training"] |= set(experiment.training)
             changed["model"] |= {"num_layers"} if experiment.match_depth else set()

@@ -20,8 +20,8 @@ from pldrepro import timing
 from pldrepro.config import Budget, RunSettings, SettingsError
 from pldrepro.data.batches import IGNORED
 from pldrepro.data.corpus import open_corpus
-from pldrepro.drop import DropSettings, draw_gates, expected_depth
 from pldrepro.device import select_device
+from pldrepro.drop import DropSettings, draw_gates, expected_depth
 from pldrepro.flops import run_flops
 from pldrepro.objectives import MaskedLanguage, open_objective
 from pldrepro.pretrain import (

@@ -77,6 +77,20 @@ def test_the_study_ends_with_verdicts_and_an_offline_report(study: Path) -> None
 
 
 @pytest.mark.slow
+def test_the_companions_are_studies_beside_the_first(study: Path) -> None:
+    claims = pd.read_csv(study / "results/smoke/claims.csv").set_index("claim")
+    assert claims.loc["sbld.time", "n"] == 1
+    assert not pd.isna(claims.loc["sbld.swin_top5", "measured"])
+    for name, prepared in (("gpt", "corpus"), ("images", "images")):
+        folder = study / "results/smoke" / name
+        assert (folder / f"data/{prepared}/manifest.json").is_file()
+        summary = read_json(folder / "runs/pretrain/sbld/seed1/summary.json")
+        assert summary["analysis_passes"] > 0
+    listing = read_json(study / "results/smoke/evidence.json")
+    assert [len(one["pretrain"]) for one in listing["studies"]] == [8, 3, 3]
+
+
+@pytest.mark.slow
 def test_a_budget_arm_ends_when_plds_checkpoint_does(study: Path) -> None:
     folder = study / "results/smoke/runs/pretrain"
     budget = read_json(folder / "baseline_at_ckp100/seed1/summary.json")["reference_seconds"]
@@ -110,7 +124,7 @@ def test_only_what_a_change_touches_runs_again(study: Path, tmp_path: Path) -> N
     assert "corpus" not in seed_more
     assert "calibrate" not in seed_more
     longer = {**settings["settings"], "training": {**settings["settings"]["training"], "num_steps": 44}}
-    assert after(settings=longer)["pretrain"] == 8
+    assert after(settings=longer)["pretrain"] == 8  # those of the companions are left alone
     gentler = {**settings["finetune"], "epochs": 2}
     jobs = after(finetune=gentler)
     assert jobs["finetune"] == 12
@@ -128,12 +142,13 @@ def test_an_edited_exhibit_is_made_again_without_training(study: Path) -> None:
 
 @pytest.mark.slow
 def test_recorded_runs_give_the_same_verdicts_again(study: Path, tmp_path: Path) -> None:
-    shutil.copytree(study / "results/smoke/runs", tmp_path / "runs")
+    for place, name in (("runs", "runs"), ("gpt/runs", "gpt"), ("images/runs", "images")):
+        shutil.copytree(study / "results/smoke" / place, tmp_path / name)
     config = {
         "scale": "recorded",
         "description": "test",
         "results": str(tmp_path / "rebuilt"),
-        "recorded": {"copy": str(tmp_path / "runs")},
+        "recorded": {"copy": [str(tmp_path / name) for name in ("runs", "gpt", "images")]},
     }
     (tmp_path / "recorded.yaml").write_text(yaml.safe_dump(config), "utf-8")
     snakemake(study, "claims", "--configfile", str(tmp_path / "recorded.yaml"))
@@ -152,6 +167,10 @@ def test_an_unknown_key_is_named_with_what_is_allowed(tmp_path: Path) -> None:
 
 def test_every_scale_plans(tmp_path: Path) -> None:
     folder = copy_repository(tmp_path)
+    jobs = planned(folder, "--configfile", "config/paper_gpt.yaml")
+    assert (jobs["pretrain"], jobs["corpus"], "finetune" in jobs, jobs["page"]) == (24, 1, False, 1)
+    jobs = planned(folder, "--configfile", "config/paper_images.yaml")
+    assert (jobs["pretrain"], jobs["images"], "corpus" in jobs) == (18, 1, False)
     jobs = planned(folder, "--configfile", "config/paper.yaml")
     assert (jobs["pretrain"], jobs["finetune"], jobs["probe"]) == (48, 3 * 19 * 5, 48)
     assert jobs["page"] == 1
