@@ -290,6 +290,18 @@ def test_every_measure_finds_something_or_says_why_not(alone: Evidence) -> None:
     ]  # fmt: skip
 
 
+def test_step_times_of_every_study_are_drawn(both: Evidence) -> None:
+    figure, data, caption = costs.step_time(both, PAPERS["pld"])
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["GPT", "SwinV2"]
+    (legend,) = figure.legends
+    assert [text.get_text().split(":")[0] for text in legend.get_texts()] == [
+        "GPT, PreLN, 4 layers", "SwinV2, LayerNorm before the sum, 4 layers",
+    ]  # fmt: skip
+    plt.close(figure)
+    assert data.groupby("family").size().to_dict() == {"gpt": 5, "swinv2": 5}
+    assert "runs are priced by stage" in caption
+
+
 def test_plds_figures_name_the_models_that_are_not_the_papers(gpt: Evidence, tmp_path: Path) -> None:
     figures.write_figure("figure7", gpt, PAPERS, tmp_path / "figure7")
     caption = (tmp_path / "figure7.txt").read_text(encoding="utf-8")

@@ -50,7 +50,7 @@ def write_figure(name: str, evidence: Evidence, papers: Mapping[str, Paper], out
     paper = paper_of(name, papers)
     with plt.rc_context(STYLE):
         figure, data, caption = FIGURES[name](evidence, paper)
-        if paper.key == "pld" and evidence.family != "bert":
+        if name.startswith("figure") and evidence.family != "bert":
             caption += f" Measured on {FAMILIES[evidence.family]}; the paper's figure is of BERT."
         for suffix in FORMATS:
             _save(figure, out_prefix.with_name(f"{out_prefix.name}.{suffix}"), suffix)

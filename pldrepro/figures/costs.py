@@ -27,7 +27,7 @@ from pldrepro.figures.style import (
 from pldrepro.flops import recorded_step_flops
 from pldrepro.papers import Paper, mark_notes
 from pldrepro.records import PretrainRun, TauShape
-from pldrepro.tables.panel import claimed, number
+from pldrepro.tables.panel import FAMILIES, claimed, number
 
 # ---- validation loss ----
 
@@ -177,10 +177,12 @@ def figure6(evidence: Evidence, paper: Paper) -> Drawing:
     panel.set(xlabel="share of the run", ylabel="FLOPs of a step / without dropping", xlim=(0, 1))
     panel.set_ylim(0, 1.05)
     figure.legend(loc="outside lower center", ncols=min(2, len(arms)), handlelength=3)
+    staged = len(evidence.runs(arms[0])[0].settings["model"].get("stages", ())) > 1
     caption = (
         "FLOPs of a training step (matrix products, forward and backward, embeddings' decoder included) relative to a "
         "step of the same model that drops nothing. Lines: predicted from the policy; dots: counted between two log "
-        f"lines, mean over seeds. {seeds_text(evidence, arms)}.{left_out(evidence, every, arms)} "
+        f"lines, mean over seeds. {'Layers of all stages count at their mean. ' if staged else ''}"
+        f"{seeds_text(evidence, arms)}.{left_out(evidence, every, arms)} "
         + " ".join(mark_notes([reported.provenance] if reported else []))
     )
     return figure, data, caption
@@ -299,29 +301,21 @@ STAGED = (
 
 
 def step_time(evidence: Evidence, paper: Paper) -> Drawing:
-    """tau(k), the time of a training step with k active layers, with its interval and its linear fit."""
+    """tau(k), the time of a training step with k active layers, with its interval and its linear fit; every study."""
     if evidence.calibration is None:
         raise records.RecordError("figure step_time needs a calibration; none was given")
-    shapes = evidence.calibration.shapes
-    data = pd.concat([_tau_data(shape) for shape in shapes])
-    scale, unit = (1.0, "s") if data["median"].max() >= 1 else (1e-3, "ms")
-    figure, panel = plt.subplots(figsize=(5.0, 3.2))
-    for position, shape in enumerate(shapes):
-        look = style(position)
-        kept = np.arange(shape.num_layers + 1)
-        # Shapes of one depth stand side by side instead of on top of one another.
-        at = kept + 0.12 * (position - (len(shapes) - 1) / 2)
-        middle = np.array(shape.median) / scale
-        error = np.abs(np.array([shape.low, shape.high]) / scale - middle)
-        panel.errorbar(
-            at, middle, yerr=error, fmt=MARKERS[position % len(MARKERS)], markersize=4, capsize=2,
-            color=look["color"], elinewidth=1, label=_shape_label(shape, scale, unit),
-        )  # fmt: skip
-        panel.plot(kept, (shape.intercept + shape.slope * kept) / scale, linewidth=1, **look)
-    panel.set(xlabel="active layers k", ylabel=f"time of a step [{unit}]")
-    panel.set_ylim(bottom=0)
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    measured = {s.family: s.calibration for s in (evidence, *evidence.others) if s.calibration is not None}
+    width = 5.0 if len(measured) == 1 else 7.2
+    figure, panels = plt.subplots(1, len(measured), figsize=(width, 3.2), squeeze=False)
+    position = 0
+    for panel, (family, calibration) in zip(panels[0], measured.items(), strict=True):
+        name = f"{FAMILIES[family]}, " if len(measured) > 1 else ""
+        _step_time_panel(panel, calibration.shapes, position, name)
+        panel.set_title(name.removesuffix(", "), loc="left")
+        position += len(calibration.shapes)
     figure.legend(loc="outside lower center", handletextpad=0.6)
+    data = pd.concat([_tau_data(shape).assign(family=name) for name, one in measured.items() for shape in one.shapes])
+    shapes = [shape for calibration in measured.values() for shape in calibration.shapes]
     n = min(min(shape.n) for shape in shapes)
     staged = any(len(shape.model.get("stages", ())) > 1 for shape in shapes)
     caption = (
@@ -331,6 +325,26 @@ def step_time(evidence: Evidence, paper: Paper) -> Drawing:
         f"Device: {device_text(evidence.calibration.device)}."
     )
     return figure, data, caption
+
+
+def _step_time_panel(panel: Axes, shapes: Sequence[TauShape], first: int, name: str) -> None:
+    """The shapes of one calibration; ``first``: place of the first one among the colours."""
+    scale, unit = (1.0, "s") if max(max(shape.median) for shape in shapes) >= 1 else (1e-3, "ms")
+    for position, shape in enumerate(shapes):
+        look = style(first + position)
+        kept = np.arange(shape.num_layers + 1)
+        # Shapes of one depth stand side by side instead of on top of one another.
+        at = kept + 0.12 * (position - (len(shapes) - 1) / 2)
+        middle = np.array(shape.median) / scale
+        error = np.abs(np.array([shape.low, shape.high]) / scale - middle)
+        panel.errorbar(
+            at, middle, yerr=error, fmt=MARKERS[(first + position) % len(MARKERS)], markersize=4, capsize=2,
+            color=look["color"], elinewidth=1, label=f"{name}{_shape_label(shape, scale, unit)}",
+        )  # fmt: skip
+        panel.plot(kept, (shape.intercept + shape.slope * kept) / scale, linewidth=1, **look)
+    panel.set(xlabel="active layers k", ylabel=f"time of a step [{unit}]")
+    panel.set_ylim(bottom=0)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _tau_data(shape: TauShape) -> pd.DataFrame:
