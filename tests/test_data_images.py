@@ -264,7 +264,8 @@ def test_every_prefix_is_balanced() -> None:
     for count in range(1, 251):
         shares = np.bincount(labels[order[:count]], minlength=3) - count * np.array([0.4, 0.4, 0.2])
         assert np.abs(shares).max() < 2
-    assert not np.array_equal(labels[order[:30]], labels[order[30:60]])  # shuffled, too
+    assert not np.array_equal(labels[order[:30]], labels[order[30:60]])
+    assert (np.diff(order[labels[order] == 0]) < 0).any()  # the images of a class are shuffled, too
 
 
 def maker(seed: int = 1, augment: bool = False) -> ImageBatchMaker:
