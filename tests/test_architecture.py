@@ -9,7 +9,7 @@ import pytest
 import pldrepro
 
 PACKAGE = Path(pldrepro.__file__).parent
-TRAINING = {"models", "optim", "checkpoint", "device", "pretrain", "finetune", "probe", "calibrate"}
+TRAINING = {"models", "optim", "checkpoint", "device", "lambada", "pretrain", "finetune", "probe", "calibrate"}
 WITHOUT_TORCH = {"config", "drop", "papers", "stats", "timing", "flops", "records", "data", "plan"}
 
 

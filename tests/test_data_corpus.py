@@ -190,6 +190,9 @@ class Endless:
         yield from (["one two three"] for _ in range(100_000))
         time.sleep(60)
 
+    def lambada(self):
+        return iter(())
+
 if __name__ == "__main__":
     corpus.CHUNK_CHARACTERS = 10_000
     corpus.open_source = lambda settings: Endless()

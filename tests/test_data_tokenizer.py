@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from pldrepro.data import DataError
-from pldrepro.data.corpus import WordTokenizer
+from pldrepro.data.encoders import WordTokenizer
 from pldrepro.data.tokenizer import (
     from_vocabulary,
     load_tokenizer,
@@ -182,6 +182,6 @@ def reading_all_as_text(tokenizer: Tokenizer) -> Tokenizer:
 def test_words_are_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = train_wordpiece(TEXTS, 90, lowercase=True)
     unlimited = [WordTokenizer(tokenizer, np.dtype("<u2")).encode(text) for text in TEXTS]
-    monkeypatch.setattr("pldrepro.data.corpus.CACHE_ENTRIES", 3)
+    monkeypatch.setattr("pldrepro.data.encoders.CACHE_ENTRIES", 3)
     limited = WordTokenizer(tokenizer, np.dtype("<u2"))
     assert [limited.encode(text) for text in TEXTS] == unlimited

@@ -1,10 +1,12 @@
-"""The prepared corpus: documents of a source as memory-mapped token arrays, each document followed by one [SEP]."""
+"""The prepared corpus: documents of a source as memory-mapped token arrays, each document followed by a separator.
+
+The separator is [SEP] (WordPiece) or <|endoftext|> (byte pairs). LAMBADA passages of the source lie beside the arrays.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 import sys
 import threading
 from collections import deque
@@ -19,6 +21,9 @@ import numpy as np
 
 from pldrepro.config import DataSettings
 from pldrepro.data import DataError
+from pldrepro.data.encoders import Encoder, make_encoder
+from pldrepro.data.lambada import FILE as LAMBADA_FILE
+from pldrepro.data.lambada import Lambada, encode_passages, load_lambada, save_lambada
 from pldrepro.data.sources import Source, open_source
 from pldrepro.records import atomic_path, read_json, write_json
 
@@ -28,7 +33,6 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation")
 CHUNK_CHARACTERS = 1_000_000  # of text that a worker gets at a time
 CHUNKS_PER_WORKER = 3  # in flight; bounds the memory
-CACHE_ENTRIES = 200_000  # words whose tokens a process remembers, about 40 MB
 # A vocabulary of 30,000 pieces is settled by far less text than a corpus has: it is trained on training documents
 # taken evenly from the first gigabyte, at most this much of them.
 TOKENIZER_SAMPLE_BYTES = 24_000_000
@@ -46,10 +50,11 @@ class Corpus:
     manifest: dict[str, Any]
     train: np.ndarray  # (N,) token ids, uint16 or uint32
     validation: np.ndarray
+    lambada: Lambada | None = None  # where the source has passages
 
     @property
     def hash(self) -> str:
-        """Digest of tokens and vocabulary."""
+        """Digest of tokens, vocabulary and LAMBADA passages."""
         return self.manifest["hash"]
 
     @property
@@ -80,7 +85,8 @@ def open_corpus(folder: Path) -> Corpus:
         if found != expected:
             raise DataError(f"{path}: {found} bytes, the manifest says {expected}; run prepare-corpus again")
         arrays.append(np.memmap(path, dtype=dtype, mode="r"))
-    return Corpus(folder, manifest, *arrays)
+    lambada = load_lambada(folder, manifest["lambada"]) if "lambada" in manifest else None
+    return Corpus(folder, manifest, arrays[0], arrays[1], lambada)
 
 
 def prepare_corpus(settings: DataSettings, out: Path, *, workers: int, progress: bool = True) -> dict[str, Any]:
@@ -107,6 +113,7 @@ def prepare_corpus(settings: DataSettings, out: Path, *, workers: int, progress:
         bar.set_description("tokenize")
         vocab_size = tokenizer.get_vocab_size()
         dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+        passages = encode_passages(source.lambada(), make_encoder(tokenizer, dtype), dtype)
         chunks = _chunks(_documents(settings, source))
         for abandoned in out.glob(".*.bin.*.tmp"):  # of a preparation that was killed
             abandoned.unlink()
@@ -115,14 +122,18 @@ def prepare_corpus(settings: DataSettings, out: Path, *, workers: int, progress:
             _check_splits(splits, settings)
             (out / "manifest.json").unlink(missing_ok=True)  # until the new one is written, there is no corpus here
     save_tokenizer(tokenizer, out / "tokenizer", settings.sequence_length, settings.lowercase)
+    (out / LAMBADA_FILE).unlink(missing_ok=True)  # of an earlier corpus
+    lambada = save_lambada(passages, out) if len(passages) else None
     manifest = {
         "source": source.describe(),
+        "tokenizer": settings.tokenizer,
         "vocab_size": vocab_size,
         "dtype": dtype.name,
         "special_tokens": special_ids(tokenizer),
         "settings": _settings_of_result(settings),
         "splits": splits,
-        "hash": _hash(splits, out / "tokenizer" / "vocab.txt", settings.lowercase),
+        **({} if lambada is None else {"lambada": lambada}),
+        "hash": _hash(splits, out / "tokenizer", settings, lambada),
     }
     write_json(out / "manifest.json", manifest)
     return manifest
@@ -132,17 +143,22 @@ def _settings_of_result(settings: DataSettings) -> dict[str, Any]:
     """What shapes the corpus, without the paths of this machine."""
     names = ("source", "max_megabytes", "vocab_size", "lowercase", "validation_ratio")
     return {
-        **{name: getattr(settings, name) for name in names},
+        **{name: getattr(settings, name) for name in names if name != "lowercase" or settings.tokenizer == "wordpiece"},
         "vocabulary": "trained on the corpus" if settings.vocabulary is None else Path(settings.vocabulary).name,
     }
 
 
-def _hash(splits: dict[str, Any], vocabulary: Path, lowercase: bool) -> str:
+def _hash(splits: dict[str, Any], tokenizer: Path, settings: DataSettings, lambada: dict[str, Any] | None) -> str:
     digest = hashlib.sha256()
     for split in SPLITS:
         digest.update(bytes.fromhex(splits[split]["sha256"]))
-    digest.update(vocabulary.read_bytes())
-    digest.update(b"lowercase" if lowercase else b"cased")
+    if settings.tokenizer == "bpe":
+        digest.update((tokenizer / "vocab.json").read_bytes() + (tokenizer / "merges.txt").read_bytes())
+    else:
+        digest.update((tokenizer / "vocab.txt").read_bytes())
+        digest.update(b"lowercase" if settings.lowercase else b"cased")
+    if lambada is not None:
+        digest.update(bytes.fromhex(lambada["sha256"]))
     return digest.hexdigest()
 
 
@@ -162,9 +178,12 @@ def _size(document: Document) -> int:
 
 
 def _make_tokenizer(settings: DataSettings, source: Source, bar: Any) -> Tokenizer:
+    from pldrepro.data.bpe import from_gpt2_files, train_bpe
     from pldrepro.data.tokenizer import from_vocabulary, train_wordpiece
 
     if settings.vocabulary is not None:
+        if settings.merges is not None:
+            return from_gpt2_files(Path(settings.vocabulary), Path(settings.merges))
         return from_vocabulary(Path(settings.vocabulary), settings.lowercase)
     bar.set_description("read for the vocabulary")
     training = (document for split, document in _documents(settings, source) if split == 0)
@@ -172,6 +191,8 @@ def _make_tokenizer(settings: DataSettings, source: Source, bar: Any) -> Tokeniz
     if not sample:
         raise DataError("the corpus is empty: no document with text (see data.text and data.max_megabytes)")
     bar.set_description("train the vocabulary")
+    if settings.tokenizer == "bpe":
+        return train_bpe(sample, settings.vocab_size)
     return train_wordpiece(sample, settings.vocab_size, settings.lowercase)
 
 
@@ -224,52 +245,23 @@ class Tokenized:
     text_bytes: tuple[int, int]
 
 
-class WordTokenizer:
-    """Tokenizes text word by word and remembers the words: the tokens of the tokenizer, two to four times faster.
-
-    BERT's normalizer and pre-tokenizer look at nothing beyond a space or an ASCII punctuation mark, so the tokens of
-    a text are those of its parts, one after the other. "[SEP]" in a text is three parts, never the special token.
-    """
-
-    _part = re.compile(r"[!-/:-@\[-`{-~]|[^ !-/:-@\[-`{-~]+")
-
-    def __init__(self, tokenizer: Tokenizer, dtype: np.dtype[Any]) -> None:
-        self._tokenizer = tokenizer
-        self._dtype = dtype
-        self._known: dict[str, bytes] = {}
-
-    def encode(self, text: str) -> bytes:
-        """Token ids as little-endian bytes, without special tokens."""
-        parts = self._part.findall(text)
-        unknown = set(parts).difference(self._known)
-        if len(self._known) + len(unknown) > CACHE_ENTRIES:
-            self._known.clear()
-            unknown = set(parts)
-        batch = list(unknown)
-        for part, encoding in zip(
-            batch, self._tokenizer.encode_batch_fast(batch, add_special_tokens=False), strict=True
-        ):
-            self._known[part] = np.array(encoding.ids, dtype=self._dtype).tobytes()
-        return b"".join(map(self._known.__getitem__, parts))
-
-    def encode_chunk(self, chunk: Chunk) -> Tokenized:
-        """Documents of a chunk, each followed by [SEP]; a document without tokens is left out."""
-        separator = np.array([self._tokenizer.token_to_id("[SEP]")], dtype=self._dtype).tobytes()
-        parts: tuple[list[bytes], list[bytes]] = ([], [])
-        text_bytes = [0, 0]
-        for split, document in chunk:
-            text_bytes[split] += _size(document)
-            tokens = self.encode(" ".join(document))
-            if tokens:
-                parts[split].append(tokens + separator)
-        return Tokenized(
-            (b"".join(parts[0]), b"".join(parts[1])),
-            (len(parts[0]), len(parts[1])),
-            (text_bytes[0], text_bytes[1]),
-        )
+def encode_chunk(encoder: Encoder, chunk: Chunk) -> Tokenized:
+    """Documents of a chunk, each followed by the separator; a document without tokens is left out."""
+    parts: tuple[list[bytes], list[bytes]] = ([], [])
+    text_bytes = [0, 0]
+    for split, document in chunk:
+        text_bytes[split] += _size(document)
+        tokens = encoder.encode_document(document)
+        if tokens:
+            parts[split].append(tokens + encoder.separator)
+    return Tokenized(
+        (b"".join(parts[0]), b"".join(parts[1])),
+        (len(parts[0]), len(parts[1])),
+        (text_bytes[0], text_bytes[1]),
+    )
 
 
-_worker: WordTokenizer | None = None  # of this process, where it is a worker
+_worker: Encoder | None = None  # of this process, where it is a worker
 
 
 def _start_worker(tokenizer: str, dtype: str) -> None:
@@ -278,7 +270,7 @@ def _start_worker(tokenizer: str, dtype: str) -> None:
     global _worker
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     threading.Thread(target=_follow_parent, daemon=True).start()
-    _worker = WordTokenizer(Tokenizer.from_str(tokenizer), np.dtype(dtype))
+    _worker = make_encoder(Tokenizer.from_str(tokenizer), np.dtype(dtype))
 
 
 def _follow_parent() -> None:
@@ -291,7 +283,7 @@ def _follow_parent() -> None:
 
 def _work(chunk: Chunk) -> Tokenized:
     assert _worker is not None
-    return _worker.encode_chunk(chunk)
+    return encode_chunk(_worker, chunk)
 
 
 def _tokenized(
@@ -299,7 +291,8 @@ def _tokenized(
 ) -> Iterator[Tokenized]:
     """The tokens of each chunk, in order; at most CHUNKS_PER_WORKER chunks per worker are in flight."""
     if workers == 1:
-        yield from map(WordTokenizer(tokenizer, dtype).encode_chunk, chunks)
+        encoder = make_encoder(tokenizer, dtype)
+        yield from (encode_chunk(encoder, chunk) for chunk in chunks)
         return
     pending: deque[Future[Tokenized]] = deque()
     with ProcessPoolExecutor(

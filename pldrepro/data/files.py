@@ -1,9 +1,10 @@
-"""Local files: UTF-8 text, and GLUE as TSVs in the official layouts."""
+"""Local files: UTF-8 text, GLUE as TSVs in the official layouts, and LAMBADA as JSON lines."""
 
 from __future__ import annotations
 
 import gzip
 import io
+import json
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ BLOCK_BYTES = 1 << 20
 
 
 class FilesSource:
-    """Text and GLUE below one folder (``pldrepro.data.sources.Source``)."""
+    """Text, GLUE and LAMBADA below one folder (``pldrepro.data.sources.Source``)."""
 
     def __init__(self, settings: DataSettings) -> None:
         if settings.root is None:
@@ -29,6 +30,7 @@ class FilesSource:
         self.root = Path(settings.root)
         self.patterns = settings.text
         self.glue_folder = self.root / settings.glue
+        self.lambada_file = None if settings.lambada is None else self.root / settings.lambada
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder (data.root)")
 
@@ -67,10 +69,30 @@ class FilesSource:
                 return list(_examples(path, task, layout))
         return f"the data have no file {layout.folder}/{name} (.gz .xz .zst)"
 
+    def lambada(self) -> Iterator[str]:
+        """The ``text`` of each line of the file of passages, if there is one."""
+        if self.lambada_file is None:
+            return
+        if not self.lambada_file.is_relative_to(self.root):
+            raise SettingsError(
+                f"data.lambada: {self.lambada_file}: an absolute path; allowed: a file below {self.root}"
+            )
+        if not self.lambada_file.is_file():
+            raise DataError(f"{self.lambada_file}: no such file (data.lambada)")
+        for number, line in read_lines(self.lambada_file):
+            try:
+                text = json.loads(line)["text"]
+            except (ValueError, KeyError, TypeError):
+                text = None
+            if not isinstance(text, str):
+                raise DataError(f"{self.lambada_file}: line {number}: allowed: a JSON object with `text`")
+            yield text
+
     def describe(self) -> dict[str, Any]:
-        """Patterns, and name and size of the text files."""
+        """Patterns, name and size of the text files, and the name of the file of passages, if there is one."""
         files = [{"file": str(path.relative_to(self.root)), "bytes": path.stat().st_size} for path in self.text_files()]
-        return {"source": "files", "patterns": list(self.patterns), "text": files}
+        passages = {} if self.lambada_file is None else {"lambada": str(self.lambada_file.relative_to(self.root))}
+        return {"source": "files", "patterns": list(self.patterns), "text": files, **passages}
 
 
 class _ZstdFile(io.RawIOBase):

@@ -34,7 +34,7 @@ NO_NETWORK = (
 
 
 class HubSource:
-    """Text and GLUE through ``datasets`` (``pldrepro.data.sources.Source``); no code of a repository is run."""
+    """Text, GLUE and LAMBADA through ``datasets`` (``pldrepro.data.sources.Source``); no code of theirs is run."""
 
     def __init__(self, settings: HubSettings) -> None:
         self.settings = settings
@@ -42,6 +42,9 @@ class HubSource:
             raise SettingsError("data.hub.text: empty; the source 'hub' needs at least one entry of text")
         for number, entry in enumerate(settings.text):
             _check_pinned(entry.path, entry.revision, f"data.hub.text.{number}", "path", "revision")
+        if settings.lambada is not None:
+            entry = settings.lambada
+            _check_pinned(entry.path, entry.revision, "data.hub.lambada", "path", "revision")
         _check_pinned(settings.glue_path, settings.glue_revision, "data.hub", "glue_path", "glue_revision")
 
     def documents(self) -> Iterator[list[str]]:
@@ -60,15 +63,29 @@ class HubSource:
         rows = _rows(path, task, self.settings.glue_revision, name, self.settings.streaming, "data.hub.glue_path")
         return [_example(task, row, f"{path}: {task}/{name}: row {number}") for number, row in enumerate(rows, start=1)]
 
+    def lambada(self) -> Iterator[str]:
+        """The passages of the entry, a row each, if there is one."""
+        entry = self.settings.lambada
+        if entry is None:
+            return
+        key = "data.hub.lambada.path"
+        for number, row in enumerate(
+            _rows(entry.path, entry.name, entry.revision, entry.split, self.settings.streaming, key), start=1
+        ):
+            yield _text(row, number, entry)
+
     def describe(self) -> dict[str, Any]:
         """Repositories and revisions; of a local directory, the name only."""
-        entries = [
-            {**entry.model_dump(), "path": Path(entry.path).name, "local": True}
-            if Path(entry.path).is_dir()
-            else entry.model_dump()
-            for entry in self.settings.text
-        ]
-        return {"source": "hub", "text": entries}
+        text = [_entry(entry) for entry in self.settings.text]
+        passages = self.settings.lambada
+        return {"source": "hub", "text": text, **({} if passages is None else {"lambada": _entry(passages)})}
+
+
+def _entry(entry: HubText) -> dict[str, Any]:
+    """What the manifest says of one entry."""
+    if Path(entry.path).is_dir():
+        return {**entry.model_dump(), "path": Path(entry.path).name, "local": True}
+    return entry.model_dump()
 
 
 def _check_pinned(path: str, revision: str | None, where: str, path_key: str, revision_key: str) -> None:
@@ -156,17 +173,22 @@ def _probe(url: str, reasons: list[str]) -> None:
 def _documents(rows: Iterator[dict[str, Any]], entry: HubText) -> Iterator[list[str]]:
     document: list[str] = []
     for number, row in enumerate(rows, start=1):
-        text = row.get(entry.column)
-        if not isinstance(text, str):
-            raise DataError(
-                f"{entry.path}: row {number}: no text in column {entry.column!r}; columns there: {', '.join(row)}"
-            )
+        text = _text(row, number, entry)
         document += [paragraph for line in text.split("\n") if (paragraph := line.strip())]
         if document and number % entry.rows_per_document == 0:
             yield document
             document = []
     if document:
         yield document
+
+
+def _text(row: dict[str, Any], number: int, entry: HubText) -> str:
+    text = row.get(entry.column)
+    if not isinstance(text, str):
+        raise DataError(
+            f"{entry.path}: row {number}: no text in column {entry.column!r}; columns there: {', '.join(row)}"
+        )
+    return text
 
 
 def _example(task: str, row: dict[str, Any], where: str) -> Example:

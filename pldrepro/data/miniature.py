@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pldrepro.config import MiniatureSettings
+from pldrepro.data.stories import STORY_SHARE, make_passage, make_story_document
 
 if TYPE_CHECKING:
     from pldrepro.data.glue import Example
@@ -448,7 +449,7 @@ SPLITS = ("train", "dev", "dev_mismatched")
 
 
 class MiniatureSource:
-    """Text and GLUE of the generated language (``pldrepro.data.sources.Source``)."""
+    """Text, GLUE and LAMBADA-like passages of the generated language (``pldrepro.data.sources.Source``)."""
 
     def __init__(self, settings: MiniatureSettings) -> None:
         self.settings = settings
@@ -459,9 +460,26 @@ class MiniatureSource:
         return {"source": "miniature", **self.settings.model_dump(), "word_types": len(vocabulary())}
 
     def documents(self) -> Iterator[list[str]]:
-        """The documents, each a list of paragraphs of two or three sentences."""
+        """The documents, each a list of paragraphs; some of them are stories where there are passages."""
         for index in range(self.settings.num_documents):
-            yield make_document(self.settings.seed, index, self.world)
+            if self._is_story(index):
+                yield make_story_document(self._speakers(f"story/{index}"), PLACES)
+            else:
+                yield make_document(self.settings.seed, index, self.world)
+
+    def lambada(self) -> Iterator[str]:
+        """The passages: see ``pldrepro.data.stories``."""
+        for index in range(self.settings.lambada_passages):
+            yield make_passage(self._speakers(f"lambada/{index}"), PLACES)
+
+    def _is_story(self, index: int) -> bool:
+        if not self.settings.lambada_passages:
+            return False
+        return random.Random(f"{self.settings.seed}/kind/{index}").random() < STORY_SHARE
+
+    def _speakers(self, stream: str) -> Callable[[int], Speaker]:
+        """A speaker for each attempt of a stream."""
+        return lambda attempt: Speaker(self.world, random.Random(f"{self.settings.seed}/{stream}/{attempt}"))
 
     def glue(self, task: str, split: str) -> list[Example] | str:
         """The examples of a split, all different and labels in turn; or why there are none."""

@@ -1,4 +1,4 @@
-"""Where text and GLUE come from: three sources behind one interface."""
+"""Where text, GLUE and LAMBADA come from: three sources behind one interface."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """A corpus of documents and the GLUE tasks, always in the same order."""
+    """A corpus of documents, the GLUE tasks and LAMBADA passages, always in the same order."""
 
     def documents(self) -> Iterator[list[str]]:
         """The documents, each a list of non-empty paragraphs."""
 
     def glue(self, task: str, split: str) -> list[Example] | str:
         """Examples of one split (train, dev, dev_mismatched), or the reason in words why the split does not exist."""
+
+    def lambada(self) -> Iterator[str]:
+        """LAMBADA passages, whose last word is to be predicted; none where the source has none."""
 
     def describe(self) -> dict[str, Any]:
         """What the data are, for the manifest: no text and no path of this machine."""

@@ -1,4 +1,7 @@
-"""WordPiece as in BERT: trained on the corpus, or read from a vocabulary file."""
+"""WordPiece as in BERT: trained on the corpus, or read from a vocabulary file. And what both kinds of tokenizer have.
+
+The other kind is in ``pldrepro.data.bpe``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokeniz
 from tokenizers.models import WordPiece
 from tokenizers.trainers import WordPieceTrainer
 
-from pldrepro.data import DataError
+from pldrepro.data import END_OF_TEXT, DataError
+from pldrepro.data.bpe import is_bpe, save_bpe
 from pldrepro.records import write_json, write_text
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -125,9 +129,9 @@ def _build(vocabulary: dict[str, int], lowercase: bool) -> Tokenizer:
 
 
 def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    """Special token -> id."""
+    """Special token -> id: the five of BERT, or the one of GPT-2."""
     vocabulary = tokenizer.get_vocab()
-    return {token: vocabulary[token] for token in SPECIAL_TOKENS}
+    return {token: vocabulary[token] for token in ((END_OF_TEXT,) if is_bpe(tokenizer) else SPECIAL_TOKENS)}
 
 
 def pieces_in_order(tokenizer: Tokenizer) -> list[str]:
@@ -137,7 +141,10 @@ def pieces_in_order(tokenizer: Tokenizer) -> list[str]:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int, lowercase: bool) -> None:
-    """Write the files from which ``transformers.AutoTokenizer`` makes a fast BERT tokenizer."""
+    """Write the files from which ``transformers.AutoTokenizer`` makes a fast BERT or GPT-2 tokenizer."""
+    if is_bpe(tokenizer):
+        save_bpe(tokenizer, folder, max_length)
+        return
     names = {f"{token.strip('[]').lower()}_token": token for token in SPECIAL_TOKENS}
     write_text(folder / "vocab.txt", "".join(f"{piece}\n" for piece in pieces_in_order(tokenizer)))
     write_text(folder / "tokenizer.json", json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False) + "\n")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pldrepro.config import ModelSettings, validate
+from pldrepro.data import END_OF_TEXT
 from pldrepro.models.files import (
     CONFIG,
     ModelFileError,
@@ -27,7 +28,6 @@ from pldrepro.models.files import (
 )
 from pldrepro.models.gpt import Gpt
 
-SEPARATOR = "<|endoftext|>"
 EMBEDDINGS = {"word_embeddings": "wte", "position_embeddings": "wpe", "final_norm": "ln_f"}
 BLOCK = {
     "attention_norm": "ln_1",
@@ -61,7 +61,7 @@ def save_gpt(
     saved model needs no gates.
     """
     check_scales(scales, settings)
-    separator = None if tokenizer_folder is None else copy_tokenizer(tokenizer_folder, folder, settings, SEPARATOR)
+    separator = None if tokenizer_folder is None else copy_tokenizer(tokenizer_folder, folder, settings, END_OF_TEXT)
     tensors = {
         _file_name(name): _turn(
             name, fold_scale(name, parameter.detach().to("cpu", torch.float32), scales)
