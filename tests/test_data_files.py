@@ -49,6 +49,14 @@ def put(root: Path, task: str, name: str, content: str) -> None:
     (folder / name).write_bytes(content.encode())
 
 
+def test_patterns_take_turns_by_what_they_have_given(tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("a" * 30 + "\n\n" + "b" * 30 + "\n\n" + "c" * 30 + "\n", encoding="utf-8")
+    (tmp_path / "short.txt").write_text("\n\n".join(c * 10 for c in "uvwxyz") + "\n", encoding="utf-8")
+    documents = ["".join(document)[0] for document in source(tmp_path, "long*", "*.txt").documents()]
+    assert documents == list("auvwbxyzc")
+    assert ["".join(document)[0] for document in source(tmp_path, "*.txt").documents()] == list("abcuvwxyz")
+
+
 @pytest.mark.parametrize("suffix", PACK)
 def test_text_in_every_compression(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"a{suffix}").write_bytes(PACK[suffix](TEXT.encode()))
@@ -65,7 +73,8 @@ def test_files_follow_the_patterns_and_are_sorted_within_each_and_read_once(tmp_
     for name in ("b2.txt", "b1.txt", "sub/a.txt"):
         (tmp_path / name).write_text(f"{name}\n")
     found = source(tmp_path, "b*.txt", "**/*.txt")
-    assert list(found.documents()) == [["b1.txt"], ["b2.txt"], ["sub/a.txt"]]
+    assert [path.name for path in found.text_files()] == ["b1.txt", "b2.txt", "a.txt"]
+    assert sorted(found.documents()) == [["b1.txt"], ["b2.txt"], ["sub/a.txt"]]
     assert [entry["file"] for entry in found.describe()["text"]] == ["b1.txt", "b2.txt", "sub/a.txt"]
     assert str(tmp_path) not in str(found.describe())
 

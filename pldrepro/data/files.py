@@ -9,6 +9,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,11 +37,15 @@ class FilesSource:
 
     def text_files(self) -> list[Path]:
         """The files of all patterns, in the order of the patterns and sorted within each."""
+        return [path for files in self._files_of_patterns() for path in files]
+
+    def _files_of_patterns(self) -> list[list[Path]]:
+        """The files of each pattern, without those that an earlier pattern has."""
         if not self.patterns:
             raise SettingsError(
                 "data.text: empty; the source 'files' needs at least one pattern of text below data.root"
             )
-        found: dict[Path, None] = {}
+        groups: list[list[Path]] = []
         for pattern in self.patterns:
             if Path(pattern).is_absolute():
                 raise SettingsError(f"data.text: {pattern}: an absolute path; allowed: patterns below {self.root}")
@@ -50,13 +55,26 @@ class FilesSource:
             for path in matches:
                 if path.suffix not in OPENERS:
                     raise DataError(f"{path}: text file of unknown kind; allowed: {' '.join(OPENERS)}")
-                found[path] = None
-        return list(found)
+            earlier = {path for files in groups for path in files}
+            groups.append([path for path in matches if path not in earlier])
+        return groups
 
     def documents(self) -> Iterator[list[str]]:
-        """Documents of all text files: a paragraph per line, a blank line between documents."""
-        for path in self.text_files():
-            yield from _documents(path)
+        """Documents of all text files: a paragraph per line, a blank line between documents.
+
+        Several patterns take turns, so that as long as each has documents they contribute as many characters.
+        """
+        streams = [(_documents(path) for path in files) for files in self._files_of_patterns()]
+        running = dict(enumerate(map(chain.from_iterable, streams)))
+        characters = dict.fromkeys(running, 0)
+        while running:
+            turn = min(running, key=characters.__getitem__)
+            document = next(running[turn], None)
+            if document is None:
+                del running[turn]
+                continue
+            characters[turn] += sum(map(len, document))
+            yield document
 
     def glue(self, task: str, split: str) -> list[Example] | str:
         """Examples of a TSV, or why there is none."""
