@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pldrepro.config import ModelSettings, SettingsError
+from pldrepro.data.bpe import train_bpe
+from pldrepro.data.tokenizer import save_tokenizer
 from pldrepro.drop import all_kept
 from pldrepro.models.files import ModelFileError
 from pldrepro.models.gpt import Gpt
@@ -110,6 +112,34 @@ def test_evaluation_scales_are_folded_into_the_weights(tmp_path):
     assert not torch.allclose(scaled, our_logits(model), atol=1e-2)
     with pytest.raises(ValueError, match="2 scales for 3 layers; allowed: one scale per layer"):
         save_gpt(model, model.settings, tmp_path, scales=(1.0, 0.5))
+
+
+def write_tokenizer(folder: Path, vocab_size: int) -> Path:
+    save_tokenizer(train_bpe(["the cat sat on the mat"] * 2, vocab_size), folder, max_length=9, lowercase=False)
+    return folder
+
+
+def test_the_tokenizer_loads_from_the_same_folder(tmp_path):
+    from transformers import AutoTokenizer
+
+    model = decoder(vocab_size=270)
+    save_gpt(model, model.settings, tmp_path / "model", write_tokenizer(tmp_path / "tokenizer", 262))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert tokenizer.decode(tokenizer("the cat sat")["input_ids"]) == "the cat sat"
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["bos_token_id"] == config["eos_token_id"] == config["pad_token_id"] == tokenizer.eos_token_id == 0
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path):
+    model, folder = decoder(vocab_size=261), write_tokenizer(tmp_path / "tokenizer", 262)
+    with pytest.raises(ModelFileError, match=r"tokenizer\.json: 262 tokens do not fit the model's vocab_size 261"):
+        save_gpt(model, model.settings, tmp_path / "model", folder)
+    assert not (tmp_path / "model" / "config.json").exists()
+    content = json.loads((folder / "tokenizer.json").read_text())
+    del content["model"]["vocab"]["<|endoftext|>"]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(ModelFileError, match=r"not a tokenizer with a vocabulary and <\|endoftext\|>"):
+        save_gpt(model, model.settings, tmp_path / "model", folder)
 
 
 @pytest.fixture

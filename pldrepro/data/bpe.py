@@ -76,8 +76,8 @@ def _read_merges(path: Path, pieces: dict[str, int]) -> list[Merge]:
     for number, line in enumerate(lines, start=1):
         if not line or (number == 1 and line.startswith("#version")):
             continue
-        first, space, second = line.rstrip("\r").partition(" ")
-        if not space or " " in second:
+        first, _, second = line.rstrip("\r").partition(" ")
+        if not first or not second or " " in second:
             raise DataError(f"{path}: line {number}: {line!r}; allowed: two pieces with a space between")
         absent = [piece for piece in (first, second, first + second) if piece not in pieces]
         if absent:

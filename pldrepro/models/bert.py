@@ -13,12 +13,7 @@ from torch import Tensor, nn
 
 from pldrepro.config import ModelSettings
 from pldrepro.drop import Gate, all_kept
-from pldrepro.models.transformer import (
-    Blocks,
-    check_length,
-    drop_elements,
-    initialise,  # noqa: F401 (imported from here by callers that do not know the decoder)
-)
+from pldrepro.models.transformer import Blocks, check_length, drop_elements
 
 NUM_TOKEN_TYPES = 2
 
