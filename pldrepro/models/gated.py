@@ -166,7 +166,8 @@ class _GatedForward:
 
     def _unnoticed(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """What the block returns; no gradient, no random number is spent. Once per block, to learn its format."""
-        devices = {tensor.device for tensor in args if isinstance(tensor, Tensor) and tensor.is_cuda}
+        tensors = (value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        devices = {tensor.device for tensor in tensors if tensor.is_cuda}
         with torch.no_grad(), torch.random.fork_rng(devices):
             return self.plain(*args, **kwargs)
 
