@@ -440,10 +440,22 @@ class RunSettings(Strict):
         return self
 
     @model_validator(mode="after")
+    def _copied_layers_have_one_shape(self) -> RunSettings:
+        if self.drop.joining_layers == "copy_below" and isinstance(self.model, VisionSettings):
+            raise ValueError("drop.joining_layers copy_below: allowed with models of text, whose layers have one shape")
+        return self
+
+    @model_validator(mode="after")
     def _data_suit_the_model(self) -> RunSettings:
         needs = "images" if isinstance(self.model, VisionSettings) else "text"
         if self.data.kind != needs:
             raise ValueError(f"data.kind {self.data.kind} with model.family {self.model.family}; allowed: {needs}")
+        if isinstance(self.data, DataSettings):
+            tokenizer = "bpe" if self.model.family == "gpt" else "wordpiece"
+            if self.data.tokenizer != tokenizer:
+                raise ValueError(
+                    f"data.tokenizer {self.data.tokenizer} with model.family {self.model.family}; allowed: {tokenizer}"
+                )
         return self
 
 

@@ -25,7 +25,8 @@ from pldrepro.config import FinetuneSettings, ModelSettings, RunSettings, Settin
 from pldrepro.data.glue import TASKS, PreparedSplit, PreparedTask, load_prepared
 from pldrepro.device import autocast, describe, select_device
 from pldrepro.models.bert import BertForSequenceClassification
-from pldrepro.models.transformers_format import WEIGHTS, load_for_finetuning, save_classifier
+from pldrepro.models.files import WEIGHTS
+from pldrepro.models.transformers_format import load_for_finetuning, save_classifier
 from pldrepro.optim import adamw, set_learning_rate
 from pldrepro.pretrain import DivergedError, seed_dropout
 from pldrepro.records import RecordError, atomic_path, provenance, read_json, sha256, write_json, write_text

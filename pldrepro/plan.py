@@ -91,8 +91,9 @@ def render_plan(study: Study, device_name: str, device: Device) -> str:
         f"{'disk':>10}",
     ]
     for p in plans:
+        tokens = f"{p.tokens:.3g}" if p.tokens else "-"
         lines.append(
-            f"{p.arm:<24}{p.parameters:>12,}{p.steps:>10,}{f'{p.tokens:.3g}' if p.tokens else '-':>12}{p.kept_depth:>8.2f} of {p.num_layers:<3}"
+            f"{p.arm:<24}{p.parameters:>12,}{p.steps:>10,}{tokens:>12}{p.kept_depth:>8.2f} of {p.num_layers:<3}"
             f"{p.flops:>10.3g}{p.hours:>10.3g}{p.disk_bytes / 1e9:>7.2f} GB"
         )
     total_hours, total_disk = seeds * sum(p.hours for p in plans), seeds * sum(p.disk_bytes for p in plans)

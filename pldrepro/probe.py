@@ -35,7 +35,8 @@ from pldrepro.data.batches import Batch
 from pldrepro.data.corpus import Corpus
 from pldrepro.device import autocast, describe, select_device
 from pldrepro.models.bert import BertForPreTraining
-from pldrepro.models.transformers_format import WEIGHTS, load_pretraining
+from pldrepro.models.files import WEIGHTS
+from pldrepro.models.transformers_format import load_pretraining
 from pldrepro.objectives import MaskedLanguage, open_objective
 from pldrepro.pretrain import DivergedError
 from pldrepro.records import RecordError, provenance, read_json, sha256, write_json, write_text

@@ -138,10 +138,10 @@ def test_recorded_runs_are_found_in_their_folders(tmp_path: Path) -> None:
 # ---- families of models ----
 
 ONE_MODEL = "config/experiments/one_model"
-GPT = {
+GPT: dict[str, Any] = {
     "experiments": ONE_MODEL,
     "arms": ["baseline", "sbld"],
-    "settings": {"model": {"family": "gpt", "norm": "pre", "num_layers": 2}},
+    "settings": {"model": {"family": "gpt", "norm": "pre", "num_layers": 2}, "data": {"tokenizer": "bpe"}},
 }
 IMAGES: dict[str, Any] = {
     "scale": "images",
@@ -189,10 +189,21 @@ def test_images_that_do_not_fit_are_refused(changes: dict[str, Any], message: st
         load_study(merge(IMAGES, changes))
 
 
+def test_layers_of_several_shapes_are_not_copied() -> None:
+    stacking = {"drop": {"dialect": "stacking"}, "model": {"family": "vit", "stages": [4], "num_heads": [2]}}
+    run = {**load_study(IMAGES).run("baseline", 1).model_dump(), "drop": stacking["drop"]}
+    run["model"] = {**run["model"], **stacking["model"]}
+    with pytest.raises(SettingsError, match="copy_below: allowed with models of text"):
+        validate(RunSettings, run, "x")
+
+
 def test_a_gpt_is_preln_and_reads_text() -> None:
     assert "family gpt: allowed with norm pre" in refused(settings={"model": {"family": "gpt"}})
-    message = refused(**merge(GPT, {"settings": {"data": {"kind": "images"}}}))
+    message = refused(**{**GPT, "settings": {**GPT["settings"], "data": {"kind": "images"}}})
     assert "data.kind images with model.family gpt; allowed: text" in message
+    message = refused(**merge(GPT, {"settings": {"data": {"tokenizer": "wordpiece"}}}))
+    assert "data.tokenizer wordpiece with model.family gpt; allowed: bpe" in message
+    assert "with model.family bert; allowed: wordpiece" in refused(settings={"data": {"tokenizer": "bpe"}})
 
 
 @pytest.mark.parametrize(

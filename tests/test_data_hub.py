@@ -131,7 +131,7 @@ def test_a_repository_is_read_like_a_directory(monkeypatch: pytest.MonkeyPatch) 
             raise FileNotFoundError("no such files")
         return [{"text": "A.\nB."}]
 
-    monkeypatch.setattr(hub, "_require_network", lambda key, streaming: None)
+    monkeypatch.setattr(hub, "require_network", lambda key, streaming: None)
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
     assert list(remote().documents()) == [["A.", "B."]]
     common = {"path": "wikimedia/wikipedia", "revision": COMMIT, "split": "train", "streaming": True}

@@ -41,11 +41,11 @@ class HubSource:
         if not settings.text:
             raise SettingsError("data.hub.text: empty; the source 'hub' needs at least one entry of text")
         for number, entry in enumerate(settings.text):
-            _check_pinned(entry.path, entry.revision, f"data.hub.text.{number}", "path", "revision")
+            check_pinned(entry.path, entry.revision, f"data.hub.text.{number}", "path", "revision")
         if settings.lambada is not None:
             entry = settings.lambada
-            _check_pinned(entry.path, entry.revision, "data.hub.lambada", "path", "revision")
-        _check_pinned(settings.glue_path, settings.glue_revision, "data.hub", "glue_path", "glue_revision")
+            check_pinned(entry.path, entry.revision, "data.hub.lambada", "path", "revision")
+        check_pinned(settings.glue_path, settings.glue_revision, "data.hub", "glue_path", "glue_revision")
 
     def documents(self) -> Iterator[list[str]]:
         """Documents of all entries: ``rows_per_document`` rows each, a paragraph per line of a row."""
@@ -88,7 +88,7 @@ def _entry(entry: HubText) -> dict[str, Any]:
     return entry.model_dump()
 
 
-def _check_pinned(path: str, revision: str | None, where: str, path_key: str, revision_key: str) -> None:
+def check_pinned(path: str, revision: str | None, where: str, path_key: str, revision_key: str) -> None:
     if Path(path).is_dir():
         return
     if path.startswith((".", "/", "~")) or path.count("/") != 1:
@@ -105,11 +105,11 @@ def _rows(
     """The rows of one split, in order; ``key`` is the setting that an error names."""
     is_local = Path(path).is_dir()
     if not is_local:
-        _require_network(key, streaming)
+        require_network(key, streaming)
     from datasets.exceptions import DatasetsError
 
     try:
-        yield from _load(path, name, None if is_local else revision, split, streaming)
+        yield from load_rows(path, name, None if is_local else revision, split, streaming)
     except (DatasetsError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
@@ -125,7 +125,7 @@ def _patterns(name: str | None, split: str) -> list[str]:
     return [f"{folder}{split}{rest}" for folder in folders for rest in ("-*.parquet", "/*.parquet", ".parquet")]
 
 
-def _load(path: str, name: str | None, revision: str | None, split: str, streaming: bool) -> Any:
+def load_rows(path: str, name: str | None, revision: str | None, split: str, streaming: bool) -> Any:
     from datasets import disable_progress_bars, load_dataset
     from datasets.exceptions import DatasetNotFoundError
 
@@ -141,7 +141,7 @@ def _load(path: str, name: str | None, revision: str | None, split: str, streami
     raise FileNotFoundError(f"no file {' or '.join(patterns)}")
 
 
-def _require_network(key: str, streaming: bool) -> None:
+def require_network(key: str, streaming: bool) -> None:
     """Fail at once where the hub cannot be reached."""
     from datasets import config
     from huggingface_hub import constants

@@ -13,7 +13,7 @@ import numpy as np
 
 from pldrepro.config import HubImages, ImageDataSettings, SettingsError
 from pldrepro.data import DataError
-from pldrepro.data.hub import _check_pinned, _load, _require_network
+from pldrepro.data.hub import check_pinned, load_rows, require_network
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -173,11 +173,11 @@ def _load_split(settings: HubImages, split: str) -> Any:
     path = settings.path
     is_local = Path(path).is_dir()
     if not is_local:
-        _require_network("data.hub.path", streaming=False)
+        require_network("data.hub.path", streaming=False)
     from datasets.exceptions import DatasetsError
 
     try:
-        return _load(path, settings.name, None if is_local else settings.revision, split, streaming=False)
+        return load_rows(path, settings.name, None if is_local else settings.revision, split, streaming=False)
     except (DatasetsError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
@@ -190,7 +190,7 @@ class HubSource:
 
     def __init__(self, settings: HubImages, side: int) -> None:
         self.settings, self.side = settings, side
-        _check_pinned(settings.path, settings.revision, "data.hub", "path", "revision")
+        check_pinned(settings.path, settings.revision, "data.hub", "path", "revision")
         names = {"train": settings.train_split, "validation": settings.validation_split}
         self.splits = {split: _load_split(settings, name) for split, name in names.items()}
         for split, rows in self.splits.items():

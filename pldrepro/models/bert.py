@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pldrepro.config import ModelSettings
 from pldrepro.drop import Gate, all_kept
-from pldrepro.models.transformer import Blocks, check_length, drop_elements
+from pldrepro.models.transformer import Block, Blocks, check_length, drop_elements
 
 NUM_TOKEN_TYPES = 2
 
@@ -29,7 +29,7 @@ class Bert(nn.Module):
         self.position_embeddings = nn.Embedding(settings.max_positions, hidden)
         self.token_type_embeddings = nn.Embedding(NUM_TOKEN_TYPES, hidden)
         self.embedding_norm = nn.LayerNorm(hidden, eps=settings.layer_norm_eps)
-        self.blocks = Blocks(settings)
+        self.blocks = Blocks(Block(settings) for _ in range(settings.num_layers))
         self.final_norm = nn.LayerNorm(hidden, eps=settings.layer_norm_eps) if settings.norm == "pre" else nn.Identity()
 
     def compile_blocks(self) -> None:

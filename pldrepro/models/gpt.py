@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pldrepro.config import ModelSettings
 from pldrepro.drop import Gate
-from pldrepro.models.transformer import Blocks, check_length, drop_elements
+from pldrepro.models.transformer import Block, Blocks, check_length, drop_elements
 
 
 class Gpt(nn.Module):
@@ -25,7 +25,7 @@ class Gpt(nn.Module):
         self.settings = settings
         self.word_embeddings = nn.Embedding(settings.vocab_size, settings.hidden_size)
         self.position_embeddings = nn.Embedding(settings.max_positions, settings.hidden_size)
-        self.blocks = Blocks(settings)
+        self.blocks = Blocks(Block(settings) for _ in range(settings.num_layers))
         self.final_norm = nn.LayerNorm(settings.hidden_size, eps=settings.layer_norm_eps)
 
     def compile_blocks(self) -> None:

@@ -8,7 +8,7 @@ forward and no backward, and its parameters get no gradient. Blocks know nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from hashlib import blake2b
 
 import torch
@@ -114,8 +114,8 @@ BlockFunction = Callable[[Block, Tensor, Tensor | None, Scale], Tensor]
 class Blocks(nn.ModuleList):
     """The L gated blocks of a model."""
 
-    def __init__(self, settings: ModelSettings) -> None:
-        super().__init__(Block(settings) for _ in range(settings.num_layers))
+    def __init__(self, blocks: Iterable[nn.Module]) -> None:
+        super().__init__(blocks)
         self._compiled: BlockFunction | None = None
 
     def compile_blocks(self) -> None:
@@ -167,7 +167,7 @@ def initialise(model: nn.Module, seed: int, names: Collection[str] | None = None
             std = settings.init_std
             if settings.family == "gpt" and is_output_projection(name):
                 std /= (2 * settings.num_layers) ** 0.5
-            parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=_generator(seed, name)))
+            parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=generator_of(seed, name)))
         else:
             parameter.fill_(1.0 if id(parameter) in norms else 0.0)
 
@@ -177,6 +177,6 @@ def is_output_projection(name: str) -> bool:
     return name.rpartition(".")[0].rpartition(".")[2] in OUTPUT_PROJECTIONS
 
 
-def _generator(seed: int, name: str) -> torch.Generator:
+def generator_of(seed: int, name: str) -> torch.Generator:
     digest = blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)

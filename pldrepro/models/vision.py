@@ -30,7 +30,7 @@ from pldrepro.config import SettingsError, VisionSettings, validate
 from pldrepro.drop import Gate
 from pldrepro.models.files import CONFIG, WEIGHTS, ModelFileError
 from pldrepro.models.gated import gate_blocks
-from pldrepro.models.transformer import _generator
+from pldrepro.models.transformer import generator_of
 
 Scale = float | Tensor
 LOGIT_SCALE = 10.0  # of the cosine attention, at the start
@@ -170,7 +170,7 @@ def initialise_vision(model: VisionModel, seed: int) -> None:
             parameter.fill_(math.log(LOGIT_SCALE))
         elif parameter.dim() > 1:
             values = torch.empty(parameter.shape).normal_(
-                0.0, model.settings.init_std, generator=_generator(seed, name)
+                0.0, model.settings.init_std, generator=generator_of(seed, name)
             )
             parameter.copy_(values)
         else:
