@@ -43,8 +43,8 @@ def test_render_names_every_arm_and_the_sums() -> None:
 
 def test_fine_tuning_runs_are_checkpoints_times_tasks_times_rates_times_seeds() -> None:
     paper = load_study(Path("config/paper.yaml"))
-    # 3 seeds x (9 arms with one checkpoint + the baseline and PLD with five) x 8 tasks x 6 rates x 5 seeds
-    assert finetune_count(paper) == 3 * (9 + 10) * 8 * 6 * 5
+    # 3 seeds x (10 arms with one checkpoint + the baseline and PLD with five) x 8 tasks x 6 rates x 5 seeds
+    assert finetune_count(paper) == 3 * (10 + 10) * 8 * 6 * 5
 
 
 @pytest.mark.parametrize("name", ["cpu-2-cores", "v100", "a100", "h100"])

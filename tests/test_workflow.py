@@ -172,5 +172,5 @@ def test_every_scale_plans(tmp_path: Path) -> None:
     jobs = planned(folder, "--configfile", "config/paper_images.yaml")
     assert (jobs["pretrain"], jobs["images"], "corpus" in jobs) == (18, 1, False)
     jobs = planned(folder, "--configfile", "config/paper.yaml")
-    assert (jobs["pretrain"], jobs["finetune"], jobs["probe"]) == (48, 3 * 19 * 5, 48)
+    assert (jobs["pretrain"], jobs["finetune"], jobs["probe"]) == (51, 3 * 20 * 5, 51)
     assert jobs["page"] == 1
