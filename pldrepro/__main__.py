@@ -112,6 +112,11 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--corpus", type=Path, required=True)
     verb.add_argument("--out", type=Path, required=True)
 
+    verb = add("lambada", lambada, "score the checkpoints of one run on LAMBADA")
+    verb.add_argument("--run", type=Path, required=True, help="pre-training run folder")
+    verb.add_argument("--corpus", type=Path, required=True)
+    verb.add_argument("--out", type=Path, required=True)
+
     verb = add("score", score, "compute all metrics from the predictions of fine-tuning runs")
     verb.add_argument("--finetune", type=Path, nargs="*", default=[], help="run folders or their summary.json")
     verb.add_argument("--out", type=Path, required=True)
@@ -230,6 +235,13 @@ def probe(options: argparse.Namespace) -> None:
     from pldrepro.probe import probe
 
     probe(options.run, options.corpus, read_settings(ProbeSettings, options.settings), options.out)
+
+
+def lambada(options: argparse.Namespace) -> None:
+    """Verb lambada."""
+    from pldrepro.lambada import score_lambada
+
+    score_lambada(options.run, options.corpus, options.out)
 
 
 def score(options: argparse.Namespace) -> None:

@@ -558,8 +558,8 @@ class RecordedSettings(Strict):
         if not pretrain:
             raise SettingsError(f"recorded: {folder}: no finished pre-training run (pretrain/ARM/seedN/summary.json)")
         finetune = sorted(map(str, folder.glob("finetune/*/*/*/*/summary.json")))
-        probes = sorted(map(str, folder.glob("probe/*/*/summary.json")))
-        return StudyRuns(pretrain, finetune, probes, str(folder / "calibration/summary.json"), self.baseline)
+        probes, lambada = (sorted(map(str, folder.glob(f"{kind}/*/*/summary.json"))) for kind in ("probe", "lambada"))
+        return StudyRuns(pretrain, finetune, probes, lambada, str(folder / "calibration/summary.json"), self.baseline)
 
 
 @dataclass(frozen=True)
@@ -569,6 +569,7 @@ class StudyRuns:
     pretrain: list[str]
     finetune: list[str]
     probes: list[str]
+    lambada: list[str]
     calibration: str
     baseline: str
 
@@ -584,7 +585,9 @@ class ResultSet:
     def files(self) -> list[str]:
         """Every file that the exhibits are made from, but for the scores."""
         return [
-            file for runs in self.studies for file in (*runs.pretrain, *runs.finetune, *runs.probes, runs.calibration)
+            file
+            for runs in self.studies
+            for file in (*runs.pretrain, *runs.finetune, *runs.probes, *runs.lambada, runs.calibration)
         ]
 
     @property
@@ -753,6 +756,7 @@ class Study:
                 for arm, seed, checkpoint, group in self.finetune_runs()
             ],
             [f"{self.runs}/probe/{arm}/seed{seed}/summary.json" for arm, seed in self.probe_runs()],
+            [f"{self.runs}/lambada/{arm}/seed{seed}/summary.json" for arm, seed in self.lambada_runs()],
             f"{self.runs}/calibration/summary.json",
             self.settings.baseline,
         )
@@ -772,6 +776,14 @@ class Study:
             for checkpoint in self.finetune_checkpoints(arm)
             for group in self.settings.finetune.groups
         ]
+
+    def lambada_runs(self) -> list[tuple[str, int]]:
+        """(arm, seed) of every run that is scored on LAMBADA: all runs of a GPT whose data have passages."""
+        data = self.data()
+        if self.family != "gpt" or not isinstance(data, DataSettings):
+            return []
+        passages = {"miniature": data.miniature.lambada_passages, "files": data.lambada, "hub": data.hub.lambada}
+        return self.pretrain_runs() if passages[data.source] else []
 
     def probe_runs(self) -> list[tuple[str, int]]:
         """(arm, seed) of every run whose checkpoints are probed; the probes are for BERT alone."""

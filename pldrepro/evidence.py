@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from pldrepro import records, score, stats
-from pldrepro.records import Calibration, FinetuneRun, PretrainRun, ProbeRun, RecordError, TauShape
+from pldrepro.records import Calibration, FinetuneRun, LambadaRun, PretrainRun, ProbeRun, RecordError, TauShape
 from pldrepro.stats import Estimate
 
 AXES: dict[str, str] = {
@@ -65,6 +65,7 @@ class Evidence:
     pld: str = "pld"
     probes: tuple[ProbeRun, ...] = ()
     sbld: str = "sbld"
+    lambada: tuple[LambadaRun, ...] = ()
     others: tuple[Evidence, ...] = ()
     """The studies of other families of models that are shown beside this one."""
 
@@ -169,6 +170,19 @@ class Evidence:
         there = {(arm, checkpoint) for arm, _, checkpoint in self.glue_values}
         return [(arm, name) for arm in self.arms for name in self.checkpoints(arm) if (arm, name) in there]
 
+    def quality(self, run: PretrainRun, name: str) -> float | None:
+        """What a finished run is good for: a number of its last validation, or of LAMBADA; None where there is none.
+
+        Names: loss, accuracy, top5; lambada_accuracy, lambada_perplexity. Accuracies are shares.
+        """
+        if not name.startswith("lambada_"):
+            value = run.summary.get(f"validation_{name}")
+            return None if value is None else float(value)
+        for scored in self.lambada:
+            if (scored.summary["arm"], scored.summary["seed"]) == (run.arm, run.seed):
+                return float(scored.summary["checkpoints"][self.final_checkpoint(run.arm)][name])
+        return None
+
     @property
     def probed(self) -> list[str]:
         """Names of the arms whose checkpoints were probed, as given."""
@@ -264,6 +278,7 @@ def load_evidence(
     scores: Path | None = None,
     *,
     probes: Sequence[Path] = (),
+    lambada: Sequence[Path] = (),
     baseline: str = "baseline",
     pld: str = "pld",
 ) -> Evidence:
@@ -278,6 +293,7 @@ def load_evidence(
         baseline=baseline,
         pld=pld,
         probes=tuple(map(records.load_probe, probes)),
+        lambada=tuple(map(records.load_lambada, lambada)),
     )
     scales = {run.summary["scale"] for run in evidence.pretrain}
     families = {run.family for run in evidence.pretrain}
@@ -290,17 +306,18 @@ def load_evidence(
         twins = [other for other in evidence.pretrain if (other.arm, other.seed) == (run.arm, run.seed)]
         if len(twins) > 1:
             raise RecordError(f"{run.folder} and {twins[1].folder} are both {run.arm}, seed {run.seed}")
-    _check_probes(evidence)
+    _check_belongs(evidence, evidence.probes)
+    _check_belongs(evidence, evidence.lambada)
     if baseline not in evidence.arms:
         raise RecordError(f"no run of the baseline arm {baseline!r}; arms here: {', '.join(evidence.arms)}")
     return evidence
 
 
-def _check_probes(evidence: Evidence) -> None:
-    """A probe belongs to one of the runs, and a run has at most one."""
+def _check_belongs(evidence: Evidence, found: Sequence[ProbeRun | LambadaRun]) -> None:
+    """A probe, and LAMBADA's scores, belong to one of the runs, and a run has them at most once."""
     known = {(run.arm, run.seed): run.summary["scale"] for run in evidence.pretrain}
     seen: dict[tuple[str, int], Path] = {}
-    for probe in evidence.probes:
+    for probe in found:
         key = (probe.summary["arm"], probe.summary["seed"])
         if known.get(key) != probe.summary["scale"]:
             raise RecordError(f"{probe.folder}: of none of these runs: {key[0]}, seed {key[1]}")
@@ -323,7 +340,7 @@ def read_evidence(path: Path) -> Evidence:
 
 
 def _read_study(study: Mapping[str, Any], scores: Path, path: Path) -> Evidence:
-    absent = {"pretrain", "finetune", "probes", "calibration", "baseline"} - set(study)
+    absent = {"pretrain", "finetune", "probes", "lambada", "calibration", "baseline"} - set(study)
     if absent:
         raise RecordError(f"{path}: {', '.join(sorted(absent))} missing")
     return load_evidence(
@@ -332,6 +349,7 @@ def _read_study(study: Mapping[str, Any], scores: Path, path: Path) -> Evidence:
         Path(study["calibration"]),
         scores if study["finetune"] else None,
         probes=list(map(Path, study["probes"])),
+        lambada=list(map(Path, study["lambada"])),
         baseline=study["baseline"],
     )
 

@@ -5,6 +5,9 @@ Accuracy counts the words all of whose tokens are the most probable ones; perple
 the word), per word and not per token. Both as in Radford et al. 2019, section 3.3, and in lm-evaluation-harness's task
 ``lambada_openai``. Differs from Radford et al.: no stop-word filter.
 
+A context longer than the sequences that the model was trained on is cut on the left: positions beyond them were never
+trained.
+
 Shape legend: B passages of a batch, S tokens, N predicted tokens of a batch, P passages.
 """
 
@@ -12,16 +15,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.numpy import save_file
 from torch import Tensor
+from tqdm import tqdm
 
-from pldrepro.config import ImplSettings
+from pldrepro.config import DataSettings, ImplSettings, ModelSettings, RunSettings, SettingsError, validate
+from pldrepro.data.corpus import open_corpus
 from pldrepro.data.lambada import Lambada
-from pldrepro.device import autocast
-from pldrepro.drop import Gate
+from pldrepro.device import autocast, describe, select_device
+from pldrepro.drop import Gate, all_kept
 from pldrepro.models.gpt import Gpt
+from pldrepro.models.gpt2_format import load_gpt
+from pldrepro.pretrain import DivergedError
+from pldrepro.records import atomic_path, provenance, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -44,13 +54,20 @@ class LambadaResult:
 
 @torch.no_grad()
 def evaluate(
-    model: Gpt, passages: Lambada, impl: ImplSettings, device: torch.device, gates: Sequence[Gate]
+    model: Gpt,
+    passages: Lambada,
+    impl: ImplSettings,
+    device: torch.device,
+    gates: Sequence[Gate],
+    max_tokens: int | None = None,
 ) -> LambadaResult:
     """Predict the last words, ``impl.micro_batch_size`` passages at a time, without dropout.
 
-    A context that does not fit max_positions is cut on the left; a last word that does not is a ValueError.
+    A passage of more than max_tokens (none: the model's max_positions) is cut on the left; a last word that does not
+    fit is a ValueError.
     """
-    rows = [_cut(*passages.passage(index), model.settings.max_positions) for index in range(len(passages))]
+    length = model.settings.max_positions if max_tokens is None else min(max_tokens, model.settings.max_positions)
+    rows = [_cut(*passages.passage(index), length) for index in range(len(passages))]
     order = sorted(range(len(rows)), key=lambda index: len(rows[index][0]))  # alike in length: little padding
     result = LambadaResult(np.zeros(len(rows)), np.zeros(len(rows), dtype=bool))
     was_training = model.training
@@ -66,6 +83,40 @@ def evaluate(
         result.correct[chosen] = np.bincount(owners, wrong) == 0
     model.train(was_training)
     return result
+
+
+def score_lambada(pretrain_folder: Path, corpus_folder: Path, folder: Path, progress: bool = True) -> None:
+    """Score every checkpoint of a finished run on the corpus's passages and write the run folder.
+
+    Raises RecordError (no finished run) and SettingsError (another family of models, another corpus, no passages).
+    """
+    written = pretrain_folder / "settings.json"
+    run = validate(RunSettings, read_json(written), str(written))
+    points = read_json(pretrain_folder / "summary.json")["checkpoints"]
+    if not isinstance(run.model, ModelSettings) or run.model.family != "gpt" or not isinstance(run.data, DataSettings):
+        raise SettingsError(f"{pretrain_folder}: a model of family {run.model.family}; allowed: gpt")
+    corpus = open_corpus(corpus_folder)
+    if read_json(pretrain_folder / "provenance.json")["corpus"]["hash"] != corpus.hash:
+        raise SettingsError(f"{corpus_folder}: not the corpus that {pretrain_folder} was trained on")
+    if corpus.lambada is None:
+        raise SettingsError(f"{corpus_folder}: no LAMBADA passages; see data.lambada")
+    device = select_device(run.impl)
+    about = {key: getattr(run, key) for key in ("scale", "arm", "label", "seed")}
+    (folder / "summary.json").unlink(missing_ok=True)  # of an earlier job: what follows is not its own
+    write_json(folder / "settings.json", {**about, "max_tokens": run.data.sequence_length})
+    write_json(folder / "provenance.json", provenance(describe(device, run.impl), corpus=corpus.manifest))
+    scores, arrays = {}, {}
+    for name in tqdm(points, desc=f"LAMBADA {run.arm} seed {run.seed}", disable=not progress):
+        model = load_gpt(pretrain_folder / points[name]["folder"], run.model).to(device)
+        gates = all_kept(run.model.num_layers)  # the saved weights hold what evaluation scales
+        result = evaluate(model, corpus.lambada, run.impl, device, gates, run.data.sequence_length)
+        if not np.isfinite(result.log_probabilities).all():
+            raise DivergedError(f"{pretrain_folder}: {name}: a log-probability is not finite")
+        scores[name] = {"lambada_accuracy": result.accuracy, "lambada_perplexity": result.perplexity}
+        arrays[f"{name}/log_probabilities"], arrays[f"{name}/correct"] = result.log_probabilities, result.correct
+    with atomic_path(folder / "predictions.safetensors") as temporary:
+        save_file(arrays, temporary)
+    write_json(folder / "summary.json", {**about, "passages": len(corpus.lambada), "checkpoints": scores})
 
 
 def _cut(context: np.ndarray, word: np.ndarray, max_positions: int) -> tuple[np.ndarray, np.ndarray]:

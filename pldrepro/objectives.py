@@ -85,10 +85,6 @@ class Objective(ABC):
     def save(self, model: nn.Module, data: Data, folder: Path, scales: Sequence[float]) -> None:
         """Write a checkpoint in the layout of transformers."""
 
-    def downstream(self, model: nn.Module, data: Data, gates: Gates) -> dict[str, float]:
-        """What a checkpoint scores on a task that it was not trained on; empty where there is none."""
-        return {}
-
     def loss(self, model: nn.Module, part: Rows, whole: Rows, gates: Gates) -> tuple[Tensor, Tensor]:
         """A micro-batch's share of the training loss of its batch, with and without the auxiliary loss [nats]."""
         sums = self.sums(model, part, gates)
@@ -222,7 +218,7 @@ class MaskedLanguage(Objective):
 
 
 class NextToken(Objective):
-    """Language modelling from left to right; LAMBADA is its downstream task."""
+    """Language modelling from left to right."""
 
     def __init__(self, run: RunSettings, device: torch.device) -> None:
         super().__init__(run, device)
@@ -271,16 +267,6 @@ class NextToken(Objective):
         assert isinstance(model, Gpt)
         assert isinstance(data, Corpus)
         save_gpt(model, self.model, folder, data.tokenizer_folder, scales=scales)
-
-    def downstream(self, model: nn.Module, data: Data, gates: Gates) -> dict[str, float]:
-        assert isinstance(model, Gpt)
-        assert isinstance(data, Corpus)
-        if data.lambada is None:
-            return {}
-        from pldrepro.lambada import evaluate
-
-        result = evaluate(model, data.lambada, self.run.impl, self.device, gates)
-        return {"lambada_accuracy": result.accuracy, "lambada_perplexity": result.perplexity}
 
 
 class Classification(Objective):

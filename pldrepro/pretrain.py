@@ -408,8 +408,6 @@ def fit(run: Run, max_seconds: float | None = None, progress: bool = True) -> No
                 display.set_postfix(loss=f"{loss:.3f}", samples_s=round(samples_per_second(run)), refresh=False)
             if step in validation_steps:
                 validation = run.validate()
-                if step in checkpoint_steps:
-                    validation |= run.objective.downstream(run.model, run.data, run.evaluation_gates)
                 append_jsonl(run.metrics, {"kind": "validation", "step": step, **validation, **run.costs()})
                 if step in checkpoint_steps:
                     run.save_checkpoint(checkpoint_steps[step], validation)

@@ -12,6 +12,9 @@ A pre-training run, ``<results>/runs/pretrain/<arm>/seed<seed>/``::
 A fine-tuning run, ``<results>/runs/finetune/<arm>/seed<seed>/<checkpoint>/<group>/``, has settings, provenance,
 ``results.jsonl`` (one line per task, learning rate, seed and split), ``predictions.safetensors`` and the summary.
 
+The LAMBADA scores of a run's checkpoints, ``<results>/runs/lambada/<arm>/seed<seed>/``, have settings, provenance,
+``predictions.safetensors`` (each passage's log-probability and whether it is right) and the summary.
+
 A probe of a run's checkpoints, ``<results>/runs/probe/<arm>/seed<seed>/``, has settings, provenance, ``results.jsonl``
 (one line per number) and the summary.
 """
@@ -228,6 +231,14 @@ class ProbeRun:
     results: list[dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class LambadaRun:
+    """The LAMBADA scores of a finished pre-training run's checkpoints; ``pldrepro.lambada`` says what they are."""
+
+    folder: Path
+    summary: dict[str, Any]
+
+
 # Settings of a model that its step time depends on; each family has some of them.
 TIMED_SETTINGS = (
     "norm", "num_layers", "hidden_size", "num_heads", "ffn_size", "vocab_size", "dropout", "attention_dropout",
@@ -407,6 +418,13 @@ def load_probe(folder: Path) -> ProbeRun:
         summary=summary,
         results=read_jsonl(folder / "results.jsonl"),
     )
+
+
+def load_lambada(folder: Path) -> LambadaRun:
+    """Finished LAMBADA scores; missing or incomplete ones are a RecordError naming the folder and its log."""
+    folder, summary = _finished(folder)
+    _complete(folder, summary, ("scale", "arm", "label", "seed", "passages", "checkpoints"))
+    return LambadaRun(folder, summary)
 
 
 def load_calibration(folder: Path) -> Calibration:

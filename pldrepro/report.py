@@ -137,8 +137,7 @@ def overview(study: Evidence, paper: Paper) -> list[tuple[str, str]]:
     tasks = list(dict.fromkeys(task for one in study.finetune for task in one.summary["tasks"]))
     evaluated = [("Fine-tuning", ", ".join(tasks) if tasks else "none")] if study.family == "bert" else []
     if study.family == "gpt":
-        there = any("validation_lambada_accuracy" in one.summary for one in study.pretrain)
-        evaluated = [("Downstream task", "LAMBADA, without fine-tuning" if there else "none")]
+        evaluated = [("Downstream task", "LAMBADA, without fine-tuning" if study.lambada else "none")]
     return [
         ("Arms", " · ".join(study.label(arm) for arm in study.arms)),
         ("Pre-training seeds", f"{len(seeds)} ({', '.join(map(str, seeds))}), paired over arms"),

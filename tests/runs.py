@@ -123,7 +123,8 @@ def run_settings(arm: str, seed: int, scale: str = "smoke", family: str = "bert"
     """Complete settings of a small run."""
     about = (ARMS | MORE_ARMS | SBLD_ARMS)[arm]
     model = MODELS[family] | ({"norm": about.get("norm", "pre")} if family == "bert" else {})
-    text = {"sequence_length": LENGTH, "vocab_size": 64}
+    tokenizer = "bpe" if family == "gpt" else "wordpiece"
+    text = {"sequence_length": LENGTH, "vocab_size": 64, "tokenizer": tokenizer}
     return RunSettings.model_validate(
         {
             "scale": scale,
@@ -164,13 +165,19 @@ def write_pretrain(
     about, steps = (ARMS | MORE_ARMS | SBLD_ARMS)[arm], settings.training.num_steps
     recorded = merge(settings.model_dump(mode="json"), {**about.get("settings", {}), "drop": drop or {}})
     settings = settings.model_copy(update={"drop": type(settings.drop).model_validate(recorded["drop"])})
-    points, lines, kept = _course(settings, final_loss, slowdown, {"accuracy": 0.2, **(scores or {})})
+    word = {name: value for name, value in (scores or {}).items() if name.startswith("lambada_")}
+    scores = {name: value for name, value in (scores or {}).items() if name not in word}
+    if word:
+        about_run = {"scale": scale, "arm": arm, "label": settings.label, "seed": seed, "passages": 100}
+        at = dict.fromkeys(SHARES, word)
+        write_json(root / "runs/lambada" / arm / f"seed{seed}" / "summary.json", {**about_run, "checkpoints": at})
+    points, lines, kept = _course(settings, final_loss, slowdown, {"accuracy": 0.2, **scores})
     for point in points:
         append_jsonl(folder / "metrics.jsonl", {"kind": "validation", **point})
         append_jsonl(folder / "metrics.jsonl", {"kind": "train", "main_loss": point["loss"], **point})
     for line in lines:
         append_jsonl(folder / "metrics.jsonl", {"kind": "sensitivity", **line})
-    validated = ["loss", "accuracy", *(name for name in scores or {} if name != "accuracy")]
+    validated = ["loss", "accuracy", *(name for name in scores if name != "accuracy")]
     checkpoints = {}
     for name, share in SHARES.items():
         line = points[round(share * steps) // (steps // 20) - 1]
@@ -283,7 +290,8 @@ def sbld_study(
                     drop=drop if arm in SBLD_ARMS else None,
                 )
             )  # fmt: skip
-    return load_evidence(pretrain, calibration=write_calibration(root / family, family))
+    lambada = sorted((root / family / "runs" / "lambada").glob("*/*"))
+    return load_evidence(pretrain, calibration=write_calibration(root / family, family), lambada=lambada)
 
 
 def write_finetune(

@@ -131,6 +131,7 @@ def test_recorded_runs_are_found_in_their_folders(tmp_path: Path) -> None:
     assert len(runs.finetune) == len(found.finetune) == 1
     assert runs.calibration == f"{tmp_path}/calibration/summary.json"
     assert found.files == [*runs.pretrain, *runs.finetune, runs.calibration]
+    assert runs.lambada == []
     with pytest.raises(SettingsError, match="seeds: unknown key; allowed here: scale, description, results, recorded"):
         load_recorded({**values, "seeds": [1]})
 
@@ -232,6 +233,21 @@ def test_sbld_and_its_controls_keep_as_many_layers() -> None:
     depths = [mean_expected_depth(one.run(arm, 1).drop, 100, 12) for arm in ("sbld", *controls)]
     assert depths == pytest.approx([depths[0]] * 6)
     assert depths[0] < 11
+
+
+@pytest.mark.parametrize(
+    ("data", "scored"),
+    [
+        ({}, False),
+        ({"miniature": {"lambada_passages": 5}}, True),
+        ({"source": "files", "lambada": "lambada.jsonl"}, True),
+        ({"source": "files", "miniature": {"lambada_passages": 5}}, False),
+    ],
+)
+def test_a_gpt_is_scored_on_the_passages_that_its_data_have(data: dict[str, Any], scored: bool) -> None:
+    one = study(**merge(GPT, {"settings": {"data": data}}))
+    assert one.lambada_runs() == (one.pretrain_runs() if scored else [])
+    assert len(one.study_runs().lambada) == len(one.lambada_runs())
 
 
 def test_companions_are_studies_of_their_own_beside_the_first(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_a_model_that_gets_nothing_right_has_no_relative_change(tmp_path: Path) 
         runs.write_pretrain(tmp_path, arm, 1, family="gpt", scores={"lambada_accuracy": accuracy})
         for arm, accuracy in (("baseline", 0.0), ("sbld", 0.01))
     ]
-    study = load_evidence(pretrain)
+    study = load_evidence(pretrain, lambada=sorted((tmp_path / "runs/lambada").glob("*/*")))
     assert sbld_tables.accuracy_change(study, "sbld", "baseline", "lambada_accuracy") is None
     gain = sbld_tables.accuracy_gain(study, "sbld", "baseline", "lambada_accuracy")
     assert gain is not None

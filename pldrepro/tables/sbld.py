@@ -61,8 +61,8 @@ def time_saved(evidence: Evidence, arm: str, other: str, axis: str) -> Paired | 
 
 
 def accuracies(evidence: Evidence, arm: str, name: str) -> dict[int, float]:
-    """Seed -> final accuracy of every run that was validated with it [%]."""
-    found = ((run.seed, run.summary.get(f"validation_{name}")) for run in evidence.runs(arm))
+    """Seed -> final accuracy of every run that has it [%]."""
+    found = ((run.seed, evidence.quality(run, name)) for run in evidence.runs(arm))
     return {seed: 100 * value for seed, value in found if value is not None}
 
 
@@ -123,9 +123,7 @@ def sbld_table1(evidence: Evidence, paper: Paper) -> pd.DataFrame:
         perplexities = {
             "perplexity": [math.exp(run.summary["validation_loss"]) for run in runs],
             "lambada_perplexity": [
-                run.summary["validation_lambada_perplexity"]
-                for run in runs
-                if "validation_lambada_perplexity" in run.summary
+                value for run in runs if (value := study.quality(run, "lambada_perplexity")) is not None
             ],
         }
         rows += [

@@ -1,4 +1,4 @@
-"""Training: calibration, pre-training, fine-tuning and probes. Each rule leaves a run folder; its summary is the output.
+"""Training: calibration, pre-training, fine-tuning, probes and LAMBADA. Each rule leaves a run folder; its summary is the output.
 
 Resume checkpoints live in the run folder too, but are not declared: Snakemake removes outputs of a failed job.
 """
@@ -118,3 +118,27 @@ rule probe:
     shell:
         "python -m pldrepro probe --settings {params.settings:q} --run {params.run:q} --corpus {params.corpus:q}"
         " --out {params.folder:q} 2> {log:q}"
+
+
+rule lambada:
+    input:
+        run="{study}/runs/pretrain/{arm}/seed{seed}/summary.json",
+        corpus="{study}/data/corpus/manifest.json",
+    output:
+        "{study}/runs/lambada/{arm}/seed{seed}/summary.json",
+    log:
+        "{study}/logs/lambada/{arm}/seed{seed}.log",
+    benchmark:
+        "{study}/benchmarks/lambada/{arm}-seed{seed}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: of_study(lambda study: study.impl.threads)
+    resources:
+        gpu=GPUS,
+        mem_mb=4000,
+    params:
+        run=subpath(input.run, parent=True),
+        corpus=subpath(input.corpus, parent=True),
+        folder=subpath(output[0], parent=True),
+    shell:
+        "python -m pldrepro lambada --run {params.run:q} --corpus {params.corpus:q} --out {params.folder:q} 2> {log:q}"
