@@ -1,4 +1,4 @@
-"""GPT and images in the one training loop: they resume bit for bit, and plain transformers agrees with what is recorded."""
+"""GPT and images in the one training loop: resumed bit for bit, and plain transformers agrees with the records."""
 
 from __future__ import annotations
 
