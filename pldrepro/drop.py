@@ -119,7 +119,7 @@ class DropSettings(BaseModel):
 
     @model_validator(mode="after")
     def _pwegd_has_a_peak(self) -> DropSettings:
-        if max(_pwegd_curve(self.pwegd_weights, self.pwegd_beta)) <= 0:
+        if _pwegd_peak(self.pwegd_weights, self.pwegd_beta)[1] <= 0:
             raise ValueError(f"pwegd_weights {self.pwegd_weights}: nowhere positive in a run")
         return self
 
@@ -141,9 +141,10 @@ def _pwegd(weights: Sequence[float], beta: float, time: float) -> float:
 
 
 @cache
-def _pwegd_curve(weights: tuple[float, ...], beta: float) -> tuple[float, ...]:
-    """The curve before scaling on a grid over the run, tau = 0 to 1."""
-    return tuple(_pwegd(weights, beta, point / PWEGD_GRID) for point in range(PWEGD_GRID + 1))
+def _pwegd_peak(weights: tuple[float, ...], beta: float) -> tuple[float, float]:
+    """Where in the run the curve has its maximum, and the maximum before scaling."""
+    height, place = max((_pwegd(weights, beta, point / PWEGD_GRID), -point) for point in range(PWEGD_GRID + 1))
+    return -place / PWEGD_GRID, height
 
 
 def pwegd(weights: tuple[float, ...], beta: float, time: float) -> float:
@@ -151,11 +152,10 @@ def pwegd(weights: tuple[float, ...], beta: float, time: float) -> float:
 
     The "poly-weighted exponential gamma distribution" of SBLD, whose formula is not public: our reading.
     """
-    curve = _pwegd_curve(weights, beta)
-    peak = max(curve)
-    if time * PWEGD_GRID <= curve.index(peak):
+    place, height = _pwegd_peak(weights, beta)
+    if time <= place:
         return 1.0
-    return max(0.0, _pwegd(weights, beta, time) / peak)
+    return min(1.0, max(0.0, _pwegd(weights, beta, time) / height))
 
 
 @dataclass(frozen=True)
@@ -485,9 +485,9 @@ def mean_expected_depth(settings: DropSettings, num_steps: int, num_layers: int,
 def match_depth(settings: DropSettings, depth: float, num_steps: int, num_layers: int) -> DropSettings:
     """The same policy with the theta_bar at which it keeps ``depth`` layers on average over the run.
 
-    The mean of 1 - keep probability is proportional to 1 - theta_bar for every allocation that samples layers, so
-    one evaluation finds it; a depth that no theta_bar in (0, 1] gives, and the policies that keep a whole number of
-    layers, are a ValueError.
+    The mean of 1 - keep probability is proportional to 1 - theta_bar for every allocation that samples layers (by
+    rank: as long as the block list leaves room), so one evaluation finds it; a depth that no theta_bar in (0, 1]
+    gives, and the policies that keep a whole number of layers, are a ValueError.
     """
     if settings.allocation == "first" or settings.schedule in ("none", "halving"):
         raise ValueError(f"schedule {settings.schedule}, allocation {settings.allocation}: has no theta_bar to match")

@@ -75,8 +75,12 @@ class Evidence:
         return self.pretrain[0].family
 
     def of(self, *families: str) -> Evidence | None:
-        """The study of one of these families: this one or one of the others; None where there is none."""
-        return next((one for one in (self, *self.others) if one.family in families), None)
+        """The first study of one of these families, this one or one of the others; None where there is none."""
+        return next(iter(self.all_of(*families)), None)
+
+    def all_of(self, *families: str) -> list[Evidence]:
+        """Every study of these families, this one and the others."""
+        return [one for one in (self, *self.others) if one.family in families]
 
     @property
     def arms(self) -> list[str]:

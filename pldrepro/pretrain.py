@@ -174,7 +174,8 @@ class Run:
     def analyse(self, step: int) -> None:
         """Measure the sensitivity of the layers, charge it to the run, and record it."""
         settings = self.settings.drop.sensitivity
-        size = self.settings.impl.micro_batch_size
+        # As many samples as a calibrated step has.
+        size = min(self.settings.impl.micro_batch_size, self.settings.training.batch_size)
         # Always the same samples: the first ones of the run.
         analysis = Analysis(
             self.model, self.objective, self.train_batches.batch(0, settings.batches * size), self.flops

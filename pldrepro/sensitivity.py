@@ -7,7 +7,8 @@ lesion          L(without block l) - L, the loss on a fixed set of training batc
 train_lesion    the same after a few optimizer steps with and without block l, from the same state [nats]
 gate_taylor     |dL/dg_l| at g_l = 1, where g_l multiplies the residual branches of block l, mean over micro-batches
                 (as Michel et al. 2019 for attention heads): the first-order size of a lesion's effect [nats]
-gradient_norm   |dL/dw_l|, the norm of the gradient of the block's parameters
+gradient_norm   |dL/dw_l|, the norm of the gradient of the block's parameters; not 0 for a block that does nothing but
+                could: one whose output projections are 0 still has gradients
 fisher          sum over the block's parameters of mean(g^2) w^2, the empirical Fisher information of its weights
                 (Theis et al. 2018); the mean is over micro-batches
 cosine          1 - cos(x, y) of the block's input and output, mean over tokens
@@ -18,7 +19,8 @@ counted, because it belongs to the run's clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -61,10 +63,12 @@ class Analysis:
         self.model.eval()
         return sum(float(self._share(part, gates, backward=False)) for part in self.parts())
 
-    def gradients(self, gates: Sequence[Gate], inputs: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
-        """Gradients of each micro-batch's share of the loss, dropout off."""
+    def gradients(self, gates: Sequence[Gate], inputs: Sequence[Tensor]) -> Iterator[tuple[float, tuple[Tensor, ...]]]:
+        """Of each micro-batch in turn: its share of the samples, and the gradients of its share of the loss."""
         self.model.eval()
-        return [torch.autograd.grad(self._share(part, gates, backward=True), inputs) for part in self.parts()]
+        for part in self.parts():
+            gradients = torch.autograd.grad(self._share(part, gates, backward=True), inputs)
+            yield len(part) / len(self.batch), gradients
 
     def parts(self) -> list[Rows]:
         """The samples in micro-batches."""
@@ -103,38 +107,41 @@ def gate_taylor(analysis: Analysis) -> list[float]:
     """
     scales = [torch.ones((), device=analysis.objective.device, requires_grad=True) for _ in range(analysis.num_layers)]
     gates = [Gate(True, cast("Any", scale)) for scale in scales]
-    return [float(torch.stack(column).abs().sum()) for column in zip(*analysis.gradients(gates, scales), strict=True)]
+    totals = np.zeros(analysis.num_layers)
+    for _, gradients in analysis.gradients(gates, scales):
+        totals += np.abs([float(gradient) for gradient in gradients])
+    return [float(total) for total in totals]
 
 
 def gradient_norm(analysis: Analysis) -> list[float]:
     """Norm of the gradient of each block's parameters."""
-    return [
-        float(torch.sqrt(sum((torch.stack(parts).sum(0).double().square().sum() for parts in block), torch.zeros(()))))
-        for block in _by_block(analysis)
-    ]
+    blocks, flat = _parameters(analysis)
+    sums = [torch.zeros_like(parameter) for parameter in flat]
+    for _, gradients in analysis.gradients(all_kept(analysis.num_layers), flat):
+        for total, gradient in zip(sums, gradients, strict=True):
+            total += gradient
+    squares = iter([float(total.double().square().sum()) for total in sums])
+    return [math.sqrt(math.fsum(next(squares) for _ in block)) for block in blocks]
 
 
 def fisher(analysis: Analysis) -> list[float]:
     """Empirical Fisher information of each block's weights."""
-    count = len(analysis.batch)
-    sizes = [len(part) / count for part in analysis.parts()]
-    scores = []
-    for block, parts in zip(blocks_of(analysis.model), _by_block(analysis), strict=True):
-        total = 0.0
-        for weight, gradients in zip(block.parameters(), parts, strict=True):
-            # A micro-batch's gradient is its share of the whole; over its size it is that of its own mean loss.
-            square = sum((g.double() / size).square() * size for g, size in zip(gradients, sizes, strict=True))
-            total += float((square * weight.detach().double().square()).sum())
-        scores.append(total)
-    return scores
+    blocks, flat = _parameters(analysis)
+    sums = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in flat]
+    for share, gradients in analysis.gradients(all_kept(analysis.num_layers), flat):
+        for total, gradient in zip(sums, gradients, strict=True):
+            # The gradient of the share of the loss; over the share it is that of the micro-batch's own mean loss.
+            total += (gradient.double() / share).square() * share
+    weighted = iter(
+        [float((total * weight.detach().double().square()).sum()) for total, weight in zip(sums, flat, strict=True)]
+    )
+    return [math.fsum(next(weighted) for _ in block) for block in blocks]
 
 
-def _by_block(analysis: Analysis) -> list[list[list[Tensor]]]:
-    """Gradients: block -> parameter -> micro-batch."""
-    parameters = [list(block.parameters()) for block in blocks_of(analysis.model)]
-    flat = [parameter for block in parameters for parameter in block]
-    columns = iter(zip(*analysis.gradients(all_kept(analysis.num_layers), flat), strict=True))
-    return [[list(next(columns)) for _ in block] for block in parameters]
+def _parameters(analysis: Analysis) -> tuple[list[list[nn.Parameter]], list[nn.Parameter]]:
+    """The parameters of each block, and all of them in a row."""
+    blocks = [list(block.parameters()) for block in blocks_of(analysis.model)]
+    return blocks, [parameter for block in blocks for parameter in block]
 
 
 @torch.no_grad()

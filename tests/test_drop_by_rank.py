@@ -159,10 +159,21 @@ def test_fill_reaches_the_total_where_there_is_room(weights: list[float], total:
         assert math.fsum(filled) == pytest.approx(min(total, room), abs=1e-6)
 
 
-@pytest.mark.parametrize("ranking", ["sensitivity", "random", "depth", "reversed"])
-def test_every_ranking_keeps_as_many_layers(ranking: str) -> None:
-    settings = DropSettings(dialect="sbld", ranking=ranking)  # type: ignore[arg-type]
-    assert mean_expected_depth(settings, 1000, 24) == mean_expected_depth(SBLD, 1000, 24)
+@given(scores, levels)
+def test_every_ranking_keeps_as_many_layers(sensitivity: list[float], level: float) -> None:
+    layers, sums = len(sensitivity), []
+    for ranking in ("sensitivity", "random", "depth", "reversed"):
+        settings = DropSettings(dialect="sbld", ranking=ranking)
+        ranks = rank_layers(settings, layers, sensitivity, 1)
+        assert ranks is not None
+        sums.append(math.fsum(allocate(settings, level, layers, ranks)))
+    assert sums == pytest.approx([math.fsum(allocate(SBLD, level, layers))] * 4)
+
+
+def test_the_expected_depth_of_a_run_is_that_of_its_levels() -> None:
+    levels = [theta(SBLD, step, 200) for step in range(200)]
+    expected = sum(24 - (1 - level) * 25 / 2 for level in levels) / 200
+    assert mean_expected_depth(SBLD, 200, 24) == pytest.approx(expected)
 
 
 # ---- a run ----

@@ -243,7 +243,7 @@ DRAWN = ("baseline", "pld", "sbld", "sbld_reversed", "sbld_random", "pld_by_sens
 
 def sbld_loss(evidence: Evidence, paper: Paper) -> Drawing:
     """Validation loss against reference time on GPT and on images: no dropping, PLD, SBLD and controls."""
-    shown = [study for study in (evidence.of("gpt"), evidence.of(*IMAGES)) if study is not None]
+    shown = [*evidence.all_of("gpt"), *evidence.all_of(*IMAGES)]
     if not shown:
         return nothing("no study of GPT or of images in this set")
     figure, panels = plt.subplots(1, len(shown), figsize=(7.2, 3.5), squeeze=False)

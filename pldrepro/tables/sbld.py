@@ -45,9 +45,13 @@ class Contents:
     accuracies: Mapping[str, str]
 
 
-TABLE1 = Contents("SBLD table 1: layer dropping on GPT", ("gpt",), {"lambada_accuracy": "LAMBADA accuracy"})
+TABLE1 = Contents(
+    "SBLD (our reading), table 1: layer dropping on GPT", ("gpt",), {"lambada_accuracy": "LAMBADA accuracy"}
+)
 TABLE2 = Contents(
-    "SBLD table 2: layer dropping on images", IMAGES, {"accuracy": "top-1 accuracy", "top5": "top-5 accuracy"}
+    "SBLD (our reading), table 2: layer dropping on images",
+    IMAGES,
+    {"accuracy": "top-1 accuracy", "top5": "top-5 accuracy"},
 )
 
 
@@ -135,19 +139,21 @@ def sbld_table1(evidence: Evidence, paper: Paper) -> pd.DataFrame:
 
 
 def sbld_table2(evidence: Evidence, paper: Paper) -> pd.DataFrame:
-    """Images, one row per arm, quantity and axis, at the end of the run; empty without a study of images.
+    """Images, one row per family, arm, quantity and axis, at the end of the run; empty without a study of images.
 
     Quantities: accuracy (top-1) and top5 [%], validation_loss [nats], and the others of ``sbld_table1``.
     """
-    study = evidence.of(*TABLE2.families)
-    if study is None:
-        return pd.DataFrame()
+    studies = evidence.all_of(*TABLE2.families)
+    return pd.DataFrame([{"family": study.family, **row} for study in studies for row in _image_rows(study, paper)])
+
+
+def _image_rows(study: Evidence, paper: Paper) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for arm in study.methods:
         for name in TABLE2.accuracies:
             rows += _accuracy_rows(study, paper, arm, name)
         rows += [*_loss_rows(study, arm), *_cost_rows(study, paper, arm)]
-    return pd.DataFrame(rows)
+    return rows
 
 
 def rivals(study: Evidence, arm: str) -> dict[str, str]:
@@ -240,10 +246,14 @@ def sbld_table1_panels(evidence: Evidence, paper: Paper) -> list[Panel]:
 
 def sbld_table2_panels(evidence: Evidence, paper: Paper) -> list[Panel]:
     """What every arm reaches on images, and what it costs."""
-    study = evidence.of(*TABLE2.families)
-    if study is None:
+    studies = evidence.all_of(*TABLE2.families)
+    if not studies:
         return [_nothing(TABLE2, evidence)]
-    frame = sbld_table2(evidence, paper)
+    return [panel for study in studies for panel in _image_panels(study, paper)]
+
+
+def _image_panels(study: Evidence, paper: Paper) -> list[Panel]:
+    frame = pd.DataFrame(_image_rows(study, paper))
     rows = []
     for arm in study.methods:
         final = study.final_checkpoint(arm)
