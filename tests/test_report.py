@@ -119,7 +119,7 @@ def test_a_study_at_the_papers_own_scale_says_so(tmp_path: Path) -> None:
 def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evidence]:
     root = tmp_path_factory.mktemp("others")
     arms = ("baseline", "pld", "sbld")
-    scores = {arm: {"lambada_accuracy": 0.2} for arm in arms}
+    scores = {arm: {"lambada_accuracy": 0.2, "lambada_perplexity": 40.0} for arm in arms}
     return {
         "gpt": runs.sbld_study(root, "gpt", arms=arms, scores=scores),
         "swinv2": runs.sbld_study(root, "swinv2", arms=arms),

@@ -89,6 +89,7 @@ def _entry(entry: HubText) -> dict[str, Any]:
 
 
 def check_pinned(path: str, revision: str | None, where: str, path_key: str, revision_key: str) -> None:
+    """Refuse a path that is neither a directory nor a repository, and a repository without a revision."""
     if Path(path).is_dir():
         return
     if path.startswith((".", "/", "~")) or path.count("/") != 1:
@@ -126,6 +127,7 @@ def _patterns(name: str | None, split: str) -> list[str]:
 
 
 def load_rows(path: str, name: str | None, revision: str | None, split: str, streaming: bool) -> Any:
+    """The data set of one split, from the parquet files of a repository or of a directory in its layout."""
     from datasets import disable_progress_bars, load_dataset
     from datasets.exceptions import DatasetNotFoundError
 

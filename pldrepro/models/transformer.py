@@ -178,5 +178,6 @@ def is_output_projection(name: str) -> bool:
 
 
 def generator_of(seed: int, name: str) -> torch.Generator:
+    """A generator of its own for one parameter."""
     digest = blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
