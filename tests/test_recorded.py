@@ -12,6 +12,8 @@ from pldrepro.config import load_recorded, read_yaml
 from pldrepro.evidence import Evidence, read_evidence
 from pldrepro.papers import load_papers
 from pldrepro.records import write_json
+from pldrepro.tables.panel import cell, estimate_text
+from pldrepro.tables.sbld import sbld_table1
 from pldrepro.tables.target import time_to_target_panels
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -43,6 +45,21 @@ def test_readme_and_reviews_repeat_the_recorded_ablation(evidence: Evidence) -> 
     assert steps.markdown_table() in (REPOSITORY / "README.md").read_text("utf-8")
     written = (REPOSITORY / "docs/reviews.md").read_text("utf-8")
     assert written == reviews.answers(evidence, load_papers()["pld"])
+
+
+def test_readme_repeats_the_recorded_gpt(evidence: Evidence) -> None:
+    study = evidence.of("gpt")
+    if study is None:
+        pytest.skip("this set has no GPT")
+    frame, text = sbld_table1(evidence, load_papers()["sbld"]), (REPOSITORY / "README.md").read_text("utf-8")
+    shown = (
+        ("validation_loss", "", 3), ("validation_loss_minus_baseline", "", 3),
+        ("saved_over_baseline", "reference_time", 1), ("kept_layers", "", 2),
+    )  # fmt: skip
+    for arm in study.arms:
+        final = study.final_checkpoint(arm)
+        numbers = [estimate_text(cell(frame, arm, final, name, axis), digits) for name, axis, digits in shown]
+        assert f"| {study.label(arm)} | {' | '.join(numbers)} |" in text
 
 
 @pytest.mark.parametrize("name", RECORDED.recorded)
