@@ -168,9 +168,9 @@ def test_an_unknown_key_is_named_with_what_is_allowed(tmp_path: Path) -> None:
 def test_every_scale_plans(tmp_path: Path) -> None:
     folder = copy_repository(tmp_path)
     jobs = planned(folder, "--configfile", "config/paper_gpt.yaml")
-    assert (jobs["pretrain"], jobs["corpus"], "finetune" in jobs, jobs["page"]) == (24, 1, False, 1)
+    assert (jobs["pretrain"], jobs["corpus"], "finetune" in jobs, jobs["page"]) == (27, 1, False, 1)
     jobs = planned(folder, "--configfile", "config/paper_images.yaml")
-    assert (jobs["pretrain"], jobs["images"], "corpus" in jobs) == (18, 1, False)
+    assert (jobs["pretrain"], jobs["images"], "corpus" in jobs) == (21, 1, False)
     jobs = planned(folder, "--configfile", "config/paper.yaml")
     assert (jobs["pretrain"], jobs["finetune"], jobs["probe"]) == (51, 3 * 20 * 5, 51)
     assert jobs["page"] == 1
