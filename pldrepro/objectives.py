@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pldrepro.config import DataSettings, ModelSettings, RunSettings, SettingsError, VisionSettings
+from pldrepro.config import DataSettings, ImageDataSettings, ModelSettings, RunSettings, SettingsError, VisionSettings
 from pldrepro.data.batches import IGNORED, Batch, BatchMaker, Rows
 from pldrepro.data.causal import CausalBatch, CausalBatchMaker
 from pldrepro.data.corpus import Corpus, open_corpus
@@ -110,17 +110,6 @@ def blocks_of(model: nn.Module) -> Sequence[nn.Module]:
     return cast("Sequence[nn.Module]", model.blocks)
 
 
-def open_text(run: RunSettings, folder: Path) -> Corpus:
-    """A prepared corpus whose vocabulary fits the model."""
-    corpus = open_corpus(folder)
-    assert isinstance(run.model, ModelSettings)
-    if corpus.vocab_size > run.model.vocab_size:
-        raise SettingsError(
-            f"{folder}: its vocabulary of {corpus.vocab_size} does not fit model.vocab_size {run.model.vocab_size}"
-        )
-    return corpus
-
-
 def in_epochs(run: RunSettings, num_sequences: int) -> int:
     """Sequences that a run trains on: all of them, or the first ones of the corpus that make its number of epochs."""
     training = run.training
@@ -135,8 +124,8 @@ def in_epochs(run: RunSettings, num_sequences: int) -> int:
     return sequences
 
 
-class MaskedLanguage(Objective):
-    """Masked-language modelling, with next-sentence prediction as the auxiliary loss where the settings say so."""
+class TextObjective(Objective):
+    """What the objectives on text share: a Transformer's settings, and a corpus whose vocabulary fits it."""
 
     def __init__(self, run: RunSettings, device: torch.device) -> None:
         super().__init__(run, device)
@@ -144,13 +133,22 @@ class MaskedLanguage(Objective):
         assert isinstance(run.data, DataSettings)
         self.model, self.length = run.model, run.data.sequence_length
 
+    def open(self, folder: Path) -> Corpus:
+        corpus = open_corpus(folder)
+        if corpus.vocab_size > self.model.vocab_size:
+            raise SettingsError(
+                f"{folder}: its vocabulary of {corpus.vocab_size} does not fit model.vocab_size {self.model.vocab_size}"
+            )
+        return corpus
+
+
+class MaskedLanguage(TextObjective):
+    """Masked-language modelling, with next-sentence prediction as the auxiliary loss where the settings say so."""
+
     def build(self) -> BertForPreTraining:
         model = BertForPreTraining(self.model)
         initialise(model, self.run.seed)
         return model
-
-    def open(self, folder: Path) -> Corpus:
-        return open_text(self.run, folder)
 
     def training(self, data: Data) -> BatchMaker:
         assert isinstance(data, Corpus)
@@ -217,22 +215,13 @@ class MaskedLanguage(Objective):
         save_pretraining(model, self.model, folder, data.tokenizer_folder, scales=scales)
 
 
-class NextToken(Objective):
+class NextToken(TextObjective):
     """Language modelling from left to right."""
-
-    def __init__(self, run: RunSettings, device: torch.device) -> None:
-        super().__init__(run, device)
-        assert isinstance(run.model, ModelSettings)
-        assert isinstance(run.data, DataSettings)
-        self.model, self.length = run.model, run.data.sequence_length
 
     def build(self) -> Gpt:
         model = Gpt(self.model)
         initialise(model, self.run.seed)
         return model
-
-    def open(self, folder: Path) -> Corpus:
-        return open_text(self.run, folder)
 
     def training(self, data: Data) -> CausalBatchMaker:
         assert isinstance(data, Corpus)
@@ -299,8 +288,8 @@ class Classification(Objective):
 
     def training(self, data: Data) -> ImageBatchMaker:
         assert isinstance(data, Images)
-        augment = bool(getattr(self.run.data, "augment", False))
-        count = in_epochs(self.run, len(data.train_labels))
+        assert isinstance(self.run.data, ImageDataSettings)
+        count, augment = in_epochs(self.run, len(data.train_labels)), self.run.data.augment
         return ImageBatchMaker(data.train_pixels[:count], data.train_labels[:count], self.run.seed, augment)
 
     def validation(self, data: Data) -> ImageBatch:

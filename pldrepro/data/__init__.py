@@ -1,7 +1,28 @@
-"""Text and GLUE: from a source to token arrays. No torch here."""
+"""Text, GLUE, LAMBADA and images: from a source to arrays. No torch here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 END_OF_TEXT = "<|endoftext|>"  # the one special token of a byte-pair tokenizer, as in GPT-2
 
 
 class DataError(ValueError):
     """Data that cannot be used; the message names the file and row and says what is allowed."""
+
+
+def read_arrays(path: Path, verb: str) -> dict[str, np.ndarray]:
+    """The arrays of a prepared file; a missing or damaged one is a DataError that says which verb makes it again."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; run {verb} again") from None
+    except SafetensorError as error:
+        raise DataError(f"{path}: damaged or cut short ({error}); run {verb} again") from None

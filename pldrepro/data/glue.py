@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pldrepro.config import DataSettings
-from pldrepro.data import DataError
+from pldrepro.data import DataError, read_arrays
 from pldrepro.data.sources import Source, open_source
 from pldrepro.records import atomic_path, read_json, write_json
 
@@ -193,19 +193,11 @@ def _hash(counts: dict[str, dict[str, Any]]) -> str:
 
 def load_prepared(folder: Path, task: str) -> PreparedTask:
     """Read one prepared task and check it against the manifest."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     manifest = read_json(folder / "manifest.json")
     if task not in manifest["tasks"]:
         raise DataError(f"{folder}: {task} is not prepared; there: {', '.join(manifest['tasks'])}")
     path = folder / f"{task}.safetensors"
-    try:
-        arrays = load_file(path)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; run prepare-glue again") from None
-    except SafetensorError as error:
-        raise DataError(f"{path}: damaged or cut short ({error}); run prepare-glue again") from None
+    arrays = read_arrays(path, "prepare-glue")
     splits = {}
     for split, entry in manifest["tasks"][task].items():
         parts = [arrays.get(f"{split}/{part}") for part in PARTS]

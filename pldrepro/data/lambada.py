@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from pldrepro.data import DataError
+from pldrepro.data import DataError, read_arrays
 from pldrepro.data.encoders import Encoder
 from pldrepro.records import atomic_path
 
@@ -90,16 +90,8 @@ def save_lambada(lambada: Lambada, folder: Path) -> dict[str, Any]:
 
 def load_lambada(folder: Path, entry: dict[str, Any]) -> Lambada:
     """Read the arrays and check them against the manifest's entry."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     path = folder / FILE
-    try:
-        arrays = load_file(path)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; run prepare-corpus again") from None
-    except SafetensorError as error:
-        raise DataError(f"{path}: damaged or cut short ({error}); run prepare-corpus again") from None
+    arrays = read_arrays(path, "prepare-corpus")
     if set(arrays) != set(ARRAYS) or (lambada := Lambada(**arrays)).sha256 != entry["sha256"]:
         raise DataError(f"{path}: not what the manifest says; run prepare-corpus again")
     return lambada
