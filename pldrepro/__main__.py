@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from pldrepro.config import (
     DataSettings,
     FinetuneSettings,
     ImageDataSettings,
+    ImplSettings,
     ProbeSettings,
     RunSettings,
     Study,
@@ -23,13 +27,17 @@ from pldrepro.config import (
     read_yaml,
     study_schema,
 )
+from pldrepro.lock import locked
 
 STOPPED = 75  # exit status of a run that was stopped in time and goes on when started again (EX_TEMPFAIL)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; user errors become one line on stderr and exit status 1."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(arguments)
+    options.arguments = arguments  # for the ranks, which are started with the same ones
+    rank = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
     try:
         options.verb(options)
     except KeyboardInterrupt:
@@ -38,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, RuntimeError, OSError) as error:
         if options.traceback:
             raise
-        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{rank}{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
         return STOPPED if type(error).__name__ == "OutOfTimeError" else 1
     return 0
 
@@ -189,7 +197,8 @@ def prepare_corpus(options: argparse.Namespace) -> None:
     """Verb prepare-corpus."""
     from pldrepro.data.corpus import prepare_corpus
 
-    prepare_corpus(read_settings(DataSettings, options.settings), options.out, workers=options.workers)
+    with locked(options.out):
+        prepare_corpus(read_settings(DataSettings, options.settings), options.out, workers=options.workers)
 
 
 def prepare_glue(options: argparse.Namespace) -> None:
@@ -197,21 +206,36 @@ def prepare_glue(options: argparse.Namespace) -> None:
     from pldrepro.data.glue import prepare_glue
 
     settings = read_settings(DataSettings, options.settings)
-    prepare_glue(settings, tuple(options.tasks), options.sequence_length, options.corpus, options.out)
+    with locked(options.out):
+        prepare_glue(settings, tuple(options.tasks), options.sequence_length, options.corpus, options.out)
 
 
 def prepare_images(options: argparse.Namespace) -> None:
     """Verb prepare-images."""
     from pldrepro.data.images import prepare_images
 
-    prepare_images(read_settings(ImageDataSettings, options.settings), options.out)
+    with locked(options.out):
+        prepare_images(read_settings(ImageDataSettings, options.settings), options.out)
 
 
 def calibrate(options: argparse.Namespace) -> None:
     """Verb calibrate."""
     from pldrepro.calibrate import calibrate
 
-    calibrate(read_settings(CalibrationJob, options.settings), options.out)
+    job = read_settings(CalibrationJob, options.settings)
+    with ranks(job.runs[0].impl, options) as world:
+        calibrate(job, options.out, world=world)
+
+
+@contextmanager
+def ranks(impl: ImplSettings, options: argparse.Namespace) -> Iterator[Any]:
+    """This process as one of the ranks that the settings ask for, which are started first; one holds the folder."""
+    from pldrepro.distributed import joined, launch
+
+    launch(impl, options.arguments)
+    with joined(impl) as world, locked(options.out) if world.is_first else nullcontext():
+        world.largest(0)  # no rank starts before the first one holds the lock
+        yield world
 
 
 def pretrain(options: argparse.Namespace) -> None:
@@ -219,7 +243,8 @@ def pretrain(options: argparse.Namespace) -> None:
     from pldrepro.pretrain import pretrain
 
     settings = read_settings(RunSettings, options.settings)
-    pretrain(settings, options.data, options.out, options.calibration, options.max_seconds)
+    with ranks(settings.impl, options) as world:
+        pretrain(settings, options.data, options.out, options.calibration, options.max_seconds, world=world)
 
 
 def finetune(options: argparse.Namespace) -> None:
@@ -227,21 +252,24 @@ def finetune(options: argparse.Namespace) -> None:
     from pldrepro.finetune import finetune
 
     settings = read_settings(FinetuneSettings, options.settings)
-    finetune(options.run, options.checkpoint, settings, options.group, options.glue, options.out)
+    with locked(options.out):
+        finetune(options.run, options.checkpoint, settings, options.group, options.glue, options.out)
 
 
 def probe(options: argparse.Namespace) -> None:
     """Verb probe."""
     from pldrepro.probe import probe
 
-    probe(options.run, options.corpus, read_settings(ProbeSettings, options.settings), options.out)
+    with locked(options.out):
+        probe(options.run, options.corpus, read_settings(ProbeSettings, options.settings), options.out)
 
 
 def lambada(options: argparse.Namespace) -> None:
     """Verb lambada."""
     from pldrepro.lambada import score_lambada
 
-    score_lambada(options.run, options.corpus, options.out)
+    with locked(options.out):
+        score_lambada(options.run, options.corpus, options.out)
 
 
 def score(options: argparse.Namespace) -> None:

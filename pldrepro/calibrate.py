@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from pldrepro.config import CalibrationJob, CalibrationSettings, DataSettings, RunSettings
 from pldrepro.device import describe, select_device, synchronizer
+from pldrepro.distributed import ALONE, World
 from pldrepro.drop import Gate
 from pldrepro.objectives import open_objective
 from pldrepro.optim import adamw, set_learning_rate
@@ -27,8 +28,9 @@ from pldrepro.stats import bootstrap_interval
 class Shape:
     """One model shape under measurement: a training step on random samples with the first k layers kept."""
 
-    def __init__(self, run: RunSettings, device: torch.device) -> None:
+    def __init__(self, run: RunSettings, device: torch.device, world: World = ALONE) -> None:
         self.run, self.objective = run.model_copy(update={"seed": 0}), open_objective(run, device)
+        self.world = world
         self.model = self.objective.build().to(device).train()
         if run.impl.compile:
             self.model.compile_blocks()  # type: ignore[operator]  # every objective's model has it
@@ -40,21 +42,27 @@ class Shape:
     def step(self, kept_layers: int) -> None:
         """One optimizer step of one micro-batch."""
         gates = tuple(Gate(layer < kept_layers) for layer in range(self.run.model.num_layers))
-        loss, _ = self.objective.loss(self.model, self.batch, self.batch, gates)
+        loss, _ = self.objective.loss(self.model, self.world.part(self.batch), self.batch, gates)
         loss.backward()
+        self.world.sum_gradients(self.model.parameters())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.run.training.max_gradient_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
 
-def calibrate(job: CalibrationJob, folder: Path, progress: bool = True) -> None:
-    """Measure tau(k), k = 0..L, for every distinct model among the job's runs and write the calibration folder."""
+def calibrate(job: CalibrationJob, folder: Path, progress: bool = True, world: World = ALONE) -> None:
+    """Measure tau(k), k = 0..L, for every distinct model among the job's runs and write the calibration folder.
+
+    With several ranks a step is one of all of them together, its all-reduce included; the first rank writes.
+    """
     settings = job.calibration
     models = {run.model: run for run in job.runs}
     impl = job.runs[0].impl.model_copy(update={"threads": settings.threads})
     device = select_device(impl)
-    shapes = [Shape(run, device) for run in models.values()]
-    seconds = measure(shapes, settings, progress)
+    shapes = [Shape(run, device, world) for run in models.values()]
+    seconds = measure(shapes, settings, progress and world.is_first)
+    if not world.is_first:
+        return
     write_json(folder / "provenance.json", provenance(describe(device, impl)))
     write_json(
         folder / "summary.json",
@@ -99,6 +107,7 @@ def describe_shape(shape: Shape, times: np.ndarray) -> dict[str, Any]:
         "sequence_length": run.data.sequence_length if isinstance(run.data, DataSettings) else None,
         "precision": run.impl.precision,
         "compile": run.impl.compile,
+        "ranks": run.impl.ranks,
         "tau": tau,
         "seconds": times.round(7).tolist(),
         "fit": {"intercept": float(intercept), "slope": float(slope), "r2": float(r2)},

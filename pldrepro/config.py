@@ -340,12 +340,22 @@ class ImplSettings(Strict):
     """How a run is executed. Recorded with the run; the same for all arms that are compared."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int = Field(1, ge=1, description="CPU threads of one run")
+    ranks: int = Field(1, ge=1, description="processes that train one model together, over all nodes")
+    nodes: int = Field(1, ge=1, description="machines that the ranks are spread over; more than one: in a Slurm job")
+    threads: int = Field(1, ge=1, description="CPU threads of one process")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: autocast, weights in float32")
     compile: bool = Field(False, description="torch.compile one block and reuse it for every layer")
-    micro_batch_size: int = Field(64, ge=1, description="sequences per forward pass")
+    micro_batch_size: int = Field(64, ge=1, description="sequences per forward pass, over all ranks")
     save_every_seconds: float = Field(300.0, gt=0, description="interval of resume checkpoints")
     log_points: int = Field(200, ge=1, description="training lines in metrics.jsonl over the whole run")
+
+    @model_validator(mode="after")
+    def _ranks_divide(self) -> ImplSettings:
+        if self.ranks % self.nodes:
+            raise ValueError(f"ranks {self.ranks}; allowed with nodes {self.nodes}: a multiple of it")
+        if self.micro_batch_size % self.ranks:
+            raise ValueError(f"micro_batch_size {self.micro_batch_size}; allowed with ranks {self.ranks}: a multiple")
+        return self
 
 
 class FinetuneSettings(Strict):
@@ -432,6 +442,14 @@ class RunSettings(Strict):
     impl: ImplSettings
     matched_depth: Name | None = Field(None, description="the arm whose mean kept depth this one was matched to")
     budget: Budget | None = Field(None, description="the reference time that this run ends at; num_steps follows it")
+
+    @model_validator(mode="after")
+    def _ranks_have_samples(self) -> RunSettings:
+        if self.training.batch_size % self.impl.ranks:
+            raise ValueError(
+                f"training.batch_size {self.training.batch_size}; allowed with impl.ranks {self.impl.ranks}: a multiple"
+            )
+        return self
 
     @model_validator(mode="after")
     def _growing_stacks_are_preln(self) -> RunSettings:

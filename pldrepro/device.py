@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 from collections.abc import Callable
 from typing import Any
@@ -13,11 +14,21 @@ from pldrepro.config import ImplSettings, SettingsError
 
 
 def select_device(impl: ImplSettings) -> torch.device:
-    """The device of the settings; "auto" takes the GPU where there is one. Also sets the number of CPU threads."""
+    """The device of the settings; "auto" takes the GPU where there is one, each rank its own.
+
+    Also sets the number of CPU threads.
+    """
     torch.set_num_threads(impl.threads)
     if impl.device == "cuda" and not torch.cuda.is_available():
         raise SettingsError("impl.device is cuda, but this machine has no usable GPU; allowed here: auto, cpu")
-    return torch.device("cuda" if impl.device != "cpu" and torch.cuda.is_available() else "cpu")
+    if impl.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    index, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if index >= count:
+        raise SettingsError(f"impl.ranks {impl.ranks}: rank {index} of this machine has no GPU; there are {count}")
+    device = torch.device("cuda", index)
+    torch.cuda.set_device(device)
+    return device
 
 
 def autocast(impl: ImplSettings, device: torch.device) -> contextlib.AbstractContextManager[Any]:
@@ -42,8 +53,9 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def describe(device: torch.device, impl: ImplSettings) -> dict[str, Any]:
-    """The device for the record: type, name, threads, and memory of a GPU."""
+    """The device for the record: type, name, threads, memory of a GPU; the number of ranks where there are several."""
+    several = {} if impl.ranks == 1 else {"ranks": impl.ranks, "nodes": impl.nodes}
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        return {"type": "cuda", "name": properties.name, "memory_bytes": properties.total_memory}
-    return {"type": "cpu", "threads": impl.threads}
+        return {"type": "cuda", "name": properties.name, "memory_bytes": properties.total_memory, **several}
+    return {"type": "cpu", "threads": impl.threads, **several}

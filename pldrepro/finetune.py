@@ -24,6 +24,7 @@ from tqdm import tqdm
 from pldrepro.config import FinetuneSettings, ModelSettings, RunSettings, SettingsError, validate
 from pldrepro.data.glue import TASKS, PreparedSplit, PreparedTask, load_prepared
 from pldrepro.device import autocast, describe, select_device
+from pldrepro.manifest import begin, complete, is_complete, is_same_job
 from pldrepro.models.bert import BertForSequenceClassification
 from pldrepro.models.files import WEIGHTS
 from pldrepro.models.transformers_format import load_for_finetuning, save_classifier
@@ -60,7 +61,7 @@ def finetune(
     """Fine-tune a checkpoint on all tasks of a group and write the run folder.
 
     Each finished combination of task, learning rate and seed is kept in ``parts/``: an interrupted job repeats
-    only the one that it was in.
+    only the one that it was in. A complete job with the same settings, weights and data is left alone.
     """
     if group not in settings.groups:
         raise SettingsError(f"finetune: no group {group}; allowed: {', '.join(settings.groups)}")
@@ -83,8 +84,12 @@ def finetune(
         "missing": {task: load_prepared(glue_folder, task).missing for task in tasks},
         "inputs": {"weights": sha256(place / WEIGHTS), "glue": read_json(glue_folder / "manifest.json")["hash"]},
     }
-    if (folder / "parts").exists() and read_json(folder / "settings.json") != about:
+    if is_same_job(folder, about) and is_complete(folder):
+        remove_parts(folder)
+        return
+    if not is_same_job(folder, about):
         remove_parts(folder)  # they are of a job with other settings, weights or data
+    begin(folder)
     write_json(folder / "settings.json", about)
     glue = read_json(glue_folder / "manifest.json")
     write_json(folder / "provenance.json", provenance(describe(device, run.impl), glue=glue, seeds=settings.seeds))
@@ -235,17 +240,15 @@ def finish(job: Job, combinations: list[tuple[str, float, int]]) -> None:
     with atomic_path(job.folder / "predictions.safetensors") as temporary:
         save_file(arrays, temporary)
     write_text(job.folder / "results.jsonl", "".join(_to_json(result) + "\n" for result in results))
-    write_json(
-        job.folder / "summary.json",
-        {
-            **{key: getattr(job.settings, key) for key in ("scale", "arm", "label", "seed")},
-            "checkpoint": job.checkpoint,
-            "group": job.group,
-            "tasks": list(job.finetune.groups[job.group]),
-            "runs": len(results),
-            "seconds": sum(result["seconds"] for result in results),
-        },
-    )
+    summary = {
+        **{key: getattr(job.settings, key) for key in ("scale", "arm", "label", "seed")},
+        "checkpoint": job.checkpoint,
+        "group": job.group,
+        "tasks": list(job.finetune.groups[job.group]),
+        "runs": len(results),
+        "seconds": sum(result["seconds"] for result in results),
+    }
+    complete(job.folder, summary, ["results.jsonl", "predictions.safetensors", "models/*/*"])
     remove_parts(job.folder)
 
 
@@ -253,7 +256,8 @@ def remove_parts(folder: Path) -> None:
     """Remove the predictions of single combinations."""
     for path in (folder / "parts").glob("*"):
         path.unlink()
-    (folder / "parts").rmdir()
+    if (folder / "parts").exists():
+        (folder / "parts").rmdir()
 
 
 def _to_json(value: Any) -> str:

@@ -28,10 +28,12 @@ from pldrepro.data.corpus import open_corpus
 from pldrepro.data.lambada import Lambada
 from pldrepro.device import autocast, describe, select_device
 from pldrepro.drop import Gate, all_kept
+from pldrepro.manifest import begin, complete, is_complete, is_same_job
+from pldrepro.models.files import WEIGHTS
 from pldrepro.models.gpt import Gpt
 from pldrepro.models.gpt2_format import load_gpt
 from pldrepro.pretrain import DivergedError
-from pldrepro.records import atomic_path, provenance, read_json, write_json
+from pldrepro.records import atomic_path, provenance, read_json, sha256, write_json
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,13 @@ def score_lambada(pretrain_folder: Path, corpus_folder: Path, folder: Path, prog
         raise SettingsError(f"{corpus_folder}: no LAMBADA passages; see data.lambada")
     device = select_device(run.impl)
     about = {key: getattr(run, key) for key in ("scale", "arm", "label", "seed")}
-    (folder / "summary.json").unlink(missing_ok=True)  # of an earlier job: what follows is not its own
-    write_json(folder / "settings.json", {**about, "max_tokens": run.data.sequence_length})
+    weights = {name: sha256(pretrain_folder / point["folder"] / WEIGHTS) for name, point in points.items()}
+    inputs = {"weights": weights, "corpus": corpus.hash}
+    job = {**about, "max_tokens": run.data.sequence_length, "inputs": inputs}
+    if is_same_job(folder, job) and is_complete(folder):
+        return
+    begin(folder)
+    write_json(folder / "settings.json", job)
     write_json(folder / "provenance.json", provenance(describe(device, run.impl), corpus=corpus.manifest))
     scores, arrays = {}, {}
     for name in tqdm(points, desc=f"LAMBADA {run.arm} seed {run.seed}", disable=not progress):
@@ -116,7 +123,8 @@ def score_lambada(pretrain_folder: Path, corpus_folder: Path, folder: Path, prog
         arrays[f"{name}/log_probabilities"], arrays[f"{name}/correct"] = result.log_probabilities, result.correct
     with atomic_path(folder / "predictions.safetensors") as temporary:
         save_file(arrays, temporary)
-    write_json(folder / "summary.json", {**about, "passages": len(corpus.lambada), "checkpoints": scores})
+    summary = {**about, "passages": len(corpus.lambada), "checkpoints": scores}
+    complete(folder, summary, ["predictions.safetensors"])
 
 
 def _cut(context: np.ndarray, word: np.ndarray, max_positions: int) -> tuple[np.ndarray, np.ndarray]:

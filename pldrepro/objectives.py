@@ -50,6 +50,8 @@ class Sums:
 class Objective(ABC):
     """The model, batches and loss of a run's family, on a device."""
 
+    counted: tuple[str, ...] = ("accuracy",)  # metrics that ``sums`` counts in evaluation
+
     def __init__(self, run: RunSettings, device: torch.device) -> None:
         self.run, self.device = run, device
 
@@ -260,6 +262,8 @@ class NextToken(TextObjective):
 
 class Classification(Objective):
     """Supervised classification of images: cross-entropy, top-1 (``accuracy``) and top-5 accuracy."""
+
+    counted = ("accuracy", "top5")
 
     def __init__(self, run: RunSettings, device: torch.device) -> None:
         super().__init__(run, device)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import copy
 import math
+import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,9 @@ from pldrepro.checkpoint import load_state, save_state
 from pldrepro.config import RunSettings, SettingsError, validate
 from pldrepro.data.batches import Rows
 from pldrepro.device import describe, peak_memory_bytes, select_device
+from pldrepro.distributed import ALONE, World
 from pldrepro.flops import parameter_count, run_flops
+from pldrepro.manifest import MANIFEST, SUMMARY, begin, complete, is_complete
 from pldrepro.objectives import Data, Objective, blocks_of, open_objective
 from pldrepro.optim import adamw, learning_rate, set_learning_rate, zero_missing_gradients
 from pldrepro.records import (
@@ -45,8 +49,47 @@ class DivergedError(RuntimeError):
     """The loss is not finite any more."""
 
 
+class RankError(RuntimeError):
+    """The ranks of a run do not hold the same model any more."""
+
+
 class OutOfTimeError(RuntimeError):
-    """The time allowed by --max-seconds is over; the same command goes on from the resume checkpoint."""
+    """Stopped by --max-seconds or a signal; the same command goes on from the resume checkpoint."""
+
+
+class Stop:
+    """What may stop a run at its next step: a time limit, and within ``watching`` SIGTERM and SIGUSR1.
+
+    Schedulers send one of them some time before they kill a job.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+    def __init__(self, max_seconds: float | None = None) -> None:
+        self.max_seconds, self.started = max_seconds, time.monotonic()
+        self.signal: signal.Signals | None = None
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Take note of the signals instead of ending by them."""
+        earlier = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.signal = signal.Signals(number)
+
+    @property
+    def reason(self) -> str | None:
+        """Why to stop, or None."""
+        if self.signal is not None:
+            return f"by {self.signal.name}"
+        if self.max_seconds is not None and time.monotonic() - self.started >= self.max_seconds:
+            return f"after {self.max_seconds:g} s"
+        return None
 
 
 @dataclass
@@ -57,6 +100,7 @@ class Progress:
     train_seconds: float = 0.0
     passes_by_kept_layers: Counter[int] = field(default_factory=Counter)  # forward passes (micro steps)
     passes_by_layer: list[int] = field(default_factory=list)  # forward passes that each layer was kept in
+    reduced_bytes: int = 0  # of gradients that each rank gave to the all-reduce
     flops: float = 0.0  # of training and of the analysis of sensitivity
     analysis_seconds: float = 0.0
     analysis_passes: float = 0.0  # the analysis by its FLOPs, in training passes of a micro-batch at full depth
@@ -85,9 +129,10 @@ class Run:
     """One pre-training run: its settings, model, optimizer, data and progress."""
 
     def __init__(
-        self, settings: RunSettings, objective: Objective, data: Data, tau: TauShape | None, folder: Path
+        self, settings: RunSettings, objective: Objective, data: Data, tau: TauShape | None, folder: Path, world: World
     ) -> None:
         self.settings, self.objective, self.data, self.tau, self.folder = settings, objective, data, tau, folder
+        self.world = world
         self.device = objective.device
         self.model = objective.build().to(self.device)
         self.num_layers = settings.model.num_layers
@@ -114,6 +159,12 @@ class Run:
         if values is not None:
             self.progress = Progress.restore(values)
             self.clock.seconds = self.progress.train_seconds
+        if self.world.is_first:
+            self._cut_metrics()
+        if self.settings.impl.compile:
+            self.model.compile_blocks()  # type: ignore[operator]  # every objective's model has it
+
+    def _cut_metrics(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.metrics.open("ab") as file:
             if file.tell() < self.progress.metrics_bytes:
@@ -122,11 +173,16 @@ class Run:
                     "delete the folder to start this run again"
                 )
             file.truncate(self.progress.metrics_bytes)
-        if self.settings.impl.compile:
-            self.model.compile_blocks()  # type: ignore[operator]  # every objective's model has it
+
+    def record(self, line: dict[str, Any]) -> None:
+        """Append a line to metrics.jsonl."""
+        if self.world.is_first:
+            append_jsonl(self.metrics, {**line, **self.costs()})
 
     def save(self) -> None:
         """Write the resume checkpoint."""
+        if not self.world.is_first:
+            return
         self.progress.train_seconds = self.clock.seconds
         self.progress.metrics_bytes = self.metrics.stat().st_size
         save_state(self.folder / "resume", self.model, self.optimizer, self.progress.dump())
@@ -155,8 +211,8 @@ class Run:
                 num_layers=self.num_layers,
                 ranks=self.ranks,
             )
-            seed_dropout(settings.seed, step, micro_step)
-            loss, main_loss = self.objective.loss(self.model, part, batch, gates)
+            seed_dropout(settings.seed, step, micro_step, self.world.rank)
+            loss, main_loss = self.objective.loss(self.model, self.world.part(part), batch, gates)
             loss.backward()
             losses.append(loss.detach())
             main_losses.append(main_loss.detach())
@@ -178,10 +234,10 @@ class Run:
         size = min(self.settings.impl.micro_batch_size, self.settings.training.batch_size)
         # Always the same samples: the first ones of the run.
         analysis = Analysis(
-            self.model, self.objective, self.train_batches.batch(0, settings.batches * size), self.flops
+            self.model, self.objective, self.train_batches.batch(0, settings.batches * size), self.flops, self.world
         )
         started = time.perf_counter()  # inside a step, which the run's clock measures
-        scores = measure(analysis, settings, self._trial)
+        scores = self.world.of_first(measure(analysis, settings, self._trial))
         if not np.isfinite(scores).all():
             raise diverged(self, "sensitivity", step)
         earlier, weight = self.progress.sensitivity, settings.moving_average
@@ -192,7 +248,7 @@ class Run:
         self.progress.analysis_passes += analysis.flops / self.flops.of(self.num_layers, size)
         self.progress.analysis_seconds += time.perf_counter() - started
         line = {"measure": settings.measure, "scores": scores, "ranks": self.ranks}
-        append_jsonl(self.metrics, {"kind": "sensitivity", "step": step, **line, **self.costs()})
+        self.record({"kind": "sensitivity", "step": step, **line})
 
     def _trial(self, parts: Sequence[Rows], gates: Sequence[drop.Gate]) -> list[float]:
         """Training losses of an optimizer step on each of some micro-batches, which are then taken back."""
@@ -201,10 +257,10 @@ class Run:
         self.model.train()
         losses = []
         for number, part in enumerate(parts):
-            seed_dropout(self.settings.seed, self.progress.step, -1 - number)
-            loss, _ = self.objective.loss(self.model, part, part, gates)
+            seed_dropout(self.settings.seed, self.progress.step, -1 - number, self.world.rank)
+            loss, _ = self.objective.loss(self.model, self.world.part(part), part, gates)
             loss.backward()
-            losses.append(float(loss.detach()))
+            losses.append(float(self.world.sum(loss.detach())))
             self._update(self.progress.step)
         self.model.load_state_dict(model)
         self.optimizer.load_state_dict(optimizer)
@@ -220,7 +276,8 @@ class Run:
             blocks[layer].load_state_dict(blocks[source].state_dict())
 
     def _update(self, step: int) -> Tensor:
-        """Clip and apply the gradients; returns their norm before clipping."""
+        """Sum the gradients of all ranks, clip and apply them; returns their norm before clipping."""
+        self.progress.reduced_bytes += self.world.sum_gradients(self.model.parameters())
         if self.settings.drop.dropped_gradients == "zero":
             zero_missing_gradients(self.model.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.training.max_gradient_norm)
@@ -234,14 +291,18 @@ class Run:
         """Loss, accuracy and, for images, top-5 accuracy on held-out data; all layers kept."""
         self.model.eval()
         loss, correct = 0.0, Counter[str]()
-        for part in self.validation.micro_batches(self.settings.impl.micro_batch_size):
-            sums = self.objective.sums(self.model, part, self.evaluation_gates)
-            loss += float(sums.loss)
-            correct.update({name: int(count) for name, count in sums.correct.items()})
+        for whole in self.validation.micro_batches(self.settings.impl.micro_batch_size):
+            if part := self.world.part(whole):
+                sums = self.objective.sums(self.model, part, self.evaluation_gates)
+                loss += float(sums.loss)
+                correct.update({name: int(count) for name, count in sums.correct.items()})
+        names = self.objective.counted
+        totals = self.world.sum(torch.tensor([loss, *(correct[name] for name in names)], dtype=torch.float64))
+        loss, *rights = totals.tolist()
         if not math.isfinite(loss):
             raise diverged(self, "validation loss", self.progress.step - 1)
         count = self.objective.count(self.validation)
-        return {"loss": loss / count, **{name: right / count for name, right in correct.items()}}
+        return {"loss": loss / count, **{name: right / count for name, right in zip(names, rights, strict=True)}}
 
     @property
     def evaluation_gates(self) -> tuple[drop.Gate, ...]:
@@ -269,12 +330,14 @@ class Run:
             "reference_seconds": price,
             "analysis_seconds": progress.analysis_seconds,
             "analysis_passes": progress.analysis_passes,
+            "reduced_bytes": progress.reduced_bytes,
         }
 
     def save_checkpoint(self, name: str, validation: dict[str, float]) -> None:
         """Save the model for fine-tuning, in the layout of transformers."""
         place = f"checkpoints/{name}"
-        self.objective.save(self.model, self.data, self.folder / place, self._evaluation_scales())
+        if self.world.is_first:
+            self.objective.save(self.model, self.data, self.folder / place, self._evaluation_scales())
         self.progress.checkpoints[name] = {
             "step": self.progress.step,
             "share": self.settings.training.checkpoints[name],
@@ -284,9 +347,9 @@ class Run:
         }
 
 
-def seed_dropout(seed: int, step: int, micro_step: int) -> None:
-    """Make dropout a function of (seed, step, micro step), so that a resumed run draws the same masks."""
-    number = int(drop.uniform_draw("dropout", seed, step, micro_step) * 2**53)
+def seed_dropout(seed: int, step: int, micro_step: int, rank: int = 0) -> None:
+    """Make dropout a function of (seed, step, micro step, rank), so that a resumed run draws the same masks."""
+    number = int(drop.uniform_draw("dropout", seed, step, micro_step, *([rank] if rank else [])) * 2**53)
     # torch.manual_seed would seed every kind of device, present or not, which takes 0.4 ms.
     torch.default_generator.manual_seed(number)
     if torch.cuda.is_initialized():
@@ -305,22 +368,27 @@ def pretrain(
     calibration: Path | None = None,
     max_seconds: float | None = None,
     progress: bool = True,
+    world: World = ALONE,
 ) -> None:
     """Pre-train one arm and write its run folder; an interrupted run goes on where its last checkpoint stands.
 
-    A run that is complete is left alone. Raises SettingsError, RecordError (a damaged resume checkpoint),
-    DivergedError or OutOfTimeError.
+    A run that is complete is left alone, and gets its summary back where only that was removed. With several ranks
+    the first alone writes. Raises SettingsError, RecordError (a damaged resume checkpoint, damaged files of a complete
+    run), DivergedError or OutOfTimeError.
     """
-    settings = within_budget(settings, calibration, folder)
-    objective = open_objective(settings, select_device(settings.impl))
-    data = objective.open(data_folder)
-    check_same_run(folder, settings, data)
-    if (folder / "summary.json").exists():
-        return
-    run = setup(settings, objective, data, folder, calibration)
-    run.resume()
-    fit(run, max_seconds, progress)
-    finish(run)
+    stop = Stop(max_seconds)
+    with stop.watching():
+        settings = within_budget(settings, calibration, folder)
+        objective = open_objective(settings, select_device(settings.impl))
+        data = objective.open(data_folder)
+        # The first rank looks: it may write what the others would look for.
+        if world.of_first([world.is_first and is_finished(folder, settings, data)]) == [True]:
+            return
+        run = setup(settings, objective, data, folder, calibration, world)
+        run.resume()
+        fit(run, stop, progress and world.is_first)
+        if world.is_first:
+            finish(run)
 
 
 def within_budget(settings: RunSettings, calibration: Path | None, folder: Path) -> RunSettings:
@@ -334,7 +402,7 @@ def within_budget(settings: RunSettings, calibration: Path | None, folder: Path)
         return settings
     if calibration is None:
         raise SettingsError(f"{settings.arm}: a run with a budget of reference time needs a calibration")
-    if (folder / "resume").exists() or (folder / "summary.json").exists():
+    if any((folder / name).exists() for name in ("resume", SUMMARY, MANIFEST)):
         earlier = read_json(folder / "settings.json")
         if earlier.get("budget") == budget.model_dump(mode="json"):
             return with_steps(settings, earlier["training"]["num_steps"])
@@ -354,43 +422,65 @@ def with_steps(settings: RunSettings, num_steps: int) -> RunSettings:
     return validate(RunSettings, settings.model_copy(update={"training": training}).model_dump(), settings.arm)
 
 
-def setup(settings: RunSettings, objective: Objective, data: Data, folder: Path, calibration: Path | None) -> Run:
+def setup(
+    settings: RunSettings,
+    objective: Objective,
+    data: Data,
+    folder: Path,
+    calibration: Path | None,
+    world: World = ALONE,
+) -> Run:
     """Build the model, and write what the run is before it starts."""
     tau = None if calibration is None else load_calibration(calibration).shape(settings.model_dump(mode="json"))
-    run = Run(settings, objective, data, tau, folder)
-    write_json(folder / "settings.json", settings.model_dump(mode="json"))
-    write_json(
-        folder / "provenance.json",
-        provenance(describe(run.device, settings.impl), corpus=data.manifest),
-    )
+    run = Run(settings, objective, data, tau, folder, world)
+    if world.is_first:
+        begin(folder)
+        write_json(folder / "settings.json", settings.model_dump(mode="json"))
+        about = provenance(describe(run.device, settings.impl), corpus=data.manifest)
+        write_json(folder / "provenance.json", about)
     return run
 
 
-def check_same_run(folder: Path, settings: RunSettings, data: Data) -> None:
-    """Refuse a folder that holds a run, complete or not, with other settings or on other data."""
-    if not ((folder / "resume").exists() or (folder / "summary.json").exists()):
-        return
+def is_finished(folder: Path, settings: RunSettings, data: Data) -> bool:
+    """Whether the folder holds this run, complete.
+
+    One that holds a run with other settings or on other data is refused, complete or not; but where the workflow
+    removed the summary of a complete one, to have it made again, this run takes its place.
+    """
+    kept = [name for name in ("resume", SUMMARY) if (folder / name).exists()]
+    if not kept and not (folder / MANIFEST).exists():
+        return False
+    changed = differences(folder, settings, data)
+    if changed and kept:
+        raise SettingsError(
+            f"{folder}: holds a run with other settings ({', '.join(changed)}); delete it to start anew"
+        )
+    if changed or not is_complete(folder):
+        return False
+    remove_resume(folder)
+    return True
+
+
+def differences(folder: Path, settings: RunSettings, data: Data) -> list[str]:
+    """Which settings that can change the result differ between the run in a folder and this one; empty: none."""
     earlier, now = read_json(folder / "settings.json"), settings.model_dump(mode="json")
     keys = [(group, key) for group in ("model", "data", "training", "drop") for key in now[group]]
-    keys += [("impl", key) for key in ("precision", "micro_batch_size")]  # what can change the result
+    keys += [("impl", key) for key in ("precision", "micro_batch_size", "ranks")]
     changed = [f"{group}.{key}" for group, key in keys if earlier.get(group, {}).get(key) != now[group][key]]
     if earlier["seed"] != settings.seed:
         changed.append("seed")
     if read_json(folder / "provenance.json")["corpus"]["hash"] != data.hash:
         changed.append("corpus")
-    if changed:
-        raise SettingsError(
-            f"{folder}: holds a run with other settings ({', '.join(changed)}); delete it to start anew"
-        )
+    return changed
 
 
-def fit(run: Run, max_seconds: float | None = None, progress: bool = True) -> None:
+def fit(run: Run, stop: Stop, progress: bool = True) -> None:
     """Train from the current step to the end, with validation, checkpoints and records at fixed steps."""
     training, impl = run.settings.training, run.settings.impl
     log_steps = spread(impl.log_points, training.num_steps)
     checkpoint_steps = {step: name for name, step in training.checkpoint_steps().items()}
     validation_steps = spread(training.validation_points, training.num_steps) | set(checkpoint_steps)
-    started = saved = time.monotonic()
+    saved = time.monotonic()
     pending: list[tuple[Tensor, Tensor, Tensor]] = []
     with bar(run, progress) as display:
         while run.progress.step < training.num_steps:
@@ -398,9 +488,10 @@ def fit(run: Run, max_seconds: float | None = None, progress: bool = True) -> No
                 pending.append(run.train_step())
                 run.progress.step += 1
                 step = run.progress.step
-                now = time.monotonic()
-                stop = max_seconds is not None and now - started >= max_seconds
-                due = stop or now - saved >= impl.save_every_seconds
+                # The clocks and signals of the ranks differ: all do what one of them wants.
+                wanted = 2 if stop.reason else int(time.monotonic() - saved >= impl.save_every_seconds)
+                wanted = run.world.largest(wanted)
+                due, ended = wanted > 0, wanted == 2
                 if due or step in log_steps or step in validation_steps:
                     flush(run, pending)
             display.update()
@@ -409,20 +500,25 @@ def fit(run: Run, max_seconds: float | None = None, progress: bool = True) -> No
                 display.set_postfix(loss=f"{loss:.3f}", samples_s=round(samples_per_second(run)), refresh=False)
             if step in validation_steps:
                 validation = run.validate()
-                append_jsonl(run.metrics, {"kind": "validation", "step": step, **validation, **run.costs()})
+                run.record({"kind": "validation", "step": step, **validation})
                 if step in checkpoint_steps:
                     run.save_checkpoint(checkpoint_steps[step], validation)
                     due = True
             if due:
                 run.save()
                 saved = time.monotonic()
-            if stop and step < training.num_steps:
-                raise OutOfTimeError(f"stopped after {max_seconds:g} s at step {step} of {training.num_steps}")
+            if ended and step < training.num_steps:
+                raise OutOfTimeError(
+                    f"stopped {stop.reason or 'by another rank'} at step {step} of {training.num_steps}"
+                )
 
 
 def flush(run: Run, pending: list[tuple[Tensor, Tensor, Tensor]]) -> None:
     """Read the losses since the last flush (the only place that waits for the device); stop if one is not finite."""
     values = torch.stack([torch.stack(list(row)).float() for row in pending]).cpu()
+    if not run.world.agree(values[:, 2]):
+        raise RankError(f"{run.folder}: the gradients of the ranks differ before step {run.progress.step}")
+    values[:, :2] = run.world.sum(values[:, :2].contiguous())
     finite = torch.isfinite(values).all(dim=1)
     if not bool(finite.all()):
         raise diverged(run, "loss", run.progress.step - len(pending) + int((~finite).nonzero()[0]))
@@ -451,7 +547,7 @@ def log(run: Run) -> float:
         "learning_rate": learning_rate(training, step - 1),
         "theta": drop.theta(run.settings.drop, step - 1, training.num_steps),
     }
-    append_jsonl(run.metrics, {"kind": "train", "step": step, **means, **schedule, **run.costs()})
+    run.record({"kind": "train", "step": step, **means, **schedule})
     return means["loss"]
 
 
@@ -497,10 +593,17 @@ def finish(run: Run) -> None:
         "passes_by_layer": progress.passes_by_layer,
         "analysis_seconds": progress.analysis_seconds,
         "analysis_passes": progress.analysis_passes,
+        "reduced_bytes": progress.reduced_bytes,
         "peak_memory_bytes": peak_memory_bytes(run.device),
         "checkpoints": progress.checkpoints,
     }
-    write_json(run.folder / "summary.json", summary)
-    for file in (run.folder / "resume").glob("*"):
+    complete(run.folder, summary, ["metrics.jsonl", *(f"checkpoints/{name}/*" for name in progress.checkpoints)])
+    remove_resume(run.folder)
+
+
+def remove_resume(folder: Path) -> None:
+    """Remove the resume checkpoint, which a complete run does not need."""
+    for file in (folder / "resume").glob("*"):
         file.unlink()
-    (run.folder / "resume").rmdir()
+    if (folder / "resume").exists():
+        (folder / "resume").rmdir()

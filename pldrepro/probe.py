@@ -34,6 +34,7 @@ from pldrepro.config import ProbeSettings, RunSettings, SettingsError, validate
 from pldrepro.data.batches import Batch
 from pldrepro.data.corpus import Corpus
 from pldrepro.device import autocast, describe, select_device
+from pldrepro.manifest import begin, complete, is_complete, is_same_job
 from pldrepro.models.bert import BertForPreTraining
 from pldrepro.models.files import WEIGHTS
 from pldrepro.models.transformers_format import load_pretraining
@@ -69,8 +70,11 @@ def probe(
     about = {key: getattr(run, key) for key in ("scale", "arm", "label", "seed")}
     weights = {name: sha256(pretrain_folder / point["folder"] / WEIGHTS) for name, point in points.items()}
     inputs = {"weights": weights, "corpus": corpus.hash}
-    (folder / "summary.json").unlink(missing_ok=True)  # of an earlier job: what follows is not its own
-    write_json(folder / "settings.json", {**about, "probe": settings.model_dump(mode="json"), "inputs": inputs})
+    job = {**about, "probe": settings.model_dump(mode="json"), "inputs": inputs}
+    if is_same_job(folder, job) and is_complete(folder):
+        return
+    begin(folder)
+    write_json(folder / "settings.json", job)
     write_json(folder / "provenance.json", provenance(describe(device, run.impl), corpus=corpus.manifest))
     rows: list[Row] = []
     for name in tqdm(points, desc=f"probe {run.arm} seed {run.seed}", disable=not progress):
@@ -90,7 +94,7 @@ def probe(
         "lesion_keep": LESION_KEEP,
         "seconds": time.perf_counter() - started,
     }
-    write_json(folder / "summary.json", summary)
+    complete(folder, summary, ["results.jsonl"])
 
 
 def chosen_checkpoints(pretrain_folder: Path, settings: ProbeSettings) -> dict[str, dict[str, Any]]:

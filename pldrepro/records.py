@@ -255,6 +255,7 @@ class TauShape:
     model: dict[str, Any]
     micro_batch_size: int
     sequence_length: int | None  # None: images
+    ranks: int
     median: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
@@ -312,6 +313,7 @@ class TauShape:
         return (
             all(self.model.get(key) == settings["model"].get(key) for key in ("family", *TIMED_SETTINGS))
             and self.micro_batch_size == micro_batch
+            and self.ranks == settings["impl"].get("ranks", 1)
             and self.sequence_length == settings["data"].get("sequence_length")
         )
 
@@ -443,6 +445,7 @@ def _tau_shape(shape: Mapping[str, Any]) -> TauShape:
         model=shape["model"],
         micro_batch_size=shape["micro_batch_size"],
         sequence_length=shape["sequence_length"],
+        ranks=shape.get("ranks", 1),
         median=tuple(point["median"] for point in tau),
         low=tuple(point["low"] for point in tau),
         high=tuple(point["high"] for point in tau),

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from pldrepro.config import SettingsError
 from pldrepro.data.batches import Rows
+from pldrepro.distributed import ALONE, World
 from pldrepro.drop import Gate, SensitivitySettings, all_kept
 from pldrepro.flops import BACKWARD_FACTOR, StepFlops
 from pldrepro.objectives import Objective, blocks_of
@@ -40,12 +41,13 @@ Trial = Callable[[Sequence[Rows], Sequence[Gate]], list[float]]
 
 @dataclass
 class Analysis:
-    """A model under analysis, on fixed training samples, and what the analysis has cost so far."""
+    """A model under analysis, on fixed training samples, and what the analysis has cost so far, over all ranks."""
 
     model: nn.Module
     objective: Objective
     batch: Rows
     flops_of: StepFlops
+    world: World = ALONE
     flops: float = field(default=0.0, init=False)
 
     @property
@@ -61,14 +63,14 @@ class Analysis:
     def loss(self, gates: Sequence[Gate]) -> float:
         """Training loss of the samples [nats], dropout off."""
         self.model.eval()
-        return sum(float(self._share(part, gates, backward=False)) for part in self.parts())
+        return sum(float(self.world.sum(self._share(part, gates, backward=False))) for part in self.parts())
 
     def gradients(self, gates: Sequence[Gate], inputs: Sequence[Tensor]) -> Iterator[tuple[float, tuple[Tensor, ...]]]:
         """Of each micro-batch in turn: its share of the samples, and the gradients of its share of the loss."""
         self.model.eval()
         for part in self.parts():
             gradients = torch.autograd.grad(self._share(part, gates, backward=True), inputs)
-            yield len(part) / len(self.batch), gradients
+            yield len(part) / len(self.batch), tuple(self.world.sum(gradient.contiguous()) for gradient in gradients)
 
     def parts(self) -> list[Rows]:
         """The samples in micro-batches."""
@@ -76,7 +78,7 @@ class Analysis:
 
     def _share(self, part: Rows, gates: Sequence[Gate], backward: bool) -> Tensor:
         self.count(gates, len(part), 1 if backward else 1 / BACKWARD_FACTOR)
-        return self.objective.loss(self.model, part, self.batch, gates)[0]
+        return self.objective.loss(self.model, self.world.part(part), self.batch, gates)[0]
 
     def count(self, gates: Sequence[Gate], samples: int, passes: float) -> None:
         """Add forward and backward passes to the cost."""
@@ -165,6 +167,8 @@ def cosine(analysis: Analysis) -> list[float]:
     finally:
         for handle in handles:
             handle.remove()
+    for counts in (sums, seen):
+        analysis.world.sum(torch.from_numpy(counts))
     if not seen.all():
         raise SettingsError(
             "drop.sensitivity.measure cosine: the blocks are not called as modules; allowed without impl.compile"

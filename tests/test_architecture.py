@@ -9,8 +9,10 @@ import pytest
 import pldrepro
 
 PACKAGE = Path(pldrepro.__file__).parent
-TRAINING = {"models", "optim", "checkpoint", "device", "lambada", "pretrain", "finetune", "probe", "calibrate"}
-WITHOUT_TORCH = {"config", "drop", "papers", "stats", "timing", "flops", "records", "data", "plan"}
+TRAINING = {
+    "models", "optim", "checkpoint", "device", "distributed", "lambada", "pretrain", "finetune", "probe", "calibrate",
+}  # fmt: skip
+WITHOUT_TORCH = {"config", "drop", "papers", "stats", "timing", "flops", "records", "manifest", "lock", "data", "plan"}
 
 
 def documented_levels() -> dict[str, int]:

@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pldrepro import manifest, timing
 from pldrepro import pretrain as module
-from pldrepro import timing
 from pldrepro.config import Budget, RunSettings, SettingsError
 from pldrepro.data.batches import IGNORED
 from pldrepro.data.corpus import open_corpus
@@ -198,13 +198,21 @@ def kill_before_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "finish", lambda run: die())
 
 
-def kill_after_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+def kill_after(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def write(path: Path, value: Any) -> None:
         write_json(path, value)
-        if path.name == "summary.json":
+        if path.name == name:
             die()
 
-    monkeypatch.setattr(module, "write_json", write)
+    monkeypatch.setattr(manifest, "write_json", write)
+
+
+def kill_after_the_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
+    kill_after("manifest.json", monkeypatch)
+
+
+def kill_after_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    kill_after("summary.json", monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +222,7 @@ def kill_after_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
         kill_while_the_state_is_written,
         kill_while_a_metrics_line_is_written,
         kill_before_the_summary,
+        kill_after_the_manifest,
         kill_after_the_summary,
     ],
 )

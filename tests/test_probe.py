@@ -335,8 +335,10 @@ def test_a_probe_that_fails_leaves_no_summary(
     shutil.copytree(finished["pld"], tmp_path / "run")
     shutil.copytree(probed["pld"], tmp_path / "out")
     (tmp_path / "run/checkpoints/ckp186/config.json").unlink()
+    probe(tmp_path / "run", corpus, ALL, tmp_path / "out", progress=False)  # is left alone: the same job
+    fewer = ALL.model_copy(update={"lesion_draws": 2})
     with pytest.raises(RecordError, match=r"config.json: no such file"):
-        probe(tmp_path / "run", corpus, ALL, tmp_path / "out", progress=False)
+        probe(tmp_path / "run", corpus, fewer, tmp_path / "out", progress=False)
     with pytest.raises(RecordError, match="the run is not complete"):
         load_probe(tmp_path / "out")
 

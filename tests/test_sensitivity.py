@@ -12,6 +12,7 @@ from torch import nn
 
 from pldrepro.config import RunSettings, SettingsError
 from pldrepro.data.corpus import open_corpus
+from pldrepro.distributed import ALONE
 from pldrepro.drop import Gate, SensitivitySettings, all_kept, draw_gates
 from pldrepro.flops import run_flops
 from pldrepro.objectives import MaskedLanguage, blocks_of
@@ -250,7 +251,7 @@ def test_scores_that_are_measured_again_are_averaged(
 def test_a_trial_is_taken_back(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
     settings = tiny_run(drop={"dialect": "sbld"})
     objective = MaskedLanguage(settings, CPU)
-    run = Run(settings, objective, open_corpus(corpus), None, tmp_path)
+    run = Run(settings, objective, open_corpus(corpus), None, tmp_path, ALONE)
     run.train_step()
     before = {key: value.clone() for key, value in run.model.state_dict().items()}
     moments = {key: {k: v.clone() for k, v in s.items()} for key, s in run.optimizer.state_dict()["state"].items()}
