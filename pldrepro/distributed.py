@@ -90,7 +90,7 @@ class World:
         """Whether every rank has these values, bit for bit."""
         if self.size == 1:
             return True
-        bits = values.contiguous().view(torch.uint8)
+        bits = values.double().contiguous().view(torch.int64)  # NaN equals NaN
         first = bits.clone()
         distributed.broadcast(first, 0)
         return self.largest(int(not torch.equal(first, bits))) == 0
