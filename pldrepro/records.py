@@ -22,6 +22,7 @@ A probe of a run's checkpoints, ``<results>/runs/probe/<arm>/seed<seed>/``, has 
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import math
@@ -50,6 +51,8 @@ class RecordError(RuntimeError):
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that replaces it when the block ends well, and is removed when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    for abandoned in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # by a process that was killed
+        abandoned.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary

@@ -115,8 +115,6 @@ def prepare_corpus(settings: DataSettings, out: Path, *, workers: int, progress:
         dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
         passages = encode_passages(source.lambada(), make_encoder(tokenizer, dtype), dtype)
         chunks = _chunks(_documents(settings, source))
-        for abandoned in out.glob(".*.bin.*.tmp"):  # of a preparation that was killed
-            abandoned.unlink()
         with atomic_path(out / "train.bin") as train, atomic_path(out / "validation.bin") as validation:
             splits = _write(_tokenized(chunks, tokenizer, dtype, workers), (train, validation), dtype, bar)
             _check_splits(splits, settings)

@@ -109,8 +109,6 @@ def prepare_images(settings: ImageDataSettings, out: Path, progress: bool = True
     source = open_image_source(settings)
     manifest_path = out / "manifest.json"
     splits: dict[str, Any] = {}
-    for abandoned in out.glob(".*.npy.*.tmp"):  # of a preparation that was killed
-        abandoned.unlink()
     manifest_path.unlink(missing_ok=True)
     with tqdm(unit="image", file=sys.stderr, disable=not progress) as bar:
         for split in SPLITS:
