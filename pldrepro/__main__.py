@@ -173,6 +173,10 @@ def parser() -> argparse.ArgumentParser:
     study_of(verb)
     verb.add_argument("--device", default="v100", help="a device of config/devices.yaml")
 
+    verb = add("import", import_runs, "take run folders from another machine into a study")
+    verb.add_argument("source", type=Path, metavar="DIR", help="a results folder, or its runs")
+    study_of(verb)
+
     verb = add("schema", print_schema, "print the JSON schema of a scale file")
     return main_parser
 
@@ -372,6 +376,20 @@ def plan(options: argparse.Namespace) -> None:
 
     device = load_device(options.device)
     print("\n\n".join(render_plan(one, options.device, device) for one in study(options).all))
+
+
+def import_runs(options: argparse.Namespace) -> None:
+    """Verb import."""
+    from pldrepro.joining import RefusedError, join
+
+    outcomes = join(study(options), options.source)
+    for one in outcomes:
+        print(
+            f"{one.run}: {'refused: ' + one.reason if one.reason else 'imported' if one.is_new else 'is here already'}"
+        )
+    refused = sum(one.reason is not None for one in outcomes)
+    if refused:
+        raise RefusedError(f"{refused} of {len(outcomes)} run folders refused; the others are here")
 
 
 def print_schema(options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pldrepro.config import RunSettings
 from pldrepro.records import RecordError, read_json, sha256, write_json
 
 MANIFEST, SUMMARY = "manifest.json", "summary.json"
@@ -39,6 +40,19 @@ def is_same_job(folder: Path, settings: dict[str, Any]) -> bool:
     """Whether a job with just these settings left something in the folder."""
     path = folder / "settings.json"
     return path.is_file() and read_json(path) == json.loads(json.dumps(settings))
+
+
+def differences(folder: Path, settings: RunSettings, data_hash: str) -> list[str]:
+    """What can change the result and differs between the pre-training run in a folder and this one; empty: nothing."""
+    earlier, now = read_json(folder / "settings.json"), settings.model_dump(mode="json")
+    keys = [(group, key) for group in ("model", "data", "training", "drop") for key in now[group]]
+    keys += [("impl", key) for key in ("precision", "micro_batch_size", "ranks")]
+    changed = [f"{group}.{key}" for group, key in keys if earlier.get(group, {}).get(key) != now[group][key]]
+    if earlier["seed"] != settings.seed:
+        changed.append("seed")
+    if read_json(folder / "provenance.json")["corpus"]["hash"] != data_hash:
+        changed.append("corpus")
+    return changed
 
 
 def is_complete(folder: Path) -> bool:

@@ -29,7 +29,7 @@ from pldrepro.data.batches import Rows
 from pldrepro.device import describe, peak_memory_bytes, select_device
 from pldrepro.distributed import ALONE, World
 from pldrepro.flops import parameter_count, run_flops
-from pldrepro.manifest import MANIFEST, SUMMARY, begin, complete, is_complete
+from pldrepro.manifest import MANIFEST, SUMMARY, begin, complete, differences, is_complete
 from pldrepro.objectives import Data, Objective, blocks_of, open_objective
 from pldrepro.optim import adamw, learning_rate, set_learning_rate, zero_missing_gradients
 from pldrepro.records import (
@@ -450,7 +450,7 @@ def is_finished(folder: Path, settings: RunSettings, data: Data) -> bool:
     kept = [name for name in ("resume", SUMMARY) if (folder / name).exists()]
     if not kept and not (folder / MANIFEST).exists():
         return False
-    changed = differences(folder, settings, data)
+    changed = differences(folder, settings, data.hash)
     if changed and kept:
         raise SettingsError(
             f"{folder}: holds a run with other settings ({', '.join(changed)}); delete it to start anew"
@@ -459,19 +459,6 @@ def is_finished(folder: Path, settings: RunSettings, data: Data) -> bool:
         return False
     remove_resume(folder)
     return True
-
-
-def differences(folder: Path, settings: RunSettings, data: Data) -> list[str]:
-    """Which settings that can change the result differ between the run in a folder and this one; empty: none."""
-    earlier, now = read_json(folder / "settings.json"), settings.model_dump(mode="json")
-    keys = [(group, key) for group in ("model", "data", "training", "drop") for key in now[group]]
-    keys += [("impl", key) for key in ("precision", "micro_batch_size", "ranks")]
-    changed = [f"{group}.{key}" for group, key in keys if earlier.get(group, {}).get(key) != now[group][key]]
-    if earlier["seed"] != settings.seed:
-        changed.append("seed")
-    if read_json(folder / "provenance.json")["corpus"]["hash"] != data.hash:
-        changed.append("corpus")
-    return changed
 
 
 def fit(run: Run, stop: Stop, progress: bool = True) -> None:

@@ -12,7 +12,20 @@ PACKAGE = Path(pldrepro.__file__).parent
 TRAINING = {
     "models", "optim", "checkpoint", "device", "distributed", "lambada", "pretrain", "finetune", "probe", "calibrate",
 }  # fmt: skip
-WITHOUT_TORCH = {"config", "drop", "papers", "stats", "timing", "flops", "records", "manifest", "lock", "data", "plan"}
+WITHOUT_TORCH = {
+    "config",
+    "drop",
+    "papers",
+    "stats",
+    "timing",
+    "flops",
+    "records",
+    "manifest",
+    "lock",
+    "data",
+    "plan",
+    "joining",
+}
 
 
 def documented_levels() -> dict[str, int]:
