@@ -311,6 +311,17 @@ def test_memory_is_compared_with_the_baseline(tmp_path: Path) -> None:
     memory = {row[0]: row[3:] for row in panel.rows}
     assert memory["PLD"] == ("512 [512, 512]", "0.500 [0.500, 0.500]", "2")
     assert memory["PreLN, same learning rate"] == ("–", "–", "0")
+
+
+def test_what_several_ranks_send_stands_beside_their_memory(tmp_path: Path) -> None:
+    paths = write(tmp_path, {"baseline": 3.0, "pld": 2.5})
+    for folder in paths["pretrain"]:
+        summary = json.loads((folder / "summary.json").read_text())
+        sent = {"baseline": 400e6, "pld": 300e6}[summary["arm"]]
+        (folder / "summary.json").write_text(json.dumps({**summary, "steps": 100, "reduced_bytes": sent}))
+    (panel,) = tables.TABLES["memory"][1](load_evidence(**paths), PLD)
+    place = panel.columns.index("gradients sent by a rank in a step [MB]")
+    assert {row[0]: row[place] for row in panel.rows}["PLD"] == "3.00 [3.00, 3.00]"
     assert "On a CPU it is the process's peak resident memory" in " ".join(panel.notes)
 
 

@@ -310,7 +310,10 @@ OVERFITTING_NOTES = (
 
 
 def memory(evidence: Evidence, paper: Paper) -> pd.DataFrame:
-    """Peak memory of training: peak_memory [bytes], its ratio to the baseline's, parameters, kept_layers."""
+    """Peak memory of training: peak_memory [bytes], its ratio to the baseline's, parameters, kept_layers.
+
+    Of runs on several ranks, reduced_bytes too: the bytes that each rank gives to the all-reduce in a step, mean.
+    """
     rows: list[dict[str, Any]] = []
     for arm in evidence.methods:
         runs, final = evidence.runs(arm), evidence.final_checkpoint(arm)
@@ -321,7 +324,9 @@ def memory(evidence: Evidence, paper: Paper) -> pd.DataFrame:
         )
         parameters = Estimate(runs[0].summary["parameters"], None, None, len(runs), "count")
         kept = stats.mean_interval([run.summary["mean_kept_layers"] for run in runs])
+        sent = [run.summary["reduced_bytes"] / run.summary["steps"] for run in runs if run.summary.get("reduced_bytes")]
         found: Sequence[tuple[str, str, Estimate | None]] = (
+            *([("reduced_bytes", "bytes", stats.mean_interval(sent))] if sent else []),
             ("peak_memory", "bytes", stats.mean_interval(peaks) if peaks else None),
             ("peak_memory_ratio", "x", estimate_of(ratio)),
             ("parameters", "parameters", parameters),
@@ -334,12 +339,14 @@ def memory(evidence: Evidence, paper: Paper) -> pd.DataFrame:
 def memory_panels(evidence: Evidence, paper: Paper) -> list[Panel]:
     """One line per arm."""
     frame = memory(evidence, paper)
+    several = "reduced_bytes" in set(frame["quantity"])
     rows = []
     for arm in evidence.methods:
         final = evidence.final_checkpoint(arm)
         found = {name: cell(frame, arm, final, name)
                  for name in ("parameters", "kept_layers", "peak_memory", "peak_memory_ratio")}  # fmt: skip
         peak = found["peak_memory"]
+        sent = cell(frame, arm, final, "reduced_bytes") if several else None
         rows.append(
             (
                 evidence.label(arm),
@@ -347,13 +354,22 @@ def memory_panels(evidence: Evidence, paper: Paper) -> list[Panel]:
                 estimate_text(found["kept_layers"], 2),
                 estimate_text(peak.map(lambda size: size / 2**20) if peak else None, 0),
                 estimate_text(found["peak_memory_ratio"], 3),
+                *([estimate_text(sent.map(lambda size: size / 1e6) if sent else None, 2)] if several else []),
                 str(peak.n if peak else 0),
             )
         )
     return [
         Panel(
             caption=f"Peak memory of training, at scale {evidence.scale}",
-            columns=("arm", "parameters", "mean kept layers", "peak memory [MiB]", "ratio to the baseline's", "n"),
+            columns=(
+                "arm",
+                "parameters",
+                "mean kept layers",
+                "peak memory [MiB]",
+                "ratio to the baseline's",
+                *(["gradients sent by a rank in a step [MB]"] if several else []),
+                "n",
+            ),
             rows=tuple(rows),
             notes=(*_memory_notes(evidence), INTERVAL_NOTE),
         )
