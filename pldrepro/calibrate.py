@@ -39,15 +39,16 @@ class Shape:
         self.size = min(run.impl.micro_batch_size, run.training.batch_size)
         self.batch = self.objective.random(self.size)
 
-    def step(self, kept_layers: int) -> None:
-        """One optimizer step of one micro-batch."""
+    def step(self, kept_layers: int) -> int:
+        """One optimizer step of one micro-batch; returns the bytes of gradients that this rank sent."""
         gates = tuple(Gate(layer < kept_layers) for layer in range(self.run.model.num_layers))
         loss, _ = self.objective.loss(self.model, self.world.part(self.batch), self.batch, gates)
         loss.backward()
-        self.world.sum_gradients(self.model.parameters())
+        sent = self.world.sum_gradients(self.model.parameters())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.run.training.max_gradient_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        return sent
 
 
 def calibrate(job: CalibrationJob, folder: Path, progress: bool = True, world: World = ALONE) -> None:
