@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pldrepro.config import ModelSettings
+from pldrepro.config import ImplSettings, ModelSettings
+from pldrepro.device import autocast
 from pldrepro.drop import Gate, all_kept
 from pldrepro.models.bert import BertForPreTraining
 from pldrepro.models.transformer import initialise
@@ -34,6 +35,7 @@ NOT_PREDICTED = -100
 PARTS = ("narrow", "base", "skipping")
 GOAL_R2, GOAL_SHARE = 0.99, 0.95
 Step = Callable[[], None]
+PLAIN = ImplSettings(device="cpu")  # float32, not compiled
 Clock = Callable[[], float]
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -45,7 +47,7 @@ TINY = ModelSettings(norm="post", num_layers=4, vocab_size=2000, hidden_size=32,
 class Batch:
     """Random token ids (B, S), positions to predict (B, M) and their labels."""
 
-    def __init__(self, vocab_size: int, batch: int, sequence: int) -> None:
+    def __init__(self, vocab_size: int, batch: int, sequence: int, device: str = "cpu") -> None:
         generator = torch.Generator().manual_seed(0)
         self.input_ids = torch.randint(1, vocab_size, (batch, sequence), generator=generator)
         shuffled = torch.rand(batch, sequence, generator=generator).argsort(1)
@@ -53,15 +55,20 @@ class Batch:
         self.labels = self.input_ids.gather(1, self.positions).flatten()
         self.labels_everywhere = torch.full_like(self.input_ids, NOT_PREDICTED)
         self.labels_everywhere.scatter_(1, self.positions, self.input_ids.gather(1, self.positions))
+        for name, tensor in vars(self).items():
+            setattr(self, name, tensor.to(device))
 
 
 class OurStep:
     """A training step of this package's model; ``kept_layers`` of its blocks, drawn anew for each step, are kept."""
 
-    def __init__(self, settings: ModelSettings, batch: Batch) -> None:
-        self.num_layers, self.batch = settings.num_layers, batch
+    def __init__(self, settings: ModelSettings, batch: Batch, impl: ImplSettings = PLAIN) -> None:
+        self.num_layers, self.batch, self.impl = settings.num_layers, batch, impl
         self.model = BertForPreTraining(settings)
         initialise(self.model, 0)
+        self.model.to(batch.input_ids.device)
+        if impl.compile:
+            self.model.compile_blocks()
         self.optimizer = adamw(self.model, weight_decay=0.01)
         set_learning_rate(self.optimizer, LEARNING_RATE)
         self.random = random.Random(0)
@@ -71,13 +78,15 @@ class OurStep:
         if kept_layers is not None:
             kept = self.random.sample(range(self.num_layers), kept_layers)
             gates = tuple(Gate(layer in kept) for layer in range(self.num_layers))
-        logits, _ = self.model(self.batch.input_ids, None, self.batch.positions, gates)
-        functional.cross_entropy(logits, self.batch.labels).backward()
+        with autocast(self.impl, self.batch.input_ids.device):
+            logits, _ = self.model(self.batch.input_ids, None, self.batch.positions, gates)
+            loss = functional.cross_entropy(logits, self.batch.labels)
+        loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
 
 
-def transformers_steps(settings: ModelSettings, batch: Batch) -> dict[str, Step]:
+def transformers_steps(settings: ModelSettings, batch: Batch, impl: ImplSettings = PLAIN) -> dict[str, Step]:
     """The step of BertForMaskedLM of the same shape, with AdamW as torch chooses it and with the fused one."""
     from transformers import BertConfig, BertForMaskedLM
 
@@ -90,10 +99,14 @@ def transformers_steps(settings: ModelSettings, batch: Batch) -> dict[str, Step]
             intermediate_size=settings.ffn_size,
         )
     ).train()
+    model.to(batch.input_ids.device)
+    run = torch.compile(model) if impl.compile else model
 
     def step_with(optimizer: torch.optim.Optimizer) -> Step:
         def step() -> None:
-            model(input_ids=batch.input_ids, labels=batch.labels_everywhere).loss.backward()
+            with autocast(impl, batch.input_ids.device):
+                loss = run(input_ids=batch.input_ids, labels=batch.labels_everywhere).loss
+            loss.backward()
             optimizer.step()
             optimizer.zero_grad()
 
@@ -105,14 +118,21 @@ def transformers_steps(settings: ModelSettings, batch: Batch) -> dict[str, Step]
     }
 
 
-def interleave(steps: Mapping[str, Step], rounds: int, clock: Clock, warmup_rounds: int = 1) -> dict[str, np.ndarray]:
-    """Seconds of each step, one value per round; every round runs all steps in an order of its own."""
+def interleave(
+    steps: Mapping[str, Step], rounds: int, clock: Clock, warmup_rounds: int = 1, wait: Step = lambda: None
+) -> dict[str, np.ndarray]:
+    """Seconds of each step, one value per round; every round runs all steps in an order of its own.
+
+    wait: waits until a device has done all that was queued.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     shuffle = random.Random(0)
     for round_ in range(warmup_rounds + rounds):
         for name in shuffle.sample(sorted(steps), len(steps)):
+            wait()
             start = clock()
             steps[name]()
+            wait()
             if round_ >= warmup_rounds:
                 seconds[name].append(clock() - start)
     return {name: np.array(values) for name, values in seconds.items()}

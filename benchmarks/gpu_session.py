@@ -1,0 +1,368 @@
+"""A sitting on one GPU: what a bare machine with torch can measure in about 25 minutes, as records of the suite.
+
+    python -m benchmarks.gpu_session ceiling calibrate beside speed --data DIR --out OUT --seconds 540
+    python -m benchmarks.gpu_session text glue --data DIR --out OUT --seconds 540 --seed 2
+    python -m benchmarks.gpu_session pack --out OUT
+
+Slices, most valuable first; each can be cut off and started again, and leaves alone what it finds complete:
+
+ceiling    bf16 matrix product and copy bandwidth of the card
+calibrate  tau(k) at BERT-base shape, eager and with one compiled block, at the largest micro-batch that pays; from it
+           the share of the ceiling that a full step reaches, the linear fit, and what skipping a quarter of the
+           layers saves of their share
+beside     a training step beside transformers' BertForMaskedLM in one process, eager and compiled
+speed      config/gpu_speed.yaml: every dialect over a whole schedule of a few hundred steps
+text       config/gpu_text.yaml: pre-training on prepared text, as many steps as the time given to it pays for
+glue       the same runs, fine-tuned
+pack       OUT/records.tar: everything but weights, ready for results/recorded/<device>/
+
+DIR holds what Snakemake prepares elsewhere: corpus/ and glue/ of ``gpu_text``'s results/gpu_text/data (token arrays, no
+text). This is no second workflow: it calls what the rules call, in their order, where Snakemake is not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.model_speed import Batch, OurStep, Step, estimate, interleave, transformers_steps
+from pldrepro.calibrate import Shape, calibrate
+from pldrepro.config import (
+    CalibrationJob,
+    ImplSettings,
+    ModelSettings,
+    RunSettings,
+    Study,
+    load_study,
+    merge,
+    read_yaml,
+)
+from pldrepro.device import describe, select_device, synchronizer
+from pldrepro.drop import mean_expected_depth
+from pldrepro.finetune import finetune
+from pldrepro.flops import run_flops
+from pldrepro.pretrain import OutOfTimeError, pretrain
+from pldrepro.records import TauShape, load_calibration, provenance, read_json, write_json
+
+MODES = {"eager": False, "compiled": True}
+MICRO_BATCHES = (64, 128, 256, 512, 1024)
+PAYS = 1.03  # a larger micro-batch pays when it is faster by this factor
+SEARCH_STEPS = 5
+# To see on a CPU that everything runs: two layers, a few steps.
+QUICK: dict[str, Any] = {
+    "model": {"num_layers": 2, "hidden_size": 32, "num_heads": 2, "ffn_size": 64, "vocab_size": 128,
+              "max_positions": 64},
+    "data": {"vocab_size": 128, "sequence_length": 24},
+    "training": {"num_steps": 12, "batch_size": 8, "validation_points": 2, "validation_sequences": 8},
+    "impl": {"threads": 1, "micro_batch_size": 8, "precision": "float32", "compile": False, "log_points": 4},
+}  # fmt: skip
+
+
+class Sitting:
+    """What the slices share: where records go, the data, and the time that is left."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.out: Path = options.out
+        self.data: Path | None = options.data
+        self.quick: bool = options.quick
+        self.seed: int = options.seed
+        self.deadline = time.monotonic() + options.seconds
+        self.rounds = 3 if self.quick else 30
+        self.device = select_device(self.impl)
+        self.wait = synchronizer(self.device)
+
+    @property
+    def impl(self) -> ImplSettings:
+        """How everything but the studies is run."""
+        values = {"threads": 1, "device": "cpu"} if self.quick else {"threads": 8, "precision": "bfloat16"}
+        return ImplSettings.model_validate(values)
+
+    @property
+    def left(self) -> float:
+        """Seconds left."""
+        return self.deadline - time.monotonic()
+
+    def study(self, name: str, **training: Any) -> Study:
+        """A scale file with its results under ``out``, and this sitting's seed."""
+        values = {**read_yaml(Path(f"config/{name}.yaml")), "results": str(self.out / name)}
+        if name == "gpu_text":
+            values["seeds"] = [self.seed]
+        if self.quick:
+            tuning: dict[str, Any] = {"sequence_length": 24}
+            if name == "gpu_text":
+                tuning |= {"groups": {"small": ["rte"]}, "seeds": [1], "epochs": 0.5, "max_train_examples": 32}
+            values = merge(values, {"settings": QUICK, "calibration": {"rounds": 3, "threads": 1}})
+            values["finetune"] = {**values["finetune"], **tuning}
+        return load_study(merge(values, {"settings": {"training": training}}))
+
+    def prepared(self, name: str) -> Path:
+        """A folder of prepared data."""
+        if self.data is None:
+            raise ValueError(f"--data: missing; allowed: a folder with {name}/manifest.json")
+        return self.data / name
+
+    def write(self, name: str, values: dict[str, Any]) -> None:
+        """A record of a slice."""
+        write_json(self.out / name, {**values, "provenance": provenance(describe(self.device, self.impl))})
+
+
+# ---- the card ----
+
+
+def ceiling(sitting: Sitting) -> None:
+    """Matrix product [FLOP/s] and copy bandwidth [bytes/s], the best of a few sizes, medians over repetitions."""
+    if (sitting.out / "ceiling.json").exists():
+        return
+    dtype = torch.float32 if sitting.quick else torch.bfloat16
+    products, copies = {}, {}
+    for size in (64, 128) if sitting.quick else (4096, 8192, 16384):
+        a, b = (torch.randn(size, size, device=sitting.device, dtype=dtype) for _ in range(2))
+        products[size] = 2 * size**3 / _median_seconds(sitting, lambda a=a, b=b: a @ b)
+    for megabytes in (1, 2) if sitting.quick else (256, 1024):
+        source = torch.empty(megabytes * 2**20, dtype=torch.uint8, device=sitting.device)
+        target = torch.empty_like(source)
+        # Read once and written once.
+        copies[megabytes] = (
+            2 * source.nbytes / _median_seconds(sitting, lambda source=source, target=target: target.copy_(source))
+        )
+    sitting.write(
+        "ceiling.json",
+        {
+            "dtype": str(dtype),
+            "matrix_flops": max(products.values()),
+            "copy_bytes": max(copies.values()),
+            "matrix_flops_by_size": products,
+            "copy_bytes_by_megabytes": copies,
+        },
+    )
+
+
+def _median_seconds(sitting: Sitting, work: Callable[[], Any]) -> float:
+    seconds = []
+    for _ in range(3 + sitting.rounds):
+        sitting.wait()
+        started = time.perf_counter()
+        work()
+        sitting.wait()
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds[3:]))
+
+
+# ---- step time by kept layers ----
+
+
+def calibrate_modes(sitting: Sitting) -> None:
+    """tau(k) of PreLN and PostLN, eager and compiled, and what follows from it."""
+    study = sitting.study("gpu_speed")
+    runs = [study.run(arm, 1) for arm in ("preln_higher", "baseline")]
+    found: dict[str, Any] = {}
+    for mode, compiled in MODES.items():
+        folder = sitting.out / f"calibration-{mode}"
+        if not (folder / "summary.json").exists():
+            size, tried = largest_that_pays(sitting, with_impl(runs[0], compile=compiled and not sitting.quick))
+            impl = {"compile": compiled and not sitting.quick, "micro_batch_size": size}
+            sized = [with_impl(run, **impl) for run in runs]
+            job = CalibrationJob(runs=tuple(sized), calibration=study.settings.calibration)
+            calibrate(job, folder, progress=False)
+            sitting.write(f"micro-batches-{mode}.json", {"samples_per_second": tried, "chosen": size})
+        shapes = load_calibration(folder).shapes
+        found[mode] = {shape.norm: _share_of_ceiling(sitting, runs[0], shape) for shape in shapes}
+    sitting.write("utilisation.json", found)
+
+
+def with_impl(run: RunSettings, **changes: Any) -> RunSettings:
+    """The same run, executed otherwise; a batch is at least a micro-batch."""
+    values = run.model_dump()
+    values["impl"] |= changes
+    values["training"]["batch_size"] = max(values["training"]["batch_size"], values["impl"]["micro_batch_size"])
+    return RunSettings.model_validate(values)
+
+
+def largest_that_pays(sitting: Sitting, run: RunSettings) -> tuple[int, dict[int, float]]:
+    """The largest micro-batch that is faster than the one before by PAYS, and samples per second of those tried."""
+    tried: dict[int, float] = {}
+    best = 0
+    for size in (4, 8) if sitting.quick else MICRO_BATCHES:
+        try:
+            shape = Shape(with_impl(run, micro_batch_size=size), sitting.device)
+            layers = run.model.num_layers
+            _median_of_steps(sitting, shape, layers, SEARCH_STEPS)  # compiles
+            tried[size] = size / _median_of_steps(sitting, shape, layers, SEARCH_STEPS)
+        except torch.OutOfMemoryError:
+            break  # the sizes tried say so: this one is not among them
+        finally:
+            shape = None  # type: ignore[assignment]  # its memory is needed by the next
+        if best and tried[size] < PAYS * tried[best]:
+            break
+        best = size
+    return best, tried
+
+
+def _median_of_steps(sitting: Sitting, shape: Shape, kept: int, count: int) -> float:
+    seconds = []
+    for _ in range(count):
+        sitting.wait()
+        started = time.perf_counter()
+        shape.step(kept)
+        sitting.wait()
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds))
+
+
+def _share_of_ceiling(sitting: Sitting, run: RunSettings, shape: TauShape) -> dict[str, float]:
+    """Share of the matrix ceiling of a full step (MFU), R2 of the fit, and share saved by skipping a quarter."""
+    peak = read_json(sitting.out / "ceiling.json")["matrix_flops"]
+    layers, quarter = shape.num_layers, max(1, shape.num_layers // 4)
+    none, some, full = (shape.median[k] for k in (0, layers - quarter, layers))
+    flops = run_flops(run).of(layers, shape.micro_batch_size)
+    r2 = float(np.corrcoef(np.arange(layers + 1), shape.median)[0, 1] ** 2)
+    return {
+        "micro_batch_size": shape.micro_batch_size,
+        "samples_per_second": shape.micro_batch_size / full,
+        "share_of_ceiling": flops / full / peak,
+        "r2": r2,
+        "share_saved": (full - some) / (quarter / layers * (full - none)),
+    }
+
+
+# ---- beside transformers ----
+
+
+def beside(sitting: Sitting) -> None:
+    """Seconds of a training step, ours and transformers', in turn in one process; ratios within a round."""
+    if (sitting.out / "beside.json").exists():
+        return
+    settings = sitting.study("gpu_speed").run("baseline", 1).model
+    assert isinstance(settings, ModelSettings)
+    size, length = (4, 16) if sitting.quick else (256, 128)
+    batch = Batch(settings.vocab_size, size, length, str(sitting.device))
+    steps: dict[str, Step] = {}
+    for mode, compiled in MODES.items():
+        impl = sitting.impl.model_copy(update={"compile": compiled and not sitting.quick})
+        steps[f"ours, {mode}"] = OurStep(settings, batch, impl)
+        steps[f"transformers, {mode}"] = transformers_steps(settings, batch, impl)["transformers, fused AdamW"]
+    seconds = interleave(steps, sitting.rounds, time.perf_counter, warmup_rounds=3, wait=sitting.wait)
+    pairs = {mode: (f"transformers, {mode}", f"ours, {mode}") for mode in MODES}
+    sitting.write(
+        "beside.json",
+        {
+            "model": settings.model_dump(mode="json"),
+            "batch": size,
+            "sequence": length,
+            "seconds": {name: estimate(values) for name, values in seconds.items()},
+            "ratios": {mode: estimate(seconds[theirs] / seconds[ours]) for mode, (theirs, ours) in pairs.items()},
+        },
+    )
+
+
+# ---- studies ----
+
+
+def speed(sitting: Sitting) -> None:
+    """Every dialect over a short schedule; seeds in the outer loop, so that arms are interleaved."""
+    train(sitting, sitting.study("gpu_speed"))
+
+
+def text(sitting: Sitting) -> None:
+    """Pre-training on real text; the first sitting fixes how many steps the time pays for, later ones add seeds."""
+    study = sitting.study("gpu_text")
+    planned = sitting.out / "gpu_text" / "steps.json"
+    calibration = calibrated(sitting, study)
+    if not planned.exists():
+        steps = affordable_steps(study, sitting.seed, calibration, sitting.left)
+        write_json(planned, {"num_steps": min(steps, study.run("baseline", sitting.seed).training.num_steps)})
+    train(sitting, sitting.study("gpu_text", **read_json(planned)))
+
+
+def affordable_steps(study: Study, seed: int, calibration: Path, seconds: float) -> int:
+    """Steps that all arms can make in this time, by the linear fit of tau(k) at the layers that they keep."""
+    taus, cost = load_calibration(calibration), 0.0
+    for arm in study.settings.arms:
+        run = study.run(arm, seed)
+        depth = mean_expected_depth(run.drop, run.training.num_steps, run.model.num_layers)
+        passes = -(-run.training.batch_size // run.impl.micro_batch_size)
+        cost += passes * taus.shape(run.model_dump(mode="json")).expected(depth)
+    # A tenth is for validation, checkpoints and the analysis of sensitivity.
+    return max(20, int(0.9 * seconds / cost))
+
+
+def calibrated(sitting: Sitting, study: Study) -> Path:
+    """The summary of the study's calibration, made when it is not there."""
+    folder = Path(study.runs) / "calibration"
+    if not (folder / "summary.json").exists():
+        calibrate(study.calibration_job(), folder, progress=False)
+    return folder / "summary.json"
+
+
+def train(sitting: Sitting, study: Study) -> None:
+    """All pre-training runs of a study, in order, until the time is over."""
+    calibration = calibrated(sitting, study)
+    for arm, seed in study.pretrain_runs():
+        folder = Path(study.runs) / "pretrain" / arm / f"seed{seed}"
+        pretrain(study.run(arm, seed), sitting.prepared("corpus"), folder, calibration, sitting.left, progress=False)
+
+
+def glue(sitting: Sitting) -> None:
+    """Fine-tuning of the runs on text, job by job, until the time is over."""
+    planned = sitting.out / "gpu_text" / "steps.json"
+    study = sitting.study("gpu_text", **read_json(planned))
+    for arm, seed, checkpoint, group in study.finetune_runs():
+        if sitting.left <= 0:
+            raise OutOfTimeError(f"stopped before {arm}, {checkpoint}, {group}")
+        run = Path(study.runs) / "pretrain" / arm / f"seed{seed}"
+        folder = Path(study.runs) / "finetune" / arm / f"seed{seed}" / checkpoint / group
+        finetune(run, checkpoint, study.settings.finetune, group, sitting.prepared("glue"), folder, progress=False)
+
+
+def pack(sitting: Sitting) -> None:
+    """All records but weights, tokenizers and resume checkpoints, as one archive."""
+    target = sitting.out / "records.tar"
+    with tarfile.open(target, "w") as archive:
+        for path in sorted(path for path in sitting.out.rglob("*") if path.is_file() and path != target):
+            inside = path.relative_to(sitting.out)
+            if not {"checkpoints", "models", "resume", "parts"} & set(inside.parts) and path.name != "manifest.json":
+                archive.add(path, str(inside))
+
+
+SLICES: dict[str, Callable[[Sitting], None]] = {
+    "ceiling": ceiling,
+    "calibrate": calibrate_modes,
+    "beside": beside,
+    "speed": speed,
+    "text": text,
+    "glue": glue,
+    "pack": pack,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run slices until they are done or the time is over; 75: the same command goes on."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("slices", nargs="+", choices=SLICES)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="folder with corpus/ and glue/, prepared elsewhere")
+    parser.add_argument("--seconds", type=float, default=540.0, help="time for this call (default 540)")
+    parser.add_argument("--seed", type=int, default=1, help="of the slices text and glue: one for every sitting")
+    parser.add_argument("--quick", action="store_true", help="tiny, on the CPU: only to see that it runs")
+    options = parser.parse_args(arguments)
+    sitting = Sitting(options)
+    for name in options.slices:
+        started = time.monotonic()
+        try:
+            SLICES[name](sitting)
+        except OutOfTimeError as error:
+            print(f"{name}: {error}; the same command goes on", flush=True)
+            return 75
+        print(f"{name}: done in {time.monotonic() - started:.0f} s", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
