@@ -629,6 +629,8 @@ class Study:
         self.results = settings.results or f"results/{settings.scale}"
         self.runs = f"{self.results}/runs"
         self._experiments = Path(settings.experiments)
+        self._arms: dict[str, dict[str, Any]] = {}
+        self._runs: dict[tuple[str, int], RunSettings] = {}
         self.companions = tuple(self._companion(name, Path(file)) for name, file in settings.companions.items())
         if settings.baseline not in settings.arms:
             raise SettingsError(f"baseline: {settings.baseline!r} is not among the arms: {', '.join(settings.arms)}")
@@ -676,14 +678,29 @@ class Study:
             )
 
     def run(self, arm: str, seed: int) -> RunSettings:
-        """The settings of one pre-training run; complete, but for the steps of an arm with a budget (see Budget)."""
+        """The settings of one pre-training run; complete, but for the steps of an arm with a budget (see Budget).
+
+        An arm is resolved once: its runs differ by their seeds alone, and a plan asks for thousands of them.
+        """
+        if (arm, seed) not in self._runs:
+            if arm not in self._arms:
+                self._arms[arm] = self._resolve(arm, seed).model_dump()
+            origin = self._origin(arm)
+            self._runs[arm, seed] = validate(RunSettings, {**self._arms[arm], "seed": seed}, origin)
+        return self._runs[arm, seed]
+
+    def _origin(self, arm: str) -> str:
+        return f"scale {self.settings.scale}, experiment {arm}"
+
+    def _resolve(self, arm: str, seed: int) -> RunSettings:
+        """The settings of an arm: those of the scale, of its experiments, and what follows from other arms."""
         chain = experiment_chain(arm, self._experiments)
         merged: dict[str, Any] = {**self.settings.settings.model_dump(), "drop": {}}
         for experiment in chain:
             merged = merge(merged, {"model": experiment.model, "training": experiment.training})
             merged["drop"] = experiment.drop or merged["drop"]
         about = {"scale": self.settings.scale, "arm": arm, "label": chain[-1].label, "seed": seed}
-        origin = f"scale {self.settings.scale}, experiment {arm}"
+        origin = self._origin(arm)
         run = validate(RunSettings, {**about, **merged}, origin)
         changes: dict[str, Any] = {}
         if match := chain[-1].match_depth:
