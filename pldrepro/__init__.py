@@ -7,7 +7,7 @@ Level 0  (no torch) config, drop, flops, flops_vision, papers, stats, timing
 Level 1  data (no torch), records (no torch), manifest (no torch), lock (no torch)
 Level 1  models, optim, checkpoint, device, distributed
 Level 2  lambada, objectives, sensitivity, pretrain, finetune, probe, calibrate, plan (no torch), joining (no torch)
-Level 2  | evidence, pilot, metric, examples, score, tables, figures, measures, claims, reviews, report, compare
+Level 2  | evidence, pilot, metric, examples, score, tables, figures, measures, claims, reviews, report, compare, grant
 Level 3  __main__
 """
 

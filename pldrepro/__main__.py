@@ -170,8 +170,18 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--dropped", type=Path, required=True, help="run folder of the same length with dropping")
 
     verb = add("plan", plan, "print what a study will cost before it runs")
-    study_of(verb)
-    verb.add_argument("--device", default="v100", help="a device of config/devices.yaml")
+    verb.add_argument(
+        "--configfile", type=Path, nargs="+", default=[Path("config/demo.yaml")], help="scale files, planned together"
+    )
+    verb.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="top-level keys to override")
+    verb.add_argument(
+        "--device", nargs="*", metavar="NAME", help="devices and reference cards of config/devices.yaml; default: v100"
+    )
+    verb.add_argument(
+        "--calibration", type=Path, nargs="+", action="append", default=[], metavar="DIR",
+        help="calibration folders of one machine, as one more device; may be repeated",
+    )  # fmt: skip
+    verb.add_argument("--budget-hours", type=float, help="say what fits so many hours of the first device")
 
     verb = add("import", import_runs, "take run folders from another machine into a study")
     verb.add_argument("source", type=Path, metavar="DIR", help="a results folder, or its runs")
@@ -183,8 +193,13 @@ def parser() -> argparse.ArgumentParser:
 
 def study(options: argparse.Namespace) -> Study:
     """The study of --configfile with the overrides of --config."""
-    values = read_yaml(options.configfile)
-    for pair in options.config:
+    return study_with(options.configfile, options.config)
+
+
+def study_with(path: Path, overrides: list[str]) -> Study:
+    """The study of a scale file with some of its top-level keys set to KEY=VALUE."""
+    values = read_yaml(path)
+    for pair in overrides:
         key, separator, text = pair.partition("=")
         if not separator:
             raise ValueError(f"--config {pair}: allowed: KEY=VALUE")
@@ -372,10 +387,19 @@ def fit_schedule(options: argparse.Namespace) -> None:
 
 def plan(options: argparse.Namespace) -> None:
     """Verb plan."""
-    from pldrepro.plan import load_device, render_plan
+    from pldrepro.plan import load_card, load_device, render_plan
 
-    device = load_device(options.device)
-    print("\n\n".join(render_plan(one, options.device, device) for one in study(options).all))
+    names = options.device or ([] if options.calibration else ["v100"])
+    devices = {name: load_device(name) for name in names}
+    cards = {f"measured-{number}": load_card(folders) for number, folders in enumerate(options.calibration, start=1)}
+    studies = [study_with(path, options.config) for path in options.configfile]
+    devices |= cards
+    print(render_plan(studies, devices))
+    if options.budget_hours is not None:
+        from pldrepro.grant import render_grant
+
+        name, device = next(iter(devices.items()))
+        print(f"\n{render_grant(studies, name, device, options.budget_hours)}")
 
 
 def import_runs(options: argparse.Namespace) -> None:

@@ -629,7 +629,7 @@ class Study:
         self.results = settings.results or f"results/{settings.scale}"
         self.runs = f"{self.results}/runs"
         self._experiments = Path(settings.experiments)
-        self._arms: dict[str, dict[str, Any]] = {}
+        self._arms: dict[str, RunSettings] = {}
         self._runs: dict[tuple[str, int], RunSettings] = {}
         self.companions = tuple(self._companion(name, Path(file)) for name, file in settings.companions.items())
         if settings.baseline not in settings.arms:
@@ -684,9 +684,10 @@ class Study:
         """
         if (arm, seed) not in self._runs:
             if arm not in self._arms:
-                self._arms[arm] = self._resolve(arm, seed).model_dump()
-            origin = self._origin(arm)
-            self._runs[arm, seed] = validate(RunSettings, {**self._arms[arm], "seed": seed}, origin)
+                self._arms[arm] = self._resolve(arm, seed)
+            if seed < 0:  # a copy is not validated
+                raise SettingsError(f"{self._origin(arm)}: seed: allowed: 0 or more, got {seed}")
+            self._runs[arm, seed] = self._arms[arm].model_copy(update={"seed": seed})
         return self._runs[arm, seed]
 
     def _origin(self, arm: str) -> str:
@@ -712,7 +713,7 @@ class Study:
     def _match(self, run: RunSettings, match: DepthMatch, origin: str) -> dict[str, Any]:
         """What changes in a run so that it keeps as many layers on average as another arm."""
         other = self._other(match.arm, run.seed, origin)
-        depth = mean_expected_depth(other.drop, other.training.num_steps, other.model.num_layers)
+        depth = mean_depth(other.drop, other.training.num_steps, other.model.num_layers)
         if match.by == "num_layers":
             if isinstance(run.model, VisionSettings):
                 raise SettingsError(f"{origin}: match_depth.by num_layers: allowed for models of text")
@@ -731,7 +732,7 @@ class Study:
         if budget.checkpoint not in steps:
             raise SettingsError(f"{origin}: budget.checkpoint: allowed: {', '.join(steps)}")
         until, layers = steps[budget.checkpoint], other.model.num_layers
-        kept = mean_expected_depth(other.drop, other.training.num_steps, layers, until)
+        kept = mean_depth(other.drop, other.training.num_steps, layers, until)
         whole = Budget(
             arm=budget.arm, checkpoint=budget.checkpoint, model=other.model, num_steps=until, kept_layers=kept
         )
@@ -826,6 +827,10 @@ class Study:
             return []
         arms = self.settings.arms if self.settings.probe_arms is None else self.settings.probe_arms
         return [(arm, seed) for seed in self.settings.seeds for arm in arms]
+
+
+# Cached, because several arms are matched to the same one, and a plan asks for all of them again.
+mean_depth = cache(mean_expected_depth)
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
