@@ -20,8 +20,16 @@ wildcard_constraints:
 
 
 def of_study(value):
-    """A parameter or resource of a job from the study that its wildcards name."""
-    return lambda wildcards: value(STUDIES[wildcards.study])
+    """A parameter or resource of a job from the study that its wildcards name.
+
+    Worked out once: thousands of jobs ask. A number that all studies share needs no function at all; a text would be
+    read as a pattern of wildcards.
+    """
+    values = {name: value(study) for name, study in STUDIES.items()}
+    distinct = set(map(str, values.values()))
+    if len(distinct) == 1 and all(isinstance(one, int) for one in values.values()):
+        return next(iter(values.values()))
+    return lambda wildcards: values[wildcards.study]
 
 
 GPUS = of_study(lambda study: 0 if study.impl.device == "cpu" else 1)
