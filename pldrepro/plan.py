@@ -49,7 +49,7 @@ GLUE_EXAMPLES = {
     "qnli": (104_743, 5_463), "qqp": (363_846, 40_430), "mnli": (392_702, 9_815 + 9_832),
 }  # fmt: skip
 LAMBADA_PASSAGES = 5_153  # of the test set (Paperno et al. 2016)
-# What the hub's data set cards say: bytes of text; images of training and validation.
+# Roughly, for the disk: bytes of text; images of training and validation.
 HUB_TEXT_BYTES = {"wikimedia/wikipedia": 20.2e9, "bookcorpus/bookcorpus": 4.85e9}
 HUB_IMAGES = {"ILSVRC/imagenet-1k": 1_281_167 + 50_000, "uoft-cs/cifar10": 60_000}
 # Bytes of English text a token, roughly: 1.96 with the 512 types of the recorded runs.

@@ -63,7 +63,7 @@ def test_every_scale_loads_with_all_of_its_runs(path: Path) -> None:
     assert shipped.settings.scale == path.stem
     runs = [shipped.run(arm, seed) for arm, seed in shipped.pretrain_runs()]
     assert all(RunSettings.model_validate(run.model_dump(mode="json")) == run for run in runs)
-    assert bool(shipped.finetune_runs()) == (shipped.family == "bert")
+    assert bool(shipped.finetune_runs()) == (shipped.family == "bert" and path.stem != "gpu_speed")  # of costs alone
     assert shipped.calibration_job().runs
 
 
