@@ -34,6 +34,7 @@ COLUMNS = (
     "claim", "paper", "statement", "reported", "provenance", "measured", "low", "high", "n", "unit", "verdict",
     "exhibit", "note",
 )  # fmt: skip
+NUMBERS = {"reported": float, "measured": float, "low": float, "high": float, "n": int}
 
 
 def verdict(
@@ -144,11 +145,17 @@ def write_claims(evidence: Evidence, papers: Mapping[str, Paper], out: Path) -> 
 
 
 def read_claims(path: Path) -> pd.DataFrame:
-    """claims.csv; a missing file is a RecordError that names it."""
-    try:
-        return pd.read_csv(path, keep_default_na=True).astype({"note": object}).fillna({"note": ""})
-    except FileNotFoundError:
-        raise records.RecordError(f"{path}: no claims here; run `claims` first") from None
+    """claims.csv; a missing or damaged file is a RecordError that names it, and the row."""
+    frame = records.read_table(
+        path, COLUMNS, NUMBERS, "claims", optional=("reported", "measured", "low", "high", "note")
+    )
+    for number, row in enumerate(frame.to_dict("records"), start=2):
+        for column, allowed in (("verdict", VERDICTS), ("provenance", MARKS)):
+            if row[column] not in allowed:
+                raise records.RecordError(
+                    f"{path}: row {number}: {column} {row[column]!r}; allowed: {', '.join(allowed)}"
+                )
+    return frame.astype({"note": object}).fillna({"note": ""})
 
 
 def reported_text(row: Mapping[Any, Any]) -> str:

@@ -37,7 +37,8 @@ from pldrepro.drop import DropSettings, match_depth, mean_expected_depth
 
 Model = TypeVar("Model", bound=BaseModel)
 EXPERIMENTS_FOLDER = Path("config/experiments")
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+MAX_LAYERS = 1000  # bounds what a policy and a price are computed over
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 
 
 class SettingsError(ValueError):
@@ -78,7 +79,7 @@ class ModelSettings(Strict):
 
     family: Literal["bert", "gpt"] = "bert"
     norm: Literal["post", "pre"] = Field("post", description="PostLN, or PreLN with Switchable-Transformer blocks")
-    num_layers: int = Field(12, ge=1)
+    num_layers: int = Field(12, ge=1, le=MAX_LAYERS)
     hidden_size: int = Field(768, ge=1)
     num_heads: int = Field(12, ge=1)
     ffn_size: int = Field(3072, ge=1)
@@ -109,8 +110,8 @@ class VisionSettings(Strict):
     image_size: int = Field(32, ge=4, description="pixels of a side")
     patch_size: int = Field(2, ge=1, description="pixels of a side of a patch")
     num_classes: int = Field(10, ge=2)
-    stages: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = Field(
-        description="blocks of each stage; the hidden size doubles from one to the next"
+    stages: Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_LAYERS)], ...], Field(min_length=1, max_length=10)] = (
+        Field(description="blocks of each stage; the hidden size doubles from one to the next")
     )
     hidden_size: int = Field(ge=1, description="of the first stage")
     num_heads: tuple[Annotated[int, Field(ge=1)], ...] = Field(description="attention heads of each stage")
@@ -148,18 +149,19 @@ class VisionSettings(Strict):
         return "res_post" if self.family == "swinv2" else "pre"
 
 
-def _kind(of_text: str) -> Callable[[Any], str]:
+def text_or_images(key: str) -> Callable[[Any], str]:
     """Chooses between the settings of text and of images, by the value of ``family`` or ``kind``."""
 
     def choose(value: Any) -> str:
-        given = value.get(of_text) if isinstance(value, Mapping) else getattr(value, of_text, None)
+        given = value.get(key) if isinstance(value, Mapping) else getattr(value, key, None)
         return "<images>" if given in ("swinv2", "vit", "images") else "<text>"
 
     return choose
 
 
 AnyModel = Annotated[
-    Annotated[ModelSettings, Tag("<text>")] | Annotated[VisionSettings, Tag("<images>")], Discriminator(_kind("family"))
+    Annotated[ModelSettings, Tag("<text>")] | Annotated[VisionSettings, Tag("<images>")],
+    Discriminator(text_or_images("family")),
 ]
 
 
@@ -264,7 +266,8 @@ class ImageDataSettings(Strict):
 
 
 AnyData = Annotated[
-    Annotated[DataSettings, Tag("<text>")] | Annotated[ImageDataSettings, Tag("<images>")], Discriminator(_kind("kind"))
+    Annotated[DataSettings, Tag("<text>")] | Annotated[ImageDataSettings, Tag("<images>")],
+    Discriminator(text_or_images("kind")),
 ]
 
 
@@ -878,8 +881,12 @@ def validate(model: type[Model], values: Any, origin: str) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = [_explain(model, problem) for problem in error.errors(include_url=False)]
-        raise SettingsError(f"{origin}: " + "; ".join(problems)) from None
+        raise SettingsError(f"{origin}: {explain(model, error)}") from None
+
+
+def explain(model: type[BaseModel], error: ValidationError) -> str:
+    """Every problem of values that do not fit a class, each with its path and what is allowed there."""
+    return "; ".join(_explain(model, problem) for problem in error.errors(include_url=False))
 
 
 def _explain(model: type[BaseModel], problem: Any) -> str:
@@ -895,7 +902,7 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
 
 
 def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """The settings class at a place in another one; the tags of ``_kind`` choose among several."""
+    """The settings class at a place in another one; the tags of ``text_or_images`` choose among several."""
     candidates = [model]
     for part in location:
         if part in ("<text>", "<images>"):

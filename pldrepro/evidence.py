@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pldrepro import records, score, stats
+from pldrepro import formats, records, score, stats
 from pldrepro.records import Calibration, FinetuneRun, LambadaRun, PretrainRun, ProbeRun, RecordError, TauShape
 from pldrepro.stats import Estimate
 
@@ -310,6 +310,10 @@ def load_evidence(
         twins = [other for other in evidence.pretrain if (other.arm, other.seed) == (run.arm, run.seed)]
         if len(twins) > 1:
             raise RecordError(f"{run.folder} and {twins[1].folder} are both {run.arm}, seed {run.seed}")
+    for arm in evidence.arms:
+        for run in evidence.runs(arm):
+            if set(run.summary["checkpoints"]) != set(evidence.checkpoints(arm)):
+                raise RecordError(f"{run.folder}: not the checkpoints of {evidence.runs(arm)[0].folder}")
     _check_belongs(evidence, evidence.probes)
     _check_belongs(evidence, evidence.lambada)
     if baseline not in evidence.arms:
@@ -319,12 +323,23 @@ def load_evidence(
 
 def _check_belongs(evidence: Evidence, found: Sequence[ProbeRun | LambadaRun]) -> None:
     """A probe, and LAMBADA's scores, belong to one of the runs, and a run has them at most once."""
-    known = {(run.arm, run.seed): run.summary["scale"] for run in evidence.pretrain}
+    known = {(run.arm, run.seed): run.summary for run in evidence.pretrain}
     seen: dict[tuple[str, int], Path] = {}
     for probe in found:
         key = (probe.summary["arm"], probe.summary["seed"])
-        if known.get(key) != probe.summary["scale"]:
+        run, points = known.get(key), probe.summary["checkpoints"]
+        if run is None or run["scale"] != probe.summary["scale"]:
             raise RecordError(f"{probe.folder}: of none of these runs: {key[0]}, seed {key[1]}")
+        if probe.summary.get("num_layers", run["num_layers"]) != run["num_layers"]:
+            raise RecordError(
+                f"{probe.folder}: of {probe.summary['num_layers']} layers, its run of {run['num_layers']}"
+            )
+        if not set(points) <= set(run["checkpoints"]) or (
+            isinstance(probe, LambadaRun) and evidence.final_checkpoint(key[0]) not in points
+        ):
+            raise RecordError(
+                f"{probe.folder}: checkpoints {', '.join(points)}; of its run: {', '.join(run['checkpoints'])}"
+            )
         if key in seen:
             raise RecordError(f"{seen[key]} and {probe.folder} are both {key[0]}, seed {key[1]}")
         seen[key] = probe.folder
@@ -332,21 +347,15 @@ def _check_belongs(evidence: Evidence, found: Sequence[ProbeRun | LambadaRun]) -
 
 def read_evidence(path: Path) -> Evidence:
     """The runs that an evidence.json names, the first study with the others beside it; RecordError if it is damaged."""
-    listing = records.read_json(path)
-    absent = {"scores", "studies"} - set(listing)
-    if absent or not listing["studies"]:
-        raise RecordError(f"{path}: {', '.join(sorted(absent)) or 'every study is'} missing")
-    first, *others = (_read_study(study, Path(listing["scores"]), path) for study in listing["studies"])
+    listing = records.read_checked(path, formats.EvidenceRecord)
+    first, *others = (_read_study(study, Path(listing["scores"])) for study in listing["studies"])
     families = [study.family for study in (first, *others)]
     if len(set(families)) < len(families):
         raise RecordError(f"{path}: two studies of one family: {', '.join(families)}")
     return replace(first, others=tuple(others))
 
 
-def _read_study(study: Mapping[str, Any], scores: Path, path: Path) -> Evidence:
-    absent = {"pretrain", "finetune", "probes", "lambada", "calibration", "baseline"} - set(study)
-    if absent:
-        raise RecordError(f"{path}: {', '.join(sorted(absent))} missing")
+def _read_study(study: Mapping[str, Any], scores: Path) -> Evidence:
     return load_evidence(
         list(map(Path, study["pretrain"])),
         list(map(Path, study["finetune"])),

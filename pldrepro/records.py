@@ -21,6 +21,7 @@ A probe of a run's checkpoints, ``<results>/runs/probe/<arm>/seed<seed>/``, has 
 
 from __future__ import annotations
 
+import csv
 import errno
 import glob
 import hashlib
@@ -28,16 +29,24 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
+
+from pldrepro import formats
+from pldrepro.config import explain
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECORDED_PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "transformers", "datasets", "evaluate", "snakemake")
@@ -166,6 +175,37 @@ def _processor() -> str:
 
 
 # ---- reading runs back: the only entry of the analysis half ----
+
+
+def read_checked(path: Path, kind: type[BaseModel], hint: str = "") -> Any:
+    """The values of a JSON file that is what a class says; otherwise a RecordError with file, key and the hint."""
+    return _checked(_content(path, hint), kind, f"{path}", hint)
+
+
+def read_checked_lines(path: Path, kind: type[BaseModel], hint: str = "") -> list[dict[str, Any]]:
+    """The values of a JSON-lines file whose lines are what a class says; a RecordError names the line, too."""
+    lines = _content(path, hint).splitlines()
+    return [_checked(line, kind, f"{path}: line {number}", hint) for number, line in enumerate(lines, start=1)]
+
+
+def _content(path: Path, hint: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise RecordError(f"{path}: {reason}{hint}") from None
+
+
+def _checked(content: bytes, kind: type[BaseModel], where: str, hint: str) -> Any:
+    """The values as they are written, once they have been found to be what the class says."""
+    try:
+        kind.model_validate_json(content)
+        return json.loads(content)
+    except ValidationError as error:
+        damaged = "damaged JSON: " if error.errors()[0]["type"] == "json_invalid" else ""
+        raise RecordError(f"{where}: {damaged}{explain(kind, error)}{hint}") from None
+    except ValueError as error:
+        raise RecordError(f"{where}: damaged JSON: {error}{hint}") from None
 
 
 @dataclass(frozen=True)
@@ -356,86 +396,139 @@ def log_path(folder: Path) -> Path:
     return logs / kind / rest[0] / f"{'-'.join(rest[1:])}.log" if len(rest) > 1 else logs / "calibrate.log"
 
 
-def _finished(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The run folder (its summary.json is accepted too) and its summary; RecordError when there is none."""
-    folder = folder.parent if folder.name == "summary.json" else folder
-    if not folder.is_dir():
-        raise RecordError(f"{folder}: no such run; its log would be {log_path(folder)}")
-    if not (folder / "summary.json").is_file():
-        raise RecordError(f"{folder}: the run is not complete (no summary.json); see its log, {log_path(folder)}")
-    return folder, read_json(folder / "summary.json")
+NUMBER = r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?"
 
 
-def _complete(folder: Path, summary: Mapping[str, Any], keys: Iterable[str]) -> None:
-    absent = [key for key in keys if key not in summary]
+def read_table(
+    path: Path, columns: Sequence[str], numbers: Mapping[str, type], verb: str, optional: Sequence[str] = ()
+) -> pd.DataFrame:
+    """A csv table of the analysis; one that is missing or damaged is a RecordError with row and column.
+
+    ``numbers``: the columns of integers and of finite numbers, all others are text; ``optional``: may be empty.
+    """
+    import pandas as pd
+
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = list(csv.reader(file, strict=True)) or [[]]
+        texts = {name: str for name in columns if name not in numbers}
+        frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such table; run `{verb}` first") from None
+    except (ValueError, csv.Error) as error:
+        raise RecordError(f"{path}: damaged: {error}; run `{verb}` again") from None
+    absent = sorted(set(columns) - set(header))
+    if len(set(header)) < len(header):
+        raise RecordError(f"{path}: a column stands there twice; run `{verb}` again")
     if absent:
-        raise RecordError(f"{folder}: summary.json lacks {', '.join(absent)}; see its log, {log_path(folder)}")
+        raise RecordError(f"{path}: column {', '.join(absent)} is missing; run `{verb}` again")
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise RecordError(f"{path}: row {number}: {len(row)} fields; allowed: {len(header)}; run `{verb}` again")
+        for name, text in zip(header, row, strict=True):
+            if name in columns and not _fits(text, numbers.get(name, str), name in optional):
+                raise RecordError(f"{path}: row {number}: {name} {text!r}; run `{verb}` again")
+    if len(frame) != len(rows):
+        raise RecordError(f"{path}: damaged: {len(frame)} rows read of {len(rows)}; run `{verb}` again")
+    return frame
 
 
-PRETRAIN_SUMMARY = (
-    "arm", "label", "seed", "scale", "samples", "tokens", "parameters", "num_layers", "validation_loss",
-    "train_seconds", "reference_seconds", "flops", "mean_kept_layers", "steps_by_kept_layers", "checkpoints",
-)  # fmt: skip
+def _fits(text: str, kind: type, optional: bool) -> bool:
+    """Whether a field of a csv is text, an integer or a finite number."""
+    if not text:
+        return optional
+    if kind is int:
+        return re.fullmatch(r"-?[0-9]{1,18}", text) is not None
+    return kind is str or (re.fullmatch(NUMBER, text) is not None and math.isfinite(float(text)))
+
+
+def _folder(path: Path, kind: type[BaseModel]) -> tuple[Path, dict[str, Any], str]:
+    """A finished run folder (its summary.json is accepted too), its summary, and where its log is, for messages."""
+    folder = path.parent if path.name == "summary.json" else path
+    log = log_path(folder)
+    if not folder.is_dir():
+        raise RecordError(f"{folder}: no such run; its log would be {log}")
+    if not (folder / "summary.json").exists():
+        raise RecordError(f"{folder}: the run is not complete (no summary.json); see its log, {log}")
+    hint = f"; see its log, {log}"
+    return folder, read_checked(folder / "summary.json", kind, hint), hint
 
 
 def load_pretrain(folder: Path) -> PretrainRun:
-    """A finished pre-training run; a missing or incomplete one is a RecordError naming the folder and its log."""
-    folder, summary = _finished(folder)
-    _complete(folder, summary, PRETRAIN_SUMMARY)
+    """A finished pre-training run; a missing, incomplete or damaged one is a RecordError naming file and log."""
+    folder, summary, hint = _folder(folder, formats.PretrainSummary)
     run = PretrainRun(
         folder=folder,
-        settings=read_json(folder / "settings.json"),
+        settings=read_checked(folder / "settings.json", formats.SettingsRecord, hint),
         summary=summary,
-        provenance=read_json(folder / "provenance.json"),
-        metrics=read_jsonl(folder / "metrics.jsonl"),
+        provenance=read_checked(folder / "provenance.json", formats.ProvenanceRecord, hint),
+        metrics=read_checked_lines(folder / "metrics.jsonl", formats.MetricsLine, hint),
     )
-    if not run.validation:
-        raise RecordError(f"{folder}: metrics.jsonl has no validation line; see its log, {log_path(folder)}")
+    _check_one_run(run, hint)
     return run
 
 
+def _check_one_run(run: PretrainRun, hint: str) -> None:
+    """The files of a folder are of one run, and its metrics reach its end."""
+    model, summary = run.settings["model"], run.summary
+    said = {key: run.settings[key] for key in ("scale", "arm", "label", "seed")}
+    said |= {"num_layers": model.get("num_layers") or sum(model["stages"]), "family": model.get("family", "bert")}
+    found = {key: summary[key] for key in said if key != "family"} | {"family": run.family}
+    differing = [key for key in said if said[key] != found[key]]
+    if differing:
+        raise RecordError(f"{run.folder}: summary.json and settings.json differ in {', '.join(differing)}{hint}")
+    metrics = run.folder / "metrics.jsonl"
+    if not run.validation or run.validation[-1]["step"] != summary["steps"]:
+        raise RecordError(f"{metrics}: no validation line at the end of the run, step {summary['steps']}{hint}")
+    for kind in ("train", "validation", "sensitivity"):
+        steps = [line["step"] for line in run.metrics if line["kind"] == kind]
+        if steps != sorted(set(steps)) or (steps and steps[-1] > summary["steps"]):
+            raise RecordError(f"{metrics}: {kind}: allowed: steps that rise to at most {summary['steps']}{hint}")
+    if any(len(line["ranks"]) != summary["num_layers"] for line in run.sensitivity):
+        raise RecordError(f"{metrics}: sensitivity: allowed: a rank for each of {summary['num_layers']} layers{hint}")
+
+
 def load_finetune(folder: Path) -> FinetuneRun:
-    """A finished fine-tuning job; a missing or incomplete one is a RecordError naming the folder and its log."""
-    folder, summary = _finished(folder)
-    _complete(folder, summary, ("arm", "label", "seed", "checkpoint", "group", "tasks"))
+    """A finished fine-tuning job; a missing, incomplete or damaged one is a RecordError naming file and log."""
+    folder, summary, hint = _folder(folder, formats.FinetuneSummary)
     if not (folder / "predictions.safetensors").is_file():
-        raise RecordError(f"{folder}: no predictions.safetensors; see its log, {log_path(folder)}")
+        raise RecordError(f"{folder}: no predictions.safetensors{hint}")
     return FinetuneRun(
         folder=folder,
-        settings=read_json(folder / "settings.json"),
+        settings=read_checked(folder / "settings.json", formats.FinetuneSettingsRecord, hint),
         summary=summary,
-        results=read_jsonl(folder / "results.jsonl"),
+        results=read_checked_lines(folder / "results.jsonl", formats.FinetuneLine, hint),
     )
-
-
-PROBE_SUMMARY = (
-    "scale", "arm", "label", "seed", "norm", "num_layers", "checkpoints", "sequences", "lesion_keep",
-)  # fmt: skip
 
 
 def load_probe(folder: Path) -> ProbeRun:
-    """A finished probe; a missing or incomplete one is a RecordError naming the folder and its log."""
-    folder, summary = _finished(folder)
-    _complete(folder, summary, PROBE_SUMMARY)
-    return ProbeRun(
+    """A finished probe; a missing, incomplete or damaged one is a RecordError naming file and log."""
+    folder, summary, hint = _folder(folder, formats.ProbeSummary)
+    run = ProbeRun(
         folder=folder,
-        settings=read_json(folder / "settings.json"),
+        settings=read_checked(folder / "settings.json", formats.AnyRecord, hint),
         summary=summary,
-        results=read_jsonl(folder / "results.jsonl"),
+        results=read_checked_lines(folder / "results.jsonl", formats.ProbeLine, hint),
     )
+    checkpoints, layers = summary["checkpoints"], summary["num_layers"]
+    for number, line in enumerate(run.results, start=1):
+        if line["checkpoint"] not in checkpoints or max([line.get("layer", 1), *line.get("kept", ())]) > layers:
+            raise RecordError(
+                f"{folder / 'results.jsonl'}: line {number}: allowed: checkpoints {', '.join(checkpoints)} and layers "
+                f"1 to {layers}{hint}"
+            )
+    return run
 
 
 def load_lambada(folder: Path) -> LambadaRun:
-    """Finished LAMBADA scores; missing or incomplete ones are a RecordError naming the folder and its log."""
-    folder, summary = _finished(folder)
-    _complete(folder, summary, ("scale", "arm", "label", "seed", "passages", "checkpoints"))
+    """Finished LAMBADA scores; missing, incomplete or damaged ones are a RecordError naming file and log."""
+    folder, summary, _ = _folder(folder, formats.LambadaSummary)
     return LambadaRun(folder, summary)
 
 
 def load_calibration(folder: Path) -> Calibration:
-    """The measured tau(k); a missing or incomplete one is a RecordError naming the folder and its log."""
-    folder, summary = _finished(folder)
-    _complete(folder, summary, ("threads", "shapes", "device"))
+    """The measured tau(k); a missing, incomplete or damaged one is a RecordError naming file and log."""
+    folder, summary, _ = _folder(folder, formats.CalibrationSummary)
     shapes = tuple(_tau_shape(shape) for shape in summary["shapes"])
     return Calibration(folder=folder, device=summary["device"], threads=summary["threads"], shapes=shapes)
 
@@ -454,5 +547,5 @@ def _tau_shape(shape: Mapping[str, Any]) -> TauShape:
         high=tuple(point["high"] for point in tau),
         n=tuple(point["n"] for point in tau),
         seconds=tuple(map(tuple, shape.get("seconds", ()))),
-        **shape["fit"],
+        **{name: shape["fit"][name] for name in ("intercept", "slope", "r2")},
     )

@@ -10,6 +10,7 @@ set that is reported; no maximum over epochs is taken.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from pldrepro import records, stats
 COLUMNS = (
     "arm", "label", "seed", "checkpoint", "task", "split", "metric", "learning_rate", "finetune_seed", "value", "n",
 )  # fmt: skip
+
+NUMBERS = {"seed": int, "learning_rate": float, "finetune_seed": int, "value": float, "n": int}
 
 # The 12 values of the PLD paper's Table 2: name -> (task, split, metric).
 VALUES: dict[str, tuple[str, str, str]] = {
@@ -86,8 +89,14 @@ def read_predictions(run: records.FinetuneRun) -> Iterable[tuple[str, str, float
         arrays = load_file(path)
     except SafetensorError as error:
         raise records.RecordError(f"{path}: damaged: {error}; see its log, {records.log_path(run.folder)}") from None
-    for key in sorted(name for name in arrays if name.startswith("predictions/")):
-        _, task, split, rate, seed = key.split("/")
+    names = sorted(name for name in arrays if name.startswith("predictions/"))
+    if not names:
+        raise records.RecordError(f"{path}: no predictions; see its log, {records.log_path(run.folder)}")
+    for key in names:
+        match = re.fullmatch(r"predictions/(\w+)/(\w+)/([0-9.e-]+)/([0-9]{1,18})", key)
+        if match is None or not any((match[1], match[2]) == value[:2] for value in VALUES.values()):
+            raise records.RecordError(f"{path}: {key}; allowed: predictions/TASK/SPLIT/RATE/SEED")
+        task, split, rate, seed = match.groups()
         labels = arrays.get(f"labels/{task}/{split}")
         if labels is None or len(labels) != len(arrays[key]):
             raise records.RecordError(f"{path}: {key} does not match labels/{task}/{split}")
@@ -104,14 +113,15 @@ def write_scores(folders: Sequence[Path], out: Path) -> None:
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """scores.csv; a missing file or column is a RecordError that names it."""
-    try:
-        frame = pd.read_csv(path)
-    except (FileNotFoundError, pd.errors.EmptyDataError):
-        raise records.RecordError(f"{path}: no scores here; run `score` first") from None
-    absent = set(COLUMNS) - set(frame.columns)
-    if absent:
-        raise records.RecordError(f"{path}: column {', '.join(sorted(absent))} is missing")
+    """scores.csv; a missing or damaged file is a RecordError that names it, and the row."""
+    frame = records.read_table(path, COLUMNS, NUMBERS, "score")
+    for number, row in enumerate(zip(frame["task"], frame["split"], frame["metric"], strict=True), start=2):
+        if row not in VALUES.values():
+            raise records.RecordError(f"{path}: row {number}: no such value: {' '.join(map(str, row))}")
+    for keys, group in frame.groupby(["arm", "seed", "checkpoint", "task", "learning_rate"]):
+        _, split, metric = VALUES[PRIMARY[str(keys[3])]]
+        if not ((group["split"] == split) & (group["metric"] == metric)).any():
+            raise records.RecordError(f"{path}: {' '.join(map(str, keys))}: no {metric} on {split}")
     return frame
 
 

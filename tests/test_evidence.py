@@ -56,7 +56,7 @@ def test_logs_are_where_the_workflow_puts_them(folder: str, log: str) -> None:
 def test_a_damaged_summary_is_named(tmp_path: Path) -> None:
     folder = runs.write_pretrain(tmp_path, "pld", 1)
     edit(folder / "summary.json", lambda values: values.pop("flops"))
-    with pytest.raises(RecordError, match=r"summary.json lacks flops"):
+    with pytest.raises(RecordError, match=r"summary.json: flops: missing; see its log"):
         records.load_pretrain(folder)
     (folder / "summary.json").write_text("{")
     with pytest.raises(RecordError, match="damaged JSON"):

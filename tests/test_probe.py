@@ -361,5 +361,5 @@ def test_an_incomplete_probe_names_its_log(probed: dict[str, Path], tmp_path: Pa
     summary = read_json(folder / "summary.json")
     del summary["norm"]
     write_json(folder / "summary.json", summary)
-    with pytest.raises(RecordError, match=r"summary.json lacks norm"):
+    with pytest.raises(RecordError, match=r"summary.json: norm: missing; see its log"):
         load_probe(folder)
