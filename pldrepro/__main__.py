@@ -11,8 +11,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pldrepro.config import (
     CalibrationJob,
     DataSettings,
@@ -23,8 +21,9 @@ from pldrepro.config import (
     RunSettings,
     Study,
     load_study,
+    parse_yaml,
+    read_mapping,
     read_settings,
-    read_yaml,
     study_schema,
 )
 from pldrepro.lock import locked
@@ -198,12 +197,12 @@ def study(options: argparse.Namespace) -> Study:
 
 def study_with(path: Path, overrides: list[str]) -> Study:
     """The study of a scale file with some of its top-level keys set to KEY=VALUE."""
-    values = read_yaml(path)
+    values = read_mapping(path)
     for pair in overrides:
         key, separator, text = pair.partition("=")
         if not separator:
             raise ValueError(f"--config {pair}: allowed: KEY=VALUE")
-        values[key] = yaml.safe_load(text)
+        values[key] = parse_yaml(text, f"--config {key}")
     return load_study(values)
 
 
@@ -301,9 +300,13 @@ def score(options: argparse.Namespace) -> None:
 def evidence(options: argparse.Namespace) -> tuple[Any, Any]:
     """The evidence of finished runs and the papers, for the analysis verbs."""
     from pldrepro.evidence import read_evidence
-    from pldrepro.papers import load_papers
+    from pldrepro.papers import SHOWN, load_papers
 
-    return read_evidence(options.evidence), load_papers(options.papers)
+    papers = load_papers(options.papers)
+    absent = [key for key in SHOWN if key not in papers]
+    if absent:
+        raise ValueError(f"--papers: no file of {', '.join(absent)}; found: {', '.join(papers)}")
+    return read_evidence(options.evidence), papers
 
 
 def make_tables(options: argparse.Namespace) -> None:

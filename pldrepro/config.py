@@ -38,7 +38,9 @@ from pldrepro.drop import DropSettings, match_depth, mean_expected_depth
 Model = TypeVar("Model", bound=BaseModel)
 EXPERIMENTS_FOLDER = Path("config/experiments")
 MAX_LAYERS = 1000  # bounds what a policy and a price are computed over
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+MAX_DEPTH, MAX_VALUES = 40, 200_000  # of a file of settings: mappings and lists within each other, and all values
+MAX_PROBLEMS, MAX_SHOWN = 10, 200  # of one message: problems, and characters of a value
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 
 
 class SettingsError(ValueError):
@@ -53,10 +55,12 @@ class Strict(BaseModel):
 
 def _fraction(value: Any) -> float:
     """Accept 0.5 and the text "87/186"."""
-    try:
-        return float(Fraction(value)) if isinstance(value, str) else value
-    except (ValueError, ZeroDivisionError):
-        raise ValueError("neither a number nor a fraction such as 87/186") from None
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"([0-9]{0,9}\.?[0-9]{1,9})(?:/([0-9]{0,9}[1-9]))?", value, re.ASCII)
+    if match is None:
+        raise ValueError("neither a number nor a fraction such as 87/186")
+    return float(Fraction(match[1]) / Fraction(match[2] or 1))
 
 
 Share = Annotated[float, BeforeValidator(_fraction), Field(gt=0, le=1)]
@@ -645,7 +649,7 @@ class Study:
 
     def _companion(self, name: str, file: Path) -> Study:
         """The study of another family of models, with its results and its data beside those of this one."""
-        values = {**read_yaml(file), "results": f"{self.results}/{name}"}
+        values = {**read_mapping(file), "results": f"{self.results}/{name}"}
         if self.settings.data_root is not None:
             values["data_root"] = self.settings.data_root
         if values.get("companions"):
@@ -869,24 +873,86 @@ def experiment_chain(name: str, folder: Path = EXPERIMENTS_FOLDER) -> list[Exper
 def read_yaml(path: Path) -> Any:
     """A YAML or JSON file, safely loaded."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise SettingsError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    except (OSError, ValueError) as error:  # a folder, or bytes that are not UTF-8
+        raise SettingsError(f"{path}: not readable as YAML: {error}") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, origin: str) -> Any:
+    """Plain YAML, safely loaded."""
+    try:
+        line = _not_plain(text)
+        values = yaml.safe_load(text) if line is None else None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2026-99-99, which looks like a date
+        raise SettingsError(f"{origin}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if line is not None:
+        raise SettingsError(
+            f"{origin}: line {line}: a tag, an anchor or alias within an anchored value, or more than {MAX_DEPTH} "
+            "values within each other; allowed: plain YAML"
+        )
+    return values
+
+
+def _not_plain(text: str) -> int | None:
+    """The line of what is not plain YAML: tags name types; anchors within anchors make a short text a huge value."""
+    anchors: list[bool] = []  # of the mappings and lists that are open
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchors.pop()
+        elif isinstance(event, yaml.NodeEvent):
+            nested = event.anchor is not None and any(anchors)
+            if nested or getattr(event, "tag", None) or len(anchors) > MAX_DEPTH:
+                return event.start_mark.line + 1 if event.start_mark else 0
+            if isinstance(event, yaml.CollectionStartEvent):
+                anchors.append(event.anchor is not None)
+    return None
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping."""
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}: allowed: a mapping of keys to values")
+    return values
 
 
 def validate(model: type[Model], values: Any, origin: str) -> Model:
     """Check values against a settings class; every problem in one message, with its path and what is allowed."""
+    _check_plain(values, origin)
     try:
         return model.model_validate(values)
     except ValidationError as error:
         raise SettingsError(f"{origin}: {explain(model, error)}") from None
 
 
+def _check_plain(values: Any, origin: str) -> None:
+    """Refuse what no setting can be, whatever its class: numbers beyond 64 bits, NUL in a text, values without end."""
+    left: list[tuple[str, int, Any]] = [("", 0, values)]
+    count = 0
+    while left:
+        where, depth, value = left.pop()
+        count += 1
+        if count > MAX_VALUES:
+            raise SettingsError(f"{origin}: more than {MAX_VALUES} values")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise SettingsError(f"{origin}: {where}: a number beyond 64 bits")
+        if isinstance(value, str) and "\0" in value:
+            raise SettingsError(f"{origin}: {where}: a text with the character NUL")
+        if isinstance(value, Mapping | list | tuple):
+            if depth > MAX_DEPTH:
+                raise SettingsError(f"{origin}: {where[:200]}: values nested more than {MAX_DEPTH} deep")
+            parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+            left += [(f"{where}.{key}".lstrip("."), depth + 1, part) for key, part in parts]
+
+
 def explain(model: type[BaseModel], error: ValidationError) -> str:
-    """Every problem of values that do not fit a class, each with its path and what is allowed there."""
-    return "; ".join(_explain(model, problem) for problem in error.errors(include_url=False))
+    """The problems of values that do not fit a class, each with its path and what is allowed there; MAX_PROBLEMS."""
+    problems = error.errors(include_url=False)
+    more = [f"and {len(problems) - MAX_PROBLEMS} more"] if len(problems) > MAX_PROBLEMS else []
+    return "; ".join([_explain(model, problem) for problem in problems[:MAX_PROBLEMS]] + more)
 
 
 def _explain(model: type[BaseModel], problem: Any) -> str:
@@ -898,7 +964,9 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
     message = re.sub(r"^Value error, ", "", problem["msg"])
     if problem["type"] == "missing":
         return f"{where}: missing"
-    return f"{where}: {message}, got {problem['input']!r}" if problem["loc"] else message
+    given = repr(problem["input"])
+    given = given if len(given) <= MAX_SHOWN else f"{given[:MAX_SHOWN]}..."
+    return f"{where}: {message}, got {given}" if problem["loc"] else message
 
 
 def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
@@ -937,7 +1005,7 @@ def read_settings(model: type[Model], text_or_path: str) -> Model:
         return validate(model, read_yaml(Path(text_or_path)), text_or_path)
     try:
         values = json.loads(text_or_path)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"settings: not readable as JSON: {error}") from None
     return validate(model, values, "settings")
 

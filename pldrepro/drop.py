@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -57,8 +57,11 @@ class DropSettings(BaseModel):
     gamma_times_steps: float = Field(
         100.0, gt=0, description="gamma x T of the exponential schedule; PLD: gamma = 100/T"
     )
-    pwegd_weights: tuple[float, ...] = Field(
-        (0.0, 1.0), min_length=1, description="pwegd: coefficients a_j of tau^j, tau = t/T; (1,) is the exponential"
+    pwegd_weights: tuple[Annotated[float, Field(ge=-1e6, le=1e6)], ...] = Field(
+        (0.0, 1.0),
+        min_length=1,
+        max_length=20,
+        description="pwegd: coefficients a_j of tau^j, tau = t/T; (1,) is the exponential",
     )
     pwegd_beta: float = Field(20.0, gt=0, description="pwegd: rate of its exponential factor, per run")
     theta_lag: int = Field(0, ge=0, description="optimizer steps by which theta lags behind")
@@ -97,7 +100,7 @@ class DropSettings(BaseModel):
         """Fill in the dialect's fields; a field that is set beside it wins."""
         if isinstance(values, Mapping) and values.get("dialect") is not None:
             name = values["dialect"]
-            if name not in DIALECTS:
+            if not isinstance(name, str) or name not in DIALECTS:
                 raise ValueError(f"unknown dialect {name!r}; allowed: {', '.join(DIALECTS)}")
             return {**DIALECTS[name].fields, **values}
         return values
@@ -493,6 +496,8 @@ def match_depth(settings: DropSettings, depth: float, num_steps: int, num_layers
         raise ValueError(f"schedule {settings.schedule}, allocation {settings.allocation}: has no theta_bar to match")
     half = settings.model_copy(update={"theta_bar": 0.5})
     dropped = num_layers - mean_expected_depth(half, num_steps, num_layers)
+    if dropped <= 0:
+        raise ValueError(f"schedule {settings.schedule}: drops nothing within {num_steps} steps at any theta_bar")
     theta_bar = 1 - 0.5 * (num_layers - depth) / dropped
     if not 0 < theta_bar <= 1:
         raise ValueError(f"a mean depth of {depth:.3f} of {num_layers} layers needs theta_bar {theta_bar:.3f}")

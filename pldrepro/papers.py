@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,22 @@ MARK_MEANINGS: dict[str, str] = {
     "unverified": "reported value not checked against the paper itself",
     "derived": "reported value derived from other reported values",
 }
+
+_GLUE = (
+    "rte_accuracy", "mrpc_f1", "mrpc_accuracy", "stsb_pearson", "stsb_spearman", "cola_matthews", "sst2_accuracy",
+    "qnli_accuracy", "qqp_f1", "qqp_accuracy", "mnli_accuracy", "mnli_mismatched_accuracy", "glue",
+)  # fmt: skip
+# What tables, figures and the report take from a paper's file by name: without it they would fail halfway.
+SHOWN: dict[str, tuple[str, ...]] = {
+    "pld": (
+        "settings.num_layers", "settings.hidden_size", "settings.sequence_length", "settings.num_steps",
+        "settings.batch_size", "series.figure3_angle_postln", "series.figure3_angle_preln",
+        "tables.table1.columns.hours", "tables.table1.columns.speedup", "tables.table1.columns.sample_reduction",
+        *(f"tables.{table}.columns.{name}" for table in ("table2", "table3") for name in _GLUE),
+        "tables.table2.rows.original",
+    ),
+    "sbld": ("settings.num_layers", "settings.hidden_size"),
+}  # fmt: skip
 
 
 def mark_notes(provenances: Iterable[str]) -> tuple[str, ...]:
@@ -126,7 +142,7 @@ class Claim(Strict):
     provenance: Provenance
     reported: float | None = Field(None, description="none: the number is unknown to us, or the claim is a direction")
     measure: str | None = Field(None, description="function of pldrepro.measures; none: nothing measures it yet")
-    families: tuple[str, ...] = Field(
+    families: tuple[Literal["bert", "gpt", "swinv2", "vit"], ...] = Field(
         (), description="families of models that the claim is about; none: of the first study of a set"
     )
     note: str = ""
@@ -166,14 +182,27 @@ class Paper(Strict):
     claims: tuple[Claim, ...] = ()
     questions: tuple[Question, ...] = ()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _unique_claims(cls, values: Any) -> Any:
-        ids = [claim.get("id") for claim in values.get("claims", [])]
-        twice = {str(name) for name in ids if ids.count(name) > 1}
+    @model_validator(mode="after")
+    def _unique_claims(self) -> Paper:
+        ids = [claim.id for claim in self.claims]
+        twice = sorted({name for name in ids if ids.count(name) > 1})
         if twice:
-            raise ValueError(f"claims: id used twice: {', '.join(sorted(twice))}")
-        return values
+            raise ValueError(f"claims: id used twice: {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_exhibits_show(self) -> Paper:
+        needed = SHOWN.get(self.key, ())
+        there = {
+            *(f"settings.{name}" for name in self.settings),
+            *(f"series.{name}" for name in self.series),
+            *(f"tables.{name}.columns.{column}" for name in self.tables for column in self.tables[name].columns),
+            *(f"tables.{name}.rows.{row.key}" for name in self.tables for row in self.tables[name].rows),
+        }
+        absent = [name for name in needed if name not in there]
+        if absent:
+            raise ValueError(f"lacks {', '.join(absent)}, which exhibits show")
+        return self
 
 
 def load_papers(paths: Sequence[Path] = ()) -> dict[str, Paper]:
@@ -182,4 +211,7 @@ def load_papers(paths: Sequence[Path] = ()) -> dict[str, Paper]:
     if not paths:
         raise SettingsError(f"{PAPERS_FOLDER}: no papers (*.yaml) here")
     papers = [validate(Paper, read_yaml(path), str(path)) for path in paths]
-    return {paper.key: paper for paper in papers}
+    found = {paper.key: paper for paper in papers}
+    if len(found) < len(papers):
+        raise SettingsError(f"{', '.join(map(str, paths))}: key: two papers of one key")
+    return found

@@ -169,7 +169,7 @@ def write_pretrain(
     scores = {name: value for name, value in (scores or {}).items() if name not in word}
     if word:
         about_run = {"scale": scale, "arm": arm, "label": settings.label, "seed": seed, "passages": 100}
-        at = dict.fromkeys(SHARES, {"lambada_accuracy": 0.2, "lambada_perplexity": 50.0, **word})
+        at = {name: {"lambada_accuracy": 0.2, "lambada_perplexity": 50.0, **word} for name in SHARES}
         write_json(root / "runs/lambada" / arm / f"seed{seed}" / "summary.json", {**about_run, "checkpoints": at})
     points, lines, kept = _course(settings, final_loss, slowdown, {"accuracy": 0.2, **scores})
     for point in points:

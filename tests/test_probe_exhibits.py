@@ -196,8 +196,11 @@ def test_a_table_without_probes_says_so(paths: dict[str, Any]) -> None:
 
 def test_half_of_an_odd_number_of_layers_is_rounded_down(tmp_path: Path) -> None:
     folder = runs.write_pretrain(tmp_path, "baseline", 1)
-    summary = json.loads((folder / "summary.json").read_text())
-    (folder / "summary.json").write_text(json.dumps({**summary, "num_layers": 5}))
+    summary, settings = (json.loads((folder / name).read_text()) for name in ("summary.json", "settings.json"))
+    summary |= {"num_layers": 5, "passes_by_layer": [runs.STEPS] * 5}
+    settings["model"]["num_layers"] = 5
+    for name, values in (("summary.json", summary), ("settings.json", settings)):
+        (folder / name).write_text(json.dumps(values))
     odd = load_evidence([folder], probes=[runs.write_probe(tmp_path, "baseline", 1, layers=5)])
     (panel,) = tables.depth_robustness_panels(odd, PLD)
     row = dict(zip(panel.columns, panel.rows[0], strict=True))

@@ -109,7 +109,7 @@ def test_a_study_at_the_papers_own_scale_says_so(tmp_path: Path) -> None:
         if change:
             values["model"].update(change)
         else:
-            values["samples"] = 200_000 * 4096
+            values |= {"samples": 200_000 * 4096, "num_layers": 12, "passes_by_layer": [runs.STEPS] * 12}
         (folder / name).write_text(json.dumps(values))
     (text,) = report.support([load_evidence([folder])], PAPERS)
     assert text.endswith("it can support or question a claim's size.")
