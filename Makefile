@@ -4,10 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CORES ?= 2
 STAMP := $(VENV)/.installed
+PIP := -m pip install --quiet --disable-pip-version-check
+# Which build of torch, and which further packages it needs, depends on the machine: so it alone is not in the lock file.
+TORCH := torch==2.13.0
+TOOLS := $(VENV)/tools
 # The jobs of the workflow call `python`: the one of the virtual environment.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup reproduce test check bench clean
+.PHONY: help setup reproduce test check lock audit bench clean
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -15,8 +19,9 @@ setup: $(STAMP)  ## install into .venv
 
 $(STAMP): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
-	python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	python $(PIP) --require-hashes --no-deps --requirement requirements.txt
+	python $(PIP) $(TORCH)
+	python $(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
 reproduce: setup ## run the whole demo study; ends with the claims and results/demo/report.html
@@ -33,6 +38,25 @@ check: setup     ## lint, types, workflow format
 	mypy
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+
+lock:            ## write the hashes of requirements.txt again, after a change of its versions (needs a network)
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python $(PIP) uv
+	grep -E '^[A-Za-z0-9]' requirements.txt | sed 's/ .*//' > $(TOOLS)/pins.txt
+	$(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-deps --generate-hashes --no-annotate \
+		--no-header --output-file $(TOOLS)/hashes.txt $(TOOLS)/pins.txt
+	grep '^#' requirements.txt | cat - $(TOOLS)/hashes.txt > $(TOOLS)/lock.txt
+	mv $(TOOLS)/lock.txt requirements.txt
+
+audit:           ## look for known vulnerabilities of the locked packages and of torch (needs a network)
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python $(PIP) pip-audit
+	(grep -E '^[A-Za-z0-9]' requirements.txt | sed 's/ .*//'; echo '$(TORCH)') > $(TOOLS)/pins.txt
+	@$(TOOLS)/bin/pip-audit --strict --no-deps --disable-pip --requirement $(TOOLS)/pins.txt > $(TOOLS)/audit.txt 2>&1 \
+		|| { tail -n 20 $(TOOLS)/audit.txt; \
+		grep -qE 'could not be audited|ConnectionError' $(TOOLS)/audit.txt \
+			&& echo 'NOT AUDITED: the list of vulnerabilities could not be reached, or lacks a package (above)'; exit 1; }
+	@tail -n 5 $(TOOLS)/audit.txt
 
 bench: setup     ## measure the speed of the model; writes results/bench
 	python -m benchmarks.model_speed

@@ -46,13 +46,32 @@ def test_environment_uses_conda_forge_alone_and_no_folder_of_a_machine() -> None
     assert set(ENVIRONMENT) == {"name", "channels", "dependencies"}
 
 
-def test_pinned_requirements_hold_every_package_within_its_range() -> None:
-    path = Path("requirements.txt")
-    pins = {
-        canonicalize_name(match[1]): Version(match[2])
-        for match in re.finditer(r"^([A-Za-z0-9._-]+)==(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-    }
+LOCK = Path("requirements.txt").read_text(encoding="utf-8")
+(TORCH,) = re.findall(r"^TORCH := torch==(\S+)$", Path("Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def locked() -> dict[str, tuple[Version, list[str]]]:
+    """Package -> version and hashes, of the lock file; each package once, and nothing in the file beside them."""
+    entry = r"^([A-Za-z0-9._-]+)==(\S+)((?: \\\n    --hash=sha256:[0-9a-f]{64})*)\n"
+    comments = re.sub(entry, "", LOCK, flags=re.MULTILINE).splitlines()
+    assert all(line.startswith("#") for line in comments)
+    entries = re.findall(entry, LOCK, re.MULTILINE)
+    found = {canonicalize_name(name): (Version(version), hashes.split()[1::2]) for name, version, hashes in entries}
+    assert len(found) == len(entries)
+    return found
+
+
+def test_pinned_packages_lie_within_their_ranges() -> None:
+    pins = {name: version for name, (version, _) in locked().items()} | {canonicalize_name("torch"): Version(TORCH)}
     ranges = declared()
     assert ranges.keys() <= pins.keys()
     outside = {name: str(pins[name]) for name, allowed in ranges.items() if pins[name] not in allowed}
     assert not outside
+
+
+def test_every_package_but_torch_is_locked_by_the_hashes_of_its_files() -> None:
+    assert not [name for name, (_, hashes) in locked().items() if not hashes]
+    assert "torch" not in locked()
+    makefile = Path("Makefile").read_text(encoding="utf-8")
+    assert "--require-hashes --no-deps --requirement requirements.txt" in makefile
+    assert "://" not in makefile + LOCK  # the index is the one that pip is configured with
