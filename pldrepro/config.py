@@ -40,6 +40,9 @@ EXPERIMENTS_FOLDER = Path("config/experiments")
 MAX_LAYERS = 1000  # bounds what a policy and a price are computed over
 MAX_DEPTH, MAX_VALUES = 40, 200_000  # of a file of settings: mappings and lists within each other, and all values
 MAX_PROBLEMS, MAX_SHOWN = 10, 200  # of one message: problems, and characters of a value
+# A folder that files go to: in the workflow's file names {} are wildcards, and a leading - makes an option of a name.
+Folder = Annotated[str, Field(pattern=r"^[^-{}\x00-\x1f\x7f][^{}\x00-\x1f\x7f]*$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 
 
@@ -213,6 +216,8 @@ class DataSettings(Strict):
     lambada: str | None = Field(
         None, description="files: LAMBADA passages below root, a JSON object with `text` a line"
     )
+    hash: Sha256 | None = Field(None, description="what the `hash` of the corpus's manifest must be; none: anything")
+    glue_hash: Sha256 | None = Field(None, description="what the `hash` of GLUE's manifest must be; none: anything")
     hub: HubSettings = HubSettings()
     miniature: MiniatureSettings = MiniatureSettings()
     max_megabytes: float | None = Field(None, gt=0, description="read at most this much text [10^6 bytes of UTF-8]")
@@ -263,6 +268,7 @@ class ImageDataSettings(Strict):
     root: str | None = Field(None, description="files: the folder that train and validation start from")
     train: str | None = Field(None, description="files: a folder or .zip below root with <class>/<image> entries")
     validation: str | None = Field(None, description="files: likewise, with the same classes")
+    hash: Sha256 | None = Field(None, description="what the `hash` of the images' manifest must be; none: anything")
     hub: HubImages | None = None
     shapes: ShapesSettings = ShapesSettings()
     image_size: int = Field(32, ge=4, description="pixels of a side; other images are resized and cropped to it")
@@ -537,7 +543,7 @@ class StudySettings(Strict):
 
     scale: Name = Field(description="name of the scale; results go to results/<scale>")
     description: str
-    results: str | None = Field(None, description="results folder; none: results/<scale>")
+    results: Folder | None = Field(None, description="results folder; none: results/<scale>")
     data_root: str | None = Field(None, description="files source: the folder that holds text and GLUE")
     experiments: str = Field(str(EXPERIMENTS_FOLDER), description="folder of the arms' files")
     arms: Annotated[tuple[Name, ...], Distinct] = Field(min_length=1)
@@ -565,7 +571,7 @@ class RecordedSettings(Strict):
 
     scale: Literal["recorded"]
     description: str
-    results: str = Field("results/rebuilt", description="exhibits go to <results>/<name>")
+    results: Folder = Field("results/rebuilt", description="exhibits go to <results>/<name>")
     recorded: dict[Name, tuple[str, ...]] = Field(
         min_length=1, description="name -> folders of run folders, one for each family of models"
     )

@@ -1,4 +1,4 @@
-"""What the files of a run folder must hold: every key that the analysis reads, its type, and its limits. No torch here.
+"""What files of runs and of prepared data must hold: every key that is read, its type, and its limits. No torch here.
 
 ``pldrepro.records`` checks each file against its class before anything uses it, and hands on the values as they are
 written; keys that are not named here pass. Limits are those beyond which the arithmetic of the analysis would fail.
@@ -395,3 +395,73 @@ class EvidenceRecord(Recorded):
 
     scores: str
     studies: Annotated[list[StudyRecord], Field(min_length=1)]
+
+
+class TokensRecord(Recorded):
+    """A split of a prepared corpus."""
+
+    tokens: Positive
+    sha256: str
+
+
+class CorpusSplits(Recorded):
+    """The splits of a prepared corpus."""
+
+    train: TokensRecord
+    validation: TokensRecord
+
+
+class PassagesRecord(Recorded):
+    """The LAMBADA passages beside a corpus."""
+
+    sha256: str
+
+
+class CorpusManifest(Recorded):
+    """manifest.json of a prepared corpus."""
+
+    vocab_size: Positive
+    dtype: Literal["uint16", "uint32"]
+    special_tokens: dict[str, Count]
+    splits: CorpusSplits
+    lambada: PassagesRecord | None = None
+    hash: str
+
+
+class ExamplesRecord(Recorded):
+    """A split of a prepared GLUE task."""
+
+    examples: Count
+    sha256: str
+
+
+class GlueManifest(Recorded):
+    """manifest.json of prepared GLUE tasks."""
+
+    tasks: dict[str, dict[str, ExamplesRecord]]
+    missing: dict[str, dict[str, str]]
+    hash: str
+
+
+class ImagesRecord(Recorded):
+    """A split of prepared images."""
+
+    images: Positive
+
+
+class ImagesSplits(Recorded):
+    """The splits of prepared images."""
+
+    train: ImagesRecord
+    validation: ImagesRecord
+
+
+class ImagesManifest(Recorded):
+    """manifest.json of prepared images."""
+
+    image_size: Annotated[int, Field(ge=1, le=10_000)]
+    classes: Annotated[list[str], Field(min_length=2)]
+    mean: Annotated[list[Share], Field(min_length=3, max_length=3)]
+    std: Annotated[list[Share], Field(min_length=3, max_length=3)]
+    splits: ImagesSplits
+    hash: str

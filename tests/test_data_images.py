@@ -187,7 +187,7 @@ def test_damage_is_named(root: Path) -> None:
     with pytest.raises(DataError, match=r"train: cat/1.png: damaged or not an image"):
         prepare_images(from_files(root), root / "out", False)
     (root / "train/cat/1.png").write_bytes(b"hello")
-    with pytest.raises(DataError, match=r"train: cat/1.png: damaged or not an image: no image"):
+    with pytest.raises(DataError, match=r"train: cat/1.png: damaged or not an image: not one of JPEG"):
         prepare_images(from_files(root), root / "out", False)
     assert not list((root / "out").iterdir())  # nothing half done stays
     (root / "test.zip").write_bytes((root / "test.zip").read_bytes()[:60])

@@ -26,3 +26,9 @@ def read_arrays(path: Path, verb: str) -> dict[str, np.ndarray]:
         raise DataError(f"{path}: no such file; run {verb} again") from None
     except SafetensorError as error:
         raise DataError(f"{path}: damaged or cut short ({error}); run {verb} again") from None
+
+
+def check_hash(found: str, demanded: str | None, key: str, out: Path) -> None:
+    """Refuse prepared data that are not what the settings demand; they are left without a manifest."""
+    if demanded is not None and found != demanded:
+        raise DataError(f"{out}: prepared data with hash {found}; {key} demands {demanded}")

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pldrepro.config import DataSettings
-from pldrepro.data import DataError
+from pldrepro.data import DataError, check_hash
 from pldrepro.data.encoders import Encoder, make_encoder
 from pldrepro.data.lambada import FILE as LAMBADA_FILE
 from pldrepro.data.lambada import Lambada, encode_passages, load_lambada, save_lambada
 from pldrepro.data.sources import Source, open_source
-from pldrepro.records import atomic_path, read_json, write_json
+from pldrepro.formats import CorpusManifest
+from pldrepro.records import atomic_path, read_checked, write_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -75,7 +76,7 @@ class Corpus:
 
 def open_corpus(folder: Path) -> Corpus:
     """Map a prepared corpus; a file whose size is not what the manifest says is an error."""
-    manifest = read_json(folder / "manifest.json")
+    manifest = read_checked(folder / "manifest.json", CorpusManifest, "; run prepare-corpus again")
     dtype = np.dtype(manifest["dtype"]).newbyteorder("<")
     arrays = []
     for split in SPLITS:
@@ -122,7 +123,7 @@ def prepare_corpus(settings: DataSettings, out: Path, *, workers: int, progress:
     save_tokenizer(tokenizer, out / "tokenizer", settings.sequence_length, settings.lowercase)
     (out / LAMBADA_FILE).unlink(missing_ok=True)  # of an earlier corpus
     lambada = save_lambada(passages, out) if len(passages) else None
-    manifest = {
+    manifest: dict[str, Any] = {
         "source": source.describe(),
         "tokenizer": settings.tokenizer,
         "vocab_size": vocab_size,
@@ -133,6 +134,7 @@ def prepare_corpus(settings: DataSettings, out: Path, *, workers: int, progress:
         **({} if lambada is None else {"lambada": lambada}),
         "hash": _hash(splits, out / "tokenizer", settings, lambada),
     }
+    check_hash(manifest["hash"], settings.hash, "data.hash", out)
     write_json(out / "manifest.json", manifest)
     return manifest
 

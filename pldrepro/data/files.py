@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ from pldrepro.data.glue import TASKS, Example
 MAX_LINE_BYTES = 32_000_000  # of a paragraph: what bounds the memory
 MAX_DOCUMENT_CHARACTERS = 4_000_000  # a longer document is cut between paragraphs
 BLOCK_BYTES = 1 << 20
+MAX_TABLE_CHARACTERS = (
+    2_000_000_000  # of a table or of all passages, which are held in memory; GLUE's largest has 80 MB
+)
+ZSTD_BLOCK_BYTES = 1 << 10  # packed; as a block of 4 bytes can stand for 128 KiB, what comes of it is at most 32 MiB
 
 
 class FilesSource:
@@ -97,10 +102,10 @@ class FilesSource:
             )
         if not self.lambada_file.is_file():
             raise DataError(f"{self.lambada_file}: no such file (data.lambada)")
-        for number, line in read_lines(self.lambada_file):
+        for number, line in _table(self.lambada_file):
             try:
                 text = json.loads(line)["text"]
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 text = None
             if not isinstance(text, str):
                 raise DataError(f"{self.lambada_file}: line {number}: allowed: a JSON object with `text`")
@@ -129,7 +134,9 @@ class _ZstdFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self._pending:
-            block = (self._frame.unused_data if self._frame and self._frame.eof else b"") or self._file.read(1 << 16)
+            block = (self._frame.unused_data if self._frame and self._frame.eof else b"") or self._file.read(
+                ZSTD_BLOCK_BYTES
+            )
             if self._frame is None or self._frame.eof:
                 if not block:
                     return 0
@@ -178,6 +185,16 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             except UnicodeDecodeError as error:
                 raise DataError(f"{path}: line {number} is not UTF-8 (byte {error.start + 1} of the line)") from None
             yield number, text.removeprefix("\ufeff").rstrip("\r\n") if number == 1 else text.rstrip("\r\n")
+
+
+def _table(path: Path) -> Iterator[tuple[int, str]]:
+    """``read_lines`` of a file that is held in memory as a whole, up to MAX_TABLE_CHARACTERS."""
+    size = 0
+    for number, line in read_lines(path):
+        size += len(line)
+        if size > MAX_TABLE_CHARACTERS:
+            raise DataError(f"{path}: line {number}: allowed: {MAX_TABLE_CHARACTERS} characters up to here")
+        yield number, line
 
 
 def _documents(path: Path) -> Iterator[list[str]]:
@@ -232,7 +249,7 @@ MAX_BROKEN_ROWS = 0.001  # share of a file's rows
 
 
 def _examples(path: Path, task: str, layout: Layout) -> Iterator[Example]:
-    rows = read_lines(path)
+    rows = _table(path)
     if layout.has_header:
         _, first = next(rows, (1, ""))
         header = first.split("\t")
@@ -277,10 +294,7 @@ def _label(text: str, layout: Layout, where: str) -> int | float:
         if text not in layout.classes:
             raise DataError(f"{where}: label {text!r}; allowed: {', '.join(layout.classes)}")
         return layout.classes.index(text)
-    try:
-        score = float(text)
-    except ValueError:
-        score = -1.0
+    score = float(text) if re.fullmatch(r"[0-9]{1,20}(\.[0-9]{0,20})?", text, re.ASCII) else -1.0
     if not 0 <= score <= 5:
         raise DataError(f"{where}: score {text!r}; allowed: a number from 0 to 5")
     return score

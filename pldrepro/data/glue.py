@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from pldrepro.config import DataSettings
-from pldrepro.data import DataError, read_arrays
+from pldrepro.data import DataError, check_hash, read_arrays
 from pldrepro.data.sources import Source, open_source
-from pldrepro.records import atomic_path, read_json, write_json
+from pldrepro.formats import CorpusManifest, GlueManifest
+from pldrepro.records import atomic_path, read_checked, write_json
 
 PARTS = ("input_ids", "token_types", "offsets", "labels")
 BATCH_EXAMPLES = 10_000  # tokenized at a time; bounds the memory
@@ -118,7 +119,7 @@ def prepare_glue(
     if unknown:
         raise DataError(f"finetune.groups: no such task: {', '.join(unknown)}; allowed: {', '.join(TASKS)}")
     source = open_source(settings)
-    corpus_hash = read_json(corpus_folder / "manifest.json")["hash"]
+    corpus_hash = read_checked(corpus_folder / "manifest.json", CorpusManifest, "; run prepare-corpus again")["hash"]
     tokenizer = load_tokenizer(corpus_folder / "tokenizer")
     tokenizer.encode_special_tokens = True  # "[SEP]" in a sentence is text
     tokenizer.enable_truncation(sequence_length, strategy="longest_first")
@@ -135,7 +136,7 @@ def prepare_glue(
             if reasons:
                 missing[name] = reasons
         (out / "manifest.json").unlink(missing_ok=True)  # until the new one is written, nothing is prepared here
-    manifest = {
+    manifest: dict[str, Any] = {
         "source": settings.source,
         "tasks": counts,
         "missing": missing,
@@ -143,6 +144,7 @@ def prepare_glue(
         "corpus": corpus_hash,
         "hash": _hash(counts),
     }
+    check_hash(manifest["hash"], settings.glue_hash, "data.glue_hash", out)
     write_json(out / "manifest.json", manifest)
     return manifest
 
@@ -193,7 +195,7 @@ def _hash(counts: dict[str, dict[str, Any]]) -> str:
 
 def load_prepared(folder: Path, task: str) -> PreparedTask:
     """Read one prepared task and check it against the manifest."""
-    manifest = read_json(folder / "manifest.json")
+    manifest = read_checked(folder / "manifest.json", GlueManifest, "; run prepare-glue again")
     if task not in manifest["tasks"]:
         raise DataError(f"{folder}: {task} is not prepared; there: {', '.join(manifest['tasks'])}")
     path = folder / f"{task}.safetensors"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import threading
 import urllib.error
 import urllib.request
@@ -15,6 +16,8 @@ from pldrepro.data import DataError
 from pldrepro.data.glue import TASKS, Example
 
 PROBE_SECONDS = 3.0  # `datasets` itself retries for half a minute before it says that there is no network
+# The hub's own conversion of a repository to parquet has no lasting commit: ``data.hash`` says what must come of it.
+CONVERTED = "refs/convert/parquet"
 HUB_SPLITS = {"train": "train", "dev": "validation"}
 MNLI_SPLITS = {"train": "train", "dev": "validation_matched", "dev_mismatched": "validation_mismatched"}
 GLUE_COLUMNS = {  # sentence 1 and, where the task has pairs, sentence 2
@@ -89,7 +92,7 @@ def _entry(entry: HubText) -> dict[str, Any]:
 
 
 def check_pinned(path: str, revision: str | None, where: str, path_key: str, revision_key: str) -> None:
-    """Refuse a path that is neither a directory nor a repository, and a repository without a revision."""
+    """Refuse a path that is neither a directory nor a repository, and a repository that is not pinned."""
     if Path(path).is_dir():
         return
     if path.startswith((".", "/", "~")) or path.count("/") != 1:
@@ -97,6 +100,11 @@ def check_pinned(path: str, revision: str | None, where: str, path_key: str, rev
     if revision is None:
         raise SettingsError(
             f"{where}.{revision_key}: missing; allowed: the commit of {path} on the hub that all runs shall read"
+        )
+    if revision != CONVERTED and not re.fullmatch("[0-9a-f]{40}", revision):
+        raise SettingsError(
+            f"{where}.{revision_key}: {revision}: a name that can move; allowed: the 40 digits of a commit of "
+            f"{path}, or {CONVERTED}"
         )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import io
+import stat
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM")  # no other decoder sees what a file holds, whatever its name
+MAX_FILE_BYTES = 64_000_000  # of an encoded image
+MAX_PIXELS = 50_000_000  # of an image, decoded or resized
+MAX_RATIO, FREE_BYTES = 200, 1_000_000  # of the sizes of an entry, unpacked : packed, above so many bytes
 LabelledImage = tuple[np.ndarray, int]  # (H, W, 3) uint8, and the class
 
 
@@ -51,10 +57,14 @@ def fit_image(image: Image, side: int) -> np.ndarray:
     """RGB pixels (side, side, 3) uint8: the shorter side resized (bilinear), the longer one cropped at its centre."""
     from PIL.Image import Resampling
 
-    image = image.convert("RGB")
     width, height = image.size
+    short = min(width, height)
+    if width * height > MAX_PIXELS or side * side * max(width, height) > MAX_PIXELS * short:
+        raise ValueError(
+            f"{width} x {height} pixels; allowed: {MAX_PIXELS}, as it is and with {side} at the short side"
+        )
+    image = image.convert("RGB")
     if (width, height) != (side, side):
-        short = min(width, height)
         size = (max(side, round(width * side / short)), max(side, round(height * side / short)))
         left, top = (size[0] - side) // 2, (size[1] - side) // 2
         image = image.resize(size, Resampling.BILINEAR).crop((left, top, left + side, top + side))
@@ -65,11 +75,13 @@ def decode(content: bytes, side: int, where: str) -> np.ndarray:
     """``fit_image`` of an encoded image; one that cannot be decoded is a DataError that names it."""
     from PIL import Image, UnidentifiedImageError
 
+    if len(content) > MAX_FILE_BYTES:
+        raise DataError(f"{where}: {len(content)} bytes; allowed: {MAX_FILE_BYTES} in an image")
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             return fit_image(image, side)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-        reason = "no image" if isinstance(error, UnidentifiedImageError) else error
+    except Exception as error:  # decoders fail on foreign bytes in every way that Python has
+        reason = f"not one of {' '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else error
         raise DataError(f"{where}: damaged or not an image: {reason}") from None
 
 
@@ -132,18 +144,48 @@ class _reader:  # noqa: N801 (a context manager, used like a function)
 
     def _read(self, entry: str) -> bytes:
         if self.archive is None:
-            return (self.path / entry).read_bytes()
+            file = self.path / entry
+            if not file.is_file() or file.stat().st_size > MAX_FILE_BYTES:
+                raise DataError(f"{file}: allowed: a file of at most {MAX_FILE_BYTES} bytes")
+            return file.read_bytes()
         try:
             return self.archive.read(entry)
-        except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, ValueError, zlib.error) as error:
             raise DataError(f"{self.path}: {entry}: damaged or not readable: {error}") from None
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
+    """An archive of which every entry has been looked at; nothing of it is ever written to disk under its own name."""
     try:
-        return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise DataError(f"{path}: not a .zip archive, or cut short: {error}") from None
+    seen: set[str] = set()
+    for entry in archive.infolist():
+        problem = _problem(entry, seen)
+        if problem:
+            archive.close()
+            raise DataError(f"{path}: {entry.filename}: {problem}")
+        seen.add(entry.filename)
+    return archive
+
+
+def _problem(entry: zipfile.ZipInfo, seen: set[str]) -> str:
+    """What is wrong with an entry of an archive; empty: nothing."""
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if ".." in entry.filename.split("/") or entry.filename.startswith("/") or "\\" in entry.orig_filename:
+        return "a path that leads out of the archive; allowed: <class>/<image>"
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "a link or a device; allowed: files"
+    if entry.filename in seen:
+        return "stands there twice"
+    if entry.flag_bits & 1:
+        return "encrypted; allowed: entries without a password"
+    if entry.file_size > MAX_FILE_BYTES:
+        return f"{entry.file_size} bytes; allowed: {MAX_FILE_BYTES} in an image"
+    if entry.file_size > max(FREE_BYTES, MAX_RATIO * entry.compress_size):
+        return f"{entry.file_size} bytes packed into {entry.compress_size}; allowed: {MAX_RATIO} : 1"
+    return ""
 
 
 def _by_class(path: Path) -> dict[str, list[str]]:
@@ -185,6 +227,13 @@ def _load_split(settings: HubImages, split: str) -> Any:
         raise DataError(f"{place}: {' '.join(str(error).split())}") from None
 
 
+def _undecoded(rows: Any, column: str) -> Any:
+    """Rows whose images are left encoded: ``decode`` alone decides what is an image."""
+    from datasets import Image
+
+    return rows.cast_column(column, Image(decode=False)) if isinstance(rows.features.get(column), Image) else rows
+
+
 class HubSource:
     """Images through ``datasets``: a repository of the hub, or a local directory in its layout."""
 
@@ -192,7 +241,8 @@ class HubSource:
         self.settings, self.side = settings, side
         check_pinned(settings.path, settings.revision, "data.hub", "path", "revision")
         names = {"train": settings.train_split, "validation": settings.validation_split}
-        self.splits = {split: _load_split(settings, name) for split, name in names.items()}
+        loaded = {split: _load_split(settings, name) for split, name in names.items()}
+        self.splits = {split: _undecoded(rows, settings.image_column) for split, rows in loaded.items()}
         for split, rows in self.splits.items():
             absent = {settings.image_column, settings.label_column} - set(rows.column_names)
             if absent:
@@ -225,8 +275,6 @@ class HubSource:
                 raise DataError(f"{where}: label {label!r}; allowed: 0 to {len(self.classes) - 1}")
             if isinstance(image, dict) and isinstance(image.get("bytes"), bytes):
                 yield decode(image["bytes"], self.side, where), label
-            elif hasattr(image, "convert"):
-                yield fit_image(image, self.side), label
             else:
                 raise DataError(f"{where}: no image in column {settings.image_column!r}")
 

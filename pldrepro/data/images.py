@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 
 from pldrepro.config import ImageDataSettings
-from pldrepro.data import DataError
+from pldrepro.data import DataError, check_hash
 from pldrepro.data.batches import EpochOrder, Rows
 from pldrepro.data.image_sources import ImageSource, open_image_source
-from pldrepro.records import atomic_path, read_json, sha256, write_json
+from pldrepro.formats import ImagesManifest
+from pldrepro.records import atomic_path, read_checked, sha256, write_json
 
 SPLITS = ("train", "validation")
 ARRAYS = ("pixels", "labels")
@@ -71,7 +72,7 @@ class Images:
 
 def open_images(folder: Path) -> Images:
     """Map prepared images; an array that is missing or is not what the manifest says is a DataError."""
-    manifest = read_json(folder / "manifest.json")
+    manifest = read_checked(folder / "manifest.json", ImagesManifest, "; run prepare-images again")
     arrays = []
     for split in SPLITS:
         for name in ARRAYS:
@@ -121,7 +122,7 @@ def prepare_images(settings: ImageDataSettings, out: Path, progress: bool = True
             files = {f"{name}_sha256": sha256(out / f"{split}_{name}.npy") for name in ARRAYS}
             splits[split] = {"images": len(labels), "images_by_class": counts, **files}
     mean, std = _moments(np.load(out / "train_pixels.npy", mmap_mode="r"))
-    manifest = {
+    manifest: dict[str, Any] = {
         "source": source.describe(),
         "image_size": settings.image_size,
         "classes": list(source.classes),
@@ -130,6 +131,7 @@ def prepare_images(settings: ImageDataSettings, out: Path, progress: bool = True
         "splits": splits,
         "hash": _hash(splits, source.classes),
     }
+    check_hash(manifest["hash"], settings.hash, "data.hash", out)
     write_json(manifest_path, manifest)
     return manifest
 
