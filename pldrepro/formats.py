@@ -40,6 +40,7 @@ Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
 Cost = Annotated[float, Field(gt=0, le=1e30)]
 Number = Annotated[float, Field(ge=-1e30, le=1e30)]
 Loss = Annotated[float, Field(ge=0, le=700, description="nats; its exponential is finite")]
+File = Annotated[str, Field(pattern=r"^/?[^/\x00]{1,255}(/+[^/\x00]{1,255})*/?$", max_length=2000)]
 Kept = Annotated[str, Field(pattern=r"^[0-9]{1,4}$", description="a number of kept layers")]
 
 
@@ -382,18 +383,18 @@ class CalibrationSummary(Recorded):
 class StudyRecord(Recorded):
     """The finished runs of one study, each named by its summary."""
 
-    pretrain: Annotated[list[str], Field(min_length=1)]
-    finetune: list[str]
-    probes: list[str]
-    lambada: list[str]
-    calibration: str
+    pretrain: Annotated[list[File], Field(min_length=1)]
+    finetune: list[File]
+    probes: list[File]
+    lambada: list[File]
+    calibration: File
     baseline: str
 
 
 class EvidenceRecord(Recorded):
     """evidence.json."""
 
-    scores: str
+    scores: File
     studies: Annotated[list[StudyRecord], Field(min_length=1)]
 
 

@@ -415,7 +415,7 @@ def read_table(
         frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
     except FileNotFoundError:
         raise RecordError(f"{path}: no such table; run `{verb}` first") from None
-    except (ValueError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise RecordError(f"{path}: damaged: {error}; run `{verb}` again") from None
     absent = sorted(set(columns) - set(header))
     if len(set(header)) < len(header):
