@@ -216,8 +216,8 @@ class DataSettings(Strict):
     lambada: str | None = Field(
         None, description="files: LAMBADA passages below root, a JSON object with `text` a line"
     )
-    hash: Sha256 | None = Field(None, description="what the `hash` of the corpus's manifest must be; none: anything")
-    glue_hash: Sha256 | None = Field(None, description="what the `hash` of GLUE's manifest must be; none: anything")
+    hash: Sha256 | None = Field(None, description="data_hash of the scale file, for the preparation alone")
+    glue_hash: Sha256 | None = Field(None, description="glue_hash of the scale file, for the preparation alone")
     hub: HubSettings = HubSettings()
     miniature: MiniatureSettings = MiniatureSettings()
     max_megabytes: float | None = Field(None, gt=0, description="read at most this much text [10^6 bytes of UTF-8]")
@@ -268,7 +268,7 @@ class ImageDataSettings(Strict):
     root: str | None = Field(None, description="files: the folder that train and validation start from")
     train: str | None = Field(None, description="files: a folder or .zip below root with <class>/<image> entries")
     validation: str | None = Field(None, description="files: likewise, with the same classes")
-    hash: Sha256 | None = Field(None, description="what the `hash` of the images' manifest must be; none: anything")
+    hash: Sha256 | None = Field(None, description="data_hash of the scale file, for the preparation alone")
     hub: HubImages | None = None
     shapes: ShapesSettings = ShapesSettings()
     image_size: int = Field(32, ge=4, description="pixels of a side; other images are resized and cropped to it")
@@ -545,6 +545,10 @@ class StudySettings(Strict):
     description: str
     results: Folder | None = Field(None, description="results folder; none: results/<scale>")
     data_root: str | None = Field(None, description="files source: the folder that holds text and GLUE")
+    data_hash: Sha256 | None = Field(
+        None, description="what the `hash` of the manifest of the prepared corpus or images must be; none: anything"
+    )
+    glue_hash: Sha256 | None = Field(None, description="what the `hash` of the manifest of GLUE must be; likewise")
     experiments: str = Field(str(EXPERIMENTS_FOLDER), description="folder of the arms' files")
     arms: Annotated[tuple[Name, ...], Distinct] = Field(min_length=1)
     baseline: Name = Field("baseline", description="the arm that the others are compared with")
@@ -759,9 +763,11 @@ class Study:
         return self.run(arm, seed)
 
     def data(self) -> DataSettings | ImageDataSettings:
-        """The data settings, which all arms share, with the folder that only the preparation of data needs."""
-        data = self.run(self.settings.baseline, self.settings.seeds[0]).data
-        return data if self.settings.data_root is None else data.model_copy(update={"root": self.settings.data_root})
+        """The data settings, which all arms share, with the folder and the hashes that the preparation alone needs."""
+        data, study = self.run(self.settings.baseline, self.settings.seeds[0]).data, self.settings
+        own = {"root": study.data_root, "hash": study.data_hash, "glue_hash": study.glue_hash}
+        given = {key: value for key, value in own.items() if value is not None and key in type(data).model_fields}
+        return data.model_copy(update=given)
 
     def calibration_job(self) -> CalibrationJob:
         """One run of every arm, for the calibration of their model shapes."""

@@ -175,6 +175,7 @@ class PretrainSummary(Recorded):
     analysis_seconds: Annotated[float, Field(ge=0, le=1e30)] = 0
     analysis_passes: Annotated[float, Field(ge=0, le=1e12)] = 0
     peak_memory_bytes: Positive | None = None
+    reduced_bytes: Count | None = None
     checkpoints: Annotated[dict[str, PointRecord], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -342,6 +343,7 @@ class ShapeRecord(Recorded):
     model: dict[str, Any]
     micro_batch_size: Positive
     sequence_length: Positive | None
+    ranks: Positive = 1
     tau: dict[Kept, TauPoint]
     fit: FitRecord
     seconds: list[list[Cost]] = []

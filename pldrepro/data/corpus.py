@@ -134,7 +134,7 @@ def prepare_corpus(settings: DataSettings, out: Path, *, workers: int, progress:
         **({} if lambada is None else {"lambada": lambada}),
         "hash": _hash(splits, out / "tokenizer", settings, lambada),
     }
-    check_hash(manifest["hash"], settings.hash, "data.hash", out)
+    check_hash(manifest["hash"], settings.hash, "data_hash", out)
     write_json(out / "manifest.json", manifest)
     return manifest
 

@@ -144,7 +144,7 @@ def prepare_glue(
         "corpus": corpus_hash,
         "hash": _hash(counts),
     }
-    check_hash(manifest["hash"], settings.glue_hash, "data.glue_hash", out)
+    check_hash(manifest["hash"], settings.glue_hash, "glue_hash", out)
     write_json(out / "manifest.json", manifest)
     return manifest
 

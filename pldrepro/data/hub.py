@@ -16,7 +16,7 @@ from pldrepro.data import DataError
 from pldrepro.data.glue import TASKS, Example
 
 PROBE_SECONDS = 3.0  # `datasets` itself retries for half a minute before it says that there is no network
-# The hub's own conversion of a repository to parquet has no lasting commit: ``data.hash`` says what must come of it.
+# The hub's own conversion of a repository to parquet has no lasting commit: ``data_hash`` says what must come of it.
 CONVERTED = "refs/convert/parquet"
 HUB_SPLITS = {"train": "train", "dev": "validation"}
 MNLI_SPLITS = {"train": "train", "dev": "validation_matched", "dev_mismatched": "validation_mismatched"}

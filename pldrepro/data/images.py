@@ -131,7 +131,7 @@ def prepare_images(settings: ImageDataSettings, out: Path, progress: bool = True
         "splits": splits,
         "hash": _hash(splits, source.classes),
     }
-    check_hash(manifest["hash"], settings.hash, "data.hash", out)
+    check_hash(manifest["hash"], settings.hash, "data_hash", out)
     write_json(manifest_path, manifest)
     return manifest
 
