@@ -911,7 +911,8 @@ def parse_yaml(text: str, origin: str) -> Any:
 def _not_plain(text: str) -> int | None:
     """The line of what is not plain YAML: tags name types; anchors within anchors make a short text a huge value."""
     anchors: list[bool] = []  # of the mappings and lists that are open
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    # libyaml's parser where there is one: the text is read twice
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(event, yaml.CollectionEndEvent):
             anchors.pop()
         elif isinstance(event, yaml.NodeEvent):

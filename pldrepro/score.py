@@ -118,8 +118,8 @@ def read_scores(path: Path) -> pd.DataFrame:
     for number, row in enumerate(zip(frame["task"], frame["split"], frame["metric"], strict=True), start=2):
         if row not in VALUES.values():
             raise records.RecordError(f"{path}: row {number}: no such value: {' '.join(map(str, row))}")
-    for keys, group in frame.groupby(["arm", "seed", "checkpoint", "task", "learning_rate"]):
-        _, split, metric = VALUES[PRIMARY[str(keys[3])]]
+    for keys, group in frame.groupby(["arm", "label", "seed", "checkpoint", "task"]):
+        _, split, metric = VALUES[PRIMARY[str(keys[-1])]]
         if not ((group["split"] == split) & (group["metric"] == metric)).any():
             raise records.RecordError(f"{path}: {' '.join(map(str, keys))}: no {metric} on {split}")
     return frame
