@@ -24,13 +24,23 @@ from tqdm import tqdm
 from pldrepro.config import FinetuneSettings, ModelSettings, RunSettings, SettingsError, validate
 from pldrepro.data.glue import TASKS, PreparedSplit, PreparedTask, load_prepared
 from pldrepro.device import autocast, describe, select_device
+from pldrepro.formats import GlueManifest, PretrainSummary
 from pldrepro.manifest import begin, complete, is_complete, is_same_job
 from pldrepro.models.bert import BertForSequenceClassification
 from pldrepro.models.files import WEIGHTS
 from pldrepro.models.transformers_format import load_for_finetuning, save_classifier
 from pldrepro.optim import adamw, set_learning_rate
 from pldrepro.pretrain import DivergedError, seed_dropout
-from pldrepro.records import RecordError, atomic_path, provenance, read_json, sha256, write_json, write_text
+from pldrepro.records import (
+    RecordError,
+    atomic_path,
+    provenance,
+    read_checked,
+    read_json,
+    sha256,
+    write_json,
+    write_text,
+)
 
 PAD = 0  # what stands behind the end of a shorter example; the attention mask hides it
 SORTED_BATCHES = 16  # batches whose examples are sorted by length together, which saves padding
@@ -67,7 +77,7 @@ def finetune(
         raise SettingsError(f"finetune: no group {group}; allowed: {', '.join(settings.groups)}")
     written = pretrain_folder / "settings.json"
     run = validate(RunSettings, read_json(written), str(written))
-    summary = read_json(pretrain_folder / "summary.json")
+    summary = read_checked(pretrain_folder / "summary.json", PretrainSummary)
     if checkpoint not in summary["checkpoints"]:
         raise RecordError(
             f"{pretrain_folder}: no checkpoint {checkpoint}; there are {', '.join(summary['checkpoints'])}"
@@ -76,13 +86,14 @@ def finetune(
     job = Job(run, settings, group, checkpoint, place, glue_folder, folder)
     device = select_device(run.impl)
     tasks = settings.groups[group]
+    glue = read_checked(glue_folder / "manifest.json", GlueManifest, "; run prepare-glue again")
     about = {
         **{key: getattr(run, key) for key in ("scale", "arm", "label", "seed")},
         "checkpoint": checkpoint,
         "group": group,
         "finetune": settings.model_dump(mode="json"),
         "missing": {task: load_prepared(glue_folder, task).missing for task in tasks},
-        "inputs": {"weights": sha256(place / WEIGHTS), "glue": read_json(glue_folder / "manifest.json")["hash"]},
+        "inputs": {"weights": sha256(place / WEIGHTS), "glue": glue["hash"]},
     }
     if is_same_job(folder, about) and is_complete(folder):
         remove_parts(folder)
@@ -91,7 +102,6 @@ def finetune(
         remove_parts(folder)  # they are of a job with other settings, weights or data
     begin(folder)
     write_json(folder / "settings.json", about)
-    glue = read_json(glue_folder / "manifest.json")
     write_json(folder / "provenance.json", provenance(describe(device, run.impl), glue=glue, seeds=settings.seeds))
     combinations = [(t, r, s) for t in tasks for r in settings.learning_rates for s in settings.seeds]
     for task, rate, seed in tqdm(combinations, desc=f"fine-tune {run.arm} seed {run.seed}", disable=not progress):

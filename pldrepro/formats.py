@@ -26,6 +26,7 @@ from pldrepro.config import (
     ImageDataSettings,
     ImplSettings,
     ModelSettings,
+    Sha256,
     TrainingSettings,
     VisionSettings,
     text_or_images,
@@ -230,6 +231,20 @@ class MetricsLine(RootModel[Annotated[TrainLine | ValidationLine | SensitivityLi
     """A line of metrics.jsonl."""
 
 
+class FileRecord(Recorded):
+    """A file that a manifest lists."""
+
+    bytes: Count
+    sha256: Sha256
+
+
+class RunManifest(Recorded):
+    """manifest.json of a finished job."""
+
+    files: dict[File, FileRecord]
+    summary: dict[str, Any]
+
+
 class FinetuneSummary(Recorded):
     """summary.json of a fine-tuning job."""
 
@@ -398,6 +413,12 @@ class EvidenceRecord(Recorded):
 
     scores: File
     studies: Annotated[list[StudyRecord], Field(min_length=1)]
+
+
+class Prepared(Recorded):
+    """What the manifests of all prepared data hold."""
+
+    hash: str
 
 
 class TokensRecord(Recorded):

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from pldrepro.config import RunSettings, SettingsError, Study, validate
+from pldrepro.formats import Prepared
 from pldrepro.lock import locked
-from pldrepro.manifest import MANIFEST, differences, is_complete, verified
-from pldrepro.records import RecordError, read_json
+from pldrepro.manifest import MANIFEST, differences, is_complete, read_manifest, verified
+from pldrepro.records import RecordError, read_checked, read_json
 
 # Pre-training first: what is made from a checkpoint is checked against it.
 WEIGHTS = "model.safetensors"
@@ -76,14 +77,14 @@ def _check_and_copy(study: Study, kind: str, run: Path, target: Path) -> bool:
     else:
         _check_made_from_it(study, kind, run, settings)
     if (target / MANIFEST).is_file():
-        if read_json(target / MANIFEST) == read_json(run / MANIFEST):
+        if read_manifest(target) == read_manifest(run):
             return False
         raise RefusedError(f"{target}: holds another finished run already; delete it to take this one")
     if target.exists():
         raise RefusedError(f"{target}: holds an unfinished run; delete it to take this one")
     copy = target.with_name(f".{target.name}.copy")
     shutil.rmtree(copy, ignore_errors=True)  # of an import that was killed
-    for name in (*read_json(run / MANIFEST)["files"], MANIFEST):
+    for name in (*read_manifest(run)["files"], MANIFEST):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(run / name, copy / name)
     is_complete(copy)  # checks the copy, and writes its summary
@@ -141,7 +142,7 @@ def _prepared(study: Study, name: str) -> str:
     path = Path(study.results) / "data" / name / "manifest.json"
     if not path.is_file():
         raise RecordError(f"{path}: no such file; prepare the data here first, with this file as Snakemake's target")
-    return str(read_json(path)["hash"])
+    return str(read_checked(path, Prepared)["hash"])
 
 
 def _weights(study: Study, arm: str, seed: int) -> dict[str, str]:
@@ -149,5 +150,5 @@ def _weights(study: Study, arm: str, seed: int) -> dict[str, str]:
     path = Path(study.runs) / "pretrain" / arm / f"seed{seed}" / MANIFEST
     if not path.is_file():
         raise RefusedError(f"{path}: no such file; the pre-training run that this was made from is not here")
-    files = read_json(path)["files"]
+    files = read_manifest(path.parent)["files"]
     return {Path(name).parent.name: files[name]["sha256"] for name in files if Path(name).name == WEIGHTS}

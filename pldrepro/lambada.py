@@ -28,12 +28,13 @@ from pldrepro.data.corpus import open_corpus
 from pldrepro.data.lambada import Lambada
 from pldrepro.device import autocast, describe, select_device
 from pldrepro.drop import Gate, all_kept
-from pldrepro.manifest import begin, complete, is_complete, is_same_job
+from pldrepro.formats import PretrainSummary
+from pldrepro.manifest import begin, complete, data_of, is_complete, is_same_job
 from pldrepro.models.files import WEIGHTS
 from pldrepro.models.gpt import Gpt
 from pldrepro.models.gpt2_format import load_gpt
 from pldrepro.pretrain import DivergedError
-from pldrepro.records import atomic_path, provenance, read_json, sha256, write_json
+from pldrepro.records import atomic_path, provenance, read_checked, read_json, sha256, write_json
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,11 @@ def score_lambada(pretrain_folder: Path, corpus_folder: Path, folder: Path, prog
     """
     written = pretrain_folder / "settings.json"
     run = validate(RunSettings, read_json(written), str(written))
-    points = read_json(pretrain_folder / "summary.json")["checkpoints"]
+    points = read_checked(pretrain_folder / "summary.json", PretrainSummary)["checkpoints"]
     if not isinstance(run.model, ModelSettings) or run.model.family != "gpt" or not isinstance(run.data, DataSettings):
         raise SettingsError(f"{pretrain_folder}: a model of family {run.model.family}; allowed: gpt")
     corpus = open_corpus(corpus_folder)
-    if read_json(pretrain_folder / "provenance.json")["corpus"]["hash"] != corpus.hash:
+    if data_of(pretrain_folder) != corpus.hash:
         raise SettingsError(f"{corpus_folder}: not the corpus that {pretrain_folder} was trained on")
     if corpus.lambada is None:
         raise SettingsError(f"{corpus_folder}: no LAMBADA passages; see data.lambada")

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pldrepro.config import RunSettings
-from pldrepro.records import RecordError, read_json, sha256, write_json
+from pldrepro.formats import AnyRecord, ProvenanceRecord, RunManifest
+from pldrepro.records import RecordError, read_checked, read_json, sha256, write_json
 
 MANIFEST, SUMMARY = "manifest.json", "summary.json"
 ALWAYS = ("settings.json", "provenance.json")
@@ -44,15 +45,21 @@ def is_same_job(folder: Path, settings: dict[str, Any]) -> bool:
 
 def differences(folder: Path, settings: RunSettings, data_hash: str) -> list[str]:
     """What can change the result and differs between the pre-training run in a folder and this one; empty: nothing."""
-    earlier, now = read_json(folder / "settings.json"), settings.model_dump(mode="json")
+    earlier, now = read_checked(folder / "settings.json", AnyRecord), settings.model_dump(mode="json")
     keys = [(group, key) for group in ("model", "data", "training", "drop") for key in now[group]]
     keys += [("impl", key) for key in ("precision", "micro_batch_size", "ranks")]
     changed = [f"{group}.{key}" for group, key in keys if earlier.get(group, {}).get(key) != now[group][key]]
-    if earlier["seed"] != settings.seed:
+    if earlier.get("seed") != settings.seed:
         changed.append("seed")
-    if read_json(folder / "provenance.json")["corpus"]["hash"] != data_hash:
+    if data_of(folder) != data_hash:
         changed.append("corpus")
     return changed
+
+
+def data_of(folder: Path) -> str | None:
+    """Hash of the data that a pre-training run was made from."""
+    corpus = read_checked(folder / "provenance.json", ProvenanceRecord).get("corpus")
+    return None if corpus is None else corpus.get("hash")
 
 
 def is_complete(folder: Path) -> bool:
@@ -68,12 +75,15 @@ def is_complete(folder: Path) -> bool:
     return True
 
 
+def read_manifest(folder: Path) -> Any:
+    """The manifest of a finished job; a missing or damaged one is a RecordError."""
+    return read_checked(folder / MANIFEST, RunManifest)
+
+
 def verified(folder: Path) -> Any:
     """The summary of a complete job, its files checked against the manifest; else RecordError naming the first."""
     path = folder / MANIFEST
-    manifest = read_json(path)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict) or "summary" not in manifest:
-        raise RecordError(f"{path}: not a manifest; allowed: files and summary")
+    manifest = read_manifest(folder)
     for name, about in manifest["files"].items():
         file = folder / name
         if ".." in Path(name).parts or Path(name).is_absolute():

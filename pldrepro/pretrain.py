@@ -29,6 +29,7 @@ from pldrepro.data.batches import Rows
 from pldrepro.device import describe, peak_memory_bytes, select_device
 from pldrepro.distributed import ALONE, World
 from pldrepro.flops import parameter_count, run_flops
+from pldrepro.formats import SettingsRecord
 from pldrepro.manifest import MANIFEST, SUMMARY, begin, complete, differences, is_complete
 from pldrepro.objectives import Data, Objective, blocks_of, open_objective
 from pldrepro.optim import adamw, learning_rate, set_learning_rate, zero_missing_gradients
@@ -38,7 +39,7 @@ from pldrepro.records import (
     append_jsonl,
     load_calibration,
     provenance,
-    read_json,
+    read_checked,
     write_json,
 )
 from pldrepro.sensitivity import Analysis, measure
@@ -403,7 +404,7 @@ def within_budget(settings: RunSettings, calibration: Path | None, folder: Path)
     if calibration is None:
         raise SettingsError(f"{settings.arm}: a run with a budget of reference time needs a calibration")
     if any((folder / name).exists() for name in ("resume", SUMMARY, MANIFEST)):
-        earlier = read_json(folder / "settings.json")
+        earlier = read_checked(folder / "settings.json", SettingsRecord)
         if earlier.get("budget") == budget.model_dump(mode="json"):
             return with_steps(settings, earlier["training"]["num_steps"])
     taus, layers = load_calibration(calibration), settings.model.num_layers

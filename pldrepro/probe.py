@@ -34,13 +34,14 @@ from pldrepro.config import ProbeSettings, RunSettings, SettingsError, validate
 from pldrepro.data.batches import Batch
 from pldrepro.data.corpus import Corpus
 from pldrepro.device import autocast, describe, select_device
-from pldrepro.manifest import begin, complete, is_complete, is_same_job
+from pldrepro.formats import PretrainSummary
+from pldrepro.manifest import begin, complete, data_of, is_complete, is_same_job
 from pldrepro.models.bert import BertForPreTraining
 from pldrepro.models.files import WEIGHTS
 from pldrepro.models.transformers_format import load_pretraining
 from pldrepro.objectives import MaskedLanguage, open_objective
 from pldrepro.pretrain import DivergedError
-from pldrepro.records import RecordError, provenance, read_json, sha256, write_json, write_text
+from pldrepro.records import RecordError, provenance, read_checked, read_json, sha256, write_json, write_text
 
 PARTS = ("qkv", "attention_output", "ffn_up", "ffn_down")  # of a block, whose gradient norms are recorded, too
 LESION_KEEP = 0.5  # probability with which a lesion keeps a layer (PLD, Figure 4)
@@ -64,7 +65,7 @@ def probe(
     if not isinstance(objective, MaskedLanguage):
         raise SettingsError(f"{pretrain_folder}: a model of family {run.model.family}; allowed: bert")
     corpus = objective.open(corpus_folder)
-    if read_json(pretrain_folder / "provenance.json")["corpus"]["hash"] != corpus.hash:
+    if data_of(pretrain_folder) != corpus.hash:
         raise SettingsError(f"{corpus_folder}: not the corpus that {pretrain_folder} was trained on")
     text = held_out(objective, corpus, settings.sequences)
     about = {key: getattr(run, key) for key in ("scale", "arm", "label", "seed")}
@@ -99,7 +100,7 @@ def probe(
 
 def chosen_checkpoints(pretrain_folder: Path, settings: ProbeSettings) -> dict[str, dict[str, Any]]:
     """The checkpoints to probe, in order of steps: name -> what the run's summary says of it."""
-    points = read_json(pretrain_folder / "summary.json")["checkpoints"]
+    points = read_checked(pretrain_folder / "summary.json", PretrainSummary)["checkpoints"]
     unknown = set(settings.checkpoints or ()) - set(points)
     if unknown:
         raise RecordError(

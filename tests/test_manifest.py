@@ -59,10 +59,12 @@ def test_without_summary_and_manifest_nothing_is_complete(folder: Path) -> None:
         ),
         (lambda f: (f / "models/a.bin").write_bytes(b"\0"), r"models/a\.bin: not the file that .*manifest\.json lists"),
         (lambda f: (f / "models/a.bin").unlink(), r"models/a\.bin: missing, though .*manifest\.json lists it"),
-        (lambda f: (f / "manifest.json").write_text("{}"), r"manifest\.json: not a manifest"),
+        (lambda f: (f / "manifest.json").write_text("{}"), r"manifest\.json: files: missing; summary: missing"),
         (lambda f: (f / "manifest.json").write_text('{"files": '), r"manifest\.json: damaged JSON"),
         (
-            lambda f: write_json(f / "manifest.json", {"files": {"../x": {}}, "summary": {}}),
+            lambda f: write_json(
+                f / "manifest.json", {"files": {"../x": {"bytes": 1, "sha256": "0" * 64}}, "summary": {}}
+            ),
             r"\.\./x: allowed: files of this folder",
         ),
         (lambda f: write_json(f / "manifest.json", {"files": {}, "summary": {}}), "does not list settings.json, prov"),

@@ -84,7 +84,7 @@ def calibration(tiny_run: Make, tmp_path_factory: pytest.TempPathFactory) -> Pat
         model = {**run.model.model_dump(mode="json"), "norm": norm}
         fit = {"intercept": 2.0, "slope": 1.0, "r2": 1.0}
         shapes.append({**about, "model": model, "tau": tau, "fit": fit})
-    write_json(path, {"threads": 1, "device": {}, "shapes": shapes})
+    write_json(path, {"threads": 1, "device": {"type": "cpu"}, "shapes": shapes})
     return path
 
 
