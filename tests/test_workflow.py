@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,54 +11,20 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from repository import copy_repository, environment, planned, snakemake
 
 from pldrepro.figures import FIGURES
 from pldrepro.records import read_json
 from pldrepro.tables import TABLES
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-PARTS = ("Snakefile", "config", "docs", "environment.yml", "pldrepro", "profiles", "workflow")
-
-
-def snakemake(folder: Path, *arguments: str) -> str:
-    """Run Snakemake in a copy of the repository and return what it printed."""
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(folder),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def planned(folder: Path, *arguments: str) -> dict[str, int]:
-    """Rule -> number of jobs that a dry run would do."""
-    text = snakemake(folder, "-n", *arguments)
-    table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", text, re.MULTILINE | re.DOTALL)
-    return {} if table is None else {line.split()[0]: int(line.split()[1]) for line in table.group(1).splitlines()}
-
-
-def copy_repository(folder: Path) -> Path:
-    for part in PARTS:
-        source = REPOSITORY / part
-        if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder / part)
-    return folder
+SMOKE = ("--configfile", "config/smoke.yaml")
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = copy_repository(tmp_path_factory.mktemp("repository"))
-    snakemake(folder, "--configfile", "config/smoke.yaml")
+    snakemake(folder, "--cores", "2", *SMOKE)
     return folder
-
-
-SMOKE = ("--configfile", "config/smoke.yaml")
 
 
 @pytest.mark.slow
@@ -151,7 +116,7 @@ def test_recorded_runs_give_the_same_verdicts_again(study: Path, tmp_path: Path)
         "recorded": {"copy": [str(tmp_path / name) for name in ("runs", "gpt", "images")]},
     }
     (tmp_path / "recorded.yaml").write_text(yaml.safe_dump(config), "utf-8")
-    snakemake(study, "claims", "--configfile", str(tmp_path / "recorded.yaml"))
+    snakemake(study, "--cores", "2", "claims", "--configfile", str(tmp_path / "recorded.yaml"))
     rebuilt = pd.read_csv(tmp_path / "rebuilt/copy/claims.csv")
     pd.testing.assert_frame_equal(rebuilt, pd.read_csv(study / "results/smoke/claims.csv"))
 
@@ -159,8 +124,7 @@ def test_recorded_runs_give_the_same_verdicts_again(study: Path, tmp_path: Path)
 def test_an_unknown_key_is_named_with_what_is_allowed(tmp_path: Path) -> None:
     folder = copy_repository(tmp_path)
     command = [sys.executable, "-m", "snakemake", "-n", *SMOKE, "--config", "sedes=3"]
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "sedes: unknown key; allowed here: scale, description" in done.stdout + done.stderr
 

@@ -1,0 +1,193 @@
+#!/usr/bin/env bash
+# A Slurm cluster to throw away: two virtual nodes on this machine, each with GPUs that are names only.
+#
+#   slurm.sh run COMMAND...   up, COMMAND with the cluster in its environment, down (whatever happens)
+#   slurm.sh up               installs what is missing with apt-get, writes the configuration, starts the daemons
+#   slurm.sh status           nodes and jobs, the finished ones too
+#   slurm.sh down             cancels all jobs, stops the daemons, removes every file
+#
+# Needs root. Everything listens on loopback and lives in $PLDREPRO_CLUSTER; the only thing outside is a symbolic link at
+# /etc/slurm/slurm.conf, because jobs of Snakemake's Slurm executor look for the cluster there and nowhere else.
+set -euo pipefail
+
+export PLDREPRO_CLUSTER=${PLDREPRO_CLUSTER:-/tmp/pldrepro-cluster}
+NODES=2
+GPUS=2          # scheduling tokens of a node
+CPUS=8          # cores that a node claims to have; the machine may have fewer
+MEMORY=16000    # [MiB] that a node claims to have
+LINK=/etc/slurm/slurm.conf
+HERE=$PLDREPRO_CLUSTER
+export SLURM_CONF=$HERE/slurm.conf
+
+fail() {
+  echo "test-cluster: $*" >&2
+  exit 1
+}
+
+check() {
+  [ "$(id -u)" = 0 ] || fail "needs root: it installs Debian's Slurm where that is missing, and starts its daemons"
+  if [ -e "$LINK" ] || [ -L "$LINK" ]; then
+    [ "$(readlink "$LINK")" = "$SLURM_CONF" ] || fail "$LINK exists: this machine has a Slurm of its own, left alone"
+    fail "a cluster is up in $HERE, or was not taken down: $0 down"
+  fi
+  [ ! -e "$HERE" ] || fail "$HERE exists"
+}
+
+install() {
+  local command
+  for command in munged slurmctld slurmd sbatch; do
+    command -v $command > /dev/null && continue
+    command -v apt-get > /dev/null || fail "needs $command, or apt-get to install it"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+      munge slurmctld slurmd slurm-client > /dev/null
+    return
+  done
+}
+
+# Numbers of TCP ports that nobody uses.
+free_ports() {
+  python3 - "$1" << 'END'
+import socket, sys
+sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]
+print(*(one.getsockname()[1] for one in sockets))
+END
+}
+
+configure() {
+  local ports node gpu host
+  host=$(hostname -s)
+  mkdir "$HERE"
+  : > "$SLURM_CONF"
+  mkdir "$HERE"/{log,pid,munge,spool,state}
+  chmod 0755 "$HERE" "$HERE/munge"
+  (umask 077 && head -c 1024 /dev/urandom > "$HERE/munge/key")
+  # Slurm takes only character devices for GPUs: these are copies of /dev/null.
+  for gpu in $(seq 0 $((GPUS - 1))); do mknod "$HERE/gpu$gpu" c 1 3; done
+  printf 'AutoDetect=off\nName=gpu File=%s/gpu[0-%d]\n' "$HERE" $((GPUS - 1)) > "$HERE/gres.conf"
+  read -r -a ports <<< "$(free_ports $((NODES + 1)))"
+  {
+    cat << END
+ClusterName=throwaway
+SlurmctldHost=$host(127.0.0.1)
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+SlurmctldPort=${ports[0]}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket=$HERE/munge/socket
+CredType=cred/munge
+SlurmctldPidFile=$HERE/pid/slurmctld
+SlurmctldLogFile=$HERE/log/slurmctld
+SlurmdPidFile=$HERE/pid/slurmd.%n
+SlurmdLogFile=$HERE/log/slurmd.%n
+SlurmdSpoolDir=$HERE/spool/%n
+StateSaveLocation=$HERE/state
+ReturnToService=2
+# No control groups, no systemd.
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+# As on a real cluster: cores, memory and GPUs are what jobs compete for, and a job over its memory is killed.
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+GresTypes=gpu
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=2
+JobAcctGatherParams=OverMemoryKill
+SlurmdParameters=config_overrides
+SchedulerParameters=bf_interval=2
+# No accounting database: squeue knows finished jobs for this long [s].
+MinJobAge=3600
+# From SIGTERM to SIGKILL [s].
+KillWait=20
+END
+    for node in $(seq $NODES); do
+      echo "NodeName=n$node NodeHostname=$host NodeAddr=127.0.0.1 Port=${ports[$node]} CPUs=$CPUS" \
+        "RealMemory=$MEMORY Gres=gpu:$GPUS"
+    done
+    echo "PartitionName=cpu Nodes=n[1-$NODES] Default=YES MaxTime=60"
+    echo "PartitionName=gpu Nodes=n[1-$NODES] MaxTime=60"
+  } > "$SLURM_CONF"
+  mkdir -p "$(dirname "$LINK")"
+  ln -s "$SLURM_CONF" "$LINK"
+}
+
+idle_nodes() {
+  timeout 2 sinfo --noheader --Node --partition=cpu --states=idle --format=%N 2> /dev/null | wc -l
+}
+
+start() {
+  local node
+  munged --force --key-file="$HERE/munge/key" --socket="$HERE/munge/socket" --seed-file="$HERE/munge/seed" \
+    --pid-file="$HERE/pid/munged" --log-file="$HERE/log/munged"
+  slurmctld -i
+  for node in $(seq $NODES); do
+    mkdir -p "$HERE/spool/n$node"
+    slurmd -N "n$node"
+  done
+  SECONDS=0
+  while [ $SECONDS -lt 30 ]; do
+    [ "$(idle_nodes)" = $NODES ] && return
+    sleep 0.2
+  done
+  tail -n 20 -v "$HERE"/log/* >&2
+  fail "the cluster did not come up"
+}
+
+# Stop a daemon by its process id, and wait for its end.
+stop() {
+  local id
+  id=$(cat "$1" 2> /dev/null) || return 0
+  kill "$id" 2> /dev/null || return 0
+  for _ in $(seq 50); do
+    kill -0 "$id" 2> /dev/null || return 0
+    sleep 0.2
+  done
+  kill -KILL "$id"
+}
+
+down() {
+  local file
+  if [ -s "$HERE/pid/slurmctld" ]; then
+    timeout 5 scancel --user=root 2> /dev/null || true
+    SECONDS=0
+    while [ $SECONDS -lt 40 ] && [ -n "$(timeout 2 squeue --noheader 2> /dev/null)" ]; do sleep 0.2; done
+  fi
+  for file in "$HERE"/pid/slurmd.* "$HERE/pid/slurmctld" "$HERE/pid/munged"; do stop "$file"; done
+  if [ "$(readlink "$LINK")" = "$SLURM_CONF" ]; then rm "$LINK"; fi
+  if [ -e "$SLURM_CONF" ]; then rm -rf "$HERE"; fi
+}
+
+up() {
+  check
+  install
+  trap down EXIT
+  configure
+  start
+}
+
+case "${1:-}" in
+  up)
+    up
+    trap - EXIT
+    echo "up: export PLDREPRO_CLUSTER=$HERE SLURM_CONF=$SLURM_CONF"
+    ;;
+  run)
+    shift
+    trap 'exit 130' INT TERM HUP
+    up
+    "$@"
+    ;;
+  status)
+    sinfo
+    squeue --states=all
+    ;;
+  down)
+    down
+    ;;
+  *)
+    sed -n '2,11s/^# \{0,1\}//p' "$0"
+    exit 2
+    ;;
+esac
