@@ -84,8 +84,8 @@ SlurmdLogFile=$HERE/log/slurmd.%n
 SlurmdSpoolDir=$HERE/spool/%n
 StateSaveLocation=$HERE/state
 ReturnToService=2
-# No control groups, no systemd.
-ProctrackType=proctrack/linuxproc
+# No control groups, no systemd. As with control groups, what the first process of a job leaves behind is killed.
+ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 MpiDefault=none
 # As on a real cluster: cores, memory and GPUs are what jobs compete for, and a job over its memory is killed.

@@ -1,6 +1,11 @@
 """Names that all rules share: what is trained, and which finished runs the exhibits are made from."""
 
 import re
+import signal
+
+# Inside a Slurm job the signals of the job reach every process in it: Snakemake must outlive the run that saves its
+# state. It does so at SIGTERM; SIGUSR1, which some sites send before a time limit, would end it at once.
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 # The typed settings first: their messages name the key and what is allowed there.
 STUDY = None if config["scale"] == "recorded" else load_study(config)
@@ -33,3 +38,31 @@ def of_study(value):
 
 
 GPUS = of_study(lambda study: 0 if study.impl.device == "cpu" else 1)
+
+
+def rank_resources(study):
+    """Of a job with all ranks of a run: on one node they belong to one task, on several the job calls srun itself."""
+    impl = study.impl
+    ranks, gpus = impl.ranks // impl.nodes, impl.device != "cpu"
+    if impl.nodes == 1:
+        return {"nodes": 1, "gpu": ranks * gpus}
+    several = {"nodes": impl.nodes, "tasks": impl.nodes, "mpi": "srun"}
+    return {**several, "gres": f"gpu:{ranks}", "tasks_per_gpu": 0} if gpus else several
+
+
+def rank_threads(study, threads):
+    """Threads of all ranks of a run on one node."""
+    return threads * study.impl.ranks // study.impl.nodes
+
+
+def calibration_threads(study):
+    """Threads that are kept for the measurement of step times, used or not."""
+    calibration = study.settings.calibration
+    return max(calibration.reserved_cores, rank_threads(study, calibration.threads))
+
+
+# The names are those of the Slurm executor. A resource that is None is not asked for.
+RANKS = {
+    name: of_study(lambda study, name=name: rank_resources(study).get(name))
+    for name in ("nodes", "gpu", "tasks", "mpi", "gres", "tasks_per_gpu")
+}

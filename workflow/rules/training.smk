@@ -1,6 +1,7 @@
 """Training: calibration, pre-training, fine-tuning, probes and LAMBADA. Each rule leaves a run folder; its summary is the output.
 
 Resume checkpoints live in the run folder too, but are not declared: Snakemake removes outputs of a failed job.
+`exec`, so that a signal meant for the job meets the run itself and no shell that would die and leave it alone.
 """
 
 
@@ -18,15 +19,15 @@ rule calibrate:
     conda:
         "../../environment.yml"
     # Step times are measured with the machine to itself.
-    threads: of_study(lambda study: study.settings.calibration.reserved_cores)
+    threads: of_study(calibration_threads)
     resources:
-        gpu=GPUS,
+        **RANKS,
         mem_mb=4000,
     params:
         settings=of_study(lambda study: study.calibration_job().model_dump_json()),
         folder=subpath(output[0], parent=True),
     shell:
-        "python -m pldrepro calibrate --settings {params.settings:q} --out {params.folder:q} 2> {log:q}"
+        "exec python -m pldrepro calibrate --settings {params.settings:q} --out {params.folder:q} 2> {log:q}"
 
 
 rule settings:
@@ -56,15 +57,15 @@ rule pretrain:
         "{study}/benchmarks/pretrain/{arm}-seed{seed}.tsv"
     conda:
         "../../environment.yml"
-    threads: of_study(lambda study: study.impl.threads)
+    threads: of_study(lambda study: rank_threads(study, study.impl.threads))
     resources:
-        gpu=GPUS,
+        **RANKS,
         mem_mb=4000,
     params:
         data=subpath(input.data, parent=True),
         folder=subpath(output[0], parent=True),
     shell:
-        "python -m pldrepro pretrain --settings {input.settings:q} --data {params.data:q}"
+        "exec python -m pldrepro pretrain --settings {input.settings:q} --data {params.data:q}"
         " --calibration {input.calibration:q} --out {params.folder:q} 2> {log:q}"
 
 
@@ -90,7 +91,7 @@ rule finetune:
         glue=subpath(input.glue, parent=True),
         folder=subpath(output[0], parent=True),
     shell:
-        "python -m pldrepro finetune --settings {params.settings:q} --run {params.run:q} --checkpoint {wildcards.checkpoint}"
+        "exec python -m pldrepro finetune --settings {params.settings:q} --run {params.run:q} --checkpoint {wildcards.checkpoint}"
         " --group {wildcards.group} --glue {params.glue:q} --out {params.folder:q} 2> {log:q}"
 
 
@@ -116,7 +117,7 @@ rule probe:
         corpus=subpath(input.corpus, parent=True),
         folder=subpath(output[0], parent=True),
     shell:
-        "python -m pldrepro probe --settings {params.settings:q} --run {params.run:q} --corpus {params.corpus:q}"
+        "exec python -m pldrepro probe --settings {params.settings:q} --run {params.run:q} --corpus {params.corpus:q}"
         " --out {params.folder:q} 2> {log:q}"
 
 
@@ -141,4 +142,4 @@ rule lambada:
         corpus=subpath(input.corpus, parent=True),
         folder=subpath(output[0], parent=True),
     shell:
-        "python -m pldrepro lambada --run {params.run:q} --corpus {params.corpus:q} --out {params.folder:q} 2> {log:q}"
+        "exec python -m pldrepro lambada --run {params.run:q} --corpus {params.corpus:q} --out {params.folder:q} 2> {log:q}"

@@ -1,0 +1,76 @@
+"""The smoke study as Slurm jobs, from start to report, through ``snakemake --profile``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from repository import copy_repository, planned, snakemake
+from slurm_jobs import jobs_in, most_gpus_at_once
+
+from pldrepro.records import read_json, read_jsonl
+
+SMOKE = ("--configfile", "config/smoke.yaml")
+TOKENS = 4  # two nodes with two GPUs each
+RUNS = ("runs/pretrain/pld/seed1", "runs/pretrain/baseline/seed2", "gpt/runs/pretrain/sbld/seed1")
+CLOCKS = ("train_seconds", "reference_seconds", "analysis_seconds")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copy_repository(tmp_path_factory.mktemp("cluster"))
+    snakemake(folder, "--profile", "profiles/slurm-test", *SMOKE)
+    return folder / "results/smoke"
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some of the same runs, without Slurm."""
+    folder = copy_repository(tmp_path_factory.mktemp("here"))
+    snakemake(folder, "--cores", "2", *(f"results/smoke/{run}/summary.json" for run in RUNS), *SMOKE)
+    return folder / "results/smoke"
+
+
+def test_it_ends_with_a_verdict_on_every_claim_and_a_report(study: Path) -> None:
+    claims = pd.read_csv(study / "claims.csv")
+    papers = [yaml.safe_load(Path(f"config/papers/{name}.yaml").read_text("utf-8")) for name in ("pld", "sbld")]
+    assert len(claims) == sum(len(paper["claims"]) for paper in papers)
+    assert claims["verdict"].notna().all()
+    assert claims.set_index("claim").loc["pld.time_per_sample", "n"] == 2
+    assert (study / "report.html").stat().st_size > 100_000
+    assert planned(study.parent.parent, *SMOKE) == {}
+
+
+def test_every_job_of_training_and_data_was_a_job_of_slurm(study: Path) -> None:
+    jobs = jobs_in(study.parent.parent)
+    assert {job.state for job in jobs} == {"COMPLETED"}
+    rules = [job.rule.split()[0] for job in jobs]
+    counts = {rule: rules.count(rule) for rule in ("corpus", "images", "glue", "calibrate", "pretrain", "lambada")}
+    assert counts == {"corpus": 2, "images": 1, "glue": 1, "calibrate": 3, "pretrain": 14, "lambada": 3}
+    # 12 jobs of fine-tuning and 6 probes, in groups.
+    assert len(rules) == sum(counts.values()) + 3 + 2
+
+
+def test_gpus_were_tokens(study: Path) -> None:
+    jobs = jobs_in(study.parent.parent)
+    assert {job.rule.split()[0] for job in jobs if job.gpus} == {"calibrate", "pretrain"}
+    assert {job.partition for job in jobs if job.gpus} == {"gpu"}
+    assert {job.partition for job in jobs if not job.gpus} == {"cpu"}
+    assert 2 <= most_gpus_at_once(jobs) <= TOKENS
+
+
+def test_the_runs_are_those_of_a_machine_without_slurm(study: Path, here: Path) -> None:
+    for run in RUNS:
+        assert timeless(study / run) == timeless(here / run)
+
+
+def timeless(folder: Path) -> list[object]:
+    """Final losses and every line of the metrics of a run, bit for bit, without what the clock said."""
+    summary = read_json(folder / "summary.json")
+    lines = [
+        {key: value for key, value in line.items() if key not in CLOCKS}
+        for line in read_jsonl(folder / "metrics.jsonl")
+    ]
+    return [{key: summary[key] for key in summary if key.startswith("validation_")}, *lines]
