@@ -1,4 +1,4 @@
-"""What Slurm itself says about its jobs."""
+"""What Slurm itself says about its jobs, and what a run says that no clock decides."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import subprocess
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
+
+from pldrepro.records import read_json, read_jsonl
 
 
 @dataclass(frozen=True)
@@ -66,3 +69,11 @@ def _job(line: str) -> Job:
 
 def _moment(text: str) -> datetime | None:
     return None if text == "Unknown" else datetime.fromisoformat(text)
+
+
+def timeless(folder: Path) -> list[dict[str, Any]]:
+    """The summary of a run and every line of its metrics, bit for bit, without what depends on the speed."""
+    summary = read_json(folder / "summary.json")
+    final = {key: value for key, value in summary.items() if key.startswith(("validation_", "steps", "passes"))}
+    lines = read_jsonl(folder / "metrics.jsonl")
+    return [final, *({key: line[key] for key in line if not key.endswith("_seconds")} for line in lines)]

@@ -8,14 +8,11 @@ import pandas as pd
 import pytest
 import yaml
 from repository import copy_repository, planned, snakemake
-from slurm_jobs import jobs_in, most_gpus_at_once
-
-from pldrepro.records import read_json, read_jsonl
+from slurm_jobs import jobs_in, most_gpus_at_once, timeless
 
 SMOKE = ("--configfile", "config/smoke.yaml")
 TOKENS = 4  # two nodes with two GPUs each
-RUNS = ("runs/pretrain/pld/seed1", "runs/pretrain/baseline/seed2", "gpt/runs/pretrain/sbld/seed1")
-CLOCKS = ("train_seconds", "reference_seconds", "analysis_seconds")
+RUNS = ("runs/pretrain/pld/seed1", "runs/pretrain/baseline/seed2")
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +61,3 @@ def test_gpus_were_tokens(study: Path) -> None:
 def test_the_runs_are_those_of_a_machine_without_slurm(study: Path, here: Path) -> None:
     for run in RUNS:
         assert timeless(study / run) == timeless(here / run)
-
-
-def timeless(folder: Path) -> list[object]:
-    """Final losses and every line of the metrics of a run, bit for bit, without what the clock said."""
-    summary = read_json(folder / "summary.json")
-    lines = [
-        {key: value for key, value in line.items() if key not in CLOCKS}
-        for line in read_jsonl(folder / "metrics.jsonl")
-    ]
-    return [{key: summary[key] for key in summary if key.startswith("validation_")}, *lines]
