@@ -20,7 +20,8 @@ class Job:
     rule: str  # of the workflow, with the wildcards; empty for jobs from elsewhere
     state: str  # PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, TIMEOUT ...
     partition: str
-    gpus: int
+    nodes: int
+    gpus: int  # on all nodes together
     memory: str
     minutes: str  # [hours:]minutes:seconds that it may take
     start: datetime | None
@@ -59,6 +60,7 @@ def _job(line: str) -> Job:
         rule=values.get("Comment", "").removeprefix("rule_").replace("_wildcards_", " "),
         state=values["JobState"],
         partition=values["Partition"],
+        nodes=nodes,
         gpus=int(per_job[1]) if per_job else int(per_node[1]) * nodes if per_node else 0,
         memory=tres.get("mem", ""),
         minutes=values["TimeLimit"],

@@ -64,7 +64,7 @@ FAULTS: dict[str, tuple[Callable[[int, Path], None], str, tuple[str, ...]]] = {
     "sigusr1": (by_sigusr1, "FAILED", ()),
     "sigkill": (by_sigkill, "CANCELLED", ()),
     "time limit": (by_time_limit, "TIMEOUT", ("--set-resources", *GPU, "pretrain:runtime=attempt")),
-    "memory": (by_itself, "OUT_OF_MEMORY", ("--set-resources", *GPU, "pretrain:mem_mb=150 * attempt ** 3")),
+    "memory": (by_itself, "FAILED", ("--set-resources", *GPU, "pretrain:mem_mb=150 * attempt ** 3")),
 }
 
 
@@ -75,7 +75,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = yaml.safe_load((folder / "config/smoke.yaml").read_text("utf-8"))
     del study["companions"]
     study.update(scale="fault", arms=["baseline", "pld"], seeds=[1], probe_arms=["pld"])
-    study["settings"]["training"]["num_steps"] = 2000
+    study["settings"]["training"]["num_steps"] = 1200
     study["settings"]["impl"]["save_every_seconds"] = 1
     (folder / "config/fault.yaml").write_text(yaml.safe_dump(study), "utf-8")
     snakemake(folder, "--cores", "2", *TARGET, "--until", "corpus", "calibrate", "settings")
@@ -130,7 +130,7 @@ def training(folder: Path) -> int:
 def first_step(folder: Path) -> int:
     """The step that the last process in the run folder went on from."""
     log = log_of_run(folder)
-    found = re.search(r"\| (\d+)/2000 ", log)
+    found = re.search(r"\| (\d+)/1200 ", log)
     assert found, log
     return int(found[1])
 
