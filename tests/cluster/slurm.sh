@@ -106,8 +106,8 @@ END
       echo "NodeName=n$node NodeHostname=$host NodeAddr=127.0.0.1 Port=${ports[$node]} CPUs=$CPUS" \
         "RealMemory=$MEMORY Gres=gpu:$GPUS"
     done
-    echo "PartitionName=cpu Nodes=n[1-$NODES] Default=YES MaxTime=60"
-    echo "PartitionName=gpu Nodes=n[1-$NODES] MaxTime=60"
+    echo "PartitionName=cpu Nodes=n[1-$NODES] Default=YES"
+    echo "PartitionName=gpu Nodes=n[1-$NODES]"
   } > "$SLURM_CONF"
   mkdir -p "$(dirname "$LINK")"
   ln -s "$SLURM_CONF" "$LINK"

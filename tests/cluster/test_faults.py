@@ -106,8 +106,8 @@ def disturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """A main process of Snakemake; what it prints goes to `output`."""
-    command = [sys.executable, "-m", "snakemake", *PROFILE, *TARGET, *arguments]
+    """A main process of Snakemake, which ends with the tests; what it prints goes to `output`."""
+    command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "snakemake", *PROFILE, *TARGET, *arguments]
     with (folder / "main.log").open("a") as log:
         return subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=log, stderr=log, text=True)
 

@@ -1,4 +1,4 @@
-"""Several ranks as one Slurm job: on one node with several GPUs, and on two nodes."""
+"""What jobs ask Slurm for: through the profile for sites, and with several ranks on one node and on two."""
 
 from __future__ import annotations
 
@@ -51,3 +51,12 @@ def test_ranks_learn_what_one_process_learns(nodes: int, gpus: int, prepared: Pa
         ("calibrate", nodes, gpus),
         ("pretrain", nodes, gpus),
     ]
+
+
+def test_slurm_takes_the_profile_for_sites(prepared: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(prepared, tmp_path / "copy")
+    shutil.rmtree(folder / RUN)
+    here = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1")
+    snakemake(folder, "--profile", "profiles/slurm", *target(folder), *here)
+    (job,) = jobs_in(folder)
+    assert (job.state, job.partition, job.memory, job.minutes) == ("COMPLETED", "gpu", "16000M", "12:00:00")
