@@ -120,11 +120,15 @@ def output(folder: Path) -> str:
 
 def training(folder: Path) -> int:
     """Wait until the run has saved a resume checkpoint; the number of its Slurm job."""
-    until = time.monotonic() + DEADLINE
-    while not (folder / RUN / "resume/state.safetensors").exists():
-        assert time.monotonic() < until, output(folder)
-        time.sleep(0.1)
+    wait_for((folder / RUN / "resume/state.safetensors").exists, folder)
     return jobs_in(folder, "pretrain")[-1].number
+
+
+def wait_for(condition: Callable[[], bool], folder: Path) -> None:
+    until = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < until, output(folder)
+        time.sleep(0.2)
 
 
 def first_step(folder: Path) -> int:
@@ -180,14 +184,13 @@ def test_a_job_that_outlives_its_main_process_is_neither_joined_nor_repeated(
     main.kill()
     main.wait()
     snakemake(folder, *PROFILE, *TARGET, "--unlock")
-    assert started(folder, "--retries", "0").wait(DEADLINE) == 1
+    again = started(folder, "--retries", "0")
+    wait_for(lambda: [one.state for one in jobs_in(folder, "pretrain")][1:] == ["FAILED"], folder)
     assert f"slurm_job {job}" in log_of_run(folder)
 
     os.kill(trainer, signal.SIGCONT)
-    until = time.monotonic() + DEADLINE
-    while jobs_in(folder, "pretrain")[0].state == "RUNNING":
-        assert time.monotonic() < until
-        time.sleep(0.5)
+    wait_for(lambda: jobs_in(folder, "pretrain")[0].state == "COMPLETED", folder)
+    assert again.wait(DEADLINE) == 1
     trained = (folder / RUN / "metrics.jsonl").stat().st_mtime_ns
     snakemake(folder, *PROFILE, *TARGET)
     assert [job.state for job in jobs_in(folder, "pretrain")][:2] == ["COMPLETED", "FAILED"]
