@@ -79,7 +79,7 @@ def make_outputs(folder: Path, config: str) -> int:
     return len(files)
 
 
-def measure(folder: Path, runs: int, finetune: bool, repetitions: int) -> dict[str, Seconds]:
+def measure(folder: Path, runs: int, finetune: bool, repetitions: int, rerun: bool) -> dict[str, Seconds]:
     """What is measured -> the smallest wall clock and the smallest CPU seconds."""
     config = str(write_study(folder, runs, finetune).relative_to(folder))
     commands = {
@@ -87,6 +87,8 @@ def measure(folder: Path, runs: int, finetune: bool, repetitions: int) -> dict[s
         "dry run": ["snakemake", "-n", "--quiet", "--configfile", config],
         "nothing to do": ["snakemake", "--cores", "1", "--configfile", config],
     }
+    if not rerun:
+        del commands["nothing to do"]
     seconds: dict[str, Seconds] = {}
     for name, command in commands.items():
         if name == "nothing to do":
@@ -105,9 +107,12 @@ def main(arguments: list[str] | None = None) -> dict[str, Seconds]:
     parser.add_argument("--runs", type=int, default=1000, help=f"pre-training runs, a multiple of {ARMS}")
     parser.add_argument("--finetune", action="store_true", help="with fine-tuning and probes")
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument(
+        "--no-rerun", action="store_true", help="leave out the run with nothing to do (minutes of touching)"
+    )
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as place:
-        seconds = measure(Path(place), options.runs, options.finetune, options.repetitions)
+        seconds = measure(Path(place), options.runs, options.finetune, options.repetitions, not options.no_rerun)
     print(f"{options.runs:,} pre-training runs{' with fine-tuning and probes' if options.finetune else ''}")
     for name, (wall, cpu) in seconds.items():
         goal = f"   goal {GOALS[name]:g} s" if name in GOALS and options.runs == 1000 and not options.finetune else ""

@@ -144,8 +144,9 @@ def launch(impl: ImplSettings, arguments: Sequence[str]) -> None:
             raise SettingsError(
                 f"impl.nodes {impl.nodes}: allowed inside a Slurm job; elsewhere start torchrun yourself on each node"
             )
-        nodes = str(impl.nodes)
-        command = ["srun", "--nodes", nodes, "--ntasks", nodes, "--ntasks-per-node", "1", *command]
+        nodes, cores = str(impl.nodes), str(impl.threads * impl.ranks // impl.nodes)
+        step = ["srun", "--nodes", nodes, "--ntasks", nodes, "--ntasks-per-node", "1", "--cpus-per-task", cores]
+        command = [*step, *command]
     else:
         command = torchrun(impl, arguments)
     sys.stdout.flush()

@@ -272,7 +272,7 @@ def test_several_nodes_need_a_slurm_job(tiny_run: Make, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("inside", "expected"),
     [
-        ({}, "srun --nodes 2 --ntasks 2 --ntasks-per-node 1 PYTHON -m pldrepro pretrain --out x"),
+        ({}, "srun --nodes 2 --ntasks 2 --ntasks-per-node 1 --cpus-per-task 2 PYTHON -m pldrepro pretrain --out x"),
         (
             {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NODEID": "1", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7"},
             "PYTHON -m torch.distributed.run --nproc-per-node 2 --signals-to-handle "
