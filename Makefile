@@ -29,8 +29,8 @@ reproduce: setup ## run the whole demo study; ends with the claims and results/d
 	@python -m pldrepro show results/demo/claims.csv
 	@echo "report: results/demo/report.html"
 
-test: setup      ## run the tests
-	python -m pytest
+test: setup      ## run the tests, on all cores
+	python -m pytest --numprocesses auto --dist loadfile
 
 test-cluster: setup ## run the smoke study on a Slurm of its own; needs root, and Debian's apt-get where Slurm is missing
 	tests/cluster/slurm.sh run python -m pytest tests/cluster

@@ -16,6 +16,9 @@ text       config/gpu_text.yaml: pre-training on prepared text, as many steps as
 glue       the same runs, fine-tuned
 pack       OUT/records.tar: everything but weights, ready for results/recorded/<device>/
 
+Needed beside torch: numpy, pydantic, PyYAML, safetensors and tqdm; transformers for ``beside`` alone. A slice that fails
+says so, and the next one is run.
+
 DIR holds what Snakemake prepares elsewhere: corpus/ and glue/ of ``gpu_text``'s results/gpu_text/data (token arrays, no
 text). This is no second workflow: it calls what the rules call, in their order, where Snakemake is not installed.
 """
@@ -25,6 +28,7 @@ from __future__ import annotations
 import argparse
 import tarfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -343,7 +347,7 @@ SLICES: dict[str, Callable[[Sitting], None]] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run slices until they are done or the time is over; 75: the same command goes on."""
+    """Run slices until they are done or the time is over; 75: the same command goes on, 1: a slice failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("slices", nargs="+", choices=SLICES)
     parser.add_argument("--out", type=Path, required=True)
@@ -353,6 +357,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="tiny, on the CPU: only to see that it runs")
     options = parser.parse_args(arguments)
     sitting = Sitting(options)
+    status = 0
     for name in options.slices:
         started = time.monotonic()
         try:
@@ -360,8 +365,14 @@ def main(arguments: list[str] | None = None) -> int:
         except OutOfTimeError as error:
             print(f"{name}: {error}; the same command goes on", flush=True)
             return 75
-        print(f"{name}: done in {time.monotonic() - started:.0f} s", flush=True)
-    return 0
+        except (RuntimeError, ValueError, OSError, ImportError):  # the time on a GPU is short: the others come first
+            traceback.print_exc()
+            print(f"{name}: FAILED after {time.monotonic() - started:.0f} s", flush=True)
+            status = 1
+        else:
+            print(f"{name}: done in {time.monotonic() - started:.0f} s", flush=True)
+        torch.cuda.empty_cache()
+    return status
 
 
 if __name__ == "__main__":

@@ -60,6 +60,9 @@ def test_every_slice_leaves_its_record(data: Path, tmp_path: Path, capsys: pytes
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_data_are_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="--data: missing"):
-        gpu_session.main(["speed", "--quick", "--out", str(tmp_path)])
+def test_a_slice_that_fails_says_so_and_the_next_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu_session.main(["speed", "ceiling", "--quick", "--out", str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert "ValueError: --data: missing; allowed: a folder with corpus/manifest.json" in printed.err
+    assert "speed: FAILED" in printed.out
+    assert "ceiling: done" in printed.out
