@@ -16,8 +16,8 @@ text       config/gpu_text.yaml: pre-training on prepared text, as many steps as
 glue       the same runs, fine-tuned
 pack       OUT/records.tar: everything but weights, ready for results/recorded/<device>/
 
-Needed beside torch: numpy, pydantic, PyYAML, safetensors and tqdm; transformers for ``beside`` alone. A slice that fails
-says so, and the next one is run.
+Needed beside torch: numpy, pydantic, PyYAML, safetensors and tqdm; transformers for ``beside`` alone. A slice that
+fails says so, and the next one is run.
 
 DIR holds what Snakemake prepares elsewhere: corpus/ and glue/ of ``gpu_text``'s results/gpu_text/data (token arrays, no
 text). This is no second workflow: it calls what the rules call, in their order, where Snakemake is not installed.
