@@ -2,7 +2,6 @@
 
     python -m benchmarks.gpu_session ceiling calibrate beside speed --data DIR --out OUT --seconds 540
     python -m benchmarks.gpu_session text glue --data DIR --out OUT --seconds 540 --seed 2
-    python -m benchmarks.gpu_session pack --out OUT
 
 Slices, most valuable first; each can be cut off and started again, and leaves alone what it finds complete:
 
@@ -14,7 +13,10 @@ beside     a training step beside transformers' BertForMaskedLM in one process, 
 speed      config/gpu_speed.yaml: every dialect over a whole schedule of a few hundred steps
 text       config/gpu_text.yaml: pre-training on prepared text, as many steps as the time given to it pays for
 glue       the same runs, fine-tuned
-pack       OUT/records.tar: everything but weights, ready for results/recorded/<device>/
+pack       OUT/records.tar: everything but weights, ready for results/recorded/<device>/; every call ends with it
+
+A later sitting on another machine needs gpu_text/steps.json and gpu_text/runs/calibration of the first one in its
+OUT, and the same card: seeds of one length and one clock are pooled. A call of ``text`` should begin with its whole time.
 
 Needed beside torch: numpy, pydantic, PyYAML, safetensors and tqdm; transformers for ``beside`` alone. A slice that
 fails says so, and the next one is run.
@@ -52,6 +54,7 @@ from pldrepro.device import describe, select_device, synchronizer
 from pldrepro.drop import mean_expected_depth
 from pldrepro.finetune import finetune
 from pldrepro.flops import run_flops
+from pldrepro.objectives import open_objective
 from pldrepro.pretrain import OutOfTimeError, pretrain
 from pldrepro.records import TauShape, load_calibration, provenance, read_json, write_json
 
@@ -59,6 +62,7 @@ MODES = {"eager": False, "compiled": True}
 MICRO_BATCHES = (64, 128, 256, 512, 1024)
 PAYS = 1.03  # a larger micro-batch pays when it is faster by this factor
 SEARCH_STEPS = 5
+BEGIN_SECONDS = 60.0
 # To see on a CPU that everything runs: two layers, a few steps.
 QUICK: dict[str, Any] = {
     "model": {"num_layers": 2, "hidden_size": 32, "num_heads": 2, "ffn_size": 64, "vocab_size": 128,
@@ -78,6 +82,7 @@ class Sitting:
         self.quick: bool = options.quick
         self.seed: int = options.seed
         self.deadline = time.monotonic() + options.seconds
+        self.steps: int | None = options.steps
         self.rounds = 3 if self.quick else 30
         self.device = select_device(self.impl)
         self.wait = synchronizer(self.device)
@@ -92,6 +97,11 @@ class Sitting:
     def left(self) -> float:
         """Seconds left."""
         return self.deadline - time.monotonic()
+
+    def begin(self, what: str) -> None:
+        """OutOfTimeError where too little time is left to begin something: a model must be built and compiled."""
+        if self.left < (0 if self.quick else BEGIN_SECONDS):
+            raise OutOfTimeError(f"stopped before {what}")
 
     def study(self, name: str, **training: Any) -> Study:
         """A scale file with its results under ``out``, and this sitting's seed."""
@@ -174,6 +184,7 @@ def calibrate_modes(sitting: Sitting) -> None:
             impl = {"compile": compiled and not sitting.quick, "micro_batch_size": size}
             sized = [with_impl(run, **impl) for run in runs]
             job = CalibrationJob(runs=tuple(sized), calibration=study.settings.calibration)
+            sitting.begin(folder.name)
             calibrate(job, folder, progress=False)
             sitting.write(f"micro-batches-{mode}.json", {"samples_per_second": tried, "chosen": size})
         shapes = load_calibration(folder).shapes
@@ -194,15 +205,17 @@ def largest_that_pays(sitting: Sitting, run: RunSettings) -> tuple[int, dict[int
     tried: dict[int, float] = {}
     best = 0
     for size in (4, 8) if sitting.quick else MICRO_BATCHES:
+        torch.compiler.reset()  # each size gets kernels of its own, and none counts against the limit of variants
         try:
-            shape = Shape(with_impl(run, micro_batch_size=size), sitting.device)
+            # Two models, as the calibration has: PreLN and PostLN.
+            shape, _other = (Shape(with_impl(run, micro_batch_size=size), sitting.device) for _ in range(2))
             layers = run.model.num_layers
             _median_of_steps(sitting, shape, layers, SEARCH_STEPS)  # compiles
             tried[size] = size / _median_of_steps(sitting, shape, layers, SEARCH_STEPS)
         except torch.OutOfMemoryError:
             break  # the sizes tried say so: this one is not among them
         finally:
-            shape = None  # type: ignore[assignment]  # its memory is needed by the next
+            shape = _other = None  # type: ignore[assignment]  # their memory is needed by the next
         if best and tried[size] < PAYS * tried[best]:
             break
         best = size
@@ -280,28 +293,44 @@ def text(sitting: Sitting) -> None:
     planned = sitting.out / "gpu_text" / "steps.json"
     calibration = calibrated(sitting, study)
     if not planned.exists():
-        steps = affordable_steps(study, sitting.seed, calibration, sitting.left)
+        steps = sitting.steps or affordable_steps(sitting, study, calibration)
         write_json(planned, {"num_steps": min(steps, study.run("baseline", sitting.seed).training.num_steps)})
     train(sitting, sitting.study("gpu_text", **read_json(planned)))
 
 
-def affordable_steps(study: Study, seed: int, calibration: Path, seconds: float) -> int:
-    """Steps that all arms can make in this time, by the linear fit of tau(k) at the layers that they keep."""
+def affordable_steps(sitting: Sitting, study: Study, calibration: Path) -> int:
+    """Steps that all arms can make in the time left, by the linear fit of tau(k) at the layers that they keep.
+
+    tau(k) is measured on one batch; that every step makes its own is added as it is measured here.
+    """
     taus, cost = load_calibration(calibration), 0.0
     for arm in study.settings.arms:
-        run = study.run(arm, seed)
+        run = study.run(arm, sitting.seed)
+        cost += _batch_seconds(sitting, run)
         depth = mean_expected_depth(run.drop, run.training.num_steps, run.model.num_layers)
         passes = -(-run.training.batch_size // run.impl.micro_batch_size)
         cost += passes * taus.shape(run.model_dump(mode="json")).expected(depth)
-    # A tenth is for validation, checkpoints and the analysis of sensitivity.
-    return max(20, int(0.9 * seconds / cost))
+    # A quarter is for compiling, validation, checkpoints and the analysis of sensitivity.
+    return max(20, int(0.75 * sitting.left / cost))
+
+
+def _batch_seconds(sitting: Sitting, run: RunSettings) -> float:
+    objective = open_objective(run, sitting.device)
+    batches = objective.training(objective.open(sitting.prepared("corpus")))
+    batches.batch(0, run.training.batch_size)  # shuffles the first epoch
+    started = time.perf_counter()
+    for step in range(1, 1 + SEARCH_STEPS):
+        batches.batch(step, run.training.batch_size)
+    return (time.perf_counter() - started) / SEARCH_STEPS
 
 
 def calibrated(sitting: Sitting, study: Study) -> Path:
     """The summary of the study's calibration, made when it is not there."""
-    folder = Path(study.runs) / "calibration"
+    folder, here = Path(study.runs) / "calibration", describe(sitting.device, study.impl)
     if not (folder / "summary.json").exists():
         calibrate(study.calibration_job(), folder, progress=False)
+    if load_calibration(folder).device.get("name") != here.get("name"):
+        raise ValueError(f"{folder}: step times of another card; allowed: those of {here.get('name')}")
     return folder / "summary.json"
 
 
@@ -310,6 +339,8 @@ def train(sitting: Sitting, study: Study) -> None:
     calibration = calibrated(sitting, study)
     for arm, seed in study.pretrain_runs():
         folder = Path(study.runs) / "pretrain" / arm / f"seed{seed}"
+        if not (folder / "summary.json").exists():
+            sitting.begin(f"{arm}, seed {seed}")
         pretrain(study.run(arm, seed), sitting.prepared("corpus"), folder, calibration, sitting.left, progress=False)
 
 
@@ -318,8 +349,7 @@ def glue(sitting: Sitting) -> None:
     planned = sitting.out / "gpu_text" / "steps.json"
     study = sitting.study("gpu_text", **read_json(planned))
     for arm, seed, checkpoint, group in study.finetune_runs():
-        if sitting.left <= 0:
-            raise OutOfTimeError(f"stopped before {arm}, {checkpoint}, {group}")
+        sitting.begin(f"{arm}, {checkpoint}, {group}")
         run = Path(study.runs) / "pretrain" / arm / f"seed{seed}"
         folder = Path(study.runs) / "finetune" / arm / f"seed{seed}" / checkpoint / group
         finetune(run, checkpoint, study.settings.finetune, group, sitting.prepared("glue"), folder, progress=False)
@@ -354,6 +384,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="folder with corpus/ and glue/, prepared elsewhere")
     parser.add_argument("--seconds", type=float, default=540.0, help="time for this call (default 540)")
     parser.add_argument("--seed", type=int, default=1, help="of the slices text and glue: one for every sitting")
+    parser.add_argument(
+        "--steps", type=int, help="of the slice text, in the first sitting; none: what the time pays for"
+    )
     parser.add_argument("--quick", action="store_true", help="tiny, on the CPU: only to see that it runs")
     options = parser.parse_args(arguments)
     sitting = Sitting(options)
@@ -364,14 +397,17 @@ def main(arguments: list[str] | None = None) -> int:
             SLICES[name](sitting)
         except OutOfTimeError as error:
             print(f"{name}: {error}; the same command goes on", flush=True)
-            return 75
-        except (RuntimeError, ValueError, OSError, ImportError):  # the time on a GPU is short: the others come first
+            status = 75
+            break
+        except Exception:  # the time on a GPU is short: the others come first
             traceback.print_exc()
             print(f"{name}: FAILED after {time.monotonic() - started:.0f} s", flush=True)
             status = 1
         else:
             print(f"{name}: done in {time.monotonic() - started:.0f} s", flush=True)
         torch.cuda.empty_cache()
+        torch.compiler.reset()
+    pack(sitting)
     return status
 
 

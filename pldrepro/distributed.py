@@ -25,6 +25,7 @@ from pldrepro.data.batches import Rows
 
 SomeRows = TypeVar("SomeRows", bound=Rows)
 BUCKET_BYTES = 25_000_000  # gradients that are sent as one message
+STOP_SECONDS = "600"  # that torchrun waits for the ranks to save after a signal; a scheduler's own limit comes first
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"  # that torchrun hands on to the ranks
 
 
@@ -149,6 +150,7 @@ def launch(impl: ImplSettings, arguments: Sequence[str]) -> None:
         command = [*step, *command]
     else:
         command = torchrun(impl, arguments)
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", STOP_SECONDS)
     sys.stdout.flush()
     os.execvp(command[0], command)
 

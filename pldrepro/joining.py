@@ -80,7 +80,7 @@ def _check_and_copy(study: Study, kind: str, run: Path, target: Path) -> bool:
         if read_manifest(target) == read_manifest(run):
             return False
         raise RefusedError(f"{target}: holds another finished run already; delete it to take this one")
-    if target.exists():
+    if target.exists() and any(target.iterdir()):  # an empty one was made by Snakemake
         raise RefusedError(f"{target}: holds an unfinished run; delete it to take this one")
     copy = target.with_name(f".{target.name}.copy")
     shutil.rmtree(copy, ignore_errors=True)  # of an import that was killed

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -34,13 +35,10 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder, a file beside it; LockedError, at once or after some beats, when another has it."""
     path = lock_path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _acquire(path) as file:
-        holder = _read(file)
-        if holder is not None and holder.get("host") != socket.gethostname() and _is_alive(path):
-            raise LockedError(_refusal(path, holder))
-        _write(file)
+    with _acquire_from_all(path) as file:
+        mine = _write(file)
         ended = threading.Event()
-        beat = threading.Thread(target=_beat, args=(file.fileno(), ended), daemon=True)
+        beat = threading.Thread(target=_beat, args=(path, mine, ended), daemon=True)
         beat.start()
         try:
             yield
@@ -55,8 +53,23 @@ def lock_path(folder: Path) -> Path:
     return folder.absolute().with_name(f".{folder.name}.lock")
 
 
+def _acquire_from_all(path: Path) -> IO[str]:
+    """The lock file, open and locked, and left by a holder on another machine, if there was one."""
+    while True:
+        file = _acquire(path)
+        holder = _read(file)
+        if holder is None or holder.get("host") == socket.gethostname():
+            return file
+        found = _watch(path)
+        if found == "silent":
+            return file
+        file.close()
+        if found == "alive":
+            raise LockedError(_refusal(path, holder))
+
+
 def _acquire(path: Path) -> IO[str]:
-    """The lock file, open and locked; it is closed, and so unlocked, by the caller."""
+    """The lock file, open and locked on this machine; it is closed, and so unlocked, by the caller."""
     while True:
         file = path.open("a+", encoding="utf-8")
         try:
@@ -65,11 +78,14 @@ def _acquire(path: Path) -> IO[str]:
             holder = _read(file)
             file.close()
             raise LockedError(_refusal(path, holder)) from None
-        except OSError:
+        except OSError as error:
             file.close()
-            raise
+            raise LockedError(
+                f"{path}: its file system has no locks ({error.strerror}); allowed: one with flock, on Lustre the "
+                "mount option of that name"
+            ) from None
         # The holder before may have removed the file between our opening and our locking it.
-        if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+        if os.fstat(file.fileno()).st_nlink:
             return file
         file.close()
 
@@ -84,31 +100,45 @@ def _read(file: IO[str]) -> dict[str, object] | None:
     return holder if isinstance(holder, dict) else None
 
 
-def _write(file: IO[str]) -> None:
+def _write(file: IO[str]) -> str:
+    """Name this process in the file; returns what it holds."""
     holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
     if "SLURM_JOB_ID" in os.environ:
         holder["slurm_job"] = os.environ["SLURM_JOB_ID"]
     file.seek(0)
     file.truncate()
-    file.write(json.dumps(holder) + "\n")
+    text = json.dumps(holder) + "\n"
+    file.write(text)
     file.flush()
+    return text
 
 
-def _beat(descriptor: int, ended: threading.Event) -> None:
+def _beat(path: Path, mine: str, ended: threading.Event) -> None:
+    """Touch the lock; end this process when the file names another one, which ``flock`` did not keep away."""
     while not ended.wait(BEAT_SECONDS):
-        os.utime(descriptor)
+        if path.read_text(encoding="utf-8") != mine:
+            print(f"{path}: another process has taken this folder; this one ends at once", file=sys.stderr, flush=True)
+            os._exit(1)
+        os.utime(path)
 
 
-def _is_alive(path: Path) -> bool:
-    """Whether the holder on another machine touches its lock while we watch."""
-    seen, until = path.stat().st_mtime_ns, time.monotonic() + SILENT_BEATS * BEAT_SECONDS
+def _watch(path: Path) -> str:
+    """What a holder on another machine does while we watch: alive (it touches its lock), silent, or gone."""
+    until, seen = time.monotonic() + SILENT_BEATS * BEAT_SECONDS, None
     while time.monotonic() < until:
+        if not path.exists():
+            return "gone"
+        touched = os.stat(path).st_mtime_ns
+        if seen is not None and touched != seen:
+            return "alive"
+        seen = touched
         time.sleep(BEAT_SECONDS / 10)
-        if path.stat().st_mtime_ns != seen:
-            return True
-    return False
+    return "silent"
 
 
 def _refusal(path: Path, holder: dict[str, object] | None) -> str:
     about = "" if holder is None else " (" + ", ".join(f"{key} {value}" for key, value in holder.items()) + ")"
-    return f"{path}: another process works on this folder{about}; wait for it, or end it, then start again"
+    return (
+        f"{path}: another process works on this folder{about}; wait for it, or end it, then start again; if its "
+        "machine is lost, delete this file"
+    )

@@ -101,7 +101,7 @@ class ReferenceCard:
         by_kept_layers, by_layer = expected_passes(run)
         # Expected passes are fractions; a price is linear in them.
         passes = cast("Mapping[int, int]", dict(enumerate(by_kept_layers)))
-        return Price(own.price(passes, cast("Sequence[int]", by_layer)))
+        return Price(own.ranks * own.price(passes, cast("Sequence[int]", by_layer)))
 
     def other(self, run: RunSettings, flops: float) -> Price:
         """Of anything else that is done with the run's model, at the speed of its full training step or the nearest."""
@@ -135,8 +135,8 @@ def _sample_flops(shape: TauShape, run: RunSettings) -> float:
 
 
 def _speed(shape: TauShape, run: RunSettings) -> float:
-    """FLOP/s of a calibrated shape in a training step at full depth."""
-    return shape.micro_batch_size * _sample_flops(shape, run) / shape.median[-1]
+    """FLOP/s of a device for a calibrated shape, in a training step at full depth; of several ranks, each has one."""
+    return shape.micro_batch_size * _sample_flops(shape, run) / shape.median[-1] / shape.ranks
 
 
 # ---- devices ----

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import signal
 import sys
 import time
@@ -135,6 +136,8 @@ class Run:
         self.settings, self.objective, self.data, self.tau, self.folder = settings, objective, data, tau, folder
         self.world = world
         self.device = objective.device
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         self.model = objective.build().to(self.device)
         self.num_layers = settings.model.num_layers
         training = settings.training
@@ -180,12 +183,21 @@ class Run:
         if self.world.is_first:
             append_jsonl(self.metrics, {**line, **self.costs()})
 
+    def compare_ranks(self) -> None:
+        """RankError when the ranks are not at the same step with the same weights."""
+        if self.world.size > 1:
+            sums = [parameter.detach().double().sum().cpu() for parameter in self.model.parameters()]
+            if not self.world.agree(torch.stack([torch.tensor(float(self.progress.step)), *sums])):
+                raise RankError(f"{self.folder}: the ranks hold different models at step {self.progress.step}")
+
     def save(self) -> None:
         """Write the resume checkpoint."""
         if not self.world.is_first:
             return
         self.progress.train_seconds = self.clock.seconds
-        self.progress.metrics_bytes = self.metrics.stat().st_size
+        with self.metrics.open("rb") as file:  # on disk before the state that counts on it
+            os.fsync(file.fileno())
+            self.progress.metrics_bytes = os.fstat(file.fileno()).st_size
         save_state(self.folder / "resume", self.model, self.optimizer, self.progress.dump())
 
     @property
@@ -387,6 +399,7 @@ def pretrain(
             return
         run = setup(settings, objective, data, folder, calibration, world)
         run.resume()
+        run.compare_ranks()
         fit(run, stop, progress and world.is_first)
         if world.is_first:
             finish(run)
@@ -487,6 +500,7 @@ def fit(run: Run, stop: Stop, progress: bool = True) -> None:
                 loss = log(run)
                 display.set_postfix(loss=f"{loss:.3f}", samples_s=round(samples_per_second(run)), refresh=False)
             if step in validation_steps:
+                run.compare_ranks()
                 validation = run.validate()
                 run.record({"kind": "validation", "step": step, **validation})
                 if step in checkpoint_steps:
@@ -504,8 +518,6 @@ def fit(run: Run, stop: Stop, progress: bool = True) -> None:
 def flush(run: Run, pending: list[tuple[Tensor, Tensor, Tensor]]) -> None:
     """Read the losses since the last flush (the only place that waits for the device); stop if one is not finite."""
     values = torch.stack([torch.stack(list(row)).float() for row in pending]).cpu()
-    if not run.world.agree(values[:, 2]):
-        raise RankError(f"{run.folder}: the gradients of the ranks differ before step {run.progress.step}")
     values[:, :2] = run.world.sum(values[:, :2].contiguous())
     finite = torch.isfinite(values).all(dim=1)
     if not bool(finite.all()):

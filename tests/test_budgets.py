@@ -317,8 +317,8 @@ def test_what_several_ranks_send_stands_beside_their_memory(tmp_path: Path) -> N
     paths = write(tmp_path, {"baseline": 3.0, "pld": 2.5})
     for folder in paths["pretrain"]:
         summary = json.loads((folder / "summary.json").read_text())
-        sent = {"baseline": 400e6, "pld": 300e6}[summary["arm"]]
-        (folder / "summary.json").write_text(json.dumps({**summary, "steps": 100, "reduced_bytes": sent}))
+        sent = {"baseline": 4_000_000, "pld": 3_000_000}[summary["arm"]] * summary["steps"]
+        (folder / "summary.json").write_text(json.dumps({**summary, "reduced_bytes": sent}))
     (panel,) = tables.TABLES["memory"][1](load_evidence(**paths), PLD)
     place = panel.columns.index("gradients sent by a rank in a step [MB]")
     assert {row[0]: row[place] for row in panel.rows}["PLD"] == "3.00 [3.00, 3.00]"

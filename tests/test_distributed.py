@@ -180,17 +180,16 @@ def test_ranks_that_differ_stop(tiny_run: Make, corpus: Path, tmp_path: Path) ->
     settings = tiny_run(impl={"ranks": 2})
 
     def work() -> None:
-        sum_gradients = World.sum_gradients
+        train_step = Run.train_step
 
-        def wrong(world: World, parameters: Any) -> int:
-            parameters = list(parameters)
-            sent = sum_gradients(world, parameters)
-            if world.rank == 1:
-                parameters[0].grad.add_(1e-3)
-            return sent
+        def wrong(run: Run) -> Any:
+            if run.world.rank == 1 and run.progress.step == 2:
+                with torch.no_grad():
+                    next(run.model.parameters())[0, 0] += 1e-6
+            return train_step(run)
 
-        World.sum_gradients = wrong  # type: ignore[method-assign]  # in this process alone
-        with joined(settings.impl) as world, pytest.raises(RuntimeError, match="gradients of the ranks differ"):
+        Run.train_step = wrong  # type: ignore[method-assign]  # in this process alone
+        with joined(settings.impl) as world, pytest.raises(RuntimeError, match="ranks hold different models at step 5"):
             pretrain(settings, corpus, tmp_path / "run", progress=False, world=world)
 
     assert on_ranks(2, work) == [0, 0]

@@ -116,6 +116,36 @@ def test_a_lock_that_another_machine_touches_is_refused(tmp_path: Path, monkeypa
     touch.join()
 
 
+def test_a_lock_of_another_machine_that_goes_while_it_is_watched_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.5)
+    path = left_by_another_machine(tmp_path / "run")
+    end = threading.Timer(0.3, path.unlink)
+    end.start()
+    with locked(tmp_path / "run"):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+    end.join()
+
+
+def test_a_holder_whose_lock_names_another_one_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where ``flock`` is kept to one machine two may start at the same moment: the last to write stays."""
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.1)
+    with another_holder(tmp_path / "run") as process:
+        left_by_another_machine(tmp_path / "run")
+        process.join(10)
+        assert process.exitcode == 1
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(module.fcntl, "flock", refuse)
+    with pytest.raises(LockedError, match=r"run\.lock: its file system has no locks \(Function not implemented\)"):
+        locked(tmp_path / "run").__enter__()
+
+
 def test_the_holder_touches_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BEAT_SECONDS", 0.05)
     with locked(tmp_path / "run"):

@@ -17,7 +17,7 @@ rule corpus:
         settings=of_study(lambda study: study.data().model_dump_json()),
         folder=subpath(output[0], parent=True),
     shell:
-        "python -m pldrepro prepare-corpus --settings {params.settings:q} --workers {threads} --out {params.folder:q} 2> {log:q}"
+        "exec python -m pldrepro prepare-corpus --settings {params.settings:q} --workers {threads} --out {params.folder:q} 2> {log:q}"
 
 
 rule images:
@@ -35,7 +35,7 @@ rule images:
         settings=of_study(lambda study: study.data().model_dump_json()),
         folder=subpath(output[0], parent=True),
     shell:
-        "python -m pldrepro prepare-images --settings {params.settings:q} --out {params.folder:q} 2> {log:q}"
+        "exec python -m pldrepro prepare-images --settings {params.settings:q} --out {params.folder:q} 2> {log:q}"
 
 
 rule glue:
@@ -58,5 +58,5 @@ rule glue:
         corpus=subpath(input[0], parent=True),
         folder=subpath(output[0], parent=True),
     shell:
-        "python -m pldrepro prepare-glue --settings {params.settings:q} --tasks {params.tasks:q}"
+        "exec python -m pldrepro prepare-glue --settings {params.settings:q} --tasks {params.tasks:q}"
         " --sequence-length {params.length} --corpus {params.corpus:q} --out {params.folder:q} 2> {log:q}"
