@@ -16,7 +16,7 @@ glue       the same runs, fine-tuned
 pack       OUT/records.tar: everything but weights, ready for results/recorded/<device>/; every call ends with it
 
 A later sitting on another machine needs gpu_text/steps.json and gpu_text/runs/calibration of the first one in its
-OUT, and the same card: seeds of one length and one clock are pooled. A call of ``text`` should begin with its whole time.
+OUT, and the same card: seeds of one length and one clock are pooled. A call of ``text`` should begin with all its time.
 
 Needed beside torch: numpy, pydantic, PyYAML, safetensors and tqdm; transformers for ``beside`` alone. A slice that
 fails says so, and the next one is run.

@@ -64,18 +64,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
         abandoned.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            error.filename = str(path.parent)  # a full disk does not say which
-        raise
+        with _naming(path.parent):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     except SafetensorError as error:  # how a full disk looks to the writer of tensors
         raise RecordError(f"{path}: not written: {error}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(place: Path) -> Iterator[None]:
+    """A full disk does not say which: its error gets the name of what was written."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            error.filename = str(place)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -107,7 +115,7 @@ def sha256(path: Path) -> str:
 
 def append_jsonl(path: Path, value: Any) -> None:
     """Append one JSON line and flush it."""
-    with path.open("a", encoding="utf-8") as file:
+    with _naming(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(value, allow_nan=False) + "\n")
 
 

@@ -34,6 +34,7 @@ from typing import Any
 import pytest
 import runs
 import yaml
+from repository import copy_repository
 
 import pldrepro.distributed
 import pldrepro.evidence
@@ -46,7 +47,6 @@ from pldrepro.records import read_json, read_jsonl
 
 Make = Callable[..., RunSettings]
 FORK = multiprocessing.get_context("fork")
-REPOSITORY = Path(__file__).resolve().parent.parent
 # Depend on the clock, the process or the order in which it was interrupted; no result is among them.
 CLOCKED = ("train_seconds", "analysis_seconds", "seconds", "peak_memory_bytes", "manifest.json", "provenance.json")
 
@@ -338,10 +338,7 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
 @pytest.mark.slow
 def test_a_killed_workflow_is_started_again_while_its_job_goes_on(tmp_path: Path) -> None:
     """The second start is refused by the first one's job; the third finds it complete and trains nothing again."""
-    for part in ("Snakefile", "config", "environment.yml", "docs", "pldrepro", "profiles", "workflow"):
-        source = REPOSITORY / part
-        copy = shutil.copytree if source.is_dir() else shutil.copy
-        copy(source, tmp_path / part)  # type: ignore[operator]
+    copy_repository(tmp_path)
     settings = yaml.safe_load((tmp_path / "config/smoke_gpt.yaml").read_text())
     settings["settings"]["training"]["num_steps"] = 4000
     (tmp_path / "few.yaml").write_text(yaml.safe_dump({**settings, "results": "out"}))
