@@ -21,6 +21,12 @@ from pldrepro.config import DataSettings, RunSettings, merge
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The study as a whole comes first: it is the longest, and other files run beside it."""
+    items.sort(key=lambda item: item.path.name != "test_workflow.py")
+
+
 TINY_DATA = {
     "source": "miniature",
     "miniature": {"num_documents": 120, "train_examples": 32, "dev_examples": 16},
