@@ -30,7 +30,7 @@ reproduce: setup ## run the whole demo study; ends with the claims and results/d
 	@echo "report: results/demo/report.html"
 
 test: setup      ## run the tests, on all cores
-	python -m pytest --numprocesses auto --dist loadfile
+	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-cluster: setup ## run the smoke study on a Slurm of its own; needs root, and Debian's apt-get where Slurm is missing
 	tests/cluster/slurm.sh run python -m pytest tests/cluster
