@@ -2,7 +2,8 @@
 # A Slurm cluster to throw away: two virtual nodes on this machine, each with GPUs that are names only.
 #
 #   slurm.sh run COMMAND...   up, COMMAND with the cluster in its environment, down (whatever happens)
-#   slurm.sh up               installs what is missing with apt-get, writes the configuration, starts the daemons
+#   slurm.sh install          installs what is missing with apt-get
+#   slurm.sh up               the same, then writes the configuration and starts the daemons
 #   slurm.sh status           nodes and jobs, the finished ones too
 #   slurm.sh down             cancels all jobs, stops the daemons, removes every file
 #
@@ -168,6 +169,9 @@ up() {
 }
 
 case "${1:-}" in
+  install)
+    install
+    ;;
   up)
     up
     trap - EXIT
@@ -187,7 +191,7 @@ case "${1:-}" in
     down
     ;;
   *)
-    sed -n '2,11s/^# \{0,1\}//p' "$0"
+    sed -n '2,12s/^# \{0,1\}//p' "$0"
     exit 2
     ;;
 esac
