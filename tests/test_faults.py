@@ -344,14 +344,14 @@ def test_a_killed_workflow_is_started_again_while_its_job_goes_on(tmp_path: Path
     (tmp_path / "few.yaml").write_text(yaml.safe_dump({**settings, "results": "out"}))
     run, target = tmp_path / "out/runs/pretrain/pld/seed1", "out/runs/pretrain/pld/seed1/summary.json"
     first = snakemake(tmp_path, target)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (run / "metrics.jsonl").exists():
         assert time.monotonic() < deadline
         assert first.poll() is None, (tmp_path / "log").read_text()
         time.sleep(0.05)
     first.kill()
     first.wait()
-    assert snakemake(tmp_path, target).wait(120) != 0
+    assert snakemake(tmp_path, target).wait(600) != 0
     refused = (tmp_path / "out/logs/pretrain/pld/seed1.log").read_text()
     assert "another process works on this folder" in refused
     while (run.parent / ".seed1.lock").exists():
@@ -359,6 +359,6 @@ def test_a_killed_workflow_is_started_again_while_its_job_goes_on(tmp_path: Path
         time.sleep(0.1)
     before = read_json(run / "manifest.json")
     (run / "summary.json").unlink(missing_ok=True)  # as Snakemake does with the output of a job that was interrupted
-    assert snakemake(tmp_path, target).wait(120) == 0
+    assert snakemake(tmp_path, target).wait(600) == 0
     assert read_json(run / "manifest.json") == before
     assert read_json(run / "summary.json") == before["summary"]
