@@ -13,7 +13,8 @@ beside     a training step beside transformers' BertForMaskedLM in one process, 
 speed      config/gpu_speed.yaml: every dialect over a whole schedule of a few hundred steps
 text       config/gpu_text.yaml: pre-training on prepared text, as many steps as the time given to it pays for
 glue       the same runs, fine-tuned
-pack       OUT/records.tar: everything but weights, ready for results/recorded/<device>/; every call ends with it
+
+Every call ends with OUT/records.tar: everything but weights, ready for results/recorded/<device>/.
 
 A later sitting on another machine needs gpu_text/steps.json and gpu_text/runs/calibration of the first one in its
 OUT, and the same card: seeds of one length and one clock are pooled. A call of ``text`` should begin with all its time.
@@ -32,6 +33,7 @@ import tarfile
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +63,7 @@ from pldrepro.records import TauShape, load_calibration, provenance, read_json, 
 MODES = {"eager": False, "compiled": True}
 MICRO_BATCHES = (64, 128, 256, 512, 1024)
 PAYS = 1.03  # a larger micro-batch pays when it is faster by this factor
-SEARCH_STEPS = 5
+SEARCH_STEPS, WARMUP = 5, 3
 BEGIN_SECONDS = 60.0
 # To see on a CPU that everything runs: two layers, a few steps.
 QUICK: dict[str, Any] = {
@@ -158,15 +160,16 @@ def ceiling(sitting: Sitting) -> None:
     )
 
 
-def _median_seconds(sitting: Sitting, work: Callable[[], Any]) -> float:
+def _median_seconds(sitting: Sitting, work: Callable[[], Any], rounds: int | None = None) -> float:
+    """Of some work, after it was done WARMUP times; rounds: none for the sitting's own number."""
     seconds = []
-    for _ in range(3 + sitting.rounds):
+    for _ in range(WARMUP + (rounds or sitting.rounds)):
         sitting.wait()
         started = time.perf_counter()
         work()
         sitting.wait()
         seconds.append(time.perf_counter() - started)
-    return float(np.median(seconds[3:]))
+    return float(np.median(seconds[WARMUP:]))
 
 
 # ---- step time by kept layers ----
@@ -209,28 +212,16 @@ def largest_that_pays(sitting: Sitting, run: RunSettings) -> tuple[int, dict[int
         try:
             # Two models, as the calibration has: PreLN and PostLN.
             shape, _other = (Shape(with_impl(run, micro_batch_size=size), sitting.device) for _ in range(2))
-            layers = run.model.num_layers
-            _median_of_steps(sitting, shape, layers, SEARCH_STEPS)  # compiles
-            tried[size] = size / _median_of_steps(sitting, shape, layers, SEARCH_STEPS)
+            step = partial(shape.step, run.model.num_layers)
+            tried[size] = size / _median_seconds(sitting, step, SEARCH_STEPS)
         except torch.OutOfMemoryError:
             break  # the sizes tried say so: this one is not among them
         finally:
-            shape = _other = None  # type: ignore[assignment]  # their memory is needed by the next
+            shape = _other = step = None  # type: ignore[assignment]  # their memory is needed by the next
         if best and tried[size] < PAYS * tried[best]:
             break
         best = size
     return best, tried
-
-
-def _median_of_steps(sitting: Sitting, shape: Shape, kept: int, count: int) -> float:
-    seconds = []
-    for _ in range(count):
-        sitting.wait()
-        started = time.perf_counter()
-        shape.step(kept)
-        sitting.wait()
-        seconds.append(time.perf_counter() - started)
-    return float(np.median(seconds))
 
 
 def _share_of_ceiling(sitting: Sitting, run: RunSettings, shape: TauShape) -> dict[str, float]:
@@ -239,12 +230,11 @@ def _share_of_ceiling(sitting: Sitting, run: RunSettings, shape: TauShape) -> di
     layers, quarter = shape.num_layers, max(1, shape.num_layers // 4)
     none, some, full = (shape.median[k] for k in (0, layers - quarter, layers))
     flops = run_flops(run).of(layers, shape.micro_batch_size)
-    r2 = float(np.corrcoef(np.arange(layers + 1), shape.median)[0, 1] ** 2)
     return {
         "micro_batch_size": shape.micro_batch_size,
         "samples_per_second": shape.micro_batch_size / full,
         "share_of_ceiling": flops / full / peak,
-        "r2": r2,
+        "r2": shape.r2,
         "share_saved": (full - some) / (quarter / layers * (full - none)),
     }
 
@@ -372,7 +362,6 @@ SLICES: dict[str, Callable[[Sitting], None]] = {
     "speed": speed,
     "text": text,
     "glue": glue,
-    "pack": pack,
 }
 
 

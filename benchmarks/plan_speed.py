@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,8 +22,8 @@ from pathlib import Path
 
 import yaml
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-PARTS = ("Snakefile", "config", "docs", "environment.yml", "pldrepro", "profiles", "workflow")
+from benchmarks.repository import copy_repository
+
 ARMS = 10
 GOALS = {"dry run": 10.0, "nothing to do": 5.0}  # wall-clock seconds for 1,000 pre-training runs alone
 Seconds = tuple[float, float]  # wall clock, CPU
@@ -32,12 +31,7 @@ Seconds = tuple[float, float]  # wall clock, CPU
 
 def write_study(folder: Path, runs: int, finetune: bool) -> Path:
     """Copy the workflow, with a scale file of ``runs`` pre-training runs; returns the file."""
-    for part in PARTS:
-        source = REPOSITORY / part
-        if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder / part)
+    copy_repository(folder)
     values = yaml.safe_load((folder / "config/paper.yaml").read_text("utf-8"))
     values |= {"scale": "many", "arms": values["arms"][:ARMS], "seeds": list(range(1, runs // ARMS + 1))}
     if not finetune:

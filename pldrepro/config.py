@@ -60,7 +60,9 @@ def _fraction(value: Any) -> float:
     """Accept 0.5 and the text "87/186"."""
     if not isinstance(value, str):
         return value
-    match = re.fullmatch(r"([0-9]{0,9}\.?[0-9]{1,9})(?:/([0-9]{0,9}[1-9]))?", value, re.ASCII)
+    match = re.fullmatch(
+        r"([0-9]{0,9}\.?[0-9]{1,20}(?:[eE][-+]?[0-9]{1,2})?)(?:/(0{0,9}[1-9][0-9]{0,8}))?", value, re.ASCII
+    )
     if match is None:
         raise ValueError("neither a number nor a fraction such as 87/186")
     return float(Fraction(match[1]) / Fraction(match[2] or 1))

@@ -7,6 +7,7 @@ evaluation during training and no choice among epochs: a run's predictions are t
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,11 +22,11 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from pldrepro.config import FinetuneSettings, ModelSettings, RunSettings, SettingsError, validate
+from pldrepro.config import FinetuneSettings, ModelSettings, RunSettings, SettingsError
 from pldrepro.data.glue import TASKS, PreparedSplit, PreparedTask, load_prepared
 from pldrepro.device import autocast, describe, select_device
 from pldrepro.formats import GlueManifest, PretrainSummary
-from pldrepro.manifest import begin, complete, is_complete, is_same_job
+from pldrepro.manifest import begin, complete, is_complete, is_same_job, settings_of
 from pldrepro.models.bert import BertForSequenceClassification
 from pldrepro.models.files import WEIGHTS
 from pldrepro.models.transformers_format import load_for_finetuning, save_classifier
@@ -36,12 +37,12 @@ from pldrepro.records import (
     atomic_path,
     provenance,
     read_checked,
-    read_json,
     sha256,
     write_json,
     write_text,
 )
 
+PARTS = "parts"  # folder of finished combinations, until the job is complete
 PAD = 0  # what stands behind the end of a shorter example; the attention mask hides it
 SORTED_BATCHES = 16  # batches whose examples are sorted by length together, which saves padding
 
@@ -75,8 +76,7 @@ def finetune(
     """
     if group not in settings.groups:
         raise SettingsError(f"finetune: no group {group}; allowed: {', '.join(settings.groups)}")
-    written = pretrain_folder / "settings.json"
-    run = validate(RunSettings, read_json(written), str(written))
+    run = settings_of(pretrain_folder)
     summary = read_checked(pretrain_folder / "summary.json", PretrainSummary)
     if checkpoint not in summary["checkpoints"]:
         raise RecordError(
@@ -95,11 +95,12 @@ def finetune(
         "missing": {task: load_prepared(glue_folder, task).missing for task in tasks},
         "inputs": {"weights": sha256(place / WEIGHTS), "glue": glue["hash"]},
     }
-    if is_same_job(folder, about) and is_complete(folder):
-        remove_parts(folder)
+    same = is_same_job(folder, about)
+    complete_already = same and is_complete(folder)
+    if complete_already or not same:
+        shutil.rmtree(folder / PARTS, ignore_errors=True)  # of this job, or of one with other settings, weights or data
+    if complete_already:
         return
-    if not is_same_job(folder, about):
-        remove_parts(folder)  # they are of a job with other settings, weights or data
     begin(folder)
     write_json(folder / "settings.json", about)
     write_json(folder / "provenance.json", provenance(describe(device, run.impl), glue=glue, seeds=settings.seeds))
@@ -112,7 +113,7 @@ def finetune(
 
 def part_path(folder: Path, task: str, rate: float, seed: int) -> Path:
     """Where the predictions of one combination are kept until the job is complete."""
-    return folder / "parts" / f"{task}-{rate!r}-{seed}.safetensors"
+    return folder / PARTS / f"{task}-{rate!r}-{seed}.safetensors"
 
 
 def finetune_once(job: Job, task: str, rate: float, seed: int, device: torch.device) -> None:
@@ -259,15 +260,7 @@ def finish(job: Job, combinations: list[tuple[str, float, int]]) -> None:
         "seconds": sum(result["seconds"] for result in results),
     }
     complete(job.folder, summary, ["results.jsonl", "predictions.safetensors", "models/*/*"])
-    remove_parts(job.folder)
-
-
-def remove_parts(folder: Path) -> None:
-    """Remove the predictions of single combinations."""
-    for path in (folder / "parts").glob("*"):
-        path.unlink()
-    if (folder / "parts").exists():
-        (folder / "parts").rmdir()
+    shutil.rmtree(job.folder / PARTS)
 
 
 def _to_json(value: Any) -> str:

@@ -10,7 +10,6 @@ deviation of PLD's paired difference, as in the table ``seeds``. Those models ar
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -20,7 +19,7 @@ from pldrepro import evidence as ev
 from pldrepro import score, stats
 from pldrepro.config import Study, StudyRuns, load_recorded, read_yaml
 from pldrepro.evidence import Evidence
-from pldrepro.plan import AnyDevice, study_work
+from pldrepro.plan import AnyDevice, study_work, wrapped
 from pldrepro.stats import Estimate
 from pldrepro.tables.seeds import POWER, QUANTITIES, comparisons
 
@@ -200,12 +199,12 @@ def render_grant(
     lines += [f"Left out of {text}." for text in dropped]
     if found.seeds < 2:
         return "\n".join(
-            _wrapped([*lines, "One seed detects nothing: there is no spread to hold a difference against."])
+            wrapped([*lines, "One seed detects nothing: there is no spread to hold a difference against."])
         )
     families = list(dict.fromkeys(study.family for study in every))
     spreads = recorded_spreads(families, recorded)
     lines += ["", f"smallest effect that {seeds} find (paired t test, power {POWER:g}, two-sided 5 %)"]
-    return "\n".join([*_wrapped(lines), *_effects(spreads, found.seeds), *_wrapped(_remarks(families, spreads))])
+    return "\n".join([*wrapped(lines), *_effects(spreads, found.seeds), *wrapped(_remarks(families, spreads))])
 
 
 def _effects(spreads: Sequence[Spread], seeds: int) -> list[str]:
@@ -236,11 +235,3 @@ def _remarks(families: Sequence[str], spreads: Sequence[Spread]) -> list[str]:
     if absent:
         remarks.append(f"No recorded runs of PLD of {', '.join(absent)}: no effect is given for them.")
     return remarks
-
-
-def _wrapped(lines: Sequence[str]) -> list[str]:
-    return [
-        part
-        for line in lines
-        for part in (textwrap.wrap(line, 98, subsequent_indent="  ", break_on_hyphens=False) or [""])
-    ]

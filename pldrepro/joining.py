@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pldrepro.config import RunSettings, SettingsError, Study, validate
-from pldrepro.formats import Prepared
+from pldrepro.config import SettingsError, Study
+from pldrepro.formats import AnyRecord, Prepared
 from pldrepro.lock import locked
-from pldrepro.manifest import MANIFEST, differences, is_complete, read_manifest, verified
-from pldrepro.records import RecordError, read_checked, read_json
+from pldrepro.manifest import MANIFEST, differences, is_complete, read_manifest, settings_of, verified
+from pldrepro.records import RecordError, read_checked
 
 # Pre-training first: what is made from a checkpoint is checked against it.
 WEIGHTS = "model.safetensors"
@@ -71,11 +71,10 @@ def _check_and_copy(study: Study, kind: str, run: Path, target: Path) -> bool:
     if not (run / MANIFEST).is_file():
         raise RefusedError(f"{run}: no {MANIFEST}; the run is not complete, or was made by an earlier version")
     verified(run)
-    settings = read_json(run / "settings.json")
     if kind == "pretrain":
-        _check_pretrain(study, run, settings)
+        _check_pretrain(study, run)
     else:
-        _check_made_from_it(study, kind, run, settings)
+        _check_made_from_it(study, kind, run)
     if (target / MANIFEST).is_file():
         if read_manifest(target) == read_manifest(run):
             return False
@@ -92,9 +91,9 @@ def _check_and_copy(study: Study, kind: str, run: Path, target: Path) -> bool:
     return True
 
 
-def _check_pretrain(study: Study, run: Path, values: Any) -> None:
+def _check_pretrain(study: Study, run: Path) -> None:
     """Same arm, seed, settings and data as a run of the study."""
-    theirs = validate(RunSettings, values, str(run / "settings.json"))
+    theirs = settings_of(run)
     if (theirs.arm, theirs.seed) not in study.pretrain_runs():
         raise RefusedError(f"{run}: {theirs.arm}, seed {theirs.seed}, is no run of {study.settings.scale}")
     ours = study.run(theirs.arm, theirs.seed)
@@ -106,15 +105,15 @@ def _check_pretrain(study: Study, run: Path, values: Any) -> None:
         raise RefusedError(f"{run}: differs from the study in {', '.join(changed)}")
 
 
-def _check_made_from_it(study: Study, kind: str, run: Path, values: Any) -> None:
+def _check_made_from_it(study: Study, kind: str, run: Path) -> None:
     """Same settings as a job of the study, and made from the weights and data that are here."""
-    settings = study.settings
+    values, settings = read_checked(run / "settings.json", AnyRecord), study.settings
     made_with: dict[str, dict[str, Any]] = {
         "finetune": {"finetune": settings.finetune}, "probe": {"probe": settings.probe}, "lambada": {},
     }  # fmt: skip
     expected = made_with[kind]
     names = ("arm", "seed", "inputs", *expected, *(("checkpoint", "group") if kind == "finetune" else ()))
-    absent = [name for name in names if not isinstance(values, dict) or name not in values]
+    absent = [name for name in names if name not in values]
     if absent:
         raise RecordError(f"{run / 'settings.json'}: {', '.join(absent)} missing")
     jobs: dict[str, list[Any]] = {

@@ -23,18 +23,18 @@ from safetensors.numpy import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from pldrepro.config import DataSettings, ImplSettings, ModelSettings, RunSettings, SettingsError, validate
+from pldrepro.config import DataSettings, ImplSettings, ModelSettings, SettingsError
 from pldrepro.data.corpus import open_corpus
 from pldrepro.data.lambada import Lambada
 from pldrepro.device import autocast, describe, select_device
 from pldrepro.drop import Gate, all_kept
 from pldrepro.formats import PretrainSummary
-from pldrepro.manifest import begin, complete, data_of, is_complete, is_same_job
+from pldrepro.manifest import begin, complete, data_of, is_complete, is_same_job, settings_of
 from pldrepro.models.files import WEIGHTS
 from pldrepro.models.gpt import Gpt
 from pldrepro.models.gpt2_format import load_gpt
 from pldrepro.pretrain import DivergedError
-from pldrepro.records import atomic_path, provenance, read_checked, read_json, sha256, write_json
+from pldrepro.records import atomic_path, provenance, read_checked, sha256, write_json
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,7 @@ def score_lambada(pretrain_folder: Path, corpus_folder: Path, folder: Path, prog
 
     Raises RecordError (no finished run) and SettingsError (another family of models, another corpus, no passages).
     """
-    written = pretrain_folder / "settings.json"
-    run = validate(RunSettings, read_json(written), str(written))
+    run = settings_of(pretrain_folder)
     points = read_checked(pretrain_folder / "summary.json", PretrainSummary)["checkpoints"]
     if not isinstance(run.model, ModelSettings) or run.model.family != "gpt" or not isinstance(run.data, DataSettings):
         raise SettingsError(f"{pretrain_folder}: a model of family {run.model.family}; allowed: gpt")

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pldrepro.config import RunSettings
+from pldrepro.config import RunSettings, validate
 from pldrepro.formats import AnyRecord, ProvenanceRecord, RunManifest
 from pldrepro.records import RecordError, read_checked, read_json, sha256, write_json
 
@@ -54,6 +54,12 @@ def differences(folder: Path, settings: RunSettings, data_hash: str) -> list[str
     if data_of(folder) != data_hash:
         changed.append("corpus")
     return changed
+
+
+def settings_of(folder: Path) -> RunSettings:
+    """The settings of the pre-training run in a folder; SettingsError where they are not those of today's version."""
+    path = folder / "settings.json"
+    return validate(RunSettings, read_json(path), str(path))
 
 
 def data_of(folder: Path) -> str | None:

@@ -588,9 +588,13 @@ def _notes(devices: Mapping[str, AnyDevice], prices: Mapping[str, Mapping[str, P
     if any(price.extrapolated for own in prices.values() for price in own.values()):
         lines.append("~ by FLOPs, at the speed of the nearest shape that was measured")
     lines.append("Fine-tuning and LAMBADA: at most, with every example as long as its limit; - needs no device.")
-    return "\n".join(
-        line for text in lines for line in textwrap.wrap(text, 98, subsequent_indent="  ", break_on_hyphens=False)
-    )
+    return "\n".join(wrapped(lines))
+
+
+def wrapped(lines: Iterable[str]) -> list[str]:
+    """Lines of at most 98 columns; an empty one stays."""
+    wrap = textwrap.TextWrapper(98, subsequent_indent="  ", break_on_hyphens=False).wrap
+    return [part for line in lines for part in (wrap(line) or [""])]
 
 
 def _disk_text(studies: Sequence[Study]) -> str:

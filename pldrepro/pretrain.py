@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import shutil
 import signal
 import sys
 import time
@@ -471,7 +472,7 @@ def is_finished(folder: Path, settings: RunSettings, data: Data) -> bool:
         )
     if changed or not is_complete(folder):
         return False
-    remove_resume(folder)
+    shutil.rmtree(folder / "resume", ignore_errors=True)
     return True
 
 
@@ -598,12 +599,4 @@ def finish(run: Run) -> None:
         "checkpoints": progress.checkpoints,
     }
     complete(run.folder, summary, ["metrics.jsonl", *(f"checkpoints/{name}/*" for name in progress.checkpoints)])
-    remove_resume(run.folder)
-
-
-def remove_resume(folder: Path) -> None:
-    """Remove the resume checkpoint, which a complete run does not need."""
-    for file in (folder / "resume").glob("*"):
-        file.unlink()
-    if (folder / "resume").exists():
-        (folder / "resume").rmdir()
+    shutil.rmtree(run.folder / "resume")

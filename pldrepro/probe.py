@@ -30,18 +30,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pldrepro import drop
-from pldrepro.config import ProbeSettings, RunSettings, SettingsError, validate
+from pldrepro.config import ProbeSettings, SettingsError
 from pldrepro.data.batches import Batch
 from pldrepro.data.corpus import Corpus
 from pldrepro.device import autocast, describe, select_device
 from pldrepro.formats import PretrainSummary
-from pldrepro.manifest import begin, complete, data_of, is_complete, is_same_job
+from pldrepro.manifest import begin, complete, data_of, is_complete, is_same_job, settings_of
 from pldrepro.models.bert import BertForPreTraining
 from pldrepro.models.files import WEIGHTS
 from pldrepro.models.transformers_format import load_pretraining
 from pldrepro.objectives import MaskedLanguage, open_objective
 from pldrepro.pretrain import DivergedError
-from pldrepro.records import RecordError, provenance, read_checked, read_json, sha256, write_json, write_text
+from pldrepro.records import RecordError, provenance, read_checked, sha256, write_json, write_text
 
 PARTS = ("qkv", "attention_output", "ffn_up", "ffn_down")  # of a block, whose gradient norms are recorded, too
 LESION_KEEP = 0.5  # probability with which a lesion keeps a layer (PLD, Figure 4)
@@ -57,8 +57,7 @@ def probe(
     Raises RecordError (no finished run, or no such checkpoint) and SettingsError (another corpus, too little text).
     """
     started = time.perf_counter()
-    written = pretrain_folder / "settings.json"
-    run = validate(RunSettings, read_json(written), str(written))
+    run = settings_of(pretrain_folder)
     points = chosen_checkpoints(pretrain_folder, settings)
     device = select_device(run.impl)
     objective = open_objective(run, device)

@@ -119,21 +119,6 @@ def append_jsonl(path: Path, value: Any) -> None:
         file.write(json.dumps(value, allow_nan=False) + "\n")
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """All lines of a JSON-lines file; a damaged line is a RecordError with its number."""
-    lines = []
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    lines.append(json.loads(line))
-                except json.JSONDecodeError as error:
-                    raise RecordError(f"{path}: line {number} is damaged: {error}") from None
-    except FileNotFoundError:
-        raise RecordError(f"{path}: no such file") from None
-    return lines
-
-
 def provenance(device: dict[str, Any], **extra: Any) -> dict[str, Any]:
     """Where a record comes from: commit, versions, machine, device, and what the caller adds."""
     return {

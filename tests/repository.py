@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-PARTS = ("Snakefile", "config", "docs", "environment.yml", "pldrepro", "profiles", "workflow")
+from benchmarks.repository import copy_repository
 
-
-def copy_repository(folder: Path) -> Path:
-    for part in PARTS:
-        source = REPOSITORY / part
-        if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder / part)
-    return folder
+__all__ = ["copy_repository", "environment", "planned", "snakemake"]
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 from pldrepro.config import RunSettings, merge
 from pldrepro.drop import draw_gates, is_analysed, rank_layers
 from pldrepro.evidence import Evidence, load_evidence
-from pldrepro.records import append_jsonl, write_json
+from pldrepro.formats import AnyRecord
+from pldrepro.records import append_jsonl, read_checked_lines, write_json
 from pldrepro.score import VALUES
 
 STEPS, BATCH, LENGTH = 400, 8, 16
@@ -117,6 +118,11 @@ PROVENANCE = {
     "cpu_count": 2,
     "device": {"type": "cpu", "name": "a processor", "threads": 1},
 }
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSON-lines file."""
+    return read_checked_lines(path, AnyRecord)
 
 
 def run_settings(arm: str, seed: int, scale: str = "smoke", family: str = "bert") -> RunSettings:

@@ -425,6 +425,14 @@ def test_settings_cannot_be_changed_later() -> None:
 # ---- right values ----
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("9/10", 0.9), ("87/100", 0.87), ("1e-3", 0.001), (".5", 0.5), ("0.123456789012", 0.123456789012), ("1/010", 0.1)],
+)
+def test_numbers_that_yaml_leaves_as_text(text: str, value: float) -> None:
+    assert TrainingSettings(warmup=text).warmup == value  # type: ignore[arg-type]
+
+
 def test_fractions_are_numbers() -> None:
     training = TrainingSettings.model_validate({"checkpoints": {"late": 1, "ckp87": "87/186"}, "warmup": "1/4"})
     assert training.checkpoints == {"ckp87": 87 / 186, "late": 1.0}

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from runs import read_jsonl
 from safetensors.torch import load_file
 
 from pldrepro.calibrate import calibrate
@@ -24,7 +25,7 @@ from pldrepro.data.batches import Rows
 from pldrepro.data.images import prepare_images
 from pldrepro.distributed import ALONE, World, buckets, joined, launch
 from pldrepro.pretrain import OutOfTimeError, Run, pretrain
-from pldrepro.records import load_calibration, load_pretrain, read_json, read_jsonl
+from pldrepro.records import load_calibration, load_pretrain, read_json
 
 Make = Callable[..., RunSettings]
 FORK = multiprocessing.get_context("fork")

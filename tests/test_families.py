@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from runs import read_jsonl
 from safetensors.numpy import load_file
 
 from pldrepro.calibrate import calibrate
@@ -20,7 +21,7 @@ from pldrepro.lambada import evaluate, score_lambada
 from pldrepro.models.gpt2_format import load_gpt
 from pldrepro.objectives import Classification, NextToken, open_objective
 from pldrepro.pretrain import OutOfTimeError, pretrain
-from pldrepro.records import load_calibration, load_lambada, load_pretrain, read_json, read_jsonl
+from pldrepro.records import load_calibration, load_lambada, load_pretrain, read_json
 
 CPU = torch.device("cpu")
 SHARED: dict[str, Any] = {

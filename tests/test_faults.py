@@ -35,6 +35,7 @@ import pytest
 import runs
 import yaml
 from repository import copy_repository
+from runs import read_jsonl
 
 import pldrepro.distributed
 import pldrepro.evidence
@@ -43,7 +44,7 @@ import pldrepro.papers
 import pldrepro.tables  # noqa: F401  # loaded before the forks
 from pldrepro.__main__ import STOPPED, main
 from pldrepro.config import RunSettings
-from pldrepro.records import read_json, read_jsonl
+from pldrepro.records import read_json
 
 Make = Callable[..., RunSettings]
 FORK = multiprocessing.get_context("fork")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_workflow import copy_repository, planned
+from repository import copy_repository, planned
 
 from pldrepro.__main__ import main
 from pldrepro.config import SettingsError, Study, load_study

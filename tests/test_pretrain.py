@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from runs import read_jsonl
 from safetensors.torch import load_file
 
 from pldrepro import manifest, timing
@@ -31,7 +32,7 @@ from pldrepro.pretrain import (
     pretrain,
     spread,
 )
-from pldrepro.records import RecordError, load_pretrain, read_json, read_jsonl, write_json
+from pldrepro.records import RecordError, load_pretrain, read_json, write_json
 
 Make = Callable[..., RunSettings]
 STEPS = 16

@@ -20,8 +20,8 @@ import pytest
 import yaml
 import zstandard
 from PIL import Image
+from repository import copy_repository
 from test_architecture import imports
-from test_workflow import copy_repository
 
 from pldrepro.config import (
     DataSettings,

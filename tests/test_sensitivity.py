@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from runs import read_jsonl
 from torch import nn
 
 from pldrepro.config import RunSettings, SettingsError
@@ -17,7 +18,7 @@ from pldrepro.drop import Gate, SensitivitySettings, all_kept, draw_gates
 from pldrepro.flops import run_flops
 from pldrepro.objectives import MaskedLanguage, blocks_of
 from pldrepro.pretrain import OutOfTimeError, Run, pretrain
-from pldrepro.records import load_pretrain, read_jsonl
+from pldrepro.records import load_pretrain
 from pldrepro.sensitivity import MEASURES, Analysis, measure
 
 Make = Callable[..., RunSettings]

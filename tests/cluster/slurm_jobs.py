@@ -9,7 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pldrepro.records import read_json, read_jsonl
+from runs import read_jsonl
+
+from pldrepro.records import read_json
 
 
 @dataclass(frozen=True)
