@@ -41,24 +41,21 @@ import numpy as np
 import torch
 
 from benchmarks.model_speed import Batch, OurStep, Step, estimate, interleave, transformers_steps
-from pldrepro.calibrate import Shape, calibrate
-from pldrepro.config import (
-    CalibrationJob,
-    ImplSettings,
-    ModelSettings,
-    RunSettings,
-    Study,
-    load_study,
-    merge,
-    read_yaml,
-)
-from pldrepro.device import describe, select_device, synchronizer
-from pldrepro.drop import mean_expected_depth
-from pldrepro.finetune import finetune
-from pldrepro.flops import run_flops
-from pldrepro.objectives import open_objective
-from pldrepro.pretrain import OutOfTimeError, pretrain
-from pldrepro.records import TauShape, load_calibration, provenance, read_json, write_json
+from pldrepro.config.base import merge, read_yaml
+from pldrepro.config.model import ModelSettings
+from pldrepro.config.run import CalibrationJob, ImplSettings, RunSettings
+from pldrepro.config.study import Study, load_study
+from pldrepro.costs.flops import run_flops
+from pldrepro.errors import OutOfTimeError
+from pldrepro.files import read_json, write_json
+from pldrepro.policy.drop import mean_expected_depth
+from pldrepro.runs.provenance import provenance
+from pldrepro.runs.step_times import TauShape, load_calibration
+from pldrepro.training.calibrate import Shape, calibrate
+from pldrepro.training.device import describe, select_device, synchronizer
+from pldrepro.training.finetune import finetune
+from pldrepro.training.objectives import open_objective
+from pldrepro.training.pretrain import pretrain
 
 MODES = {"eager": False, "compiled": True}
 MICRO_BATCHES = (64, 128, 256, 512, 1024)

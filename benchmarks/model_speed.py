@@ -20,14 +20,16 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pldrepro.config import ImplSettings, ModelSettings
-from pldrepro.device import autocast
-from pldrepro.drop import Gate, all_kept
+from pldrepro.config.model import ModelSettings
+from pldrepro.config.run import ImplSettings
+from pldrepro.files import write_json
 from pldrepro.models.bert import BertForPreTraining
-from pldrepro.models.transformer import initialise
-from pldrepro.optim import adamw, set_learning_rate
-from pldrepro.records import provenance, write_json
+from pldrepro.models.blocks import initialise
+from pldrepro.policy.drop import Gate, all_kept
+from pldrepro.runs.provenance import provenance
 from pldrepro.stats import bootstrap_interval
+from pldrepro.training.device import autocast
+from pldrepro.training.optim import adamw, set_learning_rate
 
 LEARNING_RATE = 1e-4
 MASK_FRACTION = 0.15

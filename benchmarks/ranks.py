@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from pldrepro.calibrate import Shape
-from pldrepro.config import RunSettings
-from pldrepro.device import describe
-from pldrepro.distributed import joined
-from pldrepro.records import provenance, write_json
+from pldrepro.config.run import RunSettings
+from pldrepro.files import write_json
+from pldrepro.runs.provenance import provenance
 from pldrepro.stats import bootstrap_interval
+from pldrepro.training.calibrate import Shape
+from pldrepro.training.device import describe
+from pldrepro.training.distributed import joined
 
 SHAPES: dict[str, dict[str, Any]] = {
     "base": {"num_layers": 12, "hidden_size": 768, "num_heads": 12, "ffn_size": 3072, "vocab_size": 30522},

@@ -11,22 +11,11 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from pldrepro.config import (
-    CalibrationJob,
-    DataSettings,
-    FinetuneSettings,
-    ImageDataSettings,
-    ImplSettings,
-    ProbeSettings,
-    RunSettings,
-    Study,
-    load_study,
-    parse_yaml,
-    read_mapping,
-    read_settings,
-    study_schema,
-)
-from pldrepro.lock import locked
+from pldrepro.config.base import parse_yaml, read_mapping, read_settings
+from pldrepro.config.data import DataSettings, ImageDataSettings
+from pldrepro.config.run import CalibrationJob, FinetuneSettings, ImplSettings, ProbeSettings, RunSettings
+from pldrepro.config.study import Study, load_study, study_schema
+from pldrepro.runs.lock import locked
 
 STOPPED = 75  # exit status of a run that was stopped in time and goes on when started again (EX_TEMPFAIL)
 
@@ -238,7 +227,7 @@ def prepare_images(options: argparse.Namespace) -> None:
 
 def calibrate(options: argparse.Namespace) -> None:
     """Verb calibrate."""
-    from pldrepro.calibrate import calibrate
+    from pldrepro.training.calibrate import calibrate
 
     job = read_settings(CalibrationJob, options.settings)
     with ranks(job.runs[0].impl, options) as world:
@@ -248,7 +237,7 @@ def calibrate(options: argparse.Namespace) -> None:
 @contextmanager
 def ranks(impl: ImplSettings, options: argparse.Namespace) -> Iterator[Any]:
     """This process as one of the ranks that the settings ask for, which are started first; one holds the folder."""
-    from pldrepro.distributed import joined, launch
+    from pldrepro.training.distributed import joined, launch
 
     launch(impl, options.arguments)
     with joined(impl) as world, locked(options.out) if world.is_first else nullcontext():
@@ -258,7 +247,7 @@ def ranks(impl: ImplSettings, options: argparse.Namespace) -> Iterator[Any]:
 
 def pretrain(options: argparse.Namespace) -> None:
     """Verb pretrain."""
-    from pldrepro.pretrain import pretrain
+    from pldrepro.training.pretrain import pretrain
 
     settings = read_settings(RunSettings, options.settings)
     with ranks(settings.impl, options) as world:
@@ -267,7 +256,7 @@ def pretrain(options: argparse.Namespace) -> None:
 
 def finetune(options: argparse.Namespace) -> None:
     """Verb finetune."""
-    from pldrepro.finetune import finetune
+    from pldrepro.training.finetune import finetune
 
     settings = read_settings(FinetuneSettings, options.settings)
     with locked(options.out):
@@ -276,7 +265,7 @@ def finetune(options: argparse.Namespace) -> None:
 
 def probe(options: argparse.Namespace) -> None:
     """Verb probe."""
-    from pldrepro.probe import probe
+    from pldrepro.evaluation.probe import probe
 
     with locked(options.out):
         probe(options.run, options.corpus, read_settings(ProbeSettings, options.settings), options.out)
@@ -284,7 +273,7 @@ def probe(options: argparse.Namespace) -> None:
 
 def lambada(options: argparse.Namespace) -> None:
     """Verb lambada."""
-    from pldrepro.lambada import score_lambada
+    from pldrepro.evaluation.lambada import score_lambada
 
     with locked(options.out):
         score_lambada(options.run, options.corpus, options.out)
@@ -292,15 +281,15 @@ def lambada(options: argparse.Namespace) -> None:
 
 def score(options: argparse.Namespace) -> None:
     """Verb score."""
-    from pldrepro.score import write_scores
+    from pldrepro.analysis.glue_scores import write_scores
 
     write_scores(options.finetune, options.out)
 
 
 def evidence(options: argparse.Namespace) -> tuple[Any, Any]:
     """The evidence of finished runs and the papers, for the analysis verbs."""
-    from pldrepro.evidence import read_evidence
-    from pldrepro.papers import SHOWN, load_papers
+    from pldrepro.analysis.reported import SHOWN, load_papers
+    from pldrepro.analysis.results import read_evidence
 
     papers = load_papers(options.papers)
     absent = [key for key in SHOWN if key not in papers]
@@ -311,7 +300,7 @@ def evidence(options: argparse.Namespace) -> tuple[Any, Any]:
 
 def make_tables(options: argparse.Namespace) -> None:
     """Verb tables."""
-    from pldrepro.tables import TABLES, write_table
+    from pldrepro.exhibits.tables import TABLES, write_table
 
     runs, papers = evidence(options)
     for name in options.names or TABLES:
@@ -320,7 +309,7 @@ def make_tables(options: argparse.Namespace) -> None:
 
 def make_figures(options: argparse.Namespace) -> None:
     """Verb figures."""
-    from pldrepro.figures import FIGURES, write_figure
+    from pldrepro.exhibits.figures import FIGURES, write_figure
 
     runs, papers = evidence(options)
     for name in options.names or FIGURES:
@@ -329,7 +318,7 @@ def make_figures(options: argparse.Namespace) -> None:
 
 def claims(options: argparse.Namespace) -> None:
     """Verb claims."""
-    from pldrepro.claims import write_claims
+    from pldrepro.analysis.claims import write_claims
 
     runs, papers = evidence(options)
     write_claims(runs, papers, options.out)
@@ -337,7 +326,7 @@ def claims(options: argparse.Namespace) -> None:
 
 def reviews(options: argparse.Namespace) -> None:
     """Verb reviews."""
-    from pldrepro.reviews import write_answers
+    from pldrepro.exhibits.questions import write_answers
 
     runs, papers = evidence(options)
     write_answers(runs, papers["pld"], options.out)
@@ -345,7 +334,7 @@ def reviews(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """Verb report."""
-    from pldrepro.report import write_report
+    from pldrepro.exhibits.report import write_report
 
     runs, papers = evidence(options)
     pages = [page for page in (options.reviews, options.deviations) if page is not None]
@@ -354,7 +343,7 @@ def report(options: argparse.Namespace) -> None:
 
 def show(options: argparse.Namespace) -> None:
     """Verb show."""
-    from pldrepro.claims import format_claims, markdown_claims, read_claims
+    from pldrepro.analysis.claims import format_claims, markdown_claims, read_claims
 
     frame = read_claims(options.claims)
     print(markdown_claims(frame) if options.markdown else format_claims(frame))
@@ -362,8 +351,8 @@ def show(options: argparse.Namespace) -> None:
 
 def compare(options: argparse.Namespace) -> None:
     """Verb compare."""
-    from pldrepro.compare import compare
-    from pldrepro.records import write_text
+    from pldrepro.exhibits.compare import compare
+    from pldrepro.files import write_text
 
     text = compare(options.first, options.second)
     if options.out:
@@ -374,7 +363,7 @@ def compare(options: argparse.Namespace) -> None:
 
 def explain(options: argparse.Namespace) -> None:
     """Verb explain."""
-    from pldrepro.drop import explain
+    from pldrepro.policy.drop import explain
 
     run = study(options).run(options.experiment, options.seed)
     print(explain(run.drop, options.seed, options.step, run.training.num_steps, run.model.num_layers))
@@ -382,15 +371,15 @@ def explain(options: argparse.Namespace) -> None:
 
 def fit_schedule(options: argparse.Namespace) -> None:
     """Verb fit-schedule."""
-    from pldrepro.pilot import fitted_schedule
-    from pldrepro.records import load_pretrain
+    from pldrepro.analysis.fit_schedule import fitted_schedule
+    from pldrepro.runs.folder import load_pretrain
 
     print(fitted_schedule(load_pretrain(options.baseline), load_pretrain(options.dropped)))
 
 
 def plan(options: argparse.Namespace) -> None:
     """Verb plan."""
-    from pldrepro.plan import load_card, load_device, render_plan
+    from pldrepro.costs.plan import load_card, load_device, render_plan
 
     names = options.device or ([] if options.calibration else ["v100"])
     devices = {name: load_device(name) for name in names}
@@ -399,7 +388,7 @@ def plan(options: argparse.Namespace) -> None:
     devices |= cards
     print(render_plan(studies, devices))
     if options.budget_hours is not None:
-        from pldrepro.grant import render_grant
+        from pldrepro.analysis.seeds_for_budget import render_grant
 
         name, device = next(iter(devices.items()))
         print(f"\n{render_grant(studies, name, device, options.budget_hours)}")
@@ -407,7 +396,8 @@ def plan(options: argparse.Namespace) -> None:
 
 def import_runs(options: argparse.Namespace) -> None:
     """Verb import."""
-    from pldrepro.joining import RefusedError, join
+    from pldrepro.errors import RefusedError
+    from pldrepro.runs.import_runs import join
 
     outcomes = join(study(options), options.source)
     for one in outcomes:

@@ -15,7 +15,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 from hypothesis import settings
 
-from pldrepro.config import DataSettings, RunSettings, merge
+from pldrepro.config.base import merge
+from pldrepro.config.data import DataSettings
+from pldrepro.config.run import RunSettings
 
 # The same examples in every run, and no limit on the time of one: a shared machine may be slow.
 settings.register_profile("suite", deadline=None, derandomize=True)

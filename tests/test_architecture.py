@@ -1,105 +1,98 @@
-"""The layers of the package: a module imports from its own level or from above, and analysis never from training."""
+"""One folder per stage: a folder imports only from those above it, modules never in a circle, torch only in training.
+
+A row of ``FOLDERS`` for each folder, in the order in which data flows.
+"""
 
 import ast
-import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import pldrepro
+from tests.support.source import imports
 
 PACKAGE = Path(pldrepro.__file__).parent
-TRAINING = {
-    "models", "optim", "checkpoint", "device", "distributed", "lambada", "pretrain", "finetune", "probe", "calibrate",
-}  # fmt: skip
-WITHOUT_TORCH = {
-    "config",
-    "drop",
-    "papers",
-    "stats",
-    "timing",
-    "flops",
-    "formats",
-    "records",
-    "manifest",
-    "lock",
-    "data",
-    "plan",
-    "joining",
+SHARED = ("errors", "files", "records", "stats")
+FOLDERS = (
+    "policy", "config", "data", "models", "runs", "costs", "training", "evaluation", "analysis", "exhibits", "__main__",
+)  # fmt: skip
+WITH_TORCH = {"models", "training", "evaluation"}
+WITHOUT_MATPLOTLIB = set(FOLDERS) - {"exhibits"}
+# What a folder must not know although it is above: the two halves meet in runs/.
+NEVER = {
+    "analysis": {"models", "training", "evaluation"},
+    "exhibits": {"models", "training", "evaluation"},
+    "runs": {"models"},
+    "costs": {"models"},
 }
-
-
-def documented_levels() -> dict[str, int]:
-    """Module or folder -> level, from the docstring of the package."""
-    levels: dict[str, int] = {}
-    for level, names in re.findall(r"^Level (\d)\s+(?:\(no torch\)\s+)?(.+)$", pldrepro.__doc__ or "", re.MULTILINE):
-        for name in re.findall(r"[a-z_]+", re.sub(r"\(.*?\)", "", names)):
-            assert name not in levels
-            levels[name] = int(level)
-    return levels
-
-
-LEVELS = documented_levels()
+LONGEST = 400  # lines of a module
+WHOLE = {"policy/drop.py"}  # longer on purpose: the heart of the suite, read as one page
+TOO_LONG = {"__main__.py", "analysis/claim_estimators.py", "config/study.py", "costs/plan.py", "training/pretrain.py"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
 def unit(path: Path) -> str:
-    """The name under which a file stands in the levels: its module, or its folder."""
+    """The stage of a file: its folder, or its own name where it is in none."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(path: Path, module_level_only: bool = False) -> set[str]:
-    """Dotted names of what a file imports, inside functions too."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    names: set[str] = set()
-    for node in tree.body if module_level_only else ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
-            module = node.module or ""
-            names |= {f"{module}.{alias.name}" for alias in node.names} if module == "pldrepro" else {module}
-    return names
+def module(path: Path) -> str:
+    """Dotted name of a file."""
+    return ".".join(("pldrepro", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
 
 
-def own(names: set[str]) -> set[str]:
-    """The units of the package among the imported names."""
-    return {name.split(".")[1] for name in names if name.startswith("pldrepro.")} - {"__version__"}
+MODULES = {module(path): path for path in FILES}
 
 
-def test_every_module_has_a_level() -> None:
-    assert {unit(path) for path in FILES} == set(LEVELS)
+def own_imports(path: Path, module_level_only: bool = False) -> set[str]:
+    """The modules of the package that a file imports."""
+    found = set()
+    for name in imports(path, module_level_only):
+        if name.startswith("pldrepro."):
+            found.add(name if name in MODULES else name.rpartition(".")[0])
+    return found - {"pldrepro"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_from_its_own_level_or_above(path: Path) -> None:
-    wrong = {name for name in own(imports(path)) if LEVELS[name] > LEVELS[unit(path)]}
-    assert not wrong, f"{unit(path)} is on level {LEVELS[unit(path)]}"
+def above(name: str) -> set[str]:
+    """The stages that one may import from, itself among them."""
+    if name in SHARED:
+        return set(SHARED)
+    return {*SHARED, *FOLDERS[: FOLDERS.index(name) + 1]} - NEVER.get(name, set())
 
 
-def analysis() -> set[str]:
-    """The units that the docstring puts right of the bar."""
-    (line,) = re.findall(r"^Level 2\s+.*\|(.+)$", pldrepro.__doc__ or "", re.MULTILINE)
-    return set(re.findall(r"[a-z_]+", re.sub(r"\(.*?\)", "", line)))
+def test_every_file_belongs_to_a_stage() -> None:
+    assert {unit(path) for path in FILES} == {*SHARED, *FOLDERS}
 
 
-def test_analysis_and_training_meet_in_no_module_with_torch() -> None:
-    names = analysis()
-    assert {"score", "tables", "figures", "claims", "report"} <= names
+@pytest.mark.parametrize("name", [*SHARED, *FOLDERS])
+def test_a_stage_imports_only_from_stages_above_it(name: str) -> None:
+    arrows = {
+        f"{module(path)} -> {other}"
+        for path in FILES
+        if unit(path) == name
+        for other in own_imports(path)
+        if unit(MODULES[other]) not in above(name)
+    }
+    assert not arrows
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    TopologicalSorter({module(path): own_imports(path) - {module(path)} for path in FILES}).prepare()
+
+
+@pytest.mark.parametrize("name", [*SHARED, *FOLDERS])
+def test_torch_is_imported_in_training_and_matplotlib_in_exhibits(name: str) -> None:
+    forbidden = (set() if name in WITH_TORCH else {"torch"}) | ({"matplotlib"} if name in WITHOUT_MATPLOTLIB else set())
     for path in FILES:
-        if unit(path) in names:
-            assert not own(imports(path)) & TRAINING, unit(path)
-        elif unit(path) in TRAINING:
-            assert not own(imports(path)) & names, unit(path)
+        if unit(path) == name:
+            assert not {imported.split(".")[0] for imported in imports(path)} & forbidden, path
 
 
-@pytest.mark.parametrize("name", sorted(WITHOUT_TORCH | analysis()))
-def test_torch_is_imported_by_the_training_half_alone(name: str) -> None:
-    files = [path for path in FILES if unit(path) == name]
-    assert files
-    for path in files:
-        assert not {imported.split(".")[0] for imported in imports(path)} & {"torch"}, path
-        assert not own(imports(path)) & TRAINING, path
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_modules_fit_a_reader(path: Path) -> None:
+    if str(path.relative_to(PACKAGE)) not in WHOLE | TOO_LONG:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
 
 
 def test_public_functions_have_docstrings() -> None:

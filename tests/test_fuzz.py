@@ -20,39 +20,32 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-import runs
 import yaml
 import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pldrepro import records, score
+from pldrepro import files
 from pldrepro.__main__ import main
-from pldrepro.claims import claims, read_claims, write_claims
-from pldrepro.config import (
-    CalibrationJob,
-    DataSettings,
-    FinetuneSettings,
-    RunSettings,
-    SettingsError,
-    Study,
-    load_recorded,
-    load_study,
-    parse_yaml,
-    read_settings,
-    read_yaml,
-    validate,
-)
-from pldrepro.data import DataError
+from pldrepro.analysis import glue_scores
+from pldrepro.analysis.claims import claims, read_claims, write_claims
+from pldrepro.analysis.glue_scores import read_scores
+from pldrepro.analysis.reported import PAPERS_FOLDER, Paper, load_papers
+from pldrepro.analysis.results import read_evidence
+from pldrepro.config.base import parse_yaml, read_settings, read_yaml, validate
+from pldrepro.config.data import DataSettings
+from pldrepro.config.run import CalibrationJob, FinetuneSettings, RunSettings
+from pldrepro.config.study import Study, load_recorded, load_study
 from pldrepro.data.corpus import open_corpus
-from pldrepro.data.files import LAYOUTS, FilesSource
-from pldrepro.data.glue import TASKS, Example, load_prepared
+from pldrepro.data.glue import load_prepared
 from pldrepro.data.images import open_images
-from pldrepro.drop import DropSettings
-from pldrepro.evidence import read_evidence
-from pldrepro.papers import PAPERS_FOLDER, Paper, load_papers
-from pldrepro.records import RecordError
-from pldrepro.score import read_scores
+from pldrepro.data.sources.text_files import LAYOUTS, FilesSource
+from pldrepro.data.tasks import TASKS, Example
+from pldrepro.errors import DataError, RecordError, SettingsError
+from pldrepro.policy.drop import DropSettings
+from pldrepro.runs import step_times
+from pldrepro.runs.folder import load_finetune, load_lambada, load_pretrain, load_probe, log_path
+from tests.support import runs
 
 FUZZ = {"suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
 NAMES = [
@@ -396,11 +389,11 @@ def test_text_is_read_or_refused_by_name(data: st.DataObject, suffix: str, tmp_p
 # ---- run folders ----
 
 LOADERS: dict[str, Callable[[Path], Any]] = {
-    "pretrain": records.load_pretrain,
-    "finetune": records.load_finetune,
-    "probe": records.load_probe,
-    "lambada": records.load_lambada,
-    "calibration": records.load_calibration,
+    "pretrain": load_pretrain,
+    "finetune": load_finetune,
+    "probe": load_probe,
+    "lambada": load_lambada,
+    "calibration": step_times.load_calibration,
 }
 
 
@@ -458,7 +451,7 @@ def test_a_damaged_run_is_read_as_it_is_or_named_with_its_log(
         shutil.copytree(finished[kind], folder)
         name = data.draw(st.sampled_from(READ[kind]))
         damage(data.draw, folder / name)
-        with may_refuse(RecordError, folder, also=records.log_path(folder)):
+        with may_refuse(RecordError, folder, also=log_path(folder)):
             run = LOADERS[kind](folder)
             if kind != "calibration":
                 assert run.summary == json.loads((folder / "summary.json").read_bytes())
@@ -486,7 +479,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "calibration": f"{found['calibration']}/summary.json",
         "baseline": "baseline",
     }
-    records.write_json(root / "evidence.json", {"scores": str(root / "scores.csv"), "studies": [listing]})
+    files.write_json(root / "evidence.json", {"scores": str(root / "scores.csv"), "studies": [listing]})
     write_claims(read_evidence(root / "evidence.json"), load_papers(), root / "claims.csv")
     return root
 
@@ -555,7 +548,7 @@ def test_damaged_scores_and_claims_are_read_or_named(data: st.DataObject, study:
         assert list(frame.columns) == list(good.columns)
         assert len(frame) == len(path.read_text("utf-8").splitlines()) - 1
         if read is read_scores:
-            score.cells(frame)
+            glue_scores.cells(frame)
             assert all(map(math.isfinite, frame["value"]))
 
 
@@ -636,9 +629,7 @@ def test_a_missing_or_failed_run_stops_every_exhibit_and_is_named_with_its_log(
     printed = capsys.readouterr()
     assert printed.err.startswith(f"RecordError: {folder}: ")
     assert printed.err.count("\n") == 1
-    assert (
-        f"log would be {records.log_path(folder)}" in printed.err or f"log, {records.log_path(folder)}" in printed.err
-    )
+    assert f"log would be {log_path(folder)}" in printed.err or f"log, {log_path(folder)}" in printed.err
     assert str(tmp_path / "logs") in printed.err
     assert not (tmp_path / "out").exists()
 

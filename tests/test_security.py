@@ -20,30 +20,20 @@ import pytest
 import yaml
 import zstandard
 from PIL import Image
-from repository import copy_repository
-from test_architecture import imports
 
-from pldrepro.config import (
-    DataSettings,
-    HubImages,
-    HubSettings,
-    HubText,
-    ImageDataSettings,
-    RecordedSettings,
-    SettingsError,
-    StudySettings,
-    load_study,
-    parse_yaml,
-    read_yaml,
-    validate,
-)
-from pldrepro.data import DataError, hub, image_sources
+from pldrepro.config.base import parse_yaml, read_yaml, validate
+from pldrepro.config.data import DataSettings, HubImages, HubSettings, HubText, ImageDataSettings
+from pldrepro.config.study import RecordedSettings, StudySettings, load_study
 from pldrepro.data.corpus import prepare_corpus
-from pldrepro.data.files import FilesSource, read_lines
 from pldrepro.data.glue import prepare_glue
-from pldrepro.data.hub import CONVERTED, check_pinned
-from pldrepro.data.image_sources import decode
 from pldrepro.data.images import prepare_images
+from pldrepro.data.sources import hub, image_files
+from pldrepro.data.sources.hub import CONVERTED, check_pinned
+from pldrepro.data.sources.image_files import decode
+from pldrepro.data.sources.text_files import FilesSource, read_lines
+from pldrepro.errors import DataError, SettingsError
+from tests.support.repository import copy_repository
+from tests.support.source import imports
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PYTHON = [
@@ -113,7 +103,7 @@ def test_a_revision_that_can_move_is_refused(revision: str) -> None:
     ):
         hub.HubSource(HubSettings(text=(HubText(path="a/b", revision=revision),)))
     with pytest.raises(SettingsError, match=r"data.hub.revision: .*: a name that can move"):
-        image_sources.HubSource(HubImages(path="a/b", revision=revision), 8)
+        image_files.HubSource(HubImages(path="a/b", revision=revision), 8)
 
 
 def test_prepared_data_that_are_not_what_is_demanded_are_refused_with_both_hashes(tmp_path: Path) -> None:
@@ -209,7 +199,7 @@ def test_encrypted_entries_are_refused(tmp_path: Path) -> None:
     content[content.index(b"PK\x01\x02") + 8] |= 1  # flag of the central directory
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"train\.zip: cat/a\.png: encrypted; allowed: entries without a password"):
-        image_sources._by_class(path)
+        image_files._by_class(path)
 
 
 def test_an_image_at_the_limits_is_read() -> None:
@@ -227,7 +217,7 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
 def test_a_compressed_bomb_is_refused_in_bounded_memory(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pldrepro.data.files.MAX_LINE_BYTES", 1_000_000)
+    monkeypatch.setattr("pldrepro.data.sources.text_files.MAX_LINE_BYTES", 1_000_000)
     size = 200_000_000 if suffix == ".zst" else 50_000_000
     (tmp_path / f"a{suffix}").write_bytes(PACK[suffix](b"fine\n" + bytes(size)))
     assert (tmp_path / f"a{suffix}").stat().st_size < size / 500
@@ -240,7 +230,7 @@ def test_a_compressed_bomb_is_refused_in_bounded_memory(
 
 
 def test_a_table_that_is_held_in_memory_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pldrepro.data.files.MAX_TABLE_CHARACTERS", 1000)
+    monkeypatch.setattr("pldrepro.data.sources.text_files.MAX_TABLE_CHARACTERS", 1000)
     (tmp_path / "glue/SST-2").mkdir(parents=True)
     (tmp_path / "glue/SST-2/dev.tsv.gz").write_bytes(gzip.compress(b"sentence\tlabel\n" + b"fine\t1\n" * 500))
     (tmp_path / "l.jsonl").write_bytes(b'{"text": "a b"}\n' * 500)

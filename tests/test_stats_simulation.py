@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pldrepro import examples, stats
+from pldrepro import stats
+from pldrepro.analysis import bootstrap
 from pldrepro.stats import Estimate
 
 # Three standard errors of a share p of n simulations.
@@ -129,7 +130,7 @@ def test_holm_lets_a_false_discovery_into_5_of_100_families_at_most(planted: int
 
 def simulated(
     metric: str, rng: np.random.Generator, n: int, gain: float, simulations: int, runs: int = 1
-) -> list[examples.BootstrapTest]:
+) -> list[bootstrap.BootstrapTest]:
     """Tests of two arms on n examples of a set that is drawn anew every time; ``gain``: how much better the first is.
 
     Labels are balanced classes or, for a correlation, normal; both arms share what makes an example hard.
@@ -148,7 +149,7 @@ def simulated(
                 np.where(0.6 * hard + 0.8 * rng.normal(0, 1, (runs, n)) < 0.8 + shift, labels, 1 - labels)
                 for shift in (gain, 0.0)
             )
-        results.append(examples.paired_bootstrap(metric, first, second, labels, resamples=400, seed=simulation))
+        results.append(bootstrap.paired_bootstrap(metric, first, second, labels, resamples=400, seed=simulation))
     return results
 
 

@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pldrepro.config import DataSettings
-from pldrepro.data import DataError, check_hash
-from pldrepro.data.encoders import Encoder, make_encoder
+from pldrepro.config.data import DataSettings
+from pldrepro.data.arrays import check_hash
 from pldrepro.data.lambada import FILE as LAMBADA_FILE
 from pldrepro.data.lambada import Lambada, encode_passages, load_lambada, save_lambada
-from pldrepro.data.sources import Source, open_source
-from pldrepro.formats import CorpusManifest
-from pldrepro.records import atomic_path, read_checked, write_json
+from pldrepro.data.manifests import CorpusManifest
+from pldrepro.data.sources.source import Source, open_source
+from pldrepro.data.tokenizers.encoders import Encoder, make_encoder
+from pldrepro.errors import DataError
+from pldrepro.files import atomic_path, write_json
+from pldrepro.records import read_checked
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -99,7 +101,7 @@ def prepare_corpus(settings: DataSettings, out: Path, *, workers: int, progress:
     """
     from tqdm import tqdm
 
-    from pldrepro.data.tokenizer import save_tokenizer, special_ids
+    from pldrepro.data.tokenizers.wordpiece import save_tokenizer, special_ids
 
     # `workers` alone says how many cores are used: by the workers, and before them by the training of the vocabulary.
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if workers > 1 else "false"
@@ -178,8 +180,8 @@ def _size(document: Document) -> int:
 
 
 def _make_tokenizer(settings: DataSettings, source: Source, bar: Any) -> Tokenizer:
-    from pldrepro.data.bpe import from_gpt2_files, train_bpe
-    from pldrepro.data.tokenizer import from_vocabulary, train_wordpiece
+    from pldrepro.data.tokenizers.bpe import from_gpt2_files, train_bpe
+    from pldrepro.data.tokenizers.wordpiece import from_vocabulary, train_wordpiece
 
     if settings.vocabulary is not None:
         if settings.merges is not None:

@@ -14,23 +14,24 @@ import math
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pldrepro.config import ImageDataSettings
-from pldrepro.data import DataError, check_hash
-from pldrepro.data.batches import EpochOrder, Rows
-from pldrepro.data.image_sources import ImageSource, open_image_source
-from pldrepro.formats import ImagesManifest
-from pldrepro.records import atomic_path, read_checked, sha256, write_json
+from pldrepro.config.data import ImageDataSettings
+from pldrepro.data.arrays import check_hash
+from pldrepro.data.manifests import ImagesManifest
+from pldrepro.data.sources.image_files import ImageSource, open_image_source
+from pldrepro.errors import DataError
+from pldrepro.files import atomic_path, sha256, write_json
+from pldrepro.records import read_checked
 
 SPLITS = ("train", "validation")
 ARRAYS = ("pixels", "labels")
 CHUNK_BYTES = 1 << 22  # of pixels that are worked on at a time; bounds the memory
-_AUGMENTATION, _STORAGE = 4, 5  # streams of random numbers, beside those of pldrepro.data.batches
+_AUGMENTATION, _STORAGE = 4, 5  # streams of random numbers, beside those of the masked batches
 
 
 @dataclass(frozen=True)
@@ -205,63 +206,3 @@ def _hash(splits: dict[str, Any], classes: tuple[str, ...]) -> str:
             digest.update(bytes.fromhex(splits[split][f"{name}_sha256"]))
     digest.update("\n".join(classes).encode())
     return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class ImageBatch(Rows):
-    """The images of one optimizer step."""
-
-    pixels: np.ndarray  # (B, H, W, 3) uint8
-    labels: np.ndarray  # (B,) int64, 0..C-1
-
-
-@dataclass
-class ImageBatchMaker:
-    """Batches of a split; everything is a function of (seed, step), as in ``pldrepro.data.batches``."""
-
-    pixels: np.ndarray  # (N, H, W, 3) uint8
-    labels: np.ndarray  # (N,) int64
-    seed: int
-    augment: bool
-    _order: EpochOrder = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        if len(self.pixels) != len(self.labels) or not len(self.labels):
-            raise ValueError(f"{len(self.pixels)} images, {len(self.labels)} labels; allowed: as many, and some")
-        self._order = EpochOrder(self.num_samples, self.seed)
-
-    @property
-    def num_samples(self) -> int:
-        """Images in one pass (an epoch)."""
-        return len(self.labels)
-
-    def batch(self, step: int, batch_size: int) -> ImageBatch:
-        """The batch of optimizer step ``step``, augmented where ``augment``; the order is shuffled in every epoch."""
-        images = self._order.batch(step, batch_size)
-        pixels = self.pixels[images]
-        if self.augment:
-            pixels = augmented(pixels, np.random.default_rng([self.seed, _AUGMENTATION, step]))
-        return ImageBatch(pixels, self.labels[images])
-
-    def fixed(self, count: int) -> ImageBatch:
-        """The first ``count`` images (or all there are), never augmented: for validation. On disk until used."""
-        return ImageBatch(self.pixels[:count], self.labels[:count])
-
-
-def augmented(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Each image of (B, H, W, 3) shifted by up to an eighth of a side, and mirrored with probability 1/2.
-
-    What the shift leaves empty is filled by the image's own reflection at that edge.
-    """
-    count, side = pixels.shape[:2]
-    reach = side // 8
-    shifts = generator.integers(-reach, reach + 1, size=(2, count, 1))
-    rows, columns = (_reflected(np.arange(side) + shift, side) for shift in shifts)
-    mirror = generator.random((count, 1)) < 0.5
-    columns = np.where(mirror, columns[:, ::-1], columns)
-    return pixels[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
-
-
-def _reflected(places: np.ndarray, side: int) -> np.ndarray:
-    """Places outside 0..side-1 folded back inside, without repeating the edge."""
-    return side - 1 - np.abs(side - 1 - np.abs(places))

@@ -15,9 +15,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from pldrepro.data import DataError, read_arrays
-from pldrepro.data.encoders import Encoder
-from pldrepro.records import atomic_path
+from pldrepro.data.arrays import read_arrays
+from pldrepro.data.tokenizers.encoders import Encoder
+from pldrepro.errors import DataError
+from pldrepro.files import atomic_path
 
 FILE = "lambada.safetensors"
 ARRAYS = ("contexts", "context_offsets", "words", "word_offsets")

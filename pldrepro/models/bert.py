@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 from torch import Tensor, nn
 
-from pldrepro.config import ModelSettings
-from pldrepro.drop import Gate, all_kept
-from pldrepro.models.transformer import Block, Blocks, check_length, drop_elements
+from pldrepro.config.model import ModelSettings
+from pldrepro.models.blocks import Block, Blocks, check_length, drop_elements
+from pldrepro.policy.drop import Gate, all_kept
 
 NUM_TOKEN_TYPES = 2
 

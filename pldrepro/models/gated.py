@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from pldrepro.drop import all_kept
+from pldrepro.policy.drop import all_kept
 
 Scale = float | Tensor
 OWN_DROPPING = re.compile(r"layer_?drop|drop_?path|stochastic_?depth", re.IGNORECASE)
@@ -32,7 +32,7 @@ MADE = "<made>"  # no name of an argument
 
 
 class AnyGate(Protocol):
-    """``pldrepro.drop.Gate``; its scale may also be a 0-d tensor, which may require a gradient."""
+    """``pldrepro.policy.drop.Gate``; its scale may also be a 0-d tensor, which may require a gradient."""
 
     @property
     def keep(self) -> bool:

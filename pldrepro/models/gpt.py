@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 from torch import Tensor, nn
 
-from pldrepro.config import ModelSettings
-from pldrepro.drop import Gate
-from pldrepro.models.transformer import Block, Blocks, check_length, drop_elements
+from pldrepro.config.model import ModelSettings
+from pldrepro.models.blocks import Block, Blocks, check_length, drop_elements
+from pldrepro.policy.drop import Gate
 
 
 class Gpt(nn.Module):

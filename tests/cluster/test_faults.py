@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from repository import copy_repository, environment, snakemake
-from slurm_jobs import jobs_in, slurm, timeless
 
-from pldrepro.lock import lock_path
-from pldrepro.manifest import verified
-from pldrepro.records import read_json
+from pldrepro.files import read_json
+from pldrepro.runs.lock import lock_path
+from pldrepro.runs.manifest import verified
+from tests.support.repository import copy_repository, environment, snakemake
+from tests.support.slurm_jobs import jobs_in, slurm, timeless
 
 RUN = "results/fault/runs/pretrain/pld/seed1"
 TARGET = (f"{RUN}/summary.json", "--configfile", "config/fault.yaml")

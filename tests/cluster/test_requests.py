@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from repository import copy_repository, snakemake
-from slurm_jobs import jobs_in
 
-from pldrepro.records import read_json
+from pldrepro.files import read_json
+from tests.support.repository import copy_repository, snakemake
+from tests.support.slurm_jobs import jobs_in
 
 RUN = "results/ranks/runs/pretrain/pld/seed1"
 

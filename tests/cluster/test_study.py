@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from repository import copy_repository, planned, snakemake
-from slurm_jobs import jobs_in, most_gpus_at_once, timeless
+
+from tests.support.repository import copy_repository, planned, snakemake
+from tests.support.slurm_jobs import jobs_in, most_gpus_at_once, timeless
 
 SMOKE = ("--configfile", "config/smoke.yaml")
 TOKENS = 4  # two nodes with two GPUs each

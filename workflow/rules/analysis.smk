@@ -20,9 +20,9 @@ DEVIATIONS = "docs/deviations.md"
 BY_FOLDER = {one.results: one for one in SETS}
 RESULT_FOLDERS = list(BY_FOLDER)
 PAPERS = ["config/papers/pld.yaml", "config/papers/sbld.yaml"]
-TABLE_MODULES = sorted(map(str, Path("pldrepro/tables").glob("*.py")))
-FIGURE_MODULES = sorted(map(str, Path("pldrepro/figures").glob("*.py")))
-EVIDENCE_MODULES = [f"pldrepro/{name}.py" for name in ("records", "evidence", "score", "stats", "papers")]
+ANALYSIS = sorted(map(str, [*Path("pldrepro/analysis").glob("*.py"), *Path("pldrepro/runs").glob("*.py")]))
+TABLE_MODULES = [*ANALYSIS, *sorted(map(str, Path("pldrepro/exhibits/tables").glob("*.py")))]
+FIGURE_MODULES = [*ANALYSIS, *sorted(map(str, Path("pldrepro/exhibits/figures").glob("*.py")))]
 
 
 wildcard_constraints:
@@ -42,7 +42,7 @@ localrules:
 rule score:
     input:
         runs=lambda w: BY_FOLDER[w.results].finetune,
-        code=["pldrepro/score.py", "pldrepro/metric.py", "pldrepro/records.py"],
+        code=["pldrepro/analysis/glue_scores.py", "pldrepro/analysis/glue_metrics.py", "pldrepro/runs/folder.py"],
     output:
         "{results}/scores.csv",
     log:
@@ -73,7 +73,7 @@ rule set_tables:
     input:
         evidence="{results}/evidence.json",
         papers=PAPERS,
-        code=[*TABLE_MODULES, *EVIDENCE_MODULES, "pldrepro/examples.py"],
+        code=TABLE_MODULES,
     output:
         expand("{{results}}/tables/{table}{suffix}", table=TABLES, suffix=[".csv", ".md", ".tex"]),
     log:
@@ -92,7 +92,7 @@ rule draw_figures:
     input:
         evidence="{results}/evidence.json",
         papers=PAPERS,
-        code=[*FIGURE_MODULES, *EVIDENCE_MODULES, "pldrepro/drop.py", "pldrepro/flops.py"],
+        code=[*FIGURE_MODULES, "pldrepro/policy/drop.py", "pldrepro/costs/flops.py"],
     output:
         expand("{{results}}/figures/{figure}{suffix}", figure=FIGURES, suffix=FIGURE_FILES),
     log:
@@ -111,7 +111,7 @@ rule judge:
     input:
         evidence="{results}/evidence.json",
         papers=PAPERS,
-        code=["pldrepro/claims.py", "pldrepro/measures.py", *EVIDENCE_MODULES],
+        code=ANALYSIS,
     output:
         "{results}/claims.csv",
     log:
@@ -126,7 +126,7 @@ rule answer:
     input:
         evidence="{results}/evidence.json",
         papers=PAPERS,
-        code=["pldrepro/reviews.py", *TABLE_MODULES, *EVIDENCE_MODULES],
+        code=["pldrepro/exhibits/questions.py", *TABLE_MODULES],
     output:
         "{results}/reviews.md",
     log:
@@ -146,7 +146,7 @@ rule page:
         tables="{results}/tables/table1.csv",
         figures="{results}/figures/figure1.svg",
         deviations=DEVIATIONS,
-        code=["pldrepro/report.py", "pldrepro/report.html", *TABLE_MODULES, *EVIDENCE_MODULES],
+        code=["pldrepro/exhibits/report.py", "pldrepro/exhibits/report.html", *TABLE_MODULES],
     output:
         report("{results}/report.html", caption="../report/report.rst", category="Report"),
     log:

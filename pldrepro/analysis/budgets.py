@@ -1,0 +1,208 @@
+"""Arms whose learning rate is fully decayed at an equal cost, and epochs on a small corpus."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from pldrepro import stats
+from pldrepro.analysis import comparisons, results
+from pldrepro.analysis.reported import Paper
+from pldrepro.analysis.results import Evidence
+from pldrepro.analysis.tidy import cost_estimate, estimate_of, tidy_row
+from pldrepro.runs.folder import PretrainRun
+from pldrepro.stats import Estimate
+
+# ---- fair budgets ----
+
+
+@dataclass(frozen=True)
+class Rival:
+    """What an arm is compared with at a budget; ``arm`` None: planned, but not in this study."""
+
+    key: str
+    label: str
+    schedule: str
+    arm: str | None
+
+
+MID = "in mid-schedule"
+DECAYED = "fully decayed"
+
+
+def original(evidence: Evidence, arm: str) -> str | None:
+    """The method that an arm cut to a budget is a copy of: same model, dropping and learning rate."""
+
+    def identity(name: str) -> tuple[Any, ...]:
+        settings = evidence.runs(name)[0].settings
+        rate = settings["training"]["learning_rates"][settings["training"]["learning_rate"]]
+        return settings["model"], settings["drop"], rate
+
+    return next((name for name in evidence.methods if identity(name) == identity(arm)), None)
+
+
+def places(evidence: Evidence) -> list[tuple[str, str]]:
+    """(arm, checkpoint) compared at their budget: PLD's checkpoints, what runs were cut to, the ends of the others."""
+    pld = evidence.pld
+    own = [(pld, name) for name in evidence.checkpoints(pld)] if pld in evidence.arms else []
+    ends = [(arm, evidence.final_checkpoint(arm)) for arm in evidence.methods if arm != evidence.baseline]
+    matched = [budget for arm in evidence.arms if (budget := evidence.budget(arm)) and budget[0] in evidence.arms]
+    return list(dict.fromkeys([*own, *matched, *ends]))
+
+
+def rivals(evidence: Evidence, arm: str, checkpoint: str) -> list[Rival]:
+    """The baseline in mid-schedule, then what was decayed at this budget; for PLD also what is planned and missing."""
+    found = [Rival(f"{evidence.baseline}_mid_schedule", evidence.label(evidence.baseline), MID, evidence.baseline)]
+    cut = [other for other in evidence.arms if evidence.budget(other) == (arm, checkpoint)]
+    found += [Rival(other, evidence.label(other), DECAYED, other) for other in cut]
+    if arm == evidence.pld:
+        there = {original(evidence, other) for other in cut}
+        planned = [evidence.baseline, evidence.undropped_twin(arm)]
+        missing = [name for name in planned if name is not None and name not in there]
+        found += [Rival(f"{name}_decayed", evidence.label(name), DECAYED, None) for name in missing]
+    return found
+
+
+def fair_budgets(evidence: Evidence, paper: Paper) -> pd.DataFrame:
+    """Every arm at its reference time against the baseline there in mid-schedule, and against what was decayed there.
+
+    Quantities: reference_time [s], validation_loss [nats]; and per rival (axis: its name) time_ratio [x], rival_loss,
+    loss_difference [nats] and glue_difference [points], the arm minus the rival, paired by seed.
+    """
+    rows: list[dict[str, Any]] = []
+    for arm, checkpoint in places(evidence):
+        losses = [_loss(run, checkpoint) for run in evidence.runs(arm)]
+        time = cost_estimate(evidence, arm, "reference_time", checkpoint)
+        rows.append(tidy_row(evidence, arm, checkpoint, "reference_time", "", "s", time))
+        rows.append(tidy_row(evidence, arm, checkpoint, "validation_loss", "", "nats", stats.mean_interval(losses)))
+        for rival in rivals(evidence, arm, checkpoint):
+            if rival.arm is not None:
+                rows += _rival_rows(evidence, arm, checkpoint, rival, rival.arm)
+    return pd.DataFrame(rows)
+
+
+def _loss(run: PretrainRun, checkpoint: str) -> float:
+    return float(run.summary["checkpoints"][checkpoint]["validation_loss"])
+
+
+def _rival_rows(evidence: Evidence, arm: str, checkpoint: str, rival: Rival, other: str) -> list[dict[str, Any]]:
+    convention = comparisons.glue_convention(evidence)[0]
+    if rival.schedule == MID:
+        found = _mid_losses(evidence, arm, checkpoint, other)
+        glue = comparisons.difference(_mid_glue(evidence, arm, checkpoint, other, convention))
+        time = None
+    else:
+        found = [(_loss(run, checkpoint), base.summary["validation_loss"]) for run, base in evidence.pairs(arm, other)]
+        glue = comparisons.glue_gain(evidence, arm, checkpoint, other, evidence.final_checkpoint(other), convention)
+        time = comparisons.ratio(
+            (evidence.cost(base, "reference_time"), evidence.cost(run, "reference_time", checkpoint))
+            for run, base in evidence.pairs(arm, other)
+        )
+    rival_loss = stats.mean_interval([loss for _, loss in found]) if found else None
+    note = f"{rival.label}, {rival.schedule}"
+    return [
+        tidy_row(evidence, arm, checkpoint, quantity, rival.key, unit, estimate, None, note)
+        for quantity, unit, estimate in (
+            ("time_ratio", "x", estimate_of(time)),
+            ("rival_loss", "nats", rival_loss),
+            ("loss_difference", "nats", estimate_of(comparisons.difference(found))),
+            ("glue_difference", "points", estimate_of(glue)),
+        )
+    ]
+
+
+def _mid_losses(evidence: Evidence, arm: str, checkpoint: str, other: str) -> list[tuple[float, float]]:
+    """Losses of an arm and of the baseline at the same reference time, where the baseline was validated around it."""
+    axis = "reference_time"
+    pairs = [
+        (_loss(run, checkpoint), evidence.loss_at(base, evidence.cost(run, axis, checkpoint), axis))
+        for run, base in evidence.pairs(arm, other)
+    ]
+    return [(own, there) for own, there in pairs if there is not None]
+
+
+def _mid_glue(evidence: Evidence, arm: str, checkpoint: str, other: str, convention: str) -> list[tuple[float, float]]:
+    """GLUE scores of an arm and of the baseline at the same reference time, between its fine-tuned checkpoints."""
+    pairs = []
+    for run, base in evidence.pairs(arm, other):
+        values = evidence.glue_values.get((arm, run.seed, checkpoint), {})
+        curve, own = comparisons.glue_curve(evidence, base, "reference_time", convention, values)
+        there = results.value_at(curve, evidence.cost(run, "reference_time", checkpoint))
+        if own is not None and there is not None:
+            pairs.append((own, there))
+    return pairs
+
+
+# ---- overfitting ----
+
+TREATMENTS = {"pld": "PLD", "dropout": "dropout", "neither": "neither"}
+_EPOCHS_ARM = re.compile(rf"epochs\d+_({'|'.join(TREATMENTS)})")
+
+
+def epochs_arms(evidence: Evidence) -> dict[float, dict[str, str]]:
+    """Epochs -> treatment -> arm, of the arms on a cut corpus (``epochs<N>_<treatment>``), fewest epochs first."""
+    found: dict[float, dict[str, str]] = {}
+    for arm in evidence.arms:
+        epochs, match = evidence.epochs(arm), _EPOCHS_ARM.fullmatch(arm)
+        if epochs is not None and match:
+            found.setdefault(epochs, {})[match[1]] = arm
+    return dict(sorted(found.items()))
+
+
+def overfitting(evidence: Evidence, paper: Paper) -> pd.DataFrame:
+    """Whether dropping layers helps because it regularises: as many steps on ever smaller parts of one corpus.
+
+    Quantities [nats]: train_loss (mean over the last tenth of the steps), validation_loss, gap (validation - train),
+    minus_neither (validation loss, paired by seed), and minus_neither_change, how that differs from what it is at the
+    fewest epochs.
+    """
+    rows: list[dict[str, Any]] = []
+    arms = epochs_arms(evidence)
+    for epochs, treatments in arms.items():
+        for treatment, arm in treatments.items():
+            rows += _overfitting_rows(evidence, arms, epochs, treatment, arm)
+    return pd.DataFrame(rows)
+
+
+def _overfitting_rows(
+    evidence: Evidence, arms: dict[float, dict[str, str]], epochs: float, treatment: str, arm: str
+) -> list[dict[str, Any]]:
+    runs = evidence.runs(arm)
+    train = [final_train_loss(run) for run in runs]
+    validation = [run.summary["validation_loss"] for run in runs]
+    found: dict[str, Estimate | None] = {
+        "train_loss": stats.mean_interval(train),
+        "validation_loss": stats.mean_interval(validation),
+        "gap": stats.mean_interval([after - before for after, before in zip(validation, train, strict=True)]),
+    }
+    if treatment != "neither":
+        effects = _effects(evidence, arms[epochs], treatment)
+        fewest = _effects(evidence, next(iter(arms.values())), treatment)
+        change = [(effects[seed], fewest[seed]) for seed in effects if seed in fewest and epochs != min(arms)]
+        found["minus_neither"] = estimate_of(comparisons.difference((effect, 0.0) for effect in effects.values()))
+        found["minus_neither_change"] = estimate_of(comparisons.difference(change))
+    final, note = evidence.final_checkpoint(arm), f"{epochs:g} epochs, {TREATMENTS[treatment]}"
+    return [
+        tidy_row(evidence, arm, final, quantity, f"{epochs:g}", "nats", estimate, note=note)
+        for quantity, estimate in found.items()
+    ]
+
+
+def final_train_loss(run: PretrainRun) -> float:
+    """Training loss at the end of a run, without an auxiliary one [nats]; mean over the last tenth of it."""
+    lines = [line for line in run.metrics if line["kind"] == "train"]
+    last = [line for line in lines if line["step"] > 0.9 * run.summary["steps"]] or lines[-1:]
+    return float(sum(line["main_loss"] for line in last) / len(last))
+
+
+def _effects(evidence: Evidence, treatments: dict[str, str], treatment: str) -> dict[int, float]:
+    """Seed -> final validation loss minus that without PLD and dropout, of as many epochs."""
+    if not {treatment, "neither"} <= set(treatments):
+        return {}
+    return {
+        run.seed: run.summary["validation_loss"] - bare.summary["validation_loss"]
+        for run, bare in evidence.pairs(treatments[treatment], treatments["neither"])
+    }

@@ -1,0 +1,278 @@
+"""Comparisons of two arms, paired by seed: savings, speedups, differences in loss and in GLUE."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pldrepro import stats
+from pldrepro.analysis import glue_scores
+from pldrepro.analysis.results import Evidence, _first_at_or_below
+from pldrepro.runs.folder import PretrainRun
+from pldrepro.runs.step_times import TauShape
+from pldrepro.stats import Estimate
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A comparison of two arms over their common seeds.
+
+    ``effects`` holds one number per seed on the scale of the interval (a difference, or a log ratio); 0 is no effect.
+    """
+
+    estimate: Estimate
+    effects: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How soon an arm reaches what the baseline has at its end, on one axis, by seed.
+
+    ``costs``: seed -> (the baseline's whole run, the arm's run up to there); a run that never gets there counts with
+    its whole run, a bound. ``reached``: the runs that get there.
+    """
+
+    costs: dict[int, tuple[float | None, float | None]]
+    reached: int
+
+
+def difference(pairs: Iterable[tuple[float, float]]) -> Paired | None:
+    """Paired difference, first - second; None without pairs."""
+    pairs = list(pairs)
+    if not pairs:
+        return None
+    first, second = zip(*pairs, strict=True)
+    return Paired(stats.paired_difference(first, second), tuple(a - b for a, b in pairs))
+
+
+def ratio(
+    pairs: Iterable[tuple[float | None, float | None]],
+    of: Callable[[float], float] = lambda value: value,
+    shared_error: float = 0.0,
+) -> Paired | None:
+    """Paired ratio, first / second, or a monotone function ``of`` it; None where a value is missing."""
+    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    if not known:
+        return None
+    first, second = zip(*known, strict=True)
+    estimate = stats.paired_ratio(first, second, shared_error=shared_error).map(of)
+    return Paired(estimate, tuple(math.log(a / b) for a, b in known))
+
+
+def percent_less(value: float) -> float:
+    """A ratio as a saving in percent: 0.76 -> 24."""
+    return 100 * (1 - value)
+
+
+def saving_per_sample(
+    evidence: Evidence, arm: str, axis: str, checkpoint: str | None = None, against: str | None = None
+) -> Paired | None:
+    """Percent less per sample than another arm's whole run (the baseline's), on an axis."""
+    other = against or evidence.baseline
+    return ratio(
+        (
+            (_per_sample(evidence, run, axis, checkpoint), _per_sample(evidence, base, axis, None))
+            for run, base in evidence.pairs(arm, other)
+        ),
+        percent_less,
+        price_error(evidence, arm, other) if axis == "reference_time" else 0.0,
+    )
+
+
+def _per_sample(evidence: Evidence, run: PretrainRun, axis: str, checkpoint: str | None) -> float | None:
+    cost, samples = evidence.cost(run, axis, checkpoint), evidence.cost(run, "samples", checkpoint)
+    return None if cost is None or samples is None else cost / samples
+
+
+def speedup(evidence: Evidence, arm: str, axis: str, checkpoint: str | None = None) -> Paired | None:
+    """Cost of the baseline's whole run / cost of the arm up to a checkpoint, on an axis."""
+    return ratio(
+        (
+            (evidence.cost(base, axis), evidence.cost(run, axis, checkpoint))
+            for run, base in evidence.pairs(arm, evidence.baseline)
+        ),
+        shared_error=price_error(evidence, arm, evidence.baseline) if axis == "reference_time" else 0.0,
+    )
+
+
+def relative_cost(evidence: Evidence, arm: str, other: str, axis: str) -> Paired | None:
+    """Cost of an arm's whole run / cost of another arm's, on an axis."""
+    return ratio(
+        ((evidence.cost(run, axis), evidence.cost(second, axis)) for run, second in evidence.pairs(arm, other)),
+        shared_error=price_error(evidence, arm, other) if axis == "reference_time" else 0.0,
+    )
+
+
+def loss_difference(evidence: Evidence, arm: str, other: str) -> Paired | None:
+    """Final validation loss of an arm minus that of another [nats]."""
+    return difference(
+        (run.summary["validation_loss"], second.summary["validation_loss"])
+        for run, second in evidence.pairs(arm, other)
+    )
+
+
+def reach_loss(evidence: Evidence, arm: str, axis: str) -> Reach:
+    """How soon an arm reaches the baseline's final validation loss of the same seed."""
+    costs, reached = {}, 0
+    for run, base in evidence.pairs(arm, evidence.baseline):
+        target = base.summary["validation_loss"]
+        first = evidence.first_at(run, target, axis)
+        reached += any(line["loss"] <= target for line in run.validation)
+        costs[run.seed] = (evidence.cost(base, axis), evidence.cost(run, axis) if first is None else first)
+    return Reach(costs, reached)
+
+
+def reach_glue(evidence: Evidence, arm: str, axis: str, convention: str) -> Reach:
+    """How soon an arm reaches the baseline's final GLUE score of the same seed, linear between fine-tuned checkpoints.
+
+    A run whose first fine-tuned checkpoint is already there counts with that checkpoint: late rather than early.
+    Seeds in which the two have no value in common, or a score is undefined, are left out.
+    """
+    costs, reached, final = {}, 0, evidence.final_checkpoint(evidence.baseline)
+    for run, base in evidence.pairs(arm, evidence.baseline):
+        target = evidence.glue_values.get((base.arm, base.seed, final), {})
+        curve, target_score = glue_curve(evidence, run, axis, convention, target)
+        if target_score is None or not curve:
+            continue
+        first = _first_at_or_below(((cost, -value) for cost, value in curve), -target_score)
+        reached += any(value >= target_score for _, value in curve)
+        costs[run.seed] = (evidence.cost(base, axis), evidence.cost(run, axis) if first is None else first)
+    return Reach(costs, reached)
+
+
+def reach_speedup(evidence: Evidence, arm: str, axis: str, reach: Reach) -> Paired | None:
+    """Cost of the baseline's whole run / cost of the arm up to where it has what the baseline has at its end."""
+    shared_error = price_error(evidence, arm, evidence.baseline) if axis == "reference_time" else 0.0
+    return ratio(reach.costs.values(), shared_error=shared_error)
+
+
+def glue_curve(
+    evidence: Evidence, run: PretrainRun, axis: str, convention: str, other: Mapping[str, float]
+) -> tuple[list[tuple[float | None, float]], float | None]:
+    """GLUE score of a run along its fine-tuned checkpoints as (cost, score), and the score of other values beside it.
+
+    Both are over the values that all of them have; no point and None where there is none, or a score is undefined.
+    """
+    found = {
+        checkpoint: evidence.glue_values[run.arm, run.seed, checkpoint]
+        for checkpoint in evidence.checkpoints(run.arm)
+        if (run.arm, run.seed, checkpoint) in evidence.glue_values
+    }
+    names = [name for name in glue_scores.VALUES if all(name in values for values in (other, *found.values()))]
+    scores = {
+        checkpoint: glue_scores.glue_scores({name: values[name] for name in names})[convention].value
+        for checkpoint, values in found.items()
+    }
+    own = glue_scores.glue_scores({name: other[name] for name in names})[convention].value
+    curve = [(evidence.cost(run, axis, at), value) for at, value in scores.items() if value is not None]
+    return (curve, own) if len(curve) == len(scores) else ([], None)
+
+
+def price_error(evidence: Evidence, arm: str, other: str) -> float:
+    """Standard error of the log ratio of two arms' reference times that comes from the calibration itself.
+
+    A paired bootstrap over the rounds in which all shapes were measured in turn: what a slow moment of the machine
+    does to both arms cancels. Where only the intervals of tau(k) are known, they are taken as independent.
+    """
+    if evidence.calibration is None:
+        return 0.0
+    shapes = [evidence.calibration.shape_of(evidence.runs(name)[0]) for name in (arm, other)]
+    counts = [_passes(evidence, name, shape) for name, shape in zip((arm, other), shapes, strict=True)]
+    if not all(shape.seconds for shape in shapes):
+        return _independent_error(shapes, counts)
+    rounds = len(shapes[0].seconds)
+    draws = np.random.default_rng(0).integers(0, rounds, size=(1000, rounds))
+    prices = [np.median(np.array(s.seconds)[draws], axis=1) @ count for s, count in zip(shapes, counts, strict=True)]
+    return float(np.log(prices[0] / prices[1] * counts[1].sum() / counts[0].sum()).std(ddof=1))
+
+
+def _passes(evidence: Evidence, arm: str, shape: TauShape) -> np.ndarray:
+    """Forward passes of all runs of an arm by number of kept layers; (L + 1,)."""
+    passes = Counter[int]()
+    for run in evidence.runs(arm):
+        passes.update({int(kept): count for kept, count in run.summary["steps_by_kept_layers"].items()})
+    return np.array([passes[kept] for kept in range(shape.num_layers + 1)])
+
+
+def _independent_error(shapes: Sequence[TauShape], counts: Sequence[np.ndarray]) -> float:
+    """sqrt(sum over shapes and k of (w(k) e(k))^2), w(k) the share of k in a price, e(k) tau(k)'s relative error.
+
+    Two arms of one shape share its tau(k): their w(k) are subtracted first.
+    """
+    weights = [c * np.array(s.median) / (c @ np.array(s.median)) for s, c in zip(shapes, counts, strict=True)]
+    if shapes[0] == shapes[1]:
+        weights = [weights[0] - weights[1]]
+    return math.hypot(*(np.concatenate([w * s.relative_errors for w, s in zip(weights, shapes, strict=False)])))
+
+
+def saving_bound(evidence: Evidence, arm: str) -> Estimate | None:
+    """Percent of a step that skipping can save at most: (share of the layers in a full step)(1 - mean kept / L)."""
+    if evidence.calibration is None:
+        return None
+    bounds = []
+    for run in evidence.runs(arm):
+        shape = evidence.calibration.shape_of(run)
+        skipped = 1 - run.summary["mean_kept_layers"] / run.summary["num_layers"]
+        bounds.append(100 * shape.layer_share * skipped)
+    return stats.mean_interval(bounds)
+
+
+def glue(evidence: Evidence, arm: str, seed: int, checkpoint: str, convention: str) -> glue_scores.GlueScore:
+    """GLUE score of one run at a checkpoint."""
+    return glue_scores.glue_scores(evidence.glue_values.get((arm, seed, checkpoint), {}))[convention]
+
+
+def glue_convention(evidence: Evidence) -> tuple[str, str]:
+    """The convention that GLUE scores are compared in, and why: the paper's, or where it is undefined the nine-metric.
+
+    The paper's geometric mean does not exist where a correlation is not positive.
+    """
+    for arm, name in evidence.finetuned:
+        for run in evidence.runs(arm):
+            if glue(evidence, arm, run.seed, name, "paper").note.startswith("undefined"):
+                return "nine", (
+                    "in the nine-metric mean: the paper's geometric mean is undefined here "
+                    "(a Matthews or other correlation is not positive)"
+                )
+    return "paper", ""
+
+
+def glue_gain(
+    evidence: Evidence, arm: str, checkpoint: str, other: str, other_checkpoint: str, convention: str
+) -> Paired | None:
+    """GLUE points above another arm, paired by seed, over the values that both have; None where undefined."""
+    pairs = []
+    for run, base in evidence.pairs(arm, other):
+        first = evidence.glue_values.get((arm, run.seed, checkpoint), {})
+        second = evidence.glue_values.get((other, base.seed, other_checkpoint), {})
+        common = [name for name in glue_scores.VALUES if name in first and name in second]
+        if not common:
+            continue
+        values = [
+            glue_scores.glue_scores({name: v[name] for name in common})[convention].value for v in (first, second)
+        ]
+        if values[0] is None or values[1] is None:
+            return None
+        pairs.append((values[0], values[1]))
+    return difference(pairs)
+
+
+def rate_medians(evidence: Evidence, scores: pd.DataFrame) -> pd.DataFrame:
+    """Median over fine-tuning seeds of each primary metric, and the mean of the tasks, at the end of pre-training.
+
+    Columns: arm, seed (of pre-training), learning_rate, panel, value [%].
+    """
+    primary = {glue_scores.VALUES[name]: name for name in glue_scores.PRIMARY.values()}
+    keys = zip(scores["task"], scores["split"], scores["metric"], strict=True)
+    panels = scores.assign(panel=[primary.get(key, "") for key in keys])
+    finals = panels["arm"].map({arm: evidence.final_checkpoint(arm) for arm in evidence.arms})
+    kept = panels[panels["panel"].ne("") & panels["checkpoint"].eq(finals)]
+    run = ["arm", "seed", "learning_rate"]
+    medians = kept.groupby([*run, "panel"])["value"].median().reset_index()
+    means = medians.groupby(run)["value"].mean().reset_index().assign(panel="mean")
+    return pd.concat([medians, means], ignore_index=True)

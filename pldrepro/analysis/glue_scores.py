@@ -1,0 +1,222 @@
+"""Predictions -> scores.csv -> one value per arm, pre-training seed, checkpoint and metric -> GLUE scores.
+
+All values are percent, 0..100 (correlations -100..100).
+
+Selection, the same for all arms, as in the PLD paper: for each arm, pre-training seed, checkpoint and task the
+learning rate with the best median over the fine-tuning seeds, of the task's primary metric on the development set
+(ties: the smaller rate). The same rate gives all metrics of the task, MNLI-mm included. It is a selection on the
+set that is reported; no maximum over epochs is taken.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pldrepro import stats
+from pldrepro.errors import RecordError
+from pldrepro.files import atomic_path
+from pldrepro.records import read_table
+from pldrepro.runs.folder import FinetuneRun, load_finetune, log_path
+
+COLUMNS = (
+    "arm", "label", "seed", "checkpoint", "task", "split", "metric", "learning_rate", "finetune_seed", "value", "n",
+)  # fmt: skip
+
+NUMBERS = {"seed": int, "learning_rate": float, "finetune_seed": int, "value": float, "n": int}
+
+# The 12 values of the PLD paper's Table 2: name -> (task, split, metric).
+VALUES: dict[str, tuple[str, str, str]] = {
+    "rte_accuracy": ("rte", "dev", "accuracy"),
+    "mrpc_f1": ("mrpc", "dev", "f1"),
+    "mrpc_accuracy": ("mrpc", "dev", "accuracy"),
+    "stsb_pearson": ("stsb", "dev", "pearson"),
+    "stsb_spearman": ("stsb", "dev", "spearman"),
+    "cola_matthews": ("cola", "dev", "matthews"),
+    "sst2_accuracy": ("sst2", "dev", "accuracy"),
+    "qnli_accuracy": ("qnli", "dev", "accuracy"),
+    "qqp_f1": ("qqp", "dev", "f1"),
+    "qqp_accuracy": ("qqp", "dev", "accuracy"),
+    "mnli_accuracy": ("mnli", "dev", "accuracy"),
+    "mnli_mismatched_accuracy": ("mnli", "dev_mismatched", "accuracy"),
+}
+# One metric per task, as in the BERT paper's Table 1; the learning rate is selected by it.
+PRIMARY: dict[str, str] = {
+    "rte": "rte_accuracy", "mrpc": "mrpc_f1", "stsb": "stsb_spearman", "cola": "cola_matthews",
+    "sst2": "sst2_accuracy", "qnli": "qnli_accuracy", "qqp": "qqp_f1", "mnli": "mnli_accuracy",
+}  # fmt: skip
+NINE = (*PRIMARY.values(), "mnli_mismatched_accuracy")
+CONVENTIONS: dict[str, str] = {
+    "paper": "GLUE (paper)",
+    "nine": "GLUE (nine-metric mean)",
+    "official": "GLUE (official)",
+}
+
+
+def score(folders: Sequence[Path]) -> pd.DataFrame:
+    """Every metric of every prediction in fine-tuning run folders; the columns of scores.csv."""
+    from pldrepro.analysis.glue_metrics import Glue
+
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as cache:
+        metrics: dict[str, Glue] = {}
+        for run in map(load_finetune, folders):
+            for task, split, rate, seed, predictions, labels in read_predictions(run):
+                if task not in metrics:
+                    metrics[task] = Glue(config_name=task, keep_in_memory=True, cache_dir=cache)
+                values = metrics[task].compute(predictions=predictions, references=labels)
+                rows += [
+                    {
+                        **{key: run.summary[key] for key in ("arm", "label", "seed", "checkpoint")},
+                        "task": task, "split": split, "metric": metric, "learning_rate": rate,
+                        "finetune_seed": seed, "value": 100 * value, "n": len(labels),
+                    }
+                    for metric, value in values.items()
+                ]  # fmt: skip
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def read_predictions(run: FinetuneRun) -> Iterable[tuple[str, str, float, int, Any, Any]]:
+    """(task, split, learning rate, fine-tuning seed, predictions, labels) of everything in a run folder."""
+    import numpy as np
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = run.folder / "predictions.safetensors"
+    try:
+        arrays = load_file(path)
+    except SafetensorError as error:
+        raise RecordError(f"{path}: damaged: {error}; see its log, {log_path(run.folder)}") from None
+    names = sorted(name for name in arrays if name.startswith("predictions/"))
+    if not names:
+        raise RecordError(f"{path}: no predictions; see its log, {log_path(run.folder)}")
+    for key in names:
+        match = re.fullmatch(r"predictions/(\w+)/(\w+)/([0-9.e-]+)/([0-9]{1,18})", key)
+        if match is None or not any((match[1], match[2]) == value[:2] for value in VALUES.values()):
+            raise RecordError(f"{path}: {key}; allowed: predictions/TASK/SPLIT/RATE/SEED")
+        task, split, rate, seed = match.groups()
+        labels = arrays.get(f"labels/{task}/{split}")
+        if labels is None or len(labels) != len(arrays[key]):
+            raise RecordError(f"{path}: {key} does not match labels/{task}/{split}")
+        if not np.isfinite(arrays[key]).all():
+            raise RecordError(f"{path}: {key}: a prediction is not finite")
+        yield task, split, float(rate), int(seed), arrays[key], labels
+
+
+def write_scores(folders: Sequence[Path], out: Path) -> None:
+    """Score fine-tuning run folders into scores.csv."""
+    frame = score(folders)
+    with atomic_path(out) as temporary:
+        frame.to_csv(temporary, index=False)
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """scores.csv; a missing or damaged file is a RecordError that names it, and the row."""
+    frame = read_table(path, COLUMNS, NUMBERS, "score")
+    for number, row in enumerate(zip(frame["task"], frame["split"], frame["metric"], strict=True), start=2):
+        if row not in VALUES.values():
+            raise RecordError(f"{path}: row {number}: no such value: {' '.join(map(str, row))}")
+    for keys, group in frame.groupby(["arm", "label", "seed", "checkpoint", "task"]):
+        _, split, metric = VALUES[PRIMARY[str(keys[-1])]]
+        if not ((group["split"] == split) & (group["metric"] == metric)).any():
+            raise RecordError(f"{path}: {' '.join(map(str, keys))}: no {metric} on {split}")
+    return frame
+
+
+def selected(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores at the selected learning rate alone, with the name of the value (a key of VALUES) as value_name."""
+    names = {parts: name for name, parts in VALUES.items()}
+    chosen = [
+        group[group["learning_rate"] == _best_rate(group, str(task))]
+        for (_, _, _, _, task), group in scores.groupby(["arm", "label", "seed", "checkpoint", "task"], sort=False)
+    ]
+    frame = pd.concat(chosen) if chosen else scores
+    keys = zip(frame["task"], frame["split"], frame["metric"], strict=True)
+    return frame.assign(value_name=[names[key] for key in keys])
+
+
+def cells(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row per arm, pre-training seed, checkpoint and value of Table 2, at the selected learning rate.
+
+    Columns: arm, label, seed, checkpoint, value_name, task, learning_rate, median (the paper's), mean, low, high
+    (t interval of the mean over fine-tuning seeds), n (fine-tuning seeds).
+    """
+    rows = []
+    for keys, part in selected(scores).groupby(
+        ["arm", "label", "seed", "checkpoint", "task", "value_name", "learning_rate"], sort=False
+    ):
+        arm, label, seed, checkpoint, task, value_name, rate = keys
+        values = part["value"].tolist()
+        mean = stats.mean_interval(values)
+        rows.append(
+            {
+                "arm": arm, "label": label, "seed": seed, "checkpoint": checkpoint, "value_name": value_name,
+                "task": task, "learning_rate": rate, "median": stats.median(values),
+                "mean": mean.value, "low": mean.low, "high": mean.high, "n": mean.n,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _best_rate(group: pd.DataFrame, task: str) -> Any:
+    """The learning rate with the best median of the primary metric over fine-tuning seeds; ties: the smaller."""
+    _, split, metric = VALUES[PRIMARY[task]]
+    primary = group[(group["split"] == split) & (group["metric"] == metric)]
+    medians = {rate: part["value"].median() for rate, part in primary.groupby("learning_rate")}
+    return min(medians, key=lambda rate: (-medians[rate], rate))
+
+
+@dataclass(frozen=True)
+class GlueScore:
+    """A GLUE score in one convention: None with a reason when it is undefined; how many values went in."""
+
+    value: float | None
+    count: int
+    possible: int
+    note: str
+
+
+def glue_scores(values: Mapping[str, float]) -> dict[str, GlueScore]:
+    """The GLUE score of one run in three conventions, over those of the 12 values that there are.
+
+    paper: geometric mean of the 12 values (both metrics of MRPC, STS-B, QQP, both MNLI sets), which reproduces the
+    GLUE column of the PLD paper; undefined when a value is not positive (CoLA's Matthews correlation can be).
+    nine: arithmetic mean of RTE, SST-2, QNLI, MNLI-m and MNLI-mm accuracy, MRPC and QQP F1, STS-B Spearman and CoLA
+    Matthews correlation, as averaged in the BERT paper. official: mean over tasks of the mean over a task's values
+    (MNLI-m and MNLI-mm are one task), as on the leaderboard, without WNLI and the diagnostic set.
+    """
+    unknown = set(values) - set(VALUES)
+    if unknown:
+        raise ValueError(f"unknown value {', '.join(sorted(unknown))}; allowed: {', '.join(VALUES)}")
+    nine = [values[name] for name in NINE if name in values]
+    tasks: dict[str, list[float]] = {}
+    for name, value in values.items():
+        tasks.setdefault(VALUES[name][0], []).append(value)
+    per_task = [sum(task) / len(task) for task in tasks.values()]
+    return {
+        "paper": _geometric(values),
+        "nine": _mean(nine, len(NINE), "values"),
+        "official": _mean(per_task, len(PRIMARY), "tasks"),
+    }
+
+
+def _geometric(values: Mapping[str, float]) -> GlueScore:
+    count, possible = len(values), len(VALUES)
+    if not values:
+        return GlueScore(None, 0, possible, "no values")
+    low = sorted(name for name, value in values.items() if value <= 0)
+    if low:
+        return GlueScore(None, count, possible, f"undefined: {', '.join(low)} is not positive")
+    return GlueScore(stats.geometric_mean(list(values.values())), count, possible, f"{count} of {possible} values")
+
+
+def _mean(values: Sequence[float], possible: int, what: str) -> GlueScore:
+    if not values:
+        return GlueScore(None, 0, possible, f"no {what}")
+    return GlueScore(sum(values) / len(values), len(values), possible, f"{len(values)} of {possible} {what}")

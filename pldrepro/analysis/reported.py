@@ -1,0 +1,220 @@
+"""The papers' reported values: ``config/papers/*.yaml``, typed. No number of a paper stands anywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pldrepro.config.base import Name, Strict, read_yaml, validate
+from pldrepro.errors import SettingsError
+
+PAPERS_FOLDER = Path("config/papers")
+Provenance = Literal["verified", "secondary", "unverified", "derived"]
+# Shown behind a number wherever it stands; a verified number has no mark.
+MARKS: dict[str, str] = {"verified": "", "secondary": "‡", "unverified": "†", "derived": "§"}
+MARK_MEANINGS: dict[str, str] = {
+    "secondary": "reported value from a second-hand account",
+    "unverified": "reported value not checked against the paper itself",
+    "derived": "reported value derived from other reported values",
+}
+
+_GLUE = (
+    "rte_accuracy", "mrpc_f1", "mrpc_accuracy", "stsb_pearson", "stsb_spearman", "cola_matthews", "sst2_accuracy",
+    "qnli_accuracy", "qqp_f1", "qqp_accuracy", "mnli_accuracy", "mnli_mismatched_accuracy", "glue",
+)  # fmt: skip
+# What tables, figures and the report take from a paper's file by name: without it they would fail halfway.
+SHOWN: dict[str, tuple[str, ...]] = {
+    "pld": (
+        "settings.num_layers", "settings.hidden_size", "settings.sequence_length", "settings.num_steps",
+        "settings.batch_size", "series.figure3_angle_postln", "series.figure3_angle_preln",
+        "tables.table1.columns.hours", "tables.table1.columns.speedup", "tables.table1.columns.sample_reduction",
+        *(f"tables.{table}.columns.{name}" for table in ("table2", "table3") for name in _GLUE),
+        "tables.table2.rows.original",
+    ),
+    "sbld": ("settings.num_layers", "settings.hidden_size"),
+}  # fmt: skip
+
+
+def mark_notes(provenances: Iterable[str]) -> tuple[str, ...]:
+    """The footnotes that explain the marks in use."""
+    used = set(provenances)
+    return tuple(f"{MARKS[name]} {meaning}." for name, meaning in MARK_MEANINGS.items() if name in used)
+
+
+class Reported(Strict):
+    """One number of a paper: value, unit, where it stands and how sure we are of it."""
+
+    value: float
+    unit: str
+    where: str
+    provenance: Provenance
+    note: str = ""
+
+    @property
+    def mark(self) -> str:
+        """The sign that is shown behind the number."""
+        return MARKS[self.provenance]
+
+
+class Column(Strict):
+    """A column of a paper's table."""
+
+    label: str
+    unit: str
+
+
+class Row(Strict):
+    """A row of a paper's table; ``arm`` and ``checkpoint`` name what this suite puts beside it."""
+
+    key: Name
+    label: str
+    provenance: Provenance
+    values: dict[str, float]
+    arm: Name | None = None
+    checkpoint: Name | None = None
+    note: str = ""
+
+
+class Table(Strict):
+    """A table of a paper."""
+
+    title: str
+    where: str
+    columns: dict[str, Column]
+    rows: tuple[Row, ...]
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _known_columns(self) -> Table:
+        for row in self.rows:
+            unknown = set(row.values) - set(self.columns)
+            if unknown:
+                raise ValueError(f"row {row.key}: unknown column {', '.join(sorted(unknown))}")
+        return self
+
+    def row(self, arm: str, checkpoint: str) -> Row | None:
+        """The row that reports this arm at this checkpoint."""
+        return next((row for row in self.rows if (row.arm, row.checkpoint) == (arm, checkpoint)), None)
+
+    def reported(self, row: Row | None, column: str) -> Reported | None:
+        """One cell; None where the paper has none."""
+        if row is None or column not in row.values:
+            return None
+        return Reported(
+            value=row.values[column],
+            unit=self.columns[column].unit,
+            where=self.where,
+            provenance=row.provenance,
+            note=row.note or self.note,
+        )
+
+
+class Series(Strict):
+    """A curve that was read off a figure."""
+
+    where: str
+    provenance: Provenance
+    x_label: str
+    unit: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Series:
+        if len(self.x) != len(self.y):
+            raise ValueError(f"x has {len(self.x)} values, y has {len(self.y)}")
+        return self
+
+
+class Claim(Strict):
+    """A claim of a paper in a form that can be measured: an effect, its null value and the claimed side of it."""
+
+    id: Name
+    statement: str
+    unit: str
+    direction: Literal["higher", "lower"] = Field(description="side of `null_value` on which the claim lies")
+    null_value: float = Field(description="the value that means no effect: 0 for a difference, 1 for a ratio")
+    where: str
+    exhibit: Name
+    provenance: Provenance
+    reported: float | None = Field(None, description="none: the number is unknown to us, or the claim is a direction")
+    measure: str | None = Field(
+        None, description="function of pldrepro.analysis.claim_estimators; none: nothing measures it yet"
+    )
+    families: tuple[Literal["bert", "gpt", "swinv2", "vit"], ...] = Field(
+        (), description="families of models that the claim is about; none: of the first study of a set"
+    )
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _reported_side(self) -> Claim:
+        if self.measure is None and not self.note:
+            raise ValueError(f"claim {self.id}: without a measure it needs a note that says why")
+        if self.reported is not None and (self.reported > self.null_value) != (self.direction == "higher"):
+            raise ValueError(
+                f"claim {self.id}: reported {self.reported} is not {self.direction} than {self.null_value}"
+            )
+        return self
+
+
+class Question(Strict):
+    """A question that the reviews of a paper asked; ``id`` names its answer in pldrepro.reviews."""
+
+    id: Name
+    question: str
+    exhibits: tuple[Name, ...] = ()
+
+
+class Paper(Strict):
+    """A paper: what it is, its settings, tables, digitised curves, claims, and what its reviews asked."""
+
+    key: Name
+    title: str
+    authors: tuple[str, ...]
+    venue: str
+    label: str
+    arxiv: str | None = None
+    doi: str | None = None
+    settings: dict[Name, Reported] = Field(default_factory=dict)
+    tables: dict[Name, Table] = Field(default_factory=dict)
+    series: dict[Name, Series] = Field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
+    questions: tuple[Question, ...] = ()
+
+    @model_validator(mode="after")
+    def _unique_claims(self) -> Paper:
+        ids = [claim.id for claim in self.claims]
+        twice = sorted({name for name in ids if ids.count(name) > 1})
+        if twice:
+            raise ValueError(f"claims: id used twice: {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_exhibits_show(self) -> Paper:
+        needed = SHOWN.get(self.key, ())
+        there = {
+            *(f"settings.{name}" for name in self.settings),
+            *(f"series.{name}" for name in self.series),
+            *(f"tables.{name}.columns.{column}" for name in self.tables for column in self.tables[name].columns),
+            *(f"tables.{name}.rows.{row.key}" for name in self.tables for row in self.tables[name].rows),
+        }
+        absent = [name for name in needed if name not in there]
+        if absent:
+            raise ValueError(f"lacks {', '.join(absent)}, which exhibits show")
+        return self
+
+
+def load_papers(paths: Sequence[Path] = ()) -> dict[str, Paper]:
+    """Papers by key from their files (none: all of config/papers); a file that does not fit is a SettingsError."""
+    paths = paths or sorted(PAPERS_FOLDER.glob("*.yaml"))
+    if not paths:
+        raise SettingsError(f"{PAPERS_FOLDER}: no papers (*.yaml) here")
+    papers = [validate(Paper, read_yaml(path), str(path)) for path in paths]
+    found = {paper.key: paper for paper in papers}
+    if len(found) < len(papers):
+        raise SettingsError(f"{', '.join(map(str, paths))}: key: two papers of one key")
+    return found

@@ -1,0 +1,350 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pldrepro.analysis import glue_scores
+from pldrepro.errors import RecordError
+from pldrepro.records import read_checked
+from pldrepro.runs.folder import (
+    FinetuneRun,
+    LambadaRun,
+    PretrainRun,
+    ProbeRun,
+    load_finetune,
+    load_lambada,
+    load_pretrain,
+    load_probe,
+)
+from pldrepro.runs.schema import EvidenceRecord
+from pldrepro.runs.step_times import Calibration, load_calibration
+
+AXES: dict[str, str] = {
+    "samples": "samples",
+    "flops": "FLOPs",
+    "reference_time": "reference time",
+    "measured_time": "measured time",
+}
+_FIELDS = {"samples": "samples", "flops": "flops", "measured_time": "train_seconds"}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All finished runs of a study; arms stand in the order in which their runs were given."""
+
+    pretrain: tuple[PretrainRun, ...]
+    finetune: tuple[FinetuneRun, ...] = ()
+    calibration: Calibration | None = None
+    scores: pd.DataFrame | None = None
+    baseline: str = "baseline"
+    pld: str = "pld"
+    probes: tuple[ProbeRun, ...] = ()
+    sbld: str = "sbld"
+    lambada: tuple[LambadaRun, ...] = ()
+    others: tuple[Evidence, ...] = ()
+    """The studies of other families of models that are shown beside this one."""
+
+    @property
+    def family(self) -> str:
+        """Family of models: bert, gpt, swinv2 or vit."""
+        return self.pretrain[0].family
+
+    def of(self, *families: str) -> Evidence | None:
+        """The first study of one of these families, this one or one of the others; None where there is none."""
+        return next(iter(self.all_of(*families)), None)
+
+    def all_of(self, *families: str) -> list[Evidence]:
+        """Every study of these families, this one and the others."""
+        return [one for one in (self, *self.others) if one.family in families]
+
+    @property
+    def arms(self) -> list[str]:
+        """Names of the arms."""
+        return list(dict.fromkeys(run.arm for run in self.pretrain))
+
+    @property
+    def scale(self) -> str:
+        """Name of the scale."""
+        return str(self.pretrain[0].summary["scale"])
+
+    @property
+    def methods(self) -> list[str]:
+        """The arms that stand for methods: without those cut to another arm's budget and those on a cut corpus."""
+        return [arm for arm in self.arms if self.budget(arm) is None and self.epochs(arm) is None]
+
+    def budget(self, arm: str) -> tuple[str, str] | None:
+        """(arm, checkpoint) at whose reference time this arm ends with its learning rate decayed; None: no such arm."""
+        budget = self.runs(arm)[0].settings.get("budget")
+        return None if budget is None else (budget["arm"], budget["checkpoint"])
+
+    def epochs(self, arm: str) -> float | None:
+        """Epochs that an arm makes of a corpus cut for it; None: it reads the whole corpus."""
+        epochs = self.runs(arm)[0].settings["training"].get("epochs")
+        return None if epochs is None else float(epochs)
+
+    def matched_depth(self, arm: str) -> str | None:
+        """The arm whose mean kept depth this one was matched to."""
+        matched = self.runs(arm)[0].settings.get("matched_depth")
+        return None if matched is None else str(matched)
+
+    def label(self, arm: str) -> str:
+        """An arm's name for people."""
+        return next(run.label for run in self.pretrain if run.arm == arm)
+
+    def runs(self, arm: str) -> list[PretrainRun]:
+        """The runs of an arm, by seed."""
+        return sorted((run for run in self.pretrain if run.arm == arm), key=lambda run: run.seed)
+
+    def pairs(self, arm: str, other: str) -> list[tuple[PretrainRun, PretrainRun]]:
+        """The runs of two arms that share a seed."""
+        others = {run.seed: run for run in self.runs(other)}
+        return [(run, others[run.seed]) for run in self.runs(arm) if run.seed in others]
+
+    def checkpoints(self, arm: str) -> list[str]:
+        """Names of an arm's checkpoints, in order of time."""
+        points = self.runs(arm)[0].summary["checkpoints"]
+        return sorted(points, key=lambda name: points[name]["step"])
+
+    def final_checkpoint(self, arm: str) -> str:
+        """Name of the checkpoint at the end of an arm's run."""
+        return self.checkpoints(arm)[-1]
+
+    def undropped_twin(self, arm: str) -> str | None:
+        """The arm that differs from this one by not dropping layers, and in nothing else."""
+        target = self.runs(arm)[0].settings
+        for other in self.arms:
+            settings = self.runs(other)[0].settings
+            if settings["drop"]["schedule"] == "none" != target["drop"]["schedule"] and all(
+                settings[group] == target[group] for group in ("model", "data", "training", "impl")
+            ):
+                return other
+        return None
+
+    @property
+    def theta_arms(self) -> list[str]:
+        """PLD and the arms that differ from it by the limit of theta alone, by theta_bar."""
+        if self.pld not in self.arms:
+            return []
+
+        def but_theta(arm: str) -> dict[str, Any]:
+            settings = self.runs(arm)[0].settings
+            others = {key: value for key, value in settings["drop"].items() if key != "theta_bar"}
+            return {**{group: settings[group] for group in ("model", "training", "impl")}, "drop": others}
+
+        same = [arm for arm in self.methods if but_theta(arm) == but_theta(self.pld)]
+        return sorted(same, key=lambda arm: self.runs(arm)[0].settings["drop"]["theta_bar"])
+
+    @cached_property
+    def glue_values(self) -> dict[tuple[str, int, str], dict[str, float]]:
+        """(arm, seed, checkpoint) -> name of the value -> median over fine-tuning seeds, in percent."""
+        values: dict[tuple[str, int, str], dict[str, float]] = {}
+        if self.scores is not None and len(self.scores):
+            for row in glue_scores.cells(self.scores).to_dict("records"):
+                values.setdefault((row["arm"], row["seed"], row["checkpoint"]), {})[row["value_name"]] = row["median"]
+        return values
+
+    @property
+    def finetuned(self) -> list[tuple[str, str]]:
+        """(arm, checkpoint) of everything that was fine-tuned, arms as given, checkpoints in order of time."""
+        there = {(arm, checkpoint) for arm, _, checkpoint in self.glue_values}
+        return [(arm, name) for arm in self.arms for name in self.checkpoints(arm) if (arm, name) in there]
+
+    def quality(self, run: PretrainRun, name: str) -> float | None:
+        """What a finished run is good for: a number of its last validation, or of LAMBADA; None where there is none.
+
+        Names: loss, accuracy, top5; lambada_accuracy, lambada_perplexity. Accuracies are shares.
+        """
+        if not name.startswith("lambada_"):
+            value = run.summary.get(f"validation_{name}")
+            return None if value is None else float(value)
+        for scored in self.lambada:
+            if (scored.summary["arm"], scored.summary["seed"]) == (run.arm, run.seed):
+                return float(scored.summary["checkpoints"][self.final_checkpoint(run.arm)][name])
+        return None
+
+    @property
+    def probed(self) -> list[str]:
+        """Names of the arms whose checkpoints were probed, as given."""
+        there = {run.summary["arm"] for run in self.probes}
+        return [arm for arm in self.arms if arm in there]
+
+    @cached_property
+    def probe_results(self) -> pd.DataFrame:
+        """Every number of every probe (see ``pldrepro.evaluation.probe``), with its arm, seed and share of the run."""
+        return pd.DataFrame(
+            {
+                **{key: run.summary[key] for key in ("arm", "label", "seed", "norm", "num_layers")},
+                "share": run.summary["checkpoints"][row["checkpoint"]]["share"],
+                **row,
+            }
+            for run in self.probes
+            for row in run.results
+        )
+
+    def cost(self, run: PretrainRun, axis: str, checkpoint: str | None = None) -> float | None:
+        """What a run had spent on an axis at a checkpoint (none: at its end); None where it was not measured."""
+        point = run.summary if checkpoint is None else run.summary["checkpoints"][checkpoint]
+        if axis == "reference_time":
+            return self.reference_seconds(run, point)
+        return float(point[_FIELDS[axis]])
+
+    def cost_at(self, run: PretrainRun, axis: str, line: dict[str, Any]) -> float | None:
+        """What a run had spent on an axis at a line of its metrics."""
+        return self.reference_seconds(run, line) if axis == "reference_time" else float(line[_FIELDS[axis]])
+
+    def reference_seconds(self, run: PretrainRun, point: dict[str, Any]) -> float | None:
+        """Reference seconds of a run up to a point.
+
+        The whole run costs sum over k of (passes with k layers) x tau(k), see ``TauShape.price``. Up to a point inside
+        it the linear fit of tau prices the layers kept so far, scaled so that the end of the run has exactly that
+        cost; an analysis of sensitivity counts from where it was done. Without a calibration: what the run itself
+        recorded, if anything.
+        """
+        if self.calibration is None:
+            return point["reference_seconds"]
+        shape = self.calibration.shape_of(run)
+        counts = run.summary["steps_by_kept_layers"]
+        passes, kept = sum(counts.values()), sum(int(k) * count for k, count in counts.items())
+        step, steps = point.get("step", run.summary["steps"]), run.summary["steps"]
+        so_far = shape.intercept * passes * step / steps + shape.slope * _kept_layers(run, step, kept)
+        training = shape.price(counts, run.summary.get("passes_by_layer", ()))
+        analysis = shape.price({}, [0] * shape.num_layers, point.get("analysis_passes", 0))
+        return training * so_far / (shape.intercept * passes + shape.slope * kept) + analysis
+
+    def first_at(self, run: PretrainRun, loss: float, axis: str) -> float | None:
+        """Cost at which a run's validation loss first reaches ``loss``, linear between validations; None: never."""
+        return _first_at_or_below(((self.cost_at(run, axis, line), line["loss"]) for line in run.validation), loss)
+
+    def loss_at(self, run: PretrainRun, cost: float | None, axis: str) -> float | None:
+        """Validation loss of a run in mid-schedule, at a cost; linear between validations, None outside of them."""
+        return value_at([(self.cost_at(run, axis, line), line["loss"]) for line in run.validation], cost)
+
+
+def _first_at_or_below(points: Iterable[tuple[float | None, float]], level: float) -> float | None:
+    """Cost at which a curve of (cost, value) first falls to a level, linear between points; None: never."""
+    before: tuple[float, float] | None = None
+    for cost, value in points:
+        if cost is None:
+            return None
+        if value <= level:
+            if before is None:
+                return cost
+            return before[0] + (before[1] - level) / (before[1] - value) * (cost - before[0])
+        before = (cost, value)
+    return None
+
+
+def value_at(points: Sequence[tuple[float | None, float]], cost: float | None) -> float | None:
+    """Value of a curve of (cost, value) at a cost, linear between points; None outside of them."""
+    known = [(at, value) for at, value in points if at is not None]
+    if cost is None or not known or not known[0][0] <= cost <= known[-1][0]:
+        return None
+    return float(np.interp(cost, [at for at, _ in known], [value for _, value in known]))
+
+
+def _kept_layers(run: PretrainRun, step: int, total: int) -> float:
+    """Layers kept in all forward passes up to a step; linear between logged lines."""
+    lines = [line for line in run.metrics if "kept_layers" in line]
+    steps = [0, *(line["step"] for line in lines), run.summary["steps"]]
+    kept = [0, *(line["kept_layers"] for line in lines), total]
+    return float(np.interp(step, steps, kept))
+
+
+def load_evidence(
+    pretrain: Sequence[Path],
+    finetune: Sequence[Path] = (),
+    calibration: Path | None = None,
+    scores: Path | None = None,
+    *,
+    probes: Sequence[Path] = (),
+    lambada: Sequence[Path] = (),
+    baseline: str = "baseline",
+    pld: str = "pld",
+) -> Evidence:
+    """Read run folders (or their summary.json); an unfinished run or an unknown arm is a RecordError."""
+    if not pretrain:
+        raise RecordError("no pre-training runs were given")
+    evidence = Evidence(
+        pretrain=tuple(map(load_pretrain, pretrain)),
+        finetune=tuple(map(load_finetune, finetune)),
+        calibration=load_calibration(calibration) if calibration else None,
+        scores=glue_scores.read_scores(scores) if scores else None,
+        baseline=baseline,
+        pld=pld,
+        probes=tuple(map(load_probe, probes)),
+        lambada=tuple(map(load_lambada, lambada)),
+    )
+    scales = {run.summary["scale"] for run in evidence.pretrain}
+    families = {run.family for run in evidence.pretrain}
+    if len(scales) > 1 or len(families) > 1:
+        several = sorted(scales) if len(scales) > 1 else sorted(families)
+        raise RecordError(f"runs of several scales or families cannot be compared: {', '.join(several)}")
+    for run in evidence.pretrain:
+        if evidence.calibration:
+            evidence.calibration.shape_of(run)
+        twins = [other for other in evidence.pretrain if (other.arm, other.seed) == (run.arm, run.seed)]
+        if len(twins) > 1:
+            raise RecordError(f"{run.folder} and {twins[1].folder} are both {run.arm}, seed {run.seed}")
+    for arm in evidence.arms:
+        for run in evidence.runs(arm):
+            if set(run.summary["checkpoints"]) != set(evidence.checkpoints(arm)):
+                raise RecordError(f"{run.folder}: not the checkpoints of {evidence.runs(arm)[0].folder}")
+    _check_belongs(evidence, evidence.probes)
+    _check_belongs(evidence, evidence.lambada)
+    if baseline not in evidence.arms:
+        raise RecordError(f"no run of the baseline arm {baseline!r}; arms here: {', '.join(evidence.arms)}")
+    return evidence
+
+
+def _check_belongs(evidence: Evidence, found: Sequence[ProbeRun | LambadaRun]) -> None:
+    """A probe, and LAMBADA's scores, belong to one of the runs, and a run has them at most once."""
+    known = {(run.arm, run.seed): run.summary for run in evidence.pretrain}
+    seen: dict[tuple[str, int], Path] = {}
+    for probe in found:
+        key = (probe.summary["arm"], probe.summary["seed"])
+        run, points = known.get(key), probe.summary["checkpoints"]
+        if run is None or run["scale"] != probe.summary["scale"]:
+            raise RecordError(f"{probe.folder}: of none of these runs: {key[0]}, seed {key[1]}")
+        if probe.summary.get("num_layers", run["num_layers"]) != run["num_layers"]:
+            raise RecordError(
+                f"{probe.folder}: of {probe.summary['num_layers']} layers, its run of {run['num_layers']}"
+            )
+        if not set(points) <= set(run["checkpoints"]) or (
+            isinstance(probe, LambadaRun) and evidence.final_checkpoint(key[0]) not in points
+        ):
+            raise RecordError(
+                f"{probe.folder}: checkpoints {', '.join(points)}; of its run: {', '.join(run['checkpoints'])}"
+            )
+        if key in seen:
+            raise RecordError(f"{seen[key]} and {probe.folder} are both {key[0]}, seed {key[1]}")
+        seen[key] = probe.folder
+
+
+def read_evidence(path: Path) -> Evidence:
+    """The runs that an evidence.json names, the first study with the others beside it; RecordError if it is damaged."""
+    listing = read_checked(path, EvidenceRecord)
+    first, *others = (_read_study(study, Path(listing["scores"])) for study in listing["studies"])
+    families = [study.family for study in (first, *others)]
+    if len(set(families)) < len(families):
+        raise RecordError(f"{path}: two studies of one family: {', '.join(families)}")
+    return replace(first, others=tuple(others))
+
+
+def _read_study(study: Mapping[str, Any], scores: Path) -> Evidence:
+    return load_evidence(
+        list(map(Path, study["pretrain"])),
+        list(map(Path, study["finetune"])),
+        Path(study["calibration"]),
+        scores if study["finetune"] else None,
+        probes=list(map(Path, study["probes"])),
+        lambada=list(map(Path, study["lambada"])),
+        baseline=study["baseline"],
+    )

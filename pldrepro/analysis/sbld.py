@@ -1,0 +1,186 @@
+"""SBLD's numbers: time, accuracy and the cost of its analysis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from pldrepro import stats
+from pldrepro.analysis import comparisons
+from pldrepro.analysis.comparisons import Paired
+from pldrepro.analysis.reported import Paper
+from pldrepro.analysis.results import Evidence
+from pldrepro.analysis.tidy import claimed, estimate_of, tidy_row
+from pldrepro.stats import Estimate
+
+IMAGES = ("swinv2", "vit")
+CONTROLS = ("sbld_random", "sbld_depth", "sbld_reversed", "pld_by_sensitivity", "pwegd_by_depth")
+CLOCKS = ("reference_time", "measured_time")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a table is about: its models, the accuracies that it shows (name in a run's summary -> header)."""
+
+    title: str
+    families: tuple[str, ...]
+    accuracies: Mapping[str, str]
+
+
+TABLE1 = Contents(
+    "SBLD (our reading), table 1: layer dropping on GPT", ("gpt",), {"lambada_accuracy": "LAMBADA accuracy"}
+)
+TABLE2 = Contents(
+    "SBLD (our reading), table 2: layer dropping on images",
+    IMAGES,
+    {"accuracy": "top-1 accuracy", "top5": "top-5 accuracy"},
+)
+
+
+# ---- comparisons, shared with claims and reviews ----
+
+
+def time_saved(evidence: Evidence, arm: str, other: str, axis: str) -> Paired | None:
+    """Percent less than another arm's whole run, on an axis, paired by seed."""
+    cost = comparisons.relative_cost(evidence, arm, other, axis)
+    return None if cost is None else Paired(cost.estimate.map(comparisons.percent_less), cost.effects)
+
+
+def accuracies(evidence: Evidence, arm: str, name: str) -> dict[int, float]:
+    """Seed -> final accuracy of every run that has it [%]."""
+    found = ((run.seed, evidence.quality(run, name)) for run in evidence.runs(arm))
+    return {seed: 100 * value for seed, value in found if value is not None}
+
+
+def accuracy_pairs(evidence: Evidence, arm: str, other: str, name: str) -> list[tuple[float, float]]:
+    """Final accuracies of two arms by common seed [%]."""
+    first, second = (accuracies(evidence, one, name) for one in (arm, other))
+    return [(first[seed], second[seed]) for seed in first if seed in second]
+
+
+def accuracy_gain(evidence: Evidence, arm: str, other: str, name: str) -> Paired | None:
+    """Final accuracy of an arm minus that of another, paired by seed [points]."""
+    return comparisons.difference(accuracy_pairs(evidence, arm, other, name))
+
+
+def accuracy_change(evidence: Evidence, arm: str, other: str, name: str) -> Paired | None:
+    """Final accuracy of an arm above that of another, relative to it, paired by seed [%]; None where one is 0."""
+    pairs = accuracy_pairs(evidence, arm, other, name)
+    if any(min(pair) <= 0 for pair in pairs):
+        return None
+    return comparisons.ratio(pairs, lambda value: 100 * (value - 1))
+
+
+def analysis_share(evidence: Evidence, arm: str, axis: str) -> Estimate | None:
+    """Share of a run's time that its analysis of sensitivity took [%]; None where it makes none."""
+    shares = []
+    for run in evidence.runs(arm):
+        passes, whole = run.summary.get("analysis_passes", 0), evidence.cost(run, axis)
+        if axis == "measured_time":
+            seconds = run.summary.get("analysis_seconds", 0)
+        elif evidence.calibration is None:
+            return None
+        else:
+            seconds = passes * evidence.calibration.shape_of(run).median[-1]
+        if not passes or not whole:
+            return None
+        shares.append(100 * seconds / whole)
+    return stats.mean_interval(shares)
+
+
+# ---- tidy rows ----
+
+
+def sbld_table1(evidence: Evidence, paper: Paper) -> pd.DataFrame:
+    """GPT, one row per arm, quantity and axis, at the end of the run; empty without a study of GPT.
+
+    Quantities: validation_loss [nats], perplexity, lambada_accuracy [%], lambada_perplexity, kept_layers; differences
+    to the baseline and to PLD, paired by seed (``_minus_baseline``, ``_minus_pld``; accuracies in points) and relative
+    (``lambada_accuracy_change`` [%]); saved_over_baseline and saved_over_pld [% of the whole run], on each axis, the
+    analysis of sensitivity charged; analysis_share [% of the run's time].
+    """
+    study = evidence.of(*TABLE1.families)
+    if study is None:
+        return pd.DataFrame()
+    rows: list[dict[str, Any]] = []
+    for arm in study.methods:
+        runs, final = study.runs(arm), study.final_checkpoint(arm)
+        rows += [*_loss_rows(study, arm), *_accuracy_rows(study, paper, arm, "lambada_accuracy")]
+        perplexities = {
+            "perplexity": [math.exp(run.summary["validation_loss"]) for run in runs],
+            "lambada_perplexity": [
+                value for run in runs if (value := study.quality(run, "lambada_perplexity")) is not None
+            ],
+        }
+        rows += [
+            tidy_row(study, arm, final, name, "", "1", stats.geometric_interval(values) if values else None)
+            for name, values in perplexities.items()
+        ]
+        rows += _cost_rows(study, paper, arm)
+    return pd.DataFrame(rows)
+
+
+def sbld_table2(evidence: Evidence, paper: Paper) -> pd.DataFrame:
+    """Images, one row per family, arm, quantity and axis, at the end of the run; empty without a study of images.
+
+    Quantities: accuracy (top-1) and top5 [%], validation_loss [nats], and the others of ``sbld_table1``.
+    """
+    studies = evidence.all_of(*TABLE2.families)
+    return pd.DataFrame([{"family": study.family, **row} for study in studies for row in _image_rows(study, paper)])
+
+
+def _image_rows(study: Evidence, paper: Paper) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for arm in study.methods:
+        for name in TABLE2.accuracies:
+            rows += _accuracy_rows(study, paper, arm, name)
+        rows += [*_loss_rows(study, arm), *_cost_rows(study, paper, arm)]
+    return rows
+
+
+def rivals(study: Evidence, arm: str) -> dict[str, str]:
+    """Key -> arm of what an arm is compared with: the baseline, and PLD where this study has it."""
+    found = {"baseline": study.baseline, "pld": study.pld}
+    return {key: other for key, other in found.items() if other in study.arms and other != arm}
+
+
+def _loss_rows(study: Evidence, arm: str) -> list[dict[str, Any]]:
+    final = study.final_checkpoint(arm)
+    losses = stats.mean_interval([run.summary["validation_loss"] for run in study.runs(arm)])
+    rows = [tidy_row(study, arm, final, "validation_loss", "", "nats", losses)]
+    for key, other in rivals(study, arm).items():
+        gap = estimate_of(comparisons.loss_difference(study, arm, other))
+        rows.append(tidy_row(study, arm, final, f"validation_loss_minus_{key}", "", "nats", gap))
+    return rows
+
+
+def _accuracy_rows(study: Evidence, paper: Paper, arm: str, name: str) -> list[dict[str, Any]]:
+    final, values = study.final_checkpoint(arm), list(accuracies(study, arm, name).values())
+    rows = [tidy_row(study, arm, final, name, "", "%", stats.mean_interval(values) if values else None)]
+    for key, other in rivals(study, arm).items():
+        gain = estimate_of(accuracy_gain(study, arm, other, name))
+        rows.append(tidy_row(study, arm, final, f"{name}_minus_{key}", "", "points", gain))
+    if arm != study.baseline:
+        reported = claimed(paper, "accuracy") if (arm, name) == (study.sbld, "lambada_accuracy") else None
+        change = estimate_of(accuracy_change(study, arm, study.baseline, name))
+        rows.append(tidy_row(study, arm, final, f"{name}_change", "", "%", change, reported, "over the baseline's"))
+    return rows
+
+
+def _cost_rows(study: Evidence, paper: Paper, arm: str) -> list[dict[str, Any]]:
+    final, runs = study.final_checkpoint(arm), study.runs(arm)
+    kept = stats.mean_interval([run.summary["mean_kept_layers"] for run in runs])
+    rows = [tidy_row(study, arm, final, "kept_layers", "", "layers", kept, note=f"of {runs[0].summary['num_layers']}")]
+    for key, other in rivals(study, arm).items():
+        for axis in (*CLOCKS, "flops"):
+            own = arm == study.sbld and key == "baseline" and axis in CLOCKS and study.family in TABLE1.families
+            reported = claimed(paper, "time") if own else None
+            saved = estimate_of(time_saved(study, arm, other, axis))
+            rows.append(tidy_row(study, arm, final, f"saved_over_{key}", axis, "%", saved, reported))
+    for axis in CLOCKS:
+        rows.append(tidy_row(study, arm, final, "analysis_share", axis, "%", analysis_share(study, arm, axis)))
+    return rows

@@ -1,0 +1,266 @@
+"""What seeds do to the numbers: spread, its parts, and how stable fine-tuning is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pldrepro import stats
+from pldrepro.analysis import bootstrap, comparisons, glue_scores
+from pldrepro.analysis.reported import Paper
+from pldrepro.analysis.results import Evidence
+from pldrepro.analysis.tidy import tidy_row
+from pldrepro.stats import Estimate, VarianceParts
+
+SMALL_TASKS = ("rte", "mrpc", "cola", "stsb")
+
+POWER = 0.8
+# Percent by which a score must exceed that of a constant prediction; what is below is rounding.
+ROUNDING = 1e-9
+QUANTITIES: dict[str, tuple[str, str, int]] = {
+    "validation_loss": ("final validation loss", "nats", 3),
+    "glue_nine": (glue_scores.CONVENTIONS["nine"], "points", 2),
+}
+
+
+def final_row(
+    evidence: Evidence, arm: str, quantity: str, axis: str, unit: str, measured: Estimate | None, against: str = "",
+    note: str = "",
+) -> dict[str, Any]:  # fmt: skip
+    """A tidy row at the final checkpoint of an arm, with the arm that it compares with."""
+    row = tidy_row(evidence, arm, evidence.final_checkpoint(arm), quantity, axis, unit, measured, note=note)
+    return {**row, "against": against}
+
+
+def plain(value: float | None, n: int, method: str) -> Estimate | None:
+    """A number that has no interval by its nature."""
+    return None if value is None else Estimate(value, None, None, n, method)
+
+
+def compared_arms(evidence: Evidence, arm: str) -> list[str]:
+    """What an arm is compared with: the baseline, and the same model without dropping."""
+    candidates = (evidence.baseline, evidence.undropped_twin(arm))
+    return list(dict.fromkeys(other for other in candidates if other is not None and other != arm))
+
+
+def finetuned_methods(evidence: Evidence) -> list[str]:
+    """Methods whose final checkpoint was fine-tuned."""
+    return [arm for arm in evidence.methods if (arm, evidence.final_checkpoint(arm)) in evidence.finetuned]
+
+
+# ---- seeds ----
+
+
+def seeds(evidence: Evidence, paper: Paper) -> pd.DataFrame:
+    """Spread over pre-training seeds, one row per method, quantity and statistic (axis).
+
+    Quantities: final validation loss [nats] and nine-metric GLUE score [points]. Axes: mean (t interval), deviation
+    (chi-square interval), and against the baseline and the undropped twin, paired by seed: difference (t interval),
+    difference_bootstrap (where there are enough seeds for one), pairs_for_power (with which a paired t test finds the
+    observed difference at 80 % power), deviation_ratio (Pitman-Morgan interval).
+    """
+    rows: list[dict[str, Any]] = []
+    for arm in evidence.methods:
+        for quantity, (_, unit, _) in QUANTITIES.items():
+            values = _values(evidence, arm, quantity)
+            if not values:
+                continue
+            deviation = stats.deviation_interval(values)
+            rows += [
+                final_row(evidence, arm, quantity, "mean", unit, stats.mean_interval(values)),
+                final_row(evidence, arm, quantity, "deviation", unit, deviation, note="" if deviation else "one seed"),
+            ]
+            for other in compared_arms(evidence, arm):
+                rows += _comparison_rows(evidence, arm, other, quantity, unit)
+    return pd.DataFrame(rows)
+
+
+def _values(evidence: Evidence, arm: str, quantity: str) -> list[float]:
+    """A quantity at the end of every run of an arm that has it."""
+    if quantity == "validation_loss":
+        return [float(run.summary["validation_loss"]) for run in evidence.runs(arm)]
+    checkpoint = evidence.final_checkpoint(arm)
+    scores = [comparisons.glue(evidence, arm, run.seed, checkpoint, "nine").value for run in evidence.runs(arm)]
+    return [value for value in scores if value is not None]
+
+
+def _pairs(evidence: Evidence, arm: str, other: str, quantity: str) -> list[tuple[float, float]]:
+    """A quantity of two arms, paired by seed; GLUE scores over the values that both have."""
+    pairs = evidence.pairs(arm, other)
+    if quantity == "validation_loss":
+        return [(run.summary["validation_loss"], base.summary["validation_loss"]) for run, base in pairs]
+    scores = []
+    for run, base in pairs:
+        first, second = (
+            evidence.glue_values.get((one.arm, one.seed, evidence.final_checkpoint(one.arm)), {}) for one in (run, base)
+        )
+        common = [name for name in glue_scores.NINE if name in first and name in second]
+        values = [glue_scores.glue_scores({name: v[name] for name in common})["nine"].value for v in (first, second)]
+        if values[0] is not None and values[1] is not None:
+            scores.append((values[0], values[1]))
+    return scores
+
+
+def _comparison_rows(evidence: Evidence, arm: str, other: str, quantity: str, unit: str) -> list[dict[str, Any]]:
+    pairs = _pairs(evidence, arm, other, quantity)
+    paired = comparisons.difference(pairs)
+    if paired is None:
+        return [final_row(evidence, arm, quantity, "difference", unit, None, other, "no seed in common")]
+    first, second = zip(*pairs, strict=True)
+    needed = stats.pairs_for_power(paired.effects, POWER)
+    method = f"paired t test at {POWER:.0%} power"
+    rows = [
+        ("difference", unit, paired.estimate, ""),
+        ("pairs_for_power", "seeds", plain(needed, len(pairs), method), "" if needed else _no_number(len(pairs))),
+        ("deviation_ratio", "x", stats.paired_deviation_ratio(first, second), ""),
+    ]
+    if len(pairs) >= stats.BOOTSTRAP_SEEDS:
+        rows.insert(1, ("difference_bootstrap", unit, stats.bootstrap_difference(first, second), ""))
+    return [
+        final_row(evidence, arm, quantity, axis, unit, measured, other, note) for axis, unit, measured, note in rows
+    ]
+
+
+def _no_number(n: int) -> str:
+    return "one seed" if n < 2 else "more than 1,000 seeds"
+
+
+# ---- nested variance ----
+
+
+def variance(evidence: Evidence, paper: Paper) -> pd.DataFrame:
+    """Variance [%^2] of every GLUE value between pre-training seeds and between fine-tuning seeds, per method.
+
+    Axes: between_pretraining (truncated at 0, without an interval; n: pre-training seeds) and between_finetuning
+    (chi-square interval; n: runs), from the runs at the selected learning rate; see stats.variance_parts.
+    """
+    rows: list[dict[str, Any]] = []
+    for arm, name, parts in _parts(evidence):
+        within = parts.within_deviation()
+        note = _variance_note(parts)
+        between = plain(parts.between, parts.num_groups, "one-way random effects")
+        rows += [
+            final_row(evidence, arm, name, "between_pretraining", "%²", between, note=note),
+            final_row(
+                evidence, arm, name, "between_finetuning", "%²",
+                within.map(lambda deviation: deviation**2) if within else None, note=note,
+            ),
+        ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _variance_note(parts: VarianceParts) -> str:
+    if parts.within is None:
+        return "one fine-tuning seed: the parts cannot be told apart"
+    return "one pre-training seed" if parts.between is None else ""
+
+
+def _parts(evidence: Evidence) -> Iterable[tuple[str, str, VarianceParts]]:
+    """(arm, value name, parts) for every GLUE value at the final checkpoints."""
+    for arm in finetuned_methods(evidence):
+        part = selected_scores(evidence, arm)
+        for name in glue_scores.VALUES:
+            runs = part[part["value_name"] == name]
+            if len(runs):
+                yield arm, name, stats.variance_parts(_by_seed(runs))
+
+
+def selected_scores(evidence: Evidence, arm: str) -> pd.DataFrame:
+    """Scores of an arm at its final checkpoint and the selected learning rates."""
+    assert evidence.scores is not None
+    scores = evidence.scores
+    return glue_scores.selected(
+        scores[(scores["arm"] == arm) & (scores["checkpoint"] == evidence.final_checkpoint(arm))]
+    )
+
+
+def _by_seed(runs: pd.DataFrame) -> list[list[float]]:
+    """Values by pre-training seed."""
+    return [group["value"].tolist() for _, group in runs.groupby("seed")]
+
+
+# ---- stability of fine-tuning ----
+
+
+def stability(evidence: Evidence, paper: Paper) -> pd.DataFrame:
+    """Fine-tuning stability on the four small tasks, by the primary metric [%], per method.
+
+    Axes: deviation (over fine-tuning seeds, pooled within pre-training seeds; chi-square interval), range (largest
+    minus smallest, mean over pre-training seeds), failed (percent of runs at the selected learning rate), failed_all
+    (of runs at any learning rate), constant (what a run must exceed), and deviation_ratio against PLD's model without
+    dropping (F interval). A run fails when its metric is not above the best that one and the same prediction for all
+    examples gets: the majority class, for F1 class 1 always, 0 for a correlation.
+    """
+    rows: list[dict[str, Any]] = []
+    selected = {arm: selected_scores(evidence, arm) for arm in finetuned_methods(evidence)}
+    reference = undropped_reference(evidence)
+    constants = _constants(evidence)
+    for task in SMALL_TASKS:
+        parts: dict[str, VarianceParts] = {}
+        for arm, scores in selected.items():
+            runs = _primary(scores, task)
+            if len(runs):
+                parts[arm] = stats.variance_parts(_by_seed(runs))
+                rows += _stability_rows(evidence, arm, task, runs, parts[arm], constants.get(task))
+        for arm in parts:
+            if reference in parts and arm != reference:
+                ratio = stats.deviation_ratio(parts[arm], parts[reference])
+                rows.append(
+                    final_row(evidence, arm, glue_scores.PRIMARY[task], "deviation_ratio", "x", ratio, reference)
+                )
+    return pd.DataFrame(rows)
+
+
+def _primary(scores: pd.DataFrame, task: str) -> pd.DataFrame:
+    _, split, metric = glue_scores.VALUES[glue_scores.PRIMARY[task]]
+    return scores[(scores["task"] == task) & (scores["split"] == split) & (scores["metric"] == metric)]
+
+
+def _constants(evidence: Evidence) -> dict[str, float]:
+    """Task -> percent that the best constant prediction gets in the primary metric, from the labels of the runs."""
+    constants: dict[str, float] = {}
+    for run in evidence.finetune:
+        if not set(run.summary["tasks"]) & set(SMALL_TASKS) - set(constants):
+            continue
+        for task, split, _, _, _, labels in glue_scores.read_predictions(run):
+            _, primary_split, metric = glue_scores.VALUES[glue_scores.PRIMARY[task]]
+            if task in SMALL_TASKS and split == primary_split and task not in constants:
+                constants[task] = 100 * bootstrap.constant_value(metric, labels)
+    return constants
+
+
+def _stability_rows(
+    evidence: Evidence, arm: str, task: str, runs: pd.DataFrame, parts: VarianceParts, constant: float | None
+) -> list[dict[str, Any]]:
+    name = glue_scores.PRIMARY[task]
+    spans = [max(group) - min(group) for group in _by_seed(runs) if len(group) > 1]
+    one_seed = "" if spans else "one fine-tuning seed"
+    rows = [
+        final_row(evidence, arm, name, "deviation", "%", parts.within_deviation(), note=one_seed),
+        final_row(evidence, arm, name, "range", "%", _mean_range(spans), note=one_seed),
+    ]
+    if constant is None:
+        return [
+            *rows,
+            final_row(evidence, arm, name, "failed", "%", None, note="no labels: no fine-tuning runs were given"),
+        ]
+    assert evidence.scores is not None
+    scores = evidence.scores
+    all_rates = scores[(scores["arm"] == arm) & (scores["checkpoint"] == evidence.final_checkpoint(arm))]
+    for axis, values in (("failed", runs["value"]), ("failed_all", _primary(all_rates, task)["value"])):
+        failed = stats.share_interval(int((values <= constant + ROUNDING).sum()), len(values))
+        rows.append(final_row(evidence, arm, name, axis, "%", failed.map(lambda share: 100 * share)))
+    rows.append(final_row(evidence, arm, name, "constant", "%", plain(constant, len(runs), "best constant prediction")))
+    return rows
+
+
+def _mean_range(spans: Sequence[float]) -> Estimate | None:
+    return plain(float(np.mean(spans)), len(spans), "mean over pre-training seeds") if spans else None
+
+
+def undropped_reference(evidence: Evidence) -> str:
+    """PLD's model without dropping, which stability is compared with; empty where there is none."""
+    return (evidence.undropped_twin(evidence.pld) or "") if evidence.pld in evidence.arms else ""

@@ -1,0 +1,114 @@
+"""Tests over development examples, corrected for their number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pldrepro import stats
+from pldrepro.analysis import bootstrap, glue_scores
+from pldrepro.analysis.reported import Paper
+from pldrepro.analysis.results import Evidence
+from pldrepro.analysis.seed_spread import compared_arms, final_row, finetuned_methods, plain, selected_scores
+from pldrepro.errors import RecordError
+from pldrepro.stats import Estimate
+
+# Enough for p values that are adjusted over eight tasks: eight times the smallest, 2 / (R + 1), is below 0.01.
+RESAMPLES = 2000
+
+
+def glue_tests(evidence: Evidence, paper: Paper) -> pd.DataFrame:
+    """PLD's final checkpoint against the baseline's and the undropped twin's, per task by its primary metric [%].
+
+    Axes: examples (difference with its interval over resampled development examples; n: examples), seeds (the same
+    difference with its t interval over common pre-training seeds), p (of the former, two-sided) and p_holm (adjusted
+    over the tasks of a comparison). The metric is averaged over the runs of an arm, pre-training seeds that both arms
+    have x fine-tuning seeds, at the selected learning rates.
+    """
+    rows: list[dict[str, Any]] = []
+    if evidence.pld not in evidence.arms or evidence.pld not in finetuned_methods(evidence):
+        return pd.DataFrame(rows)
+    predictions = _predictions(evidence, [evidence.pld, *compared_arms(evidence, evidence.pld)])
+    for other in compared_arms(evidence, evidence.pld):
+        tests = {}
+        for task in glue_scores.PRIMARY:
+            pair = _common_runs(evidence, predictions, other, task)
+            if pair:
+                tests[task] = _test(task, *pair)
+        adjusted = stats.holm([test.p for test, _ in tests.values()])
+        for (task, (test, over_seeds)), p_holm in zip(tests.items(), adjusted, strict=True):
+            name, n = glue_scores.PRIMARY[task], test.estimate.n
+            rows += [
+                final_row(evidence, evidence.pld, name, axis, unit, measured, other)
+                for axis, unit, measured in (
+                    ("examples", "%", test.estimate.map(lambda value: 100 * value)),
+                    ("seeds", "%", over_seeds),
+                    ("p", "", plain(test.p, n, "paired bootstrap over examples, two-sided")),
+                    ("p_holm", "", plain(p_holm, n, f"adjusted over {len(tests)} tasks (Holm)")),
+                )
+            ]
+    return pd.DataFrame(rows)
+
+
+# Pre-training seed -> predictions of the runs with it, (runs, N), of an arm on a task; and the labels, (N,).
+Runs = tuple[dict[int, np.ndarray], np.ndarray]
+
+
+def _predictions(evidence: Evidence, arms: Iterable[str]) -> dict[tuple[str, str], Runs]:
+    """(arm, task) -> predictions at the final checkpoint and selected learning rate, on the primary metric's split."""
+    runs: dict[tuple[str, str], tuple[dict[int, list[np.ndarray]], np.ndarray]] = {}
+    rates = {
+        (arm, row["seed"], row["task"]): row["learning_rate"]
+        for arm in arms
+        if (arm, evidence.final_checkpoint(arm)) in evidence.finetuned
+        for row in selected_scores(evidence, arm).to_dict("records")
+    }
+    for run in evidence.finetune:
+        arm, seed = run.summary["arm"], run.summary["seed"]
+        if arm not in arms or run.summary["checkpoint"] != evidence.final_checkpoint(arm):
+            continue
+        for task, split, rate, _, predictions, labels in glue_scores.read_predictions(run):
+            if split != glue_scores.VALUES[glue_scores.PRIMARY[task]][1] or rate != rates.get((arm, seed, task)):
+                continue
+            by_seed, first_labels = runs.setdefault((arm, task), ({}, labels))
+            if not np.array_equal(labels, first_labels):
+                raise RecordError(f"{run.folder}: {task}: not the development set of {arm}'s other runs")
+            by_seed.setdefault(seed, []).append(predictions)
+    return {
+        key: ({seed: np.stack(arrays) for seed, arrays in by_seed.items()}, labels)
+        for key, (by_seed, labels) in runs.items()
+    }
+
+
+def _common_runs(
+    evidence: Evidence, predictions: Mapping[tuple[str, str], Runs], other: str, task: str
+) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray], np.ndarray] | None:
+    """Predictions of PLD and of another arm for the seeds that both have, and the labels; None where there are none."""
+    if (evidence.pld, task) not in predictions or (other, task) not in predictions:
+        return None
+    (first, labels), (second, other_labels) = predictions[evidence.pld, task], predictions[other, task]
+    if not np.array_equal(labels, other_labels):
+        raise RecordError(f"{task}: {evidence.pld} and {other} were not fine-tuned with the same development set")
+    common = sorted(set(first) & set(second))
+    if not common:
+        return None
+    return {seed: first[seed] for seed in common}, {seed: second[seed] for seed in common}, labels
+
+
+def _test(
+    task: str, first: Mapping[int, np.ndarray], second: Mapping[int, np.ndarray], labels: np.ndarray
+) -> tuple[bootstrap.BootstrapTest, Estimate]:
+    """The test over examples, and the difference in percent over pre-training seeds."""
+    metric = glue_scores.VALUES[glue_scores.PRIMARY[task]][2]
+    test = bootstrap.paired_bootstrap(
+        metric, np.concatenate(list(first.values())), np.concatenate(list(second.values())), labels,
+        resamples=RESAMPLES,
+    )  # fmt: skip
+    own, base = (
+        [100 * float(bootstrap.metric_values(metric, runs, labels).mean()) for runs in arm.values()]
+        for arm in (first, second)
+    )
+    return test, stats.paired_difference(own, base)

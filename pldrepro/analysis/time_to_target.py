@@ -1,0 +1,164 @@
+"""How much sooner an arm reaches what the baseline reaches, and which change that is due to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from pldrepro.analysis import comparisons
+from pldrepro.analysis.comparisons import Paired, Reach
+from pldrepro.analysis.reported import Paper, Reported
+from pldrepro.analysis.results import AXES, Evidence
+from pldrepro.analysis.tidy import estimate_of, role, tidy_row
+from pldrepro.stats import Estimate
+
+# What is to be reached, and the checkpoint at which the paper says that PLD has it.
+TARGETS: dict[str, tuple[str, str]] = {
+    "loss": ("the baseline's final validation loss", "ckp87"),
+    "glue": ("the baseline's final GLUE score", "ckp100"),
+}
+PER_SAMPLE = "reference_time_per_sample"
+
+
+def reach(evidence: Evidence, arm: str, target: str, axis: str) -> Reach:
+    """How soon an arm reaches a target."""
+    if target == "loss":
+        return comparisons.reach_loss(evidence, arm, axis)
+    return comparisons.reach_glue(evidence, arm, axis, comparisons.glue_convention(evidence)[0])
+
+
+def time_to_target(evidence: Evidence, paper: Paper) -> pd.DataFrame:
+    """How soon each arm has what the baseline has at its end, as a speedup over the baseline's whole run.
+
+    Quantities: reached_loss, reached_glue [runs, of n]; speedup_to_loss, speedup_to_glue [x] on each axis, paired by
+    seed, in which a run that never gets there counts with its whole run; then the decomposition of PLD's speedup:
+    step_to_loss, step_to_glue [x], of the arm that a step ends at, and total_to_loss, total_to_glue.
+    """
+    rows: list[dict[str, Any]] = []
+    for target in TARGETS:
+        for arm in evidence.methods:
+            rows += _target_rows(evidence, paper, arm, target)
+    for target in TARGETS:
+        rows += _step_rows(evidence, paper, target)
+    return pd.DataFrame(rows)
+
+
+def _target_rows(evidence: Evidence, paper: Paper, arm: str, target: str) -> list[dict[str, Any]]:
+    final = evidence.final_checkpoint(arm)
+    found = {axis: reach(evidence, arm, target, axis) for axis in AXES}
+    count = found["samples"]
+    if not count.costs:
+        return []
+    reported = reported_factors(paper, target) if role(evidence, arm) == "pld" else {}
+    reached = Estimate(count.reached, None, None, len(count.costs), "count")
+    rows = [tidy_row(evidence, arm, final, f"reached_{target}", "", "runs", reached)]
+    note = "" if count.reached == len(count.costs) else "a bound: some runs never get there"
+    for axis, one in found.items():
+        speedup = estimate_of(comparisons.reach_speedup(evidence, arm, axis, one))
+        value = reported.get("reference_time" if axis == "measured_time" else axis)
+        rows.append(tidy_row(evidence, arm, final, f"speedup_to_{target}", axis, "x", speedup, value, note))
+    return rows
+
+
+def reported_factors(paper: Paper, target: str) -> dict[str, Reported]:
+    """The paper's speedup of PLD to a target, and the two factors of it: fewer samples, and less time per sample."""
+    table = paper.tables["table1"]
+    row = table.row("pld", TARGETS[target][1])
+    speedup, reduction = table.reported(row, "speedup"), table.reported(row, "sample_reduction")
+    if speedup is None or reduction is None:
+        return {}
+    samples = 1 / (1 - reduction.value / 100)
+    values = {"samples": samples, PER_SAMPLE: speedup.value / samples, "reference_time": speedup.value}
+    return {name: speedup.model_copy(update={"value": value}) for name, value in values.items()}
+
+
+# ---- PLD's speedup, step by step ----
+
+# What each arm changes against the one before it; the last step is PLD's own.
+CHANGES = {"preln": "PreLN", "preln_higher": "the higher learning rate"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step from an arm to the next: what changed, and by what factor its parts made the target cheaper."""
+
+    change: str
+    arm: str
+    factors: dict[str, Paired | None]
+    reached: int
+    n: int
+
+
+def chain(evidence: Evidence) -> list[str]:
+    """The arms from the baseline to PLD, those of them that this study has; empty without PLD."""
+    arms = dict.fromkeys([evidence.baseline, *CHANGES, evidence.pld])
+    return [arm for arm in arms if arm in evidence.arms] if evidence.pld in evidence.arms else []
+
+
+def decompose(evidence: Evidence, target: str) -> list[Step]:
+    """PLD's speedup to a target as a product of steps, each of fewer samples x less reference time per sample.
+
+    The last entry is the product itself. All factors are over the seeds that every arm of the chain has.
+    """
+    arms = chain(evidence)
+    spent = {arm: _spent(evidence, target, arm) for arm in arms}
+    seeds = [seed for seed in spent[arms[0]].costs if all(seed in one.costs for one in spent.values())] if arms else []
+    if not seeds:
+        return []
+    steps, before, skipped = [], arms[0], []
+    for name in (*CHANGES, evidence.pld):
+        skipped.append(CHANGES.get(name, "dropping layers"))
+        if name in arms:
+            steps.append(_step(evidence, " and ".join(skipped), spent, (before, name), seeds))
+            before, skipped = name, []
+    return [*steps, _step(evidence, "all of it", spent, (arms[0], evidence.pld), seeds)]
+
+
+def _spent(evidence: Evidence, target: str, arm: str) -> Reach:
+    """Seed -> samples and reference time of an arm up to a target; of the baseline: of its whole run."""
+    if arm == evidence.baseline:
+        runs = evidence.runs(arm)
+        costs = {run.seed: (evidence.cost(run, "samples"), evidence.cost(run, "reference_time")) for run in runs}
+        return Reach(costs, len(runs))
+    samples, time = (reach(evidence, arm, target, axis) for axis in ("samples", "reference_time"))
+    return Reach({seed: (samples.costs[seed][1], time.costs[seed][1]) for seed in samples.costs}, samples.reached)
+
+
+def _step(
+    evidence: Evidence, change: str, spent: dict[str, Reach], arms: tuple[str, str], seeds: Sequence[int]
+) -> Step:
+    """By what factors an arm needs fewer samples, less time per sample, and less time than the arm before it."""
+    before, after = ([spent[arm].costs[seed] for seed in seeds] for arm in arms)
+    error = comparisons.price_error(evidence, *arms)
+    pairs = list(zip(before, after, strict=True))
+    factors = {
+        "samples": comparisons.ratio((one[0], two[0]) for one, two in pairs),
+        PER_SAMPLE: comparisons.ratio(((_per_sample(one), _per_sample(two)) for one, two in pairs), shared_error=error),
+        "reference_time": comparisons.ratio(((one[1], two[1]) for one, two in pairs), shared_error=error),
+    }
+    last = spent[arms[1]]
+    return Step(change, arms[1], factors, last.reached, len(last.costs))
+
+
+def _per_sample(cost: tuple[float | None, float | None]) -> float | None:
+    samples, seconds = cost
+    return None if samples is None or seconds is None else seconds / samples
+
+
+def _step_rows(evidence: Evidence, paper: Paper, target: str) -> list[dict[str, Any]]:
+    rows = []
+    steps = decompose(evidence, target)
+    for step in steps:
+        last = step is steps[-1]
+        reported = reported_factors(paper, target) if last else {}
+        final = evidence.final_checkpoint(step.arm)
+        quantity = f"{'total' if last else 'step'}_to_{target}"
+        note = f"{step.change}; reached in {step.reached} of {step.n} runs"
+        rows += [
+            tidy_row(evidence, step.arm, final, quantity, axis, "x", estimate_of(factor), reported.get(axis), note)
+            for axis, factor in step.factors.items()
+        ]
+    return rows

@@ -1,0 +1,87 @@
+"""Table 1's numbers: training cost on four axes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from pldrepro import stats
+from pldrepro.analysis import comparisons
+from pldrepro.analysis.reported import Paper
+from pldrepro.analysis.results import Evidence
+from pldrepro.analysis.tidy import claimed, cost_estimate, estimate_of, role, tidy_row
+
+
+def table1(evidence: Evidence, paper: Paper) -> pd.DataFrame:
+    """Training cost, one row per arm, checkpoint, quantity and axis; savings are against the baseline's whole run.
+
+    Quantities: cost, saving_per_sample [%], speedup [x], sample_reduction [%] (all paired by seed), validation_loss
+    and its difference to the baseline's final one [nats], kept_layers, and the bound on the saving.
+    """
+    rows: list[dict[str, Any]] = []
+    for arm in evidence.arms:
+        for checkpoint in evidence.checkpoints(arm):
+            rows += _cost_rows(evidence, paper, arm, checkpoint)
+            rows += _loss_rows(evidence, arm, checkpoint)
+        rows += _depth_rows(evidence, arm)
+    return pd.DataFrame(rows)
+
+
+def _cost_rows(evidence: Evidence, paper: Paper, arm: str, checkpoint: str) -> list[dict[str, Any]]:
+    table = paper.tables["table1"]
+    reported = table.row(role(evidence, arm), checkpoint)
+    final = checkpoint == evidence.final_checkpoint(arm) and arm == evidence.pld
+    savings = {"flops": "flops", "reference_time": "time_per_sample", "measured_time": "time_per_sample"}
+    rows = []
+    for axis, unit in {"samples": "samples", "flops": "FLOPs", "reference_time": "s", "measured_time": "s"}.items():
+        hours = table.reported(reported, "hours") if unit == "s" else None
+        cost = cost_estimate(evidence, arm, axis, checkpoint)
+        rows.append(tidy_row(evidence, arm, checkpoint, "cost", axis, unit, cost, hours))
+        if arm == evidence.baseline:
+            continue
+        if axis == "samples":
+            less = comparisons.ratio(
+                (
+                    (evidence.cost(run, axis, checkpoint), evidence.cost(base, axis))
+                    for run, base in evidence.pairs(arm, evidence.baseline)
+                ),
+                comparisons.percent_less,
+            )
+            value = table.reported(reported, "sample_reduction")
+            rows.append(tidy_row(evidence, arm, checkpoint, "sample_reduction", axis, "%", estimate_of(less), value))
+            continue
+        saving = estimate_of(comparisons.saving_per_sample(evidence, arm, axis, checkpoint))
+        value = claimed(paper, savings[axis]) if final else None
+        rows.append(tidy_row(evidence, arm, checkpoint, "saving_per_sample", axis, "%", saving, value))
+        speedup = estimate_of(comparisons.speedup(evidence, arm, axis, checkpoint))
+        value = table.reported(reported, "speedup") if unit == "s" else None
+        rows.append(tidy_row(evidence, arm, checkpoint, "speedup", axis, "x", speedup, value))
+    return rows
+
+
+def _loss_rows(evidence: Evidence, arm: str, checkpoint: str) -> list[dict[str, Any]]:
+    losses = [run.summary["checkpoints"][checkpoint]["validation_loss"] for run in evidence.runs(arm)]
+    rows = [tidy_row(evidence, arm, checkpoint, "validation_loss", "", "nats", stats.mean_interval(losses))]
+    gap = comparisons.difference(
+        (run.summary["checkpoints"][checkpoint]["validation_loss"], base.summary["validation_loss"])
+        for run, base in evidence.pairs(arm, evidence.baseline)
+    )
+    if (arm, checkpoint) != (evidence.baseline, evidence.final_checkpoint(evidence.baseline)):
+        rows.append(
+            tidy_row(evidence, arm, checkpoint, "validation_loss_difference", "", "nats", estimate_of(gap),
+                 note="minus the baseline's final one")
+        )  # fmt: skip
+    return rows
+
+
+def _depth_rows(evidence: Evidence, arm: str) -> list[dict[str, Any]]:
+    final = evidence.final_checkpoint(arm)
+    kept = stats.mean_interval([run.summary["mean_kept_layers"] for run in evidence.runs(arm)])
+    layers = evidence.runs(arm)[0].summary["num_layers"]
+    bound = comparisons.saving_bound(evidence, arm)
+    note = "1 - mean kept / L, times the layers' share of a full step"
+    return [
+        tidy_row(evidence, arm, final, "kept_layers", "", "layers", kept, note=f"of {layers}"),
+        tidy_row(evidence, arm, final, "saving_bound", "reference_time", "%", bound, note=note),
+    ]

@@ -1,0 +1,167 @@
+"""What all settings share: the strict base class, field types, YAML and JSON in, errors that name file and key."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from pldrepro.errors import SettingsError, explain
+
+Model = TypeVar("Model", bound=BaseModel)
+MAX_LAYERS = 1000  # bounds what a policy and a price are computed over
+MAX_DEPTH, MAX_VALUES = 40, 200_000  # of a file of settings: mappings and lists within each other, and all values
+# A folder that files go to: in the workflow's file names {} are wildcards, and a leading - makes an option of a name.
+Folder = Annotated[str, Field(pattern=r"^[^-{}\x00-\x1f\x7f][^{}\x00-\x1f\x7f]*$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+
+
+class Strict(BaseModel):
+    """Base of all settings: immutable, finite, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _fraction(value: Any) -> float:
+    """Accept 0.5 and the text "87/186"."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(
+        r"([0-9]{0,9}\.?[0-9]{1,20}(?:[eE][-+]?[0-9]{1,2})?)(?:/(0{0,9}[1-9][0-9]{0,8}))?", value, re.ASCII
+    )
+    if match is None:
+        raise ValueError("neither a number nor a fraction such as 87/186")
+    return float(Fraction(match[1]) / Fraction(match[2] or 1))
+
+
+Share = Annotated[float, BeforeValidator(_fraction), Field(gt=0, le=1)]
+Rate = Annotated[float, Field(gt=0)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _no_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A run that is listed twice would count as two."""
+    if len(set(values)) != len(values):
+        raise ValueError("an entry is repeated")
+    return values
+
+
+Distinct = AfterValidator(_no_repeats)
+
+
+def text_or_images(key: str) -> Callable[[Any], str]:
+    """Chooses between the settings of text and of images, by the value of ``family`` or ``kind``."""
+
+    def choose(value: Any) -> str:
+        given = value.get(key) if isinstance(value, Mapping) else getattr(value, key, None)
+        return "<images>" if given in ("swinv2", "vit", "images") else "<text>"
+
+    return choose
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of ``base`` with ``changes`` laid over it, mapping by mapping."""
+    result = dict(base)
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+            result[key] = merge(result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML or JSON file, safely loaded."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:  # a folder, or bytes that are not UTF-8
+        raise SettingsError(f"{path}: not readable as YAML: {error}") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, origin: str) -> Any:
+    """Plain YAML, safely loaded."""
+    try:
+        line = _not_plain(text)
+        values = yaml.safe_load(text) if line is None else None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2026-99-99, which looks like a date
+        raise SettingsError(f"{origin}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if line is not None:
+        raise SettingsError(
+            f"{origin}: line {line}: a tag, an anchor or alias within an anchored value, or more than {MAX_DEPTH} "
+            "values within each other; allowed: plain YAML"
+        )
+    return values
+
+
+def _not_plain(text: str) -> int | None:
+    """The line of what is not plain YAML: tags name types; anchors within anchors make a short text a huge value."""
+    anchors: list[bool] = []  # of the mappings and lists that are open
+    # libyaml's parser where there is one: the text is read twice
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchors.pop()
+        elif isinstance(event, yaml.NodeEvent):
+            nested = event.anchor is not None and any(anchors)
+            if nested or getattr(event, "tag", None) or len(anchors) > MAX_DEPTH:
+                return event.start_mark.line + 1 if event.start_mark else 0
+            if isinstance(event, yaml.CollectionStartEvent):
+                anchors.append(event.anchor is not None)
+    return None
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping."""
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}: allowed: a mapping of keys to values")
+    return values
+
+
+def validate(model: type[Model], values: Any, origin: str) -> Model:
+    """Check values against a settings class; every problem in one message, with its path and what is allowed."""
+    _check_plain(values, origin)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(f"{origin}: {explain(model, error)}") from None
+
+
+def _check_plain(values: Any, origin: str) -> None:
+    """Refuse what no setting can be, whatever its class: numbers beyond 64 bits, NUL in a text, values without end."""
+    left: list[tuple[str, int, Any]] = [("", 0, values)]
+    count = 0
+    while left:
+        where, depth, value = left.pop()
+        count += 1
+        if count > MAX_VALUES:
+            raise SettingsError(f"{origin}: more than {MAX_VALUES} values")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise SettingsError(f"{origin}: {where}: a number beyond 64 bits")
+        if isinstance(value, str) and "\0" in value:
+            raise SettingsError(f"{origin}: {where}: a text with the character NUL")
+        if isinstance(value, Mapping | list | tuple):
+            if depth > MAX_DEPTH:
+                raise SettingsError(f"{origin}: {where[:200]}: values nested more than {MAX_DEPTH} deep")
+            parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+            left += [(f"{where}.{key}".lstrip("."), depth + 1, part) for key, part in parts]
+
+
+def read_settings(model: type[Model], text_or_path: str) -> Model:
+    """Settings from a JSON text, or from a JSON or YAML file."""
+    if not text_or_path.lstrip().startswith("{"):
+        return validate(model, read_yaml(Path(text_or_path)), text_or_path)
+    try:
+        values = json.loads(text_or_path)
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"settings: not readable as JSON: {error}") from None
+    return validate(model, values, "settings")

@@ -1,0 +1,427 @@
+"""Settings: strict, typed, and the only way in which a study is described.
+
+A *study* is one scale file (``config/<scale>.yaml``) over the experiments of ``config/experiments`` (one arm
+each). ``load_study`` resolves both into a ``Study``; ``Study.run`` gives the complete ``RunSettings`` of one
+pre-training run. Unknown keys are refused with their path and the names that are allowed there.
+
+Five groups make up a run: model, data, training, drop (the science) and impl (how it is executed).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from pldrepro.config.base import Distinct, Folder, Name, Sha256, Strict, merge, read_mapping, read_yaml, validate
+from pldrepro.config.data import DataSettings, ImageDataSettings
+from pldrepro.config.model import VisionSettings
+from pldrepro.config.run import (
+    Budget,
+    CalibrationJob,
+    CalibrationSettings,
+    FinetuneSettings,
+    ImplSettings,
+    ProbeSettings,
+    RunSettings,
+)
+from pldrepro.errors import SettingsError
+from pldrepro.policy.drop import match_depth, mean_expected_depth
+
+EXPERIMENTS_FOLDER = Path("config/experiments")
+
+
+class DepthMatch(Strict):
+    """Keep as many layers on average over the run as another arm."""
+
+    arm: Name
+    by: Literal["theta_bar", "num_layers"] = Field(
+        "theta_bar", description="what is set: the limit of theta, or the number of layers of a model without dropping"
+    )
+
+
+class BudgetOf(Strict):
+    """End, with the learning rate decayed, at the reference time that another arm takes up to a checkpoint."""
+
+    arm: Name
+    checkpoint: Name
+
+
+class Experiment(Strict):
+    """One arm: a label, what it is, the experiment it starts from, and the few lines that differ."""
+
+    label: str
+    description: str
+    base: Name | None = None
+    match_depth: DepthMatch | None = Field(None, description="not inherited from `base`")
+    budget: BudgetOf | None = Field(None, description="not inherited from `base`")
+    finetune_checkpoints: tuple[Name, ...] | None = Field(
+        None, description="checkpoints to fine-tune; none: the final one"
+    )
+    model: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    drop: dict[str, Any] = {}
+
+
+class ScaleSettings(Strict):
+    """What a scale sets for all of its arms."""
+
+    model: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    impl: dict[str, Any] = {}
+
+
+class StudySettings(Strict):
+    """A scale file."""
+
+    scale: Name = Field(description="name of the scale; results go to results/<scale>")
+    description: str
+    results: Folder | None = Field(None, description="results folder; none: results/<scale>")
+    data_root: str | None = Field(None, description="files source: the folder that holds text and GLUE")
+    data_hash: Sha256 | None = Field(
+        None, description="what the `hash` of the manifest of the prepared corpus or images must be; none: anything"
+    )
+    glue_hash: Sha256 | None = Field(None, description="what the `hash` of the manifest of GLUE must be; likewise")
+    experiments: str = Field(str(EXPERIMENTS_FOLDER), description="folder of the arms' files")
+    arms: Annotated[tuple[Name, ...], Distinct] = Field(min_length=1)
+    baseline: Name = Field("baseline", description="the arm that the others are compared with")
+    seeds: Annotated[tuple[int, ...], Distinct] = Field(
+        min_length=1, description="pre-training seeds, paired over arms"
+    )
+    finetune_checkpoints: tuple[Name, ...] | None = Field(
+        None, description="of the checkpoints that the experiments name, fine-tune these alone; none: all of them"
+    )
+    settings: ScaleSettings = ScaleSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
+    probe: ProbeSettings = ProbeSettings()
+    probe_arms: Annotated[tuple[Name, ...], Distinct] | None = Field(
+        None, description="arms whose checkpoints are probed; none: all of them"
+    )
+    companions: dict[Name, str] = Field(
+        {}, description="name -> scale file of another family of models; its results go to <results>/<name>"
+    )
+
+
+class RecordedSettings(Strict):
+    """Finished runs to analyse again: nothing is trained."""
+
+    scale: Literal["recorded"]
+    description: str
+    results: Folder = Field("results/rebuilt", description="exhibits go to <results>/<name>")
+    recorded: dict[Name, tuple[str, ...]] = Field(
+        min_length=1, description="name -> folders of run folders, one for each family of models"
+    )
+    baseline: Name = "baseline"
+
+    def result_sets(self) -> list[ResultSet]:
+        """What the recorded folders hold; a folder without a finished run is a SettingsError."""
+        return [
+            ResultSet(f"{self.results}/{name}", tuple(self._find(Path(folder)) for folder in folders))
+            for name, folders in self.recorded.items()
+        ]
+
+    def _find(self, folder: Path) -> StudyRuns:
+        pretrain = sorted(map(str, folder.glob("pretrain/*/*/summary.json")))
+        if not pretrain:
+            raise SettingsError(f"recorded: {folder}: no finished pre-training run (pretrain/ARM/seedN/summary.json)")
+        finetune = sorted(map(str, folder.glob("finetune/*/*/*/*/summary.json")))
+        probes, lambada = (sorted(map(str, folder.glob(f"{kind}/*/*/summary.json"))) for kind in ("probe", "lambada"))
+        return StudyRuns(pretrain, finetune, probes, lambada, str(folder / "calibration/summary.json"), self.baseline)
+
+
+@dataclass(frozen=True)
+class StudyRuns:
+    """The finished runs of one study, each named by its summary."""
+
+    pretrain: list[str]
+    finetune: list[str]
+    probes: list[str]
+    lambada: list[str]
+    calibration: str
+    baseline: str
+
+
+@dataclass(frozen=True)
+class ResultSet:
+    """The studies that a set of exhibits is made from, one for each family of models, and where exhibits go."""
+
+    results: str
+    studies: tuple[StudyRuns, ...]
+
+    @property
+    def files(self) -> list[str]:
+        """Every file that the exhibits are made from, but for the scores."""
+        return [
+            file
+            for runs in self.studies
+            for file in (*runs.pretrain, *runs.finetune, *runs.probes, *runs.lambada, runs.calibration)
+        ]
+
+    @property
+    def finetune(self) -> list[str]:
+        """The fine-tuning runs of all studies."""
+        return [file for runs in self.studies for file in runs.finetune]
+
+    @property
+    def listing(self) -> str:
+        """The text of evidence.json, from which every exhibit finds the runs."""
+        return json.dumps(
+            {"scores": f"{self.results}/scores.csv", "studies": [vars(s) for s in self.studies]}, indent=1
+        )
+
+
+class Study:
+    """A scale file resolved over its experiments: knows every run and its settings."""
+
+    def __init__(self, settings: StudySettings) -> None:
+        self.settings = settings
+        self.results = settings.results or f"results/{settings.scale}"
+        self.runs = f"{self.results}/runs"
+        self._experiments = Path(settings.experiments)
+        self._arms: dict[str, RunSettings] = {}
+        self._runs: dict[tuple[str, int], RunSettings] = {}
+        self.companions = tuple(self._companion(name, Path(file)) for name, file in settings.companions.items())
+        if settings.baseline not in settings.arms:
+            raise SettingsError(f"baseline: {settings.baseline!r} is not among the arms: {', '.join(settings.arms)}")
+        strange = sorted(set(settings.probe_arms or ()) - set(settings.arms))
+        if strange:
+            raise SettingsError(f"probe_arms: {', '.join(strange)} not among the arms: {', '.join(settings.arms)}")
+        for arm in settings.arms:
+            self._check_arm(arm)
+
+    def _companion(self, name: str, file: Path) -> Study:
+        """The study of another family of models, with its results and its data beside those of this one."""
+        values = {**read_mapping(file), "results": f"{self.results}/{name}"}
+        if self.settings.data_root is not None:
+            values["data_root"] = self.settings.data_root
+        if values.get("companions"):
+            raise SettingsError(f"{file}: a companion has companions of its own; allowed: none")
+        return Study(validate(StudySettings, values, str(file)))
+
+    @property
+    def all(self) -> tuple[Study, ...]:
+        """This study and its companions."""
+        return (self, *self.companions)
+
+    def _check_arm(self, arm: str) -> None:
+        run = self.run(arm, self.settings.seeds[0])
+        unknown = set(self.finetune_checkpoints(arm)) - set(run.training.checkpoints)
+        if unknown:
+            raise SettingsError(
+                f"experiment {arm}: finetune_checkpoints: {', '.join(sorted(unknown))} not among "
+                f"{', '.join(run.training.checkpoints)}"
+            )
+        if isinstance(run.data, ImageDataSettings) or isinstance(run.model, VisionSettings):
+            return
+        lengths = {"data": run.data.sequence_length}
+        if run.model.family == "bert":
+            lengths["finetune"] = self.settings.finetune.sequence_length
+        for group, length in lengths.items():
+            if length > run.model.max_positions:
+                raise SettingsError(
+                    f"{group}.sequence_length {length} exceeds model.max_positions {run.model.max_positions}"
+                )
+        if run.data.vocabulary is None and run.data.vocab_size > run.model.vocab_size:
+            raise SettingsError(
+                f"data.vocab_size {run.data.vocab_size} does not fit model.vocab_size {run.model.vocab_size}"
+            )
+
+    def run(self, arm: str, seed: int) -> RunSettings:
+        """The settings of one pre-training run; complete, but for the steps of an arm with a budget (see Budget).
+
+        An arm is resolved once: its runs differ by their seeds alone, and a plan asks for thousands of them.
+        """
+        if (arm, seed) not in self._runs:
+            if arm not in self._arms:
+                self._arms[arm] = self._resolve(arm, seed)
+            if seed < 0:  # a copy is not validated
+                raise SettingsError(f"{self._origin(arm)}: seed: allowed: 0 or more, got {seed}")
+            self._runs[arm, seed] = self._arms[arm].model_copy(update={"seed": seed})
+        return self._runs[arm, seed]
+
+    def _origin(self, arm: str) -> str:
+        return f"scale {self.settings.scale}, experiment {arm}"
+
+    def _resolve(self, arm: str, seed: int) -> RunSettings:
+        """The settings of an arm: those of the scale, of its experiments, and what follows from other arms."""
+        chain = experiment_chain(arm, self._experiments)
+        merged: dict[str, Any] = {**self.settings.settings.model_dump(), "drop": {}}
+        for experiment in chain:
+            merged = merge(merged, {"model": experiment.model, "training": experiment.training})
+            merged["drop"] = experiment.drop or merged["drop"]
+        about = {"scale": self.settings.scale, "arm": arm, "label": chain[-1].label, "seed": seed}
+        origin = self._origin(arm)
+        run = validate(RunSettings, {**about, **merged}, origin)
+        changes: dict[str, Any] = {}
+        if match := chain[-1].match_depth:
+            changes |= self._match(run, match, origin)
+        if budget := chain[-1].budget:
+            changes |= self._budget(run, budget, origin)
+        return validate(RunSettings, run.model_copy(update=changes).model_dump(), origin)
+
+    def _match(self, run: RunSettings, match: DepthMatch, origin: str) -> dict[str, Any]:
+        """What changes in a run so that it keeps as many layers on average as another arm."""
+        other = self._other(match.arm, run.seed, origin)
+        depth = mean_depth(other.drop, other.training.num_steps, other.model.num_layers)
+        if match.by == "num_layers":
+            if isinstance(run.model, VisionSettings):
+                raise SettingsError(f"{origin}: match_depth.by num_layers: allowed for models of text")
+            model = run.model.model_copy(update={"num_layers": max(1, round(depth))})
+            return {"model": model, "matched_depth": match.arm}
+        try:
+            drop = match_depth(run.drop, depth, run.training.num_steps, run.model.num_layers)
+        except ValueError as error:
+            raise SettingsError(f"{origin}: match_depth: {error}") from None
+        return {"drop": drop, "matched_depth": match.arm}
+
+    def _budget(self, run: RunSettings, budget: BudgetOf, origin: str) -> dict[str, Any]:
+        """The budget of a run, and a first guess of its steps: those of the other arm."""
+        other = self._other(budget.arm, run.seed, origin)
+        steps = other.training.checkpoint_steps()
+        if budget.checkpoint not in steps:
+            raise SettingsError(f"{origin}: budget.checkpoint: allowed: {', '.join(steps)}")
+        until, layers = steps[budget.checkpoint], other.model.num_layers
+        kept = mean_depth(other.drop, other.training.num_steps, layers, until)
+        whole = Budget(
+            arm=budget.arm, checkpoint=budget.checkpoint, model=other.model, num_steps=until, kept_layers=kept
+        )
+        return {"budget": whole, "training": run.training.model_copy(update={"num_steps": until})}
+
+    def _other(self, arm: str, seed: int, origin: str) -> RunSettings:
+        """The run that another one is matched to."""
+        chain = experiment_chain(arm, self._experiments)
+        if chain[-1].match_depth or chain[-1].budget:
+            raise SettingsError(f"{origin}: {arm} is itself matched to another arm; allowed: an arm that is not")
+        return self.run(arm, seed)
+
+    def data(self) -> DataSettings | ImageDataSettings:
+        """The data settings, which all arms share, with the folder and the hashes that the preparation alone needs."""
+        data, study = self.run(self.settings.baseline, self.settings.seeds[0]).data, self.settings
+        own = {"root": study.data_root, "hash": study.data_hash, "glue_hash": study.glue_hash}
+        given = {key: value for key, value in own.items() if value is not None and key in type(data).model_fields}
+        return data.model_copy(update=given)
+
+    def calibration_job(self) -> CalibrationJob:
+        """One run of every arm, for the calibration of their model shapes."""
+        runs = [self.run(arm, self.settings.seeds[0]) for arm in self.settings.arms]
+        return CalibrationJob(runs=tuple(runs), calibration=self.settings.calibration)
+
+    @property
+    def prepared(self) -> str:
+        """Name of the folder of prepared data that the runs are trained on."""
+        return "images" if self.data().kind == "images" else "corpus"
+
+    @property
+    def impl(self) -> ImplSettings:
+        """How the runs are executed, the same for all arms."""
+        return self.run(self.settings.baseline, self.settings.seeds[0]).impl
+
+    def finetune_checkpoints(self, arm: str) -> tuple[str, ...]:
+        """Names of the checkpoints of an arm that are fine-tuned."""
+        names: tuple[str, ...] = (self.run(arm, self.settings.seeds[0]).training.final_checkpoint,)
+        for experiment in reversed(experiment_chain(arm, self._experiments)):
+            if experiment.finetune_checkpoints is not None:
+                names = experiment.finetune_checkpoints
+                break
+        only = self.settings.finetune_checkpoints
+        return names if only is None else tuple(name for name in names if name in only)
+
+    def pretrain_runs(self) -> list[tuple[str, int]]:
+        """(arm, seed) of every pre-training run."""
+        return [(arm, seed) for seed in self.settings.seeds for arm in self.settings.arms]
+
+    def result_set(self) -> ResultSet:
+        """The runs of this study and of its companions, finished or to be."""
+        return ResultSet(self.results, tuple(study.study_runs() for study in self.all))
+
+    def study_runs(self) -> StudyRuns:
+        """The runs of this study alone."""
+        return StudyRuns(
+            [f"{self.runs}/pretrain/{arm}/seed{seed}/summary.json" for arm, seed in self.pretrain_runs()],
+            [
+                f"{self.runs}/finetune/{arm}/seed{seed}/{checkpoint}/{group}/summary.json"
+                for arm, seed, checkpoint, group in self.finetune_runs()
+            ],
+            [f"{self.runs}/probe/{arm}/seed{seed}/summary.json" for arm, seed in self.probe_runs()],
+            [f"{self.runs}/lambada/{arm}/seed{seed}/summary.json" for arm, seed in self.lambada_runs()],
+            f"{self.runs}/calibration/summary.json",
+            self.settings.baseline,
+        )
+
+    @property
+    def family(self) -> str:
+        """Family of models, the same for all arms."""
+        return self.run(self.settings.baseline, self.settings.seeds[0]).model.family
+
+    def finetune_runs(self) -> list[tuple[str, int, str, str]]:
+        """(arm, seed, checkpoint, group) of every fine-tuning job; GLUE is for BERT alone."""
+        if self.family != "bert":
+            return []
+        return [
+            (arm, seed, checkpoint, group)
+            for arm, seed in self.pretrain_runs()
+            for checkpoint in self.finetune_checkpoints(arm)
+            for group in self.settings.finetune.groups
+        ]
+
+    def lambada_runs(self) -> list[tuple[str, int]]:
+        """(arm, seed) of every run that is scored on LAMBADA: all runs of a GPT whose data have passages."""
+        data = self.data()
+        if self.family != "gpt" or not isinstance(data, DataSettings):
+            return []
+        passages = {"miniature": data.miniature.lambada_passages, "files": data.lambada, "hub": data.hub.lambada}
+        return self.pretrain_runs() if passages[data.source] else []
+
+    def probe_runs(self) -> list[tuple[str, int]]:
+        """(arm, seed) of every run whose checkpoints are probed; the probes are for BERT alone."""
+        if self.family != "bert":
+            return []
+        arms = self.settings.arms if self.settings.probe_arms is None else self.settings.probe_arms
+        return [(arm, seed) for seed in self.settings.seeds for arm in arms]
+
+
+# Cached, because several arms are matched to the same one, and a plan asks for all of them again.
+mean_depth = cache(mean_expected_depth)
+
+
+@cache
+def experiment_chain(name: str, folder: Path = EXPERIMENTS_FOLDER) -> list[Experiment]:
+    """The experiment and its ancestors, root first."""
+    chain: list[Experiment] = []
+    seen: list[str] = []
+    current: str | None = name
+    while current is not None:
+        if current in seen:
+            raise SettingsError(f"experiments {' -> '.join([*seen, current])}: `base` runs in a circle")
+        seen.append(current)
+        path = folder / f"{current}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+            raise SettingsError(f"{path}: no such experiment; allowed: {known}")
+        chain.insert(0, validate(Experiment, read_yaml(path), str(path)))
+        current = chain[0].base
+    return chain
+
+
+def load_study(source: Mapping[str, Any] | Path) -> Study:
+    """A study from a scale file, or from the mapping that Snakemake made of one."""
+    values, origin = (read_yaml(source), str(source)) if isinstance(source, Path) else (dict(source), "configuration")
+    return Study(validate(StudySettings, values, origin))
+
+
+def load_recorded(values: Mapping[str, Any]) -> RecordedSettings:
+    """The recorded runs that a mapping names."""
+    return validate(RecordedSettings, dict(values), "configuration")
+
+
+def study_schema() -> dict[str, Any]:
+    """JSON schema of a scale file, or of a file that names recorded runs; Snakemake validates against it."""
+    schema = TypeAdapter(StudySettings | RecordedSettings).json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

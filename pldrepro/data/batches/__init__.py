@@ -1,0 +1,1 @@
+"""Batches as functions of (seed, step): masked and causal language modelling, images."""

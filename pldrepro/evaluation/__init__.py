@@ -1,0 +1,1 @@
+"""What is asked of a checkpoint after training: probes and zero-shot scores."""

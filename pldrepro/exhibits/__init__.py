@@ -1,0 +1,1 @@
+"""Every layout, and no number: tables, figures, the reviewers' questions, the report."""

@@ -1,0 +1,244 @@
+"""Figures of budgets: convergence by theta_bar, decayed baselines at PLD's reference time, epochs of a cut corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter, NullLocator
+
+from pldrepro import stats
+from pldrepro.analysis import comparisons
+from pldrepro.analysis.budgets import TREATMENTS, epochs_arms, final_train_loss, original
+from pldrepro.analysis.reported import Paper
+from pldrepro.analysis.results import Evidence
+from pldrepro.exhibits.figures.costs import late_losses, loss_data, loss_lines
+from pldrepro.exhibits.figures.style import (
+    COLOURS,
+    MARKERS,
+    Drawing,
+    axis_scale,
+    estimates,
+    fit_y,
+    interval_bars,
+    measured,
+    nothing,
+    seeds_text,
+    style,
+)
+from pldrepro.stats import Estimate
+
+BARS = "bars: 95 % t interval of the mean over pre-training seeds, cut off at a panel's edge"
+
+
+def _final_losses(evidence: Evidence, arms: Sequence[str]) -> list[Estimate]:
+    return [stats.mean_interval([run.summary["validation_loss"] for run in evidence.runs(arm)]) for arm in arms]
+
+
+# ---- theta_bar ----
+
+# Arms that the study plans beside PLD's own theta_bar.
+PLANNED_THETAS = ("pld_theta10", "pld_theta30", "pld_theta70", "pld_theta90")
+
+
+def theta_arms(evidence: Evidence) -> dict[str, float]:
+    """Arm -> theta_bar, smallest first: PLD, arms that differ from it in theta_bar alone, its undropped twin (1)."""
+
+    def settings(arm: str) -> dict[str, Any]:
+        return evidence.runs(arm)[0].settings
+
+    own = settings(evidence.pld)
+    groups = ("model", "data", "training", "impl")
+    found = {
+        arm: float(settings(arm)["drop"]["theta_bar"])
+        for arm in evidence.methods
+        if all(settings(arm)[group] == own[group] for group in groups)
+        and {**settings(arm)["drop"], "theta_bar": None} == {**own["drop"], "theta_bar": None}
+    }
+    twin = evidence.undropped_twin(evidence.pld)
+    return dict(sorted({**found, **({twin: 1.0} if twin else {})}.items(), key=lambda item: item[1]))
+
+
+def figure10(evidence: Evidence, paper: Paper) -> Drawing:
+    """Convergence for several theta_bar, and the loss that each ends at (PLD, Figure 10)."""
+    arms = theta_arms(evidence) if evidence.pld in evidence.arms else {}
+    if len(arms) < 2:
+        return nothing("no arm of this study differs from PLD by theta_bar alone")
+    data = loss_data(evidence, list(arms))
+    data = data.assign(theta_bar=data["arm"].map(arms))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.3), width_ratios=(1.5, 1))
+    scale, unit = axis_scale(data["samples"].max(), "samples")
+    finals = _final_losses(evidence, list(arms))
+    for position, ((arm, theta), final) in enumerate(zip(arms.items(), finals, strict=True)):
+        # By the order of theta_bar: so many arms of one kind would share colours by their places in the study.
+        look = style(position)
+        loss_lines(left, data[data["arm"] == arm], "samples", scale, _theta_label(evidence, arm, theta), look)
+        interval_bars(right, [theta], [final], marker=MARKERS[position % len(MARKERS)], color=look["color"])
+        runs = [run.summary["validation_loss"] for run in evidence.runs(arm)]
+        right.plot([theta] * len(runs), runs, ".", color=look["color"], alpha=0.5)
+    fit_y(left, late_losses(data, "samples"), 0.06)
+    fit_y(right, [run.summary["validation_loss"] for arm in arms for run in evidence.runs(arm)])
+    left.set(xlabel=f"samples{unit}", ylabel="validation loss [nats]")
+    left.set_xlim(left=0)
+    right.set(xlabel="theta_bar", xlim=(0, 1.05))
+    right.set_title("at the end", loc="left")
+    left.set_title("along the run", loc="left")
+    figure.legend(loc="outside lower center", ncols=3, handlelength=3)
+    absent = [arm for arm in PLANNED_THETAS if arm not in arms]
+    caption = (
+        "Validation loss for several limits theta_bar of the keep probability (1: nothing is dropped). Left: single "
+        "runs (thin) and their mean (bold). Right: final losses on a scale of their own; dots: single runs, marks: "
+        f"mean, {BARS}. {seeds_text(evidence, list(arms))}."
+        + (f" Not in this study: {', '.join(absent)}." if absent else "")
+        + " A run that diverges leaves no record."
+    )
+    return figure, data, caption
+
+
+def _theta_label(evidence: Evidence, arm: str, theta: float) -> str:
+    return f"theta_bar {theta:g}" + {evidence.pld: " (PLD)"}.get(arm, " (no dropping)" if theta == 1 else "")
+
+
+# ---- fair budgets ----
+
+
+def fair_budgets(evidence: Evidence, paper: Paper) -> Drawing:
+    """Loss against reference time: PLD, the baseline in mid-schedule, and what is fully decayed at PLD's budgets."""
+    cut = [arm for arm in evidence.arms if (budget := evidence.budget(arm)) and budget[0] == evidence.pld]
+    if evidence.pld not in evidence.arms or not measured(evidence, "reference_time"):
+        return nothing("no PLD with reference time in this study")
+    twin = evidence.undropped_twin(evidence.pld)
+    curves = list(dict.fromkeys(arm for arm in (evidence.baseline, twin, evidence.pld) if arm))
+    data = pd.concat([loss_data(evidence, curves).assign(kind="curve"), _ends(evidence, cut)], ignore_index=True)
+    figure, panel = plt.subplots(figsize=(7.2, 3.8))
+    scale, unit = axis_scale(data["reference_time"].max(), "reference_time")
+    for arm in curves:
+        own = data[(data["arm"] == arm) & (data["kind"] == "curve")]
+        loss_lines(panel, own, "reference_time", scale, evidence.label(arm), style(evidence.arms.index(arm)))
+    for position, arm in enumerate(cut):
+        _end_point(evidence, panel, data[(data["arm"] == arm) & (data["kind"] == "end")], arm, scale, position)
+    ends = {budget[1] for arm in cut if (budget := evidence.budget(arm))}
+    budgets = [checkpoint for checkpoint in evidence.checkpoints(evidence.pld) if checkpoint in ends]
+    for position, checkpoint in enumerate(budgets):
+        # The paper's first two lie so close that their names go to either side.
+        _budget_line(evidence, panel, checkpoint, scale, ("right", "left", "center")[min(position, 2)])
+    fit_y(panel, late_losses(data, "reference_time"), 0.06)
+    panel.set(xlabel=f"reference time{unit}", ylabel="validation loss [nats]")
+    panel.set_xlim(left=0)
+    figure.legend(loc="outside lower center", ncols=2, handlelength=3)
+    return figure, data, _fair_caption(evidence, curves, cut)
+
+
+def _ends(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
+    """The last validation of the runs that were cut to a budget."""
+    if not arms:
+        return pd.DataFrame()
+    data = loss_data(evidence, arms)
+    return data.loc[data.groupby(["arm", "seed"], sort=False)["step"].idxmax()].assign(kind="end")
+
+
+def _end_point(evidence: Evidence, panel: Axes, data: pd.DataFrame, arm: str, scale: float, position: int) -> None:
+    """The loss at which a decayed run ends, in the colour of the arm that it is a copy of."""
+    source = original(evidence, arm)
+    look = style(evidence.arms.index(source if source else arm))
+    interval_bars(
+        panel, [data["reference_time"].mean() / scale], [stats.mean_interval(data["validation_loss"].tolist())],
+        marker=MARKERS[(position + 1) % len(MARKERS)], color=look["color"], markerfacecolor="white", markersize=6,
+        linestyle="none", label=evidence.label(arm), zorder=4,
+    )  # fmt: skip
+
+
+def _budget_line(evidence: Evidence, panel: Axes, checkpoint: str, scale: float, side: str) -> None:
+    times = [evidence.cost(run, "reference_time", checkpoint) for run in evidence.runs(evidence.pld)]
+    time = sum(time for time in times if time is not None) / len(times) / scale
+    panel.axvline(time, color=COLOURS[7], linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
+    panel.annotate(
+        f"PLD {checkpoint}", (time, 1), xycoords=("data", "axes fraction"), xytext=(0, 2), textcoords="offset points",
+        ha=side, va="bottom", fontsize=7.5, color="#555555",
+    )  # fmt: skip
+
+
+def _fair_caption(evidence: Evidence, curves: Sequence[str], cut: Sequence[str]) -> str:
+    sources = {original(evidence, arm) for arm in cut}
+    absent = [evidence.label(arm) for arm in curves if arm != evidence.pld and arm not in sources]
+    return (
+        "Validation loss against reference time. Lines: runs on their whole schedule (thin: single runs, bold: mean); "
+        "PLD's line below the baseline's is the paper's comparison, in mid-schedule. Hollow marks: runs whose "
+        "learning rate is fully decayed at the budget of PLD's checkpoint (dashed lines), the fair comparison; "
+        f"{BARS}. {seeds_text(evidence, [*curves, *cut])}."
+        + (f" Not in this study, fully decayed: {', '.join(absent)}." if absent else "")
+    )
+
+
+# ---- overfitting ----
+
+
+def overfitting(evidence: Evidence, paper: Paper) -> Drawing:
+    """Loss against the epochs of a cut corpus, as many steps each: with PLD, with dropout, with neither."""
+    data = overfitting_data(evidence)
+    if data.empty:
+        return nothing("no runs on a cut corpus (arms epochs<N>_*) in this study")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.2))
+    arms = [arm for treatments in epochs_arms(evidence).values() for arm in treatments.values()]
+    for treatment, name in TREATMENTS.items():
+        look = style(list(TREATMENTS).index(treatment) + 1)
+        marker = MARKERS[list(TREATMENTS).index(treatment)]
+        for quantity, panel, line in (
+            ("validation_loss", left, {**look, "label": f"{name}: validation"}),
+            ("train_loss", left, {**look, "alpha": 0.55, "markerfacecolor": "white", "label": f"{name}: training"}),
+            ("minus_neither", right, look),
+        ):
+            part = data[(data["treatment"] == treatment) & (data["quantity"] == quantity)]
+            if len(part):
+                interval_bars(panel, part["epochs"].tolist(), estimates(part), marker=marker, linewidth=1.4, **line)
+    right.axhline(0, color="#7f7f7f", linewidth=0.8, zorder=1)
+    for panel, quantities in ((left, ["validation_loss", "train_loss"]), (right, ["minus_neither"])):
+        _epochs_axis(panel, data, quantities)
+    left.set_ylabel("loss [nats]")
+    right.set_ylabel("loss minus neither's [nats]")
+    figure.legend(loc="outside lower center", ncols=3, handlelength=3)
+    absent = [TREATMENTS[name] for name in TREATMENTS if name not in set(data["treatment"])]
+    caption = (
+        "As many steps on a part of one corpus that makes N epochs. Left: final validation loss (filled) and training "
+        "loss (hollow, mean over the last tenth of the steps, with layers or units dropped where they are). Right: "
+        "validation loss minus that with neither PLD nor dropout, paired by seed; below 0 it regularises. "
+        f"Mean, {BARS}. {seeds_text(evidence, arms)}." + (f" Not in this study: {', '.join(absent)}." if absent else "")
+    )
+    return figure, data, caption
+
+
+def overfitting_data(evidence: Evidence) -> pd.DataFrame:
+    """One row per number of epochs, treatment and quantity [nats]: mean over seeds with its interval."""
+    rows = []
+    for epochs, treatments in epochs_arms(evidence).items():
+        for treatment, arm in treatments.items():
+            runs = evidence.runs(arm)
+            found: dict[str, Estimate] = {
+                "validation_loss": stats.mean_interval([run.summary["validation_loss"] for run in runs]),
+                "train_loss": stats.mean_interval([final_train_loss(run) for run in runs]),
+            }
+            bare = treatments.get("neither")
+            effect = comparisons.loss_difference(evidence, arm, bare) if bare and bare != arm else None
+            if effect:
+                found["minus_neither"] = effect.estimate
+            rows += [
+                {"arm": arm, "epochs": epochs, "treatment": treatment, "quantity": quantity, "mean": one.value,
+                 "low": one.low, "high": one.high, "n": one.n, "method": one.method}
+                for quantity, one in found.items()
+            ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _epochs_axis(panel: Axes, data: pd.DataFrame, quantities: Sequence[str]) -> None:
+    values = data[data["quantity"].isin(quantities)]["mean"].tolist()
+    epochs = sorted(data["epochs"].unique())
+    fit_y(panel, [*values, 0.0] if "minus_neither" in quantities else values)
+    panel.set_xscale("log")
+    panel.set_xlim(epochs[0] / 1.3, epochs[-1] * 1.3)
+    panel.set_xticks(epochs, [f"{count:g}" for count in epochs])
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.set_xlabel("epochs")

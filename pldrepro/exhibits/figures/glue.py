@@ -1,0 +1,252 @@
+"""Figures of fine-tuning: GLUE along the checkpoints, and over the grid of learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, NullLocator
+
+from pldrepro import stats
+from pldrepro.analysis import comparisons, glue_scores
+from pldrepro.analysis.glue_table import reported_glue
+from pldrepro.analysis.reported import Paper, mark_notes
+from pldrepro.analysis.results import Evidence
+from pldrepro.analysis.text import number, reported_text
+from pldrepro.analysis.tidy import role
+from pldrepro.exhibits.figures.style import (
+    MARKERS,
+    Drawing,
+    estimates,
+    fit_y,
+    interval_bars,
+    left_out,
+    nothing,
+    seeds_text,
+    style,
+)
+
+# More lines with bars than this cannot be told apart; the data file holds the others, too.
+MOST_LINES = 4
+BARS = (
+    "thin bars: 95 % t interval of the mean over pre-training seeds, cut off at a panel's edge; thick bars: from the "
+    "lowest run to the highest"
+)
+
+
+def drawn(evidence: Evidence, arms: Iterable[str]) -> list[str]:
+    """Those of some arms that are drawn: the baseline, PreLN and PLD before the others, in the order of the study."""
+    there = list(arms)
+    first = [arm for arm in (evidence.baseline, evidence.pld, "preln_higher", "preln") if arm in there]
+    chosen = [*first, *(arm for arm in there if arm not in first)][:MOST_LINES]
+    return [arm for arm in evidence.arms if arm in chosen]
+
+
+def small_multiples(count: int, height: float = 1.75) -> tuple[Figure, list[Axes]]:
+    """A figure of print width with so many panels, three in a row."""
+    rows = -(-count // 3)
+    figure, grid = plt.subplots(rows, 3, figsize=(7.2, height * rows + 0.6), squeeze=False)
+    panels = list(grid.flat)
+    for panel in panels[count:]:
+        panel.axis("off")
+    return figure, panels[:count]
+
+
+def _row(evidence: Evidence, arm: str, panel: str, values: Sequence[float], **where: Any) -> dict[str, Any]:
+    """A row of a figure's data: the mean over seeds with its interval, and the single runs."""
+    found = stats.mean_interval(values)
+    return {
+        "arm": arm, "label": evidence.label(arm), "panel": panel, **where, "mean": found.value, "low": found.low,
+        "high": found.high, "n": found.n, "method": found.method, "lowest": min(values), "highest": max(values),
+    }  # fmt: skip
+
+
+def _draw_arm(evidence: Evidence, panel: Axes, x: pd.Series, part: pd.DataFrame, arm: str) -> None:
+    """An arm's means with bars; ``x`` is shifted by arm, so that they stand side by side."""
+    look = style(evidence.arms.index(arm))
+    marker = MARKERS[evidence.arms.index(arm) % len(MARKERS)]
+    panel.vlines(x, part["lowest"], part["highest"], color=look["color"], linewidth=4, alpha=0.3)
+    line = {**look, "linestyle": look["linestyle"] if len(part) > 1 else "none"}
+    interval_bars(panel, x.tolist(), estimates(part), marker=marker, linewidth=1.4, label=evidence.label(arm), **line)
+
+
+# ---- along the checkpoints ----
+
+
+def figure8(evidence: Evidence, paper: Paper) -> Drawing:
+    """GLUE values along the checkpoints of pre-training (PLD, Figure 8); the baseline's final ones as a line."""
+    data = checkpoint_data(evidence)
+    several = [arm for arm in evidence.arms if data.empty or data[data["arm"] == arm]["checkpoint"].nunique() > 1]
+    if data.empty or not several:
+        return nothing("no arm of this study was fine-tuned at several checkpoints")
+    shown = drawn(evidence, several)
+    names = data["panel"].unique().tolist()
+    figure, panels = small_multiples(len(names))
+    for panel, name in zip(panels, names, strict=True):
+        part = data[data["panel"] == name]
+        for position, arm in enumerate(shown):
+            own = part[part["arm"] == arm]
+            _draw_arm(evidence, panel, own["share"] + 0.015 * (position - (len(shown) - 1) / 2), own, arm)
+        baseline = part[part["arm"] == evidence.baseline]
+        level = [] if evidence.baseline in several or baseline.empty else [baseline["mean"].iloc[-1]]
+        for value in level:
+            label = f"{evidence.label(evidence.baseline)}, at its end"
+            panel.axhline(value, color="#7f7f7f", linewidth=1, zorder=1, label=label)
+        visible = part[part["arm"].isin(shown)]
+        fit_y(panel, [*visible["lowest"], *visible["highest"], *level])
+        panel.set_title(_panel_title(evidence, paper, name), loc="left")
+        panel.set_xlim(0, 1.06)
+    reported = _reported_along(evidence, paper, data, panels[-1])
+    _finish(figure, panels, "share of the run")
+    caption = (
+        "Fine-tuned scores on the development sets along the checkpoints of pre-training [%]: per pre-training seed "
+        "the median over fine-tuning seeds at the best learning rate, primary metric of each task; then the mean, "
+        f"{BARS}. {seeds_text(evidence, shown)}.{left_out(evidence, several, shown)} {reported}"
+    )
+    return figure, data, caption.strip()
+
+
+def checkpoint_data(evidence: Evidence) -> pd.DataFrame:
+    """One row per arm, checkpoint and panel (a task's primary metric, or the GLUE score): mean over seeds [%]."""
+    convention = comparisons.glue_convention(evidence)[0]
+    present = {name for values in evidence.glue_values.values() for name in values}
+    panels = [name for name in glue_scores.PRIMARY.values() if name in present]
+    rows = []
+    for name in [*panels, "glue"] if panels else []:
+        for arm, checkpoint in evidence.finetuned:
+            if arm not in evidence.methods:
+                continue
+            values = _seed_values(evidence, arm, checkpoint, name, convention)
+            share = evidence.runs(arm)[0].summary["checkpoints"][checkpoint]["share"]
+            if values:
+                rows.append(_row(evidence, arm, name, values, checkpoint=checkpoint, share=share))
+    return pd.DataFrame(rows)
+
+
+def _seed_values(evidence: Evidence, arm: str, checkpoint: str, name: str, convention: str) -> list[float]:
+    """One number per pre-training seed."""
+    if name == "glue":
+        scores = [comparisons.glue(evidence, arm, run.seed, checkpoint, convention).value for run in evidence.runs(arm)]
+        return [value for value in scores if value is not None]
+    found = (evidence.glue_values.get((arm, run.seed, checkpoint), {}) for run in evidence.runs(arm))
+    return [values[name] for values in found if name in values]
+
+
+def _panel_title(evidence: Evidence, paper: Paper, name: str) -> str:
+    if name == "mean":
+        return "mean of the tasks"
+    if name == "glue":
+        return glue_scores.CONVENTIONS[comparisons.glue_convention(evidence)[0]]
+    return paper.tables["table2"].columns[name].label
+
+
+def _reported_along(evidence: Evidence, paper: Paper, data: pd.DataFrame, panel: Axes) -> str:
+    """The paper's GLUE scores of PLD's checkpoints: in the panel where they lie on its scale, and in words."""
+    part = data[(data["arm"] == evidence.pld) & (data["panel"] == "glue")]
+    found = {}
+    for row in part.to_dict("records"):
+        reported = reported_glue(paper, role(evidence, evidence.pld), row["checkpoint"], "glue")
+        if reported is not None:
+            found[row["checkpoint"]] = (row["share"], reported)
+    base = reported_glue(paper, "baseline", evidence.final_checkpoint(evidence.baseline), "glue")
+    if not found:
+        return ""
+    low, high = panel.get_ylim()
+    comparable = len({name for values in evidence.glue_values.values() for name in values}) == len(glue_scores.VALUES)
+    inside = comparable and all(low <= reported.value <= high for _, reported in found.values())
+    if inside:
+        shares, values = zip(*((share, reported.value) for share, reported in found.values()), strict=True)
+        panel.plot(shares, values, "x", color="#555555", markersize=5, zorder=5, label="PLD, reported")
+    texts = [f"{checkpoint} {reported_text(reported, 1)}" for checkpoint, (_, reported) in found.items()]
+    against = f", against {reported_text(base, 1)} of its baseline" if base else ""
+    place = "crosses" if inside else "off the scale of the last panel"
+    marks = mark_notes([reported.provenance for _, reported in found.values()])
+    return f"The paper's GLUE scores of PLD ({place}): {', '.join(texts)}{against}. {' '.join(marks)}"
+
+
+def _finish(figure: Figure, panels: Sequence[Axes], x_label: str) -> None:
+    """Labels at the edges alone, and one legend of all lines."""
+    found: dict[str, Any] = {}
+    for position, panel in enumerate(panels):
+        if position + 3 >= len(panels):
+            panel.set_xlabel(x_label)
+        if position % 3 == 0:
+            panel.set_ylabel("score [%]")
+        handles, labels = panel.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    columns = 2 if max(map(len, found)) > 28 else 3
+    figure.legend(
+        found.values(), found.keys(), loc="outside lower center", ncols=min(columns, len(found)), handlelength=3,
+    )  # fmt: skip
+
+
+# ---- over the learning rates ----
+
+
+def figure9(evidence: Evidence, paper: Paper) -> Drawing:
+    """GLUE values over the grid of fine-tuning learning rates at the end of pre-training (PLD, Figure 9)."""
+    data = rate_data(evidence)
+    if data.empty:
+        return nothing("no arm of this study was fine-tuned")
+    arms = data["arm"].unique().tolist()
+    shown = drawn(evidence, arms)
+    names, rates = data["panel"].unique().tolist(), sorted(data["learning_rate"].unique())
+    figure, panels = small_multiples(len(names))
+    for panel, name in zip(panels, names, strict=True):
+        part = data[data["panel"] == name]
+        for position, arm in enumerate(shown):
+            own = part[part["arm"] == arm].sort_values("learning_rate")
+            _draw_arm(evidence, panel, own["learning_rate"] * 1.04 ** (position - (len(shown) - 1) / 2), own, arm)
+        visible = part[part["arm"].isin(shown)]
+        fit_y(panel, [*visible["lowest"], *visible["highest"]])
+        panel.set_title(_panel_title(evidence, paper, name), loc="left")
+        _rate_axis(panel, rates)
+    _finish(figure, panels, "fine-tuning learning rate")
+    grid = (
+        f"The grid has one rate, {rates[0]:g}, so that nothing is said about robustness"
+        if len(rates) == 1
+        else f"Best rate minus worst, mean of the tasks: {_ranges(evidence, data, shown)}"
+    )
+    caption = (
+        "Fine-tuned scores on the development sets at the end of pre-training over the grid of learning rates [%]: per "
+        "pre-training seed the median over fine-tuning seeds at that rate, primary metric of each task; then the mean, "
+        f"{BARS}. {grid}. {seeds_text(evidence, shown)}.{left_out(evidence, arms, shown)}"
+    )
+    return figure, data, caption
+
+
+def rate_data(evidence: Evidence) -> pd.DataFrame:
+    """One row per arm, learning rate and panel (a task's primary metric, or the mean of the tasks) [%]."""
+    if evidence.scores is None or evidence.scores.empty:
+        return pd.DataFrame()
+    medians = comparisons.rate_medians(evidence, evidence.scores)
+    rows = []
+    for panel in [*glue_scores.PRIMARY.values(), "mean"]:
+        for arm in evidence.methods:
+            own = medians[(medians["panel"] == panel) & (medians["arm"] == arm)]
+            for rate, part in own.groupby("learning_rate"):
+                rows.append(_row(evidence, arm, panel, part["value"].tolist(), learning_rate=rate))
+    return pd.DataFrame(rows)
+
+
+def _rate_axis(panel: Axes, rates: Sequence[float]) -> None:
+    """A logarithmic axis that names the rates of the grid, every second one where they stand close."""
+    panel.set_xscale("log")
+    panel.set_xlim(rates[0] / 1.4, rates[-1] * 1.4)
+    named = [rates[0]]
+    for rate in rates[1:]:
+        if rate > 1.6 * named[-1]:
+            named.append(rate)
+    panel.set_xticks(named, [f"{rate:.0e}".replace("e-0", "e−") for rate in named])
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _ranges(evidence: Evidence, data: pd.DataFrame, arms: Sequence[str]) -> str:
+    """How far the mean of the tasks falls from the best rate of the grid to the worst, by arm [points]."""
+    part = data[data["panel"] == "mean"].groupby("arm")["mean"].agg(["max", "min"])
+    return "; ".join(f"{evidence.label(arm)} {number(part['max'][arm] - part['min'][arm], 1)}" for arm in arms)

@@ -1,0 +1,117 @@
+"""How figures look, and what their functions share.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; line styles repeat the distinction for print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pldrepro.analysis.results import Evidence
+from pldrepro.analysis.text import time_unit
+from pldrepro.stats import Estimate
+
+COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F")
+LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), "-.", (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (7, 3)))
+MARKERS = ("o", "s", "^", "D", "v", "P")
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "pldrepro",
+    "figure.constrained_layout.use": True,
+}
+Drawing = tuple[Figure, pd.DataFrame, str]
+
+
+def style(position: int) -> dict[str, Any]:
+    """Colour and line style of the arm at a position in the study."""
+    return {"color": COLOURS[position % len(COLOURS)], "linestyle": LINES[position % len(LINES)]}
+
+
+def interval_bars(panel: Axes, x: Sequence[float], estimates: Sequence[Estimate], **look: Any) -> None:
+    """A line through estimates with their intervals as bars; an estimate of one seed has none."""
+    middle = [one.value for one in estimates]
+    error = [[one.value - one.low for one in estimates if one.low is not None],
+             [one.high - one.value for one in estimates if one.high is not None]]  # fmt: skip
+    bars = error if len(error[0]) == len(estimates) else None
+    _, _, drawn = panel.errorbar(x, middle, yerr=bars, **{"markersize": 4, "capsize": 2, "elinewidth": 0.8, **look})
+    for lines in drawn:
+        lines.set_alpha(0.6)  # behind the means, where several arms stand side by side
+
+
+def estimates(part: pd.DataFrame) -> list[Estimate]:
+    """The estimates in a figure's data: columns mean, low, high, n and method."""
+    rows = part.astype({"low": object, "high": object}).replace({np.nan: None}).to_dict("records")
+    return [Estimate(row["mean"], row["low"], row["high"], row["n"], row["method"]) for row in rows]
+
+
+def left_out(evidence: Evidence, arms: Sequence[str], shown: Sequence[str]) -> str:
+    """A sentence on the arms that a figure's data hold and the figure does not draw, if there are any."""
+    others = [evidence.label(arm) for arm in arms if arm not in shown]
+    return f" In the data file alone: {'; '.join(others)}." if others else ""
+
+
+def fit_y(panel: Axes, values: Sequence[float], margin: float = 0.25) -> None:
+    """Limits from single runs or means: the intervals of few seeds are often too wide to set the scale by."""
+    low, high = min(values), max(values)
+    room = margin * (high - low) or 0.05 * abs(high) or 1.0
+    panel.set_ylim(low - room, high + room)
+
+
+def seeds_text(evidence: Evidence, arms: Sequence[str] | None = None) -> str:
+    """n of each of these arms (none: of all), in words."""
+    counts = {arm: len(evidence.runs(arm)) for arm in arms or evidence.arms}
+    if len(set(counts.values())) == 1:
+        n = next(iter(counts.values()))
+        return f"n = {n} pre-training seed{'s' if n > 1 else ''} per arm"
+    return "n = " + ", ".join(f"{count} ({evidence.label(arm)})" for arm, count in counts.items())
+
+
+def measured(evidence: Evidence, axis: str) -> bool:
+    """Whether every run has its cost on an axis."""
+    return all(evidence.cost(run, axis) is not None for run in evidence.pretrain)
+
+
+def axis_scale(largest: float, axis: str) -> tuple[float, str]:
+    """Divisor and unit text of an axis."""
+    if axis in ("reference_time", "measured_time"):
+        unit, seconds = time_unit([largest])
+        return seconds, f" [{unit}]"
+    power = 3 * int(np.floor(np.log10(largest) / 3)) if largest >= 1000 else 0
+    superscript = str(power).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return 10.0**power, f" [10{superscript}]" if power else ""
+
+
+def device_text(device: Any) -> str:
+    """A device's description in one line."""
+    if isinstance(device, dict):
+        return ", ".join(f"{key} {value}" for key, value in device.items() if value is not None)
+    return str(device)
+
+
+def nothing(reason: str) -> Drawing:
+    """What stands in place of a figure that this study has no runs for."""
+    figure, panel = plt.subplots(figsize=(7.2, 1.0))
+    panel.axis("off")
+    panel.text(0.5, 0.5, reason, ha="center", va="center", color="#555555", wrap=True)
+    return figure, pd.DataFrame(), f"Not measured here: {reason}."

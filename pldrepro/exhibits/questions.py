@@ -1,0 +1,246 @@
+"""What the reviews of the PLD paper asked, each question with its exhibit and an answer made from the results.
+
+The questions stand in ``config/papers/pld.yaml``; here every answer is a function of the evidence that gives
+sentences with their numbers. Nothing in an answer is typed: what a study does not measure is said to be missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pldrepro import stats
+from pldrepro.analysis import comparisons, glue_scores
+from pldrepro.analysis.comparisons import Paired
+from pldrepro.analysis.memory import memory
+from pldrepro.analysis.reported import Paper
+from pldrepro.analysis.results import Evidence
+from pldrepro.analysis.sbld import IMAGES, TABLE1, TABLE2, accuracy_gain
+from pldrepro.analysis.seed_spread import SMALL_TASKS, stability
+from pldrepro.analysis.text import FAMILIES, estimate_text, number
+from pldrepro.analysis.tidy import estimate_of, find
+from pldrepro.analysis.time_to_target import TARGETS, decompose
+from pldrepro.errors import RecordError, SettingsError
+from pldrepro.exhibits.tables.seed_spread import task_names
+from pldrepro.files import write_text
+
+Answer = Callable[[Evidence, Paper], list[str]]
+
+
+def side(paired: Paired, below: str, above: str) -> str:
+    """Which word an interval supports: all of it below 0, all of it above 0, or that it is undecided."""
+    estimate = paired.estimate
+    if estimate.high is not None and estimate.high < 0:
+        return below
+    return above if estimate.low is not None and estimate.low > 0 else "undecided"
+
+
+def loss_sentence(evidence: Evidence, arm: str, other: str) -> str:
+    """One arm's final loss against another's, with what both cost."""
+    gap = comparisons.loss_difference(evidence, arm, other)
+    if gap is None:
+        return f"{evidence.label(arm)} and {evidence.label(other)} have no seed in common."
+    cost = comparisons.relative_cost(evidence, arm, other, "reference_time")
+    time = "" if cost is None else f", at {estimate_text(cost.estimate, 2)} times the reference time"
+    return (
+        f"{evidence.label(arm)}: final validation loss {estimate_text(gap.estimate, 3)} nats from "
+        f"{evidence.label(other)}'s, {side(gap, 'better', 'worse')} (n = {gap.estimate.n}), keeping "
+        f"{_depth(evidence, arm)} layers{time}."
+    )
+
+
+def _depth(evidence: Evidence, arm: str) -> str:
+    runs = evidence.runs(arm)
+    kept = stats.mean_interval([run.summary["mean_kept_layers"] for run in runs]).value
+    return f"{number(kept, 2)} of {runs[0].summary['num_layers']}"
+
+
+def missing(evidence: Evidence, arms: Sequence[str]) -> list[str]:
+    """The arms that this study lacks, as a sentence, if there are any."""
+    absent = [arm for arm in arms if arm not in evidence.arms]
+    return [f"Not in this study: {', '.join(absent)}."] if absent else []
+
+
+def against_pld(*arms: str) -> Answer:
+    """An answer that compares the final loss of some arms with PLD's."""
+
+    def answer(evidence: Evidence, paper: Paper) -> list[str]:
+        there = [arm for arm in arms if arm in evidence.arms]
+        return [loss_sentence(evidence, arm, evidence.pld) for arm in there] + missing(evidence, arms)
+
+    return answer
+
+
+def preln_or_pld(evidence: Evidence, paper: Paper) -> list[str]:
+    """The speedups to the baseline's final loss and GLUE score as products: PreLN, the learning rate, dropping."""
+    sentences = []
+    for target, (name, _) in TARGETS.items():
+        for step in decompose(evidence, target):
+            fewer, cheaper, both = (estimate_text(estimate_of(factor), 2) for factor in step.factors.values())
+            bound = "" if step.reached == step.n else "; a bound, the others count with their whole run"
+            sentences.append(
+                f"To {name}, {step.change}: {both} times sooner, of which {fewer} by fewer and {cheaper} by cheaper "
+                f"samples (reached in {step.reached} of {step.n} runs{bound})."
+            )
+    twin = evidence.undropped_twin(evidence.pld)
+    return sentences + ([loss_sentence(evidence, evidence.pld, twin)] if twin else []) + missing(evidence, ["preln"])
+
+
+def destabilises(evidence: Evidence, paper: Paper) -> list[str]:
+    """Standard deviation of the final loss over seeds, of every method."""
+    sentences = []
+    for arm in evidence.methods:
+        losses = [run.summary["validation_loss"] for run in evidence.runs(arm)]
+        spread = stats.deviation_interval(losses)
+        if spread is not None:
+            sentences.append(f"{evidence.label(arm)}: {estimate_text(spread, 3)} nats (n = {len(losses)}).")
+    if not sentences:
+        return ["One seed has no standard deviation."]
+    return ["Standard deviation of the final validation loss over pre-training seeds:", *sentences]
+
+
+def needs_switchable_blocks(evidence: Evidence, paper: Paper) -> list[str]:
+    """PLD on PostLN against PostLN, and PLD without rescaling against PLD."""
+    sentences = []
+    if "pld_postln" in evidence.arms:
+        sentences.append(loss_sentence(evidence, "pld_postln", evidence.baseline))
+    if "pld_no_rescale" in evidence.arms:
+        sentences.append(loss_sentence(evidence, "pld_no_rescale", evidence.pld))
+    return sentences + missing(evidence, ["pld_postln", "pld_no_rescale"])
+
+
+def finetuning_stability(evidence: Evidence, paper: Paper) -> list[str]:
+    """Standard deviation over fine-tuning seeds on the small tasks, against PreLN alone."""
+    frame = stability(evidence, paper)
+    if frame.empty:
+        return ["No small task was fine-tuned."]
+    sentences = []
+    for task in SMALL_TASKS:
+        ratio = find(frame, arm=evidence.pld, quantity=glue_scores.PRIMARY[task], axis="deviation_ratio")
+        if ratio is not None:
+            sentences.append(
+                f"{task_names([task])}: PLD's standard deviation over fine-tuning seeds is {estimate_text(ratio, 2)} "
+                "times that of the same model without dropping."
+            )
+    return sentences or [f"No spread over fine-tuning seeds on {task_names(SMALL_TASKS)} can be given: one seed."]
+
+
+def wall_clock(evidence: Evidence, paper: Paper) -> list[str]:
+    """Reference time up to every fine-tuned checkpoint of PLD and of the baseline."""
+    sentences = []
+    for arm, checkpoint in evidence.finetuned:
+        if arm in (evidence.baseline, evidence.pld):
+            costs = [evidence.cost(run, "reference_time", checkpoint) for run in evidence.runs(arm)]
+            known = [cost for cost in costs if cost is not None]
+            if known:
+                seconds = estimate_text(stats.geometric_interval(known), 0)
+                sentences.append(f"{evidence.label(arm)} {checkpoint}: {seconds} s of reference time.")
+    return sentences or ["Nothing was fine-tuned, or no step times were measured."]
+
+
+def peak_memory(evidence: Evidence, paper: Paper) -> list[str]:
+    """Peak memory of PLD and of its undropped twin relative to the baseline's."""
+    frame = memory(evidence, paper)
+    rows = frame[(frame["quantity"] == "peak_memory_ratio") & frame["measured"].notna()]
+    device = evidence.runs(evidence.baseline)[0].provenance["device"]["type"]
+    where = "the process's peak resident memory, with libraries" if device == "cpu" else "the device's peak"
+    arms = [arm for arm in (evidence.pld, evidence.undropped_twin(evidence.pld)) if arm]
+    return [
+        f"{row['label']}: {number(row['measured'], 2)} times the baseline's peak memory ({where})."
+        for row in rows[rows["arm"].isin(arms)].to_dict("records")
+    ] or ["No peak memory was recorded."]
+
+
+def light_weight(evidence: Evidence, paper: Paper) -> list[str]:
+    """What this study ran on and how long its runs took."""
+    run = evidence.runs(evidence.baseline)[0]
+    runs = [one for study in (evidence, *evidence.others) for one in study.pretrain]
+    seconds = sum(one.summary["train_seconds"] for one in runs)
+    return [
+        f"Everything here ran on {run.provenance['device']['type'].upper()} ({run.provenance['processor']}), "
+        f"{len(runs)} pre-training runs in {number(seconds / 3600, 2)} hours of training time; "
+        "`config/gpu.yaml` is the same study for one GPU."
+    ]
+
+
+def other_domains(evidence: Evidence, paper: Paper) -> list[str]:
+    """PLD and SBLD against no dropping on images, and beside it on GPT."""
+    images, gpt = evidence.of(*IMAGES), evidence.of("gpt")
+    sentences = []
+    if images is None:
+        sentences.append("Not measured here: this study has language models alone.")
+    for study, accuracies in ((images, TABLE2.accuracies), (gpt, TABLE1.accuracies)):
+        if study is not None:
+            sentences += _against_no_dropping(study, accuracies)
+    return sentences
+
+
+def _against_no_dropping(study: Evidence, accuracies: Mapping[str, str]) -> list[str]:
+    """PLD and SBLD of a study against its baseline: final loss, cost and accuracies."""
+    sentences = []
+    for arm in (study.pld, study.sbld):
+        if arm not in study.arms:
+            sentences.append(f"{FAMILIES[study.family]}: not in this study: {arm}.")
+            continue
+        gains = {header: accuracy_gain(study, arm, study.baseline, name) for name, header in accuracies.items()}
+        texts = [
+            f" Its {header} is {estimate_text(gain.estimate, 1)} points from it, {side(gain, 'worse', 'better')}."
+            for header, gain in gains.items()
+            if gain
+        ]
+        sentences.append(f"{FAMILIES[study.family]}, {loss_sentence(study, arm, study.baseline)}{''.join(texts)}")
+    return sentences
+
+
+def which_split(evidence: Evidence, paper: Paper) -> list[str]:
+    """The splits that scores are computed on."""
+    if evidence.scores is None or evidence.scores.empty:
+        return ["Nothing was fine-tuned in this study."]
+    splits = ", ".join(sorted(evidence.scores["split"].unique()))
+    original = next(row for row in paper.tables["table2"].rows if row.key == "original")
+    return [f"All scores here are on development sets ({splits}). The paper's row “{original.label}”: {original.note}."]
+
+
+ANSWERS: dict[str, Answer] = {
+    "preln_or_pld": preln_or_pld,
+    "schedules": against_pld("depth_only", "linear", "cosine", "pld_reversed", "random", "time_only"),
+    "destabilises": destabilises,
+    "known_methods": against_pld("layerdrop", "stochastic_depth"),
+    "without_sampling": against_pld("growing", "shrinking", "stacking", "shallow"),
+    "needs_switchable_blocks": needs_switchable_blocks,
+    "finetuning_stability": finetuning_stability,
+    "wall_clock": wall_clock,
+    "memory": peak_memory,
+    "light_weight": light_weight,
+    "other_domains": other_domains,
+    "which_split": which_split,
+}
+
+
+def answers(evidence: Evidence, paper: Paper) -> str:
+    """The page, in Markdown."""
+    if evidence.pld not in evidence.arms:
+        raise RecordError(f"no arm {evidence.pld!r} among the runs: {', '.join(evidence.arms)}")
+    count = sum(len(study.pretrain) for study in (evidence, *evidence.others))
+    parts = [
+        f"# What the reviews of the {paper.label} paper asked",
+        f"Generated from {count} pre-training runs at scale {evidence.scale} by the target `reviews`; "
+        "numbers are means over pre-training seeds with 95 % intervals, arms paired by seed. A loss difference below 0 "
+        "is better than the other arm's.",
+    ]
+    for position, question in enumerate(paper.questions, start=1):
+        if question.id not in ANSWERS:
+            raise SettingsError(f"question {question.id}: no answer of that name; allowed: {', '.join(ANSWERS)}")
+        sentences = ANSWERS[question.id](evidence, paper)
+        exhibits = ", ".join(f"`{name}`" for name in question.exhibits)
+        parts += [
+            f"## {position}. {question.question}",
+            f"Exhibit: {exhibits}." if exhibits else "No exhibit yet.",
+            "\n".join(f"- {sentence}" for sentence in sentences),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def write_answers(evidence: Evidence, paper: Paper, out: Path) -> None:
+    """Write the page."""
+    write_text(out, answers(evidence, paper))

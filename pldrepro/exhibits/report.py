@@ -1,0 +1,340 @@
+"""report.html: one self-contained page that opens offline; verdicts first, then tables, figures and settings."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pldrepro.analysis import claims as claims_module
+from pldrepro.analysis.claims import VERDICTS
+from pldrepro.analysis.reported import Paper, mark_notes
+from pldrepro.analysis.results import Evidence
+from pldrepro.analysis.sbld import IMAGES
+from pldrepro.analysis.text import DASH, FAMILIES
+from pldrepro.errors import RecordError
+from pldrepro.exhibits.figures import FIGURES
+from pldrepro.exhibits.figures.style import device_text
+from pldrepro.exhibits.tables import TABLES, panels, paper_of
+from pldrepro.files import write_text
+
+UNMEASURED = "not measured at this scale"
+# A sign beside the colour: a verdict must be readable in grey, too.
+BADGES = {
+    "reproduced": ("good", "✓"),
+    "same direction": ("fair", "↗"),
+    "inconclusive": ("open", "?"),
+    "contradicted": ("bad", "✗"),
+    "not measured at this scale": ("none", "–"),
+}
+
+
+def write_report(
+    evidence: Evidence,
+    papers: Mapping[str, Paper],
+    claims: Path,
+    figures: Path,
+    out: Path,
+    pages: Sequence[Path] = (),
+) -> None:
+    """Write the report from runs, claims.csv, the folder of the figures (.svg and .txt are read) and Markdown pages."""
+    frame = claims_module.read_claims(claims)
+    studies = (evidence, *evidence.others)
+    page = (
+        Environment(loader=PackageLoader("pldrepro.exhibits", "."), autoescape=True, undefined=StrictUndefined)
+        .get_template("report.html")
+        .render(
+            scales=list(dict.fromkeys(study.scale for study in studies)),
+            papers=list(papers.values()),
+            overviews=[(FAMILIES[study.family], overview(study, paper_on(study, papers))) for study in studies],
+            support=support(studies, papers),
+            counts=[(*BADGES[name], name, int((frame["verdict"] == name).sum())) for name in VERDICTS],
+            verdicts=VERDICTS,
+            measured=_by_paper(frame[frame["verdict"] != UNMEASURED]),
+            unmeasured=_by_paper(frame[frame["verdict"] == UNMEASURED]),
+            marks=mark_notes(frame["provenance"]),
+            tables=_exhibits({name: panels(name, evidence, papers) for name in TABLES}, papers),
+            figures=_exhibits({name: _figure(figures / name) for name in FIGURES}, papers),
+            settings=[_settings(study) for study in studies],
+            environment=environment(evidence),
+            pages=[_page(path) for path in pages],
+        )
+    )
+    write_text(out, page)
+
+
+def _page(path: Path) -> dict[str, Any]:
+    """A Markdown page: its title and the HTML of what follows."""
+    title, _, text = path.read_text(encoding="utf-8").partition("\n")
+    return {"name": path.stem, "title": title.lstrip("# "), "html": Markup(markdown(text))}
+
+
+def _by_paper(frame: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """Paper -> its rows of claims.csv, ready to be shown."""
+    return {
+        str(paper): [_claim(row) for row in part.to_dict("records")]
+        for paper, part in frame.groupby("paper", sort=False)
+    }
+
+
+def _claim(row: Mapping[Any, Any]) -> dict[str, Any]:
+    css, sign = BADGES[row["verdict"]]
+    return {
+        **{str(key): value for key, value in row.items()},
+        "reported_text": claims_module.reported_text(row),
+        "measured_text": claims_module.measured_text(row),
+        "css": css,
+        "sign": sign,
+    }
+
+
+def _exhibits(shown: Mapping[str, Any], papers: Mapping[str, Paper]) -> dict[str, list[tuple[str, str, Any]]]:
+    """Paper -> (name, title, content) of its tables or figures."""
+    found: dict[str, list[tuple[str, str, Any]]] = {}
+    for name, content in shown.items():
+        found.setdefault(paper_of(name, papers).label, []).append((name, title(name), content))
+    return found
+
+
+def title(name: str) -> str:
+    """A table's or figure's name for people: figure10 -> Figure 10, sbld_table1 -> Table 1."""
+    text = re.sub(r"^(figure|table)(\d+)$", r"\1 \2", name.removeprefix("sbld_"))
+    return text.replace("_", " ").capitalize()
+
+
+def _figure(prefix: Path) -> dict[str, str]:
+    """An embedded figure: base64 of its SVG (inlined SVGs would share ids) and its caption."""
+    svg, caption = (prefix.with_name(f"{prefix.name}.{suffix}") for suffix in ("svg", "txt"))
+    for path in (svg, caption):
+        if not path.is_file():
+            raise RecordError(f"{path}: no such figure; run `figures {prefix.name}` first")
+    encoded = base64.b64encode(svg.read_bytes()).decode("ascii")
+    return {
+        "source": f"data:image/svg+xml;base64,{encoded}",
+        "caption": caption.read_text("utf-8"),
+    }
+
+
+# ---- what was run ----
+
+
+def paper_on(study: Evidence, papers: Mapping[str, Paper]) -> Paper:
+    """The paper whose own settings a study is compared with: PLD's is on BERT, SBLD's on GPT and SwinV2."""
+    return papers["pld" if study.family == "bert" else "sbld"]
+
+
+def overview(study: Evidence, paper: Paper) -> list[tuple[str, str]]:
+    """What was run, as (name, text), with the paper's own numbers where they say how far apart the two are."""
+    run = study.runs(study.baseline)[0]
+    seeds = sorted({one.seed for one in study.pretrain})
+    tasks = list(dict.fromkeys(task for one in study.finetune for task in one.summary["tasks"]))
+    evaluated = [("Fine-tuning", ", ".join(tasks) if tasks else "none")] if study.family == "bert" else []
+    if study.family == "gpt":
+        evaluated = [("Downstream task", "LAMBADA, without fine-tuning" if study.lambada else "none")]
+    return [
+        ("Arms", " · ".join(study.label(arm) for arm in study.arms)),
+        ("Pre-training seeds", f"{len(seeds)} ({', '.join(map(str, seeds))}), paired over arms"),
+        ("Model", f"{_shape(study)}, {run.summary['parameters']:,} parameters ({_reported_shape(study, paper)})"),
+        ("Pre-training", f"{_samples(study)} ({_reported_samples(study, paper)})"),
+        *evaluated,
+        ("Machine", f"{run.provenance['processor']}; {device_text(run.provenance['device'])}"),
+    ]
+
+
+def _shape(study: Evidence) -> str:
+    model = study.runs(study.baseline)[0].settings["model"]
+    if "stages" in model:
+        layers = " + ".join(map(str, model["stages"]))
+        return f"{FAMILIES[study.family]} of {layers} layers, {model['hidden_size']} wide at first"
+    return f"{FAMILIES[study.family]} of {model['num_layers']} layers × {model['hidden_size']}"
+
+
+def _samples(study: Evidence) -> str:
+    run = study.runs(study.baseline)[0]
+    samples, data = f"{run.summary['samples']:,}", run.settings["data"]
+    if study.family in IMAGES:
+        size = run.settings["model"]["image_size"]
+        classes = run.settings["model"]["num_classes"]
+        return f"{samples} images of {size} × {size} pixels in {classes} classes from {_source(data)}"
+    return f"{samples} sequences of {data['sequence_length']} tokens from {_source(data)}"
+
+
+def _reported_shape(study: Evidence, paper: Paper) -> str:
+    if study.family in IMAGES:
+        return "paper: SwinV2-L"
+    reported = {name: f"{value.value:,.0f}{value.mark}" for name, value in paper.settings.items()}
+    return f"paper: {reported['num_layers']} × {reported['hidden_size']}"
+
+
+def _reported_samples(study: Evidence, paper: Paper) -> str:
+    total = paper_samples(study, paper)
+    if total is None:
+        return "paper: not known to us"
+    length = paper.settings["sequence_length"]
+    return f"paper: {total:,.0f}{paper.settings['num_steps'].mark} of {length.value:,.0f}{length.mark}"
+
+
+def paper_samples(study: Evidence, paper: Paper) -> float | None:
+    """Training samples of the paper's own runs on this family of models; None where they are not known."""
+    known = {"num_steps", "batch_size"} <= set(paper.settings) and study.family not in IMAGES
+    return paper.settings["num_steps"].value * paper.settings["batch_size"].value if known else None
+
+
+def _source(data: Mapping[str, Any]) -> str:
+    names = {
+        "miniature": "the generated miniature language", "shapes": "generated shapes", "files": "local files",
+        "hub": "the hub",
+    }  # fmt: skip
+    return names[data["source"]]
+
+
+def support(studies: Sequence[Evidence], papers: Mapping[str, Paper]) -> list[str]:
+    """What this scale can and cannot support, in plain sentences."""
+    sentences = [_support(study, paper_on(study, papers), len(studies) > 1) for study in studies]
+    if not all(_own_scale(study, paper_on(study, papers)) for study in studies):
+        sentences.append(
+            "Such a study can support or question the direction of a claim, not its size: “reproduced” here means that "
+            "the effect is there and as large as reported at this scale, and “contradicted” does not refute a paper at "
+            "its own scale. Savings per step depend on the model's shape and on this machine."
+        )
+    if any(study.sbld in study.arms for study in studies):
+        sentences.append(
+            f"{papers['sbld'].label}: the full text of that paper is not public; what is measured is what its abstract "
+            "and public accounts say, with every open part a setting."
+        )
+    return sentences
+
+
+def _own_scale(study: Evidence, paper: Paper) -> bool:
+    total = paper_samples(study, paper)
+    run = study.runs(study.baseline)[0]
+    return total is not None and _same_shape(study, paper) and run.summary["samples"] >= 0.99 * total
+
+
+def _same_shape(study: Evidence, paper: Paper) -> bool:
+    """Whether layers and width are the paper's; SwinV2-L's are not among its settings."""
+    model = study.runs(study.baseline)[0].settings["model"]
+    names = ("num_layers", "hidden_size")
+    return study.family not in IMAGES and all(model[name] == paper.settings[name].value for name in names)
+
+
+def _support(study: Evidence, paper: Paper, named: bool) -> str:
+    """How far a study is from its paper's scale."""
+    who = f"The study of {FAMILIES[study.family]}" if named else "This study"
+    if _own_scale(study, paper):
+        return f"{who} has the paper's model size and number of samples: it can support or question a claim's size."
+    run, total = study.runs(study.baseline)[0], paper_samples(study, paper)
+    generated = {"miniature": " and a generated language", "shapes": " and generated images"}
+    data = generated.get(run.settings["data"]["source"], "")
+    other = "another model than the paper’s" if study.family in IMAGES else "a much smaller model"
+    model = "the paper’s model" if _same_shape(study, paper) else other
+    size = "" if total is None else f", and 1/{total / run.summary['samples']:,.0f} of the paper's training samples"
+    return f"{who} uses {model}{data}{size}."
+
+
+def _settings(study: Evidence) -> dict[str, Any]:
+    """The settings of a study: what differs between its arms, and all of each arm."""
+    return {
+        "name": FAMILIES[study.family],
+        "arms": [study.label(arm) for arm in study.arms],
+        "differences": differences(study),
+        "all": [(study.label(arm), _full_settings(study, arm)) for arm in study.arms],
+    }
+
+
+def differences(evidence: Evidence) -> list[tuple[str, list[str]]]:
+    """Settings that are not the same in all arms: (key, one text per arm)."""
+    flat = []
+    for arm in evidence.arms:
+        settings = evidence.runs(arm)[0].settings
+        training = settings["training"]
+        rate = {"training.learning_rate": f"{training['learning_rates'][training['learning_rate']]:g}"}
+        flat.append({**dict(_flatten(settings)), **rate})
+    keys = dict.fromkeys(key for settings in flat for key in settings)
+    ignored = {"arm", "label", "seed"}
+    return [
+        (key, [_text(settings.get(key)) for settings in flat])
+        for key in keys
+        if key not in ignored and len({_text(settings.get(key)) for settings in flat}) > 1
+    ]
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else DASH if value is None else json.dumps(value)
+
+
+def _full_settings(evidence: Evidence, arm: str) -> str:
+    return json.dumps(evidence.runs(arm)[0].settings, indent=1)
+
+
+def environment(evidence: Evidence) -> list[tuple[str, str]]:
+    """Where the runs come from: every distinct commit, version and machine among them."""
+    found: dict[str, list[str]] = {}
+    for run in (run for study in (evidence, *evidence.others) for run in study.pretrain):
+        entry = run.provenance
+        versions = {f"version of {name}": version for name, version in entry["versions"].items()}
+        values = {
+            "commit": entry["commit"],
+            "platform": entry["platform"],
+            "processor": f"{entry['processor']}, {entry['cpu_count']} CPUs",
+            "device": device_text(entry["device"]),
+            "corpus": (entry.get("corpus") or {}).get("hash"),
+            **versions,
+        }
+        for name, value in values.items():
+            if value and str(value) not in found.setdefault(name, []):
+                found[name].append(str(value))
+    return [(name, "; ".join(values)) for name, values in found.items() if values]
+
+
+# ---- the subset of Markdown that docs/deviations.md uses ----
+
+
+def markdown(text: str) -> str:
+    """Headings, paragraphs, lists, tables, code, bold and links of Markdown as HTML."""
+    blocks = re.split(r"\n\s*\n", text.strip())
+    return "\n".join(_block(block.splitlines()) for block in blocks)
+
+
+def _block(lines: list[str]) -> str:
+    if heading := re.match(r"(#+)\s+(.*)", lines[0]):
+        level = min(len(heading[1]) + 2, 6)
+        rest = f"\n{_block(lines[1:])}" if lines[1:] else ""
+        return f"<h{level}>{_inline(heading[2])}</h{level}>{rest}"
+    if lines[0].startswith("|"):
+        return _table(lines)
+    if re.match(r"([-*]|\d+\.)\s", lines[0]):
+        tag = "ul" if lines[0][0] in "-*" else "ol"
+        items = re.split(r"(?:^|\n)(?:[-*]|\d+\.)\s+", "\n".join(lines))[1:]
+        return f"<{tag}>" + "".join(f"<li>{_inline(item)}</li>" for item in items) + f"</{tag}>"
+    return f"<p>{_inline(' '.join(lines))}</p>"
+
+
+def _table(lines: list[str]) -> str:
+    rows = [[_inline(cell.strip()) for cell in line.strip().strip("|").split("|")] for line in lines]
+    head = "".join(f"<th>{cell}</th>" for cell in rows[0])
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows[2:])
+    return f'<div class="wide"><table class="prose"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _inline(text: str) -> str:
+    text = html.escape(text, quote=False)
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
+    text = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", text)
+    return re.sub(r"\[([^\]]+)\]\((https?://[^)\s]+)\)", r'<a href="\2">\1</a>', text)

@@ -1,0 +1,1 @@
+"""Checkpoints as files that plain transformers can load."""

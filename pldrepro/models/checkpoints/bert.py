@@ -1,0 +1,290 @@
+"""Model files that plain transformers can load, and that this package loads back; transformers is not imported.
+
+A folder holds ``config.json`` (written last), ``model.safetensors`` and the tokenizer's files. PostLN is a ``bert``,
+PreLN a ``roberta-prelayernorm``; both give the same logits there as here. A roberta-prelayernorm counts its positions
+from pad_token_id + 1, so its table of positions starts with rows that no real token uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from pldrepro.config.base import validate
+from pldrepro.config.model import ModelSettings
+from pldrepro.errors import ModelFileError
+from pldrepro.models.bert import NUM_TOKEN_TYPES, BertForPreTraining, BertForSequenceClassification
+from pldrepro.models.blocks import initialise
+from pldrepro.models.checkpoints.common import (
+    CONFIG,
+    Weights,
+    check_scales,
+    check_shape,
+    copy_tokenizer,
+    fold_scale,
+    read_config,
+    read_weights,
+    write_model,
+)
+
+Norm = Literal["post", "pre"]
+Kind = Literal["pretraining", "classifier"]
+AnyBert = TypeVar("AnyBert", bound=nn.Module)
+
+MODEL_TYPES: dict[Norm, str] = {"post": "bert", "pre": "roberta-prelayernorm"}
+ARCHITECTURES: dict[tuple[Norm, Kind], str] = {
+    ("post", "pretraining"): "BertForPreTraining",
+    ("post", "classifier"): "BertForSequenceClassification",
+    ("pre", "pretraining"): "RobertaPreLayerNormForMaskedLM",
+    ("pre", "classifier"): "RobertaPreLayerNormForSequenceClassification",
+}
+ENCODERS: dict[Norm, str] = {"post": "bert", "pre": "roberta_prelayernorm"}
+# Our name of a module -> its name in the file; the fused qkv becomes query, key and value.
+EMBEDDINGS = {
+    "word_embeddings": "embeddings.word_embeddings",
+    "position_embeddings": "embeddings.position_embeddings",
+    "token_type_embeddings": "embeddings.token_type_embeddings",
+    "embedding_norm": "embeddings.LayerNorm",
+    "final_norm": "LayerNorm",
+}
+BLOCK: dict[Norm, dict[str, str]] = {
+    "post": {
+        "attention_norm": "attention.output.LayerNorm",
+        "attention_output": "attention.output.dense",
+        "ffn_norm": "output.LayerNorm",
+        "ffn_up": "intermediate.dense",
+        "ffn_down": "output.dense",
+    },
+    "pre": {
+        "attention_norm": "attention.LayerNorm",
+        "attention_output": "attention.output.dense",
+        "ffn_norm": "intermediate.LayerNorm",
+        "ffn_up": "intermediate.dense",
+        "ffn_down": "output.dense",
+    },
+}
+HEADS: dict[tuple[Norm, Kind], dict[str, str]] = {
+    ("post", "pretraining"): {
+        "mlm_head": "cls.predictions",
+        "mlm_head.dense": "cls.predictions.transform.dense",
+        "mlm_head.norm": "cls.predictions.transform.LayerNorm",
+        "pooler.dense": "bert.pooler.dense",
+        "nsp_head": "cls.seq_relationship",
+    },
+    ("post", "classifier"): {"pooler.dense": "bert.pooler.dense", "classifier": "classifier"},
+    ("pre", "pretraining"): {
+        "mlm_head": "lm_head",
+        "mlm_head.dense": "lm_head.dense",
+        "mlm_head.norm": "lm_head.layer_norm",
+        "pooler.dense": "roberta_prelayernorm.pooler.dense",
+        "nsp_head": "nsp_head",
+    },
+    ("pre", "classifier"): {"pooler.dense": "classifier.dense", "classifier": "classifier.out_proj"},
+}
+# What a file may lack and is then drawn afresh: a masked-language model of transformers has no pooler and no NSP
+# head, and a pre-training model has no classifier.
+OPTIONAL: dict[Kind, tuple[str, ...]] = {"pretraining": ("pooler.dense", "nsp_head", "classifier"), "classifier": ()}
+# What our model does not implement; a file that asks for something else is refused.
+FIXED_CONFIG = {
+    "hidden_act": "gelu",
+    "type_vocab_size": NUM_TOKEN_TYPES,
+    "tie_word_embeddings": True,
+    "is_decoder": False,
+    "position_embedding_type": "absolute",
+}
+
+
+def save_pretraining(
+    model: BertForPreTraining,
+    settings: ModelSettings,
+    folder: Path,
+    tokenizer_folder: Path | None = None,
+    scales: Sequence[float] | None = None,
+) -> None:
+    """Write a pre-training model, its pooler and NSP head included; AutoModelForMaskedLM loads it.
+
+    scales, one per layer (drop.evaluation_scales), are multiplied into the blocks' output projections, so that the
+    saved model needs no gates.
+    """
+    _save(model, "pretraining", settings, folder, tokenizer_folder, scales)
+
+
+def save_classifier(
+    model: BertForSequenceClassification,
+    settings: ModelSettings,
+    folder: Path,
+    tokenizer_folder: Path | None = None,
+    scales: Sequence[float] | None = None,
+) -> None:
+    """Write a classifier as ``save_pretraining`` does; AutoModelForSequenceClassification loads it."""
+    _save(model, "classifier", settings, folder, tokenizer_folder, scales)
+
+
+def load_pretraining(folder: Path, settings: ModelSettings | None = None) -> BertForPreTraining:
+    """Read a pre-training model on the CPU, in float32; settings None: as the folder's config.json says.
+
+    A masked-language model without pooler or NSP head gets them drawn from seed 0. A missing or damaged file, and a
+    shape or vocabulary other than the settings', is a ModelFileError.
+    """
+    file = _read(folder, settings)
+    with torch.device("meta"):
+        model = BertForPreTraining(settings or file.settings)
+    return _fill(model, "pretraining", file, fresh_seed=0)
+
+
+def load_classifier(folder: Path, settings: ModelSettings | None = None) -> BertForSequenceClassification:
+    """Read a classifier on the CPU, in float32; errors as in ``load_pretraining``."""
+    file = _read(folder, settings)
+    num_labels = len(file.weights.tensor(HEADS[file.settings.norm, "classifier"]["classifier"] + ".bias"))
+    with torch.device("meta"):
+        model = BertForSequenceClassification(settings or file.settings, num_labels)
+    return _fill(model, "classifier", file)
+
+
+def load_for_finetuning(folder: Path, num_labels: int, seed: int, dropout: float) -> BertForSequenceClassification:
+    """Encoder and pooler of a pre-training model with a classifier drawn from ``seed`` (and a pooler, if it has none).
+
+    dropout: of hidden states, attention and classifier input, in [0, 1).
+    """
+    file = _read(folder, None)
+    values = {**file.settings.model_dump(), "dropout": dropout, "attention_dropout": dropout}
+    with torch.device("meta"):
+        model = BertForSequenceClassification(validate(ModelSettings, values, "fine-tuning"), num_labels)
+    return _fill(model, "pretraining", file, fresh_seed=seed)
+
+
+def _save(
+    model: BertForPreTraining | BertForSequenceClassification,
+    kind: Kind,
+    settings: ModelSettings,
+    folder: Path,
+    tokenizer_folder: Path | None,
+    scales: Sequence[float] | None,
+) -> None:
+    check_scales(scales, settings)
+    pad_token_id = 0 if tokenizer_folder is None else copy_tokenizer(tokenizer_folder, folder, settings, "[PAD]")
+    first_position = _first_position(settings.norm, pad_token_id)
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        value = fold_scale(name, parameter.detach().to("cpu", torch.float32), scales)
+        names = _file_names(name, settings.norm, kind)
+        if name == "bert.position_embeddings.weight":
+            value = torch.cat([value.new_zeros(first_position, value.shape[1]), value])
+        tensors.update(zip(names, (part.clone() for part in value.chunk(len(names))), strict=True))
+    num_labels = model.classifier.out_features if isinstance(model, BertForSequenceClassification) else None
+    write_model(folder, tensors, _config(settings, kind, num_labels, pad_token_id))
+
+
+def _first_position(norm: Norm, pad_token_id: int) -> int:
+    """Row of the file's table of positions that the first token uses."""
+    return 0 if norm == "post" else pad_token_id + 1
+
+
+def _file_names(name: str, norm: Norm, kind: Kind) -> tuple[str, ...]:
+    """The names in the file of one of our parameters: three for the fused qkv, none for what it cannot hold."""
+    module, _, field = name.rpartition(".")
+    path = module.split(".")
+    if path[0] != "bert":
+        heads = HEADS[norm, kind]
+        return (f"{heads[module]}.{field}",) if module in heads else ()
+    if path[1] != "blocks":
+        return (f"{ENCODERS[norm]}.{EMBEDDINGS[path[1]]}.{field}",)
+    layer = f"{ENCODERS[norm]}.encoder.layer.{path[2]}"
+    if path[3] == "qkv":
+        return tuple(f"{layer}.attention.self.{part}.{field}" for part in ("query", "key", "value"))
+    return (f"{layer}.{BLOCK[norm][path[3]]}.{field}",)
+
+
+def _config(settings: ModelSettings, kind: Kind, num_labels: int | None, pad_token_id: int) -> dict[str, Any]:
+    config = {
+        "architectures": [ARCHITECTURES[settings.norm, kind]],
+        "model_type": MODEL_TYPES[settings.norm],
+        "vocab_size": settings.vocab_size,
+        "hidden_size": settings.hidden_size,
+        "num_hidden_layers": settings.num_layers,
+        "num_attention_heads": settings.num_heads,
+        "intermediate_size": settings.ffn_size,
+        "max_position_embeddings": settings.max_positions + _first_position(settings.norm, pad_token_id),
+        "hidden_dropout_prob": settings.dropout,
+        "attention_probs_dropout_prob": settings.attention_dropout,
+        "initializer_range": settings.init_std,
+        "layer_norm_eps": settings.layer_norm_eps,
+        "pad_token_id": pad_token_id,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "dtype": "float32",
+        **FIXED_CONFIG,
+    }
+    if num_labels is not None:
+        labels = [f"LABEL_{index}" for index in range(num_labels)]
+        config["id2label"] = {str(index): label for index, label in enumerate(labels)}
+        config["label2id"] = {label: index for index, label in enumerate(labels)}
+    return config
+
+
+@dataclass(frozen=True)
+class _ModelFile:
+    """A model folder that was read: what config.json says, and the weights."""
+
+    settings: ModelSettings
+    first_position: int
+    weights: Weights
+
+
+def _read(folder: Path, expected: ModelSettings | None) -> _ModelFile:
+    """Read a folder and check what it holds; with ``expected``, every shape must agree."""
+    norms = {model_type: norm for norm, model_type in MODEL_TYPES.items()}
+    config = read_config(folder, norms, FIXED_CONFIG)
+    norm = norms[config["model_type"]]
+    found = _read_settings(config, norm, folder / CONFIG)
+    check_shape(found, expected, folder)
+    return _ModelFile(found, _first_position(norm, config["pad_token_id"]), read_weights(folder))
+
+
+def _read_settings(config: dict[str, Any], norm: Norm, path: Path) -> ModelSettings:
+    try:
+        values = {
+            "norm": norm,
+            "num_layers": config["num_hidden_layers"],
+            "hidden_size": config["hidden_size"],
+            "num_heads": config["num_attention_heads"],
+            "ffn_size": config["intermediate_size"],
+            "vocab_size": config["vocab_size"],
+            "max_positions": config["max_position_embeddings"] - _first_position(norm, config["pad_token_id"]),
+            "dropout": config["hidden_dropout_prob"],
+            "attention_dropout": config["attention_probs_dropout_prob"],
+            "init_std": config["initializer_range"],
+            "layer_norm_eps": config["layer_norm_eps"],
+        }
+    except KeyError as error:
+        raise ModelFileError(f"{path}: no key {error}") from None
+    except TypeError:
+        raise ModelFileError(f"{path}: max_position_embeddings and pad_token_id must be whole numbers") from None
+    return validate(ModelSettings, values, str(path))
+
+
+@torch.no_grad()
+def _fill(model: AnyBert, kind: Kind, file: _ModelFile, fresh_seed: int | None = None) -> AnyBert:
+    """Give a model on the meta device the weights of a file; fresh_seed: for what the file may lack (OPTIONAL)."""
+    model.to_empty(device="cpu")
+    fresh = set()
+    for name, parameter in model.named_parameters():
+        names = _file_names(name, file.settings.norm, kind)
+        optional = name.rpartition(".")[0] in OPTIONAL[kind]
+        if optional and not any(part in file.weights.tensors for part in names):
+            fresh.add(name)
+            continue
+        skipped = file.first_position if name == "bert.position_embeddings.weight" else 0
+        rows = parameter.shape[0] // len(names)
+        for index, part in enumerate(names):
+            value = file.weights.tensor(part, [rows + skipped, *parameter.shape[1:]])
+            parameter[index * rows : (index + 1) * rows].copy_(value[skipped:])
+    if fresh:
+        assert fresh_seed is not None
+        initialise(model, fresh_seed, fresh)
+    return model

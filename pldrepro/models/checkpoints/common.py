@@ -1,0 +1,119 @@
+"""What all model folders have: ``config.json`` (written last), ``model.safetensors`` and the tokenizer's files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pldrepro.config.model import ModelSettings
+from pldrepro.errors import ModelFileError
+from pldrepro.files import atomic_path, read_json, write_json
+from pldrepro.models.blocks import is_output_projection
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt",
+)  # fmt: skip
+SHAPE_FIELDS = ("norm", "num_layers", "hidden_size", "num_heads", "ffn_size", "vocab_size", "max_positions")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The tensors of a weights file."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+
+    def tensor(self, name: str, shape: Sequence[int] | None = None) -> Tensor:
+        """One tensor; a ModelFileError when it is not there, or not of this shape."""
+        if name not in self.tensors:
+            raise ModelFileError(f"{self.path}: no tensor {name}")
+        value = self.tensors[name]
+        if shape is not None and list(value.shape) != list(shape):
+            raise ModelFileError(f"{self.path}: {name}: shape {list(value.shape)}; allowed: {list(shape)}")
+        return value
+
+
+def read_weights(folder: Path) -> Weights:
+    """The weights of a model folder; missing or damaged is a ModelFileError."""
+    path = folder / WEIGHTS
+    try:
+        with safe_open(path, "pt") as file:
+            return Weights(path, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
+    except FileNotFoundError:
+        raise ModelFileError(f"{path}: no such file") from None
+    except SafetensorError as error:
+        raise ModelFileError(f"{path}: damaged or cut short: {error}") from None
+
+
+def write_model(folder: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
+    """Write weights and config.json, each atomically; what cannot be written is a ModelFileError."""
+    path = folder / WEIGHTS
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise ModelFileError(f"{path}: not written: {error}") from None
+    write_json(folder / CONFIG, config)
+
+
+def read_config(folder: Path, model_types: Collection[str], fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """config.json of one of the model types; a value other than a fixed one is a ModelFileError."""
+    path = folder / CONFIG
+    config = read_json(path)
+    if not isinstance(config, dict) or config.get("model_type") not in model_types:
+        raise ModelFileError(f"{path}: model_type is not one of: {', '.join(model_types)}")
+    for key, value in fixed.items():
+        if config.get(key, value) != value:
+            raise ModelFileError(f"{path}: {key} is {json.dumps(config[key])}; allowed: {json.dumps(value)}")
+    return config
+
+
+def check_shape(found: ModelSettings, expected: ModelSettings | None, folder: Path) -> None:
+    """The shape of a folder's model must be that of the settings, where there are any."""
+    for field in SHAPE_FIELDS if expected is not None else ():
+        if getattr(found, field) != getattr(expected, field):
+            raise ModelFileError(
+                f"{folder / CONFIG}: {field} is {getattr(found, field)}; the settings have {getattr(expected, field)}"
+            )
+
+
+def check_scales(scales: Sequence[float] | None, settings: ModelSettings) -> None:
+    """One scale per layer, else ValueError."""
+    if scales is not None and len(scales) != settings.num_layers:
+        raise ValueError(f"{len(scales)} scales for {settings.num_layers} layers; allowed: one scale per layer")
+
+
+def fold_scale(name: str, value: Tensor, scales: Sequence[float] | None) -> Tensor:
+    """The parameter with its layer's scale, if it belongs to an output projection: s f(x) = (s W) z + s b."""
+    if scales is None or not is_output_projection(name):
+        return value
+    module = name.split(".")
+    return value * scales[int(module[module.index("blocks") + 1])]
+
+
+def copy_tokenizer(source: Path, folder: Path, settings: ModelSettings, token: str) -> int:
+    """Copy the tokenizer's files, checked against the model's vocabulary; returns the id of a special token."""
+    path = source / "tokenizer.json"
+    tokenizer = read_json(path)
+    try:
+        vocabulary = tokenizer["model"]["vocab"]
+        num_tokens = 1 + max(*vocabulary.values(), *(token["id"] for token in tokenizer["added_tokens"]))
+        token_id = int(vocabulary[token])
+    except (KeyError, TypeError, AttributeError):
+        raise ModelFileError(f"{path}: not a tokenizer with a vocabulary and {token}") from None
+    if num_tokens > settings.vocab_size:
+        raise ModelFileError(f"{path}: {num_tokens} tokens do not fit the model's vocab_size {settings.vocab_size}")
+    for name in TOKENIZER_FILES:
+        if (source / name).exists():
+            with atomic_path(folder / name) as temporary:
+                shutil.copyfile(source / name, temporary)
+    return token_id

@@ -1,0 +1,150 @@
+"""Run folders made on another machine or cluster join a study, each checked before it is copied.
+
+A run is what its manifest lists, has the study's settings and was made from the study's data: the hash of its corpus
+or images, and for what is made from a checkpoint the hash of its weights. One that is not is refused with the reason.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pldrepro.config.study import Study
+from pldrepro.data.manifests import Prepared
+from pldrepro.errors import RecordError, RefusedError, SettingsError
+from pldrepro.records import AnyRecord, read_checked
+from pldrepro.runs.lock import locked
+from pldrepro.runs.manifest import MANIFEST, differences, is_complete, read_manifest, settings_of, verified
+
+# Pre-training first: what is made from a checkpoint is checked against it.
+WEIGHTS = "model.safetensors"
+LAYOUT = {"pretrain": "*/seed*", "finetune": "*/seed*/*/*", "probe": "*/seed*", "lambada": "*/seed*"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run folder."""
+
+    run: str  # kind/arm/seed..., below the study's runs
+    reason: str | None  # why it was refused, or None
+    is_new: bool  # it was not here before
+
+
+def join(study: Study, source: Path) -> list[Outcome]:
+    """Copy the run folders below ``source`` (a results folder, or its ``runs``) into a study and its companions."""
+    outcomes = []
+    for one, folder in _pairs(study, source):
+        for kind, pattern in LAYOUT.items():
+            for run in sorted(path for path in (folder / kind).glob(pattern) if path.is_dir()):
+                outcomes.append(_join_one(one, kind, run, run.relative_to(folder)))
+    if not outcomes:
+        raise RecordError(f"{source}: no run folder; allowed: a results folder, or its runs, with pretrain/ARM/seedN")
+    return outcomes
+
+
+def _pairs(study: Study, source: Path) -> Iterator[tuple[Study, Path]]:
+    """Each study with the folder of its runs in the source."""
+    if not (source / "runs").is_dir():
+        yield study, source
+        return
+    for one in study.all:
+        yield one, source / Path(one.results).relative_to(study.results) / "runs"
+
+
+def _join_one(study: Study, kind: str, run: Path, place: Path) -> Outcome:
+    target = Path(study.runs) / place
+    try:
+        with locked(target):
+            return Outcome(str(place), None, _check_and_copy(study, kind, run, target))
+    except (RecordError, SettingsError) as error:
+        return Outcome(str(place), str(error), False)
+
+
+def _check_and_copy(study: Study, kind: str, run: Path, target: Path) -> bool:
+    """Copy a run folder unless it is here already; a reason against it is a RecordError."""
+    if not (run / MANIFEST).is_file():
+        raise RefusedError(f"{run}: no {MANIFEST}; the run is not complete, or was made by an earlier version")
+    verified(run)
+    if kind == "pretrain":
+        _check_pretrain(study, run)
+    else:
+        _check_made_from_it(study, kind, run)
+    if (target / MANIFEST).is_file():
+        if read_manifest(target) == read_manifest(run):
+            return False
+        raise RefusedError(f"{target}: holds another finished run already; delete it to take this one")
+    if target.exists() and any(target.iterdir()):  # an empty one was made by Snakemake
+        raise RefusedError(f"{target}: holds an unfinished run; delete it to take this one")
+    copy = target.with_name(f".{target.name}.copy")
+    shutil.rmtree(copy, ignore_errors=True)  # of an import that was killed
+    for name in (*read_manifest(run)["files"], MANIFEST):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(run / name, copy / name)
+    is_complete(copy)  # checks the copy, and writes its summary
+    copy.rename(target)
+    return True
+
+
+def _check_pretrain(study: Study, run: Path) -> None:
+    """Same arm, seed, settings and data as a run of the study."""
+    theirs = settings_of(run)
+    if (theirs.arm, theirs.seed) not in study.pretrain_runs():
+        raise RefusedError(f"{run}: {theirs.arm}, seed {theirs.seed}, is no run of {study.settings.scale}")
+    ours = study.run(theirs.arm, theirs.seed)
+    if ours.budget is not None:  # its steps follow from the calibration of where it was trained
+        training = ours.training.model_copy(update={"num_steps": theirs.training.num_steps})
+        ours = ours.model_copy(update={"training": training})
+    changed = differences(run, ours, _prepared(study, study.prepared))
+    if changed:
+        raise RefusedError(f"{run}: differs from the study in {', '.join(changed)}")
+
+
+def _check_made_from_it(study: Study, kind: str, run: Path) -> None:
+    """Same settings as a job of the study, and made from the weights and data that are here."""
+    values, settings = read_checked(run / "settings.json", AnyRecord), study.settings
+    made_with: dict[str, dict[str, Any]] = {
+        "finetune": {"finetune": settings.finetune}, "probe": {"probe": settings.probe}, "lambada": {},
+    }  # fmt: skip
+    expected = made_with[kind]
+    names = ("arm", "seed", "inputs", *expected, *(("checkpoint", "group") if kind == "finetune" else ()))
+    absent = [name for name in names if name not in values]
+    if absent:
+        raise RecordError(f"{run / 'settings.json'}: {', '.join(absent)} missing")
+    jobs: dict[str, list[Any]] = {
+        "finetune": study.finetune_runs(), "probe": study.probe_runs(), "lambada": study.lambada_runs(),
+    }  # fmt: skip
+    job = tuple(values[name] for name in ("arm", "seed", "checkpoint", "group") if name in values)
+    if job not in jobs[kind]:
+        raise RefusedError(f"{run}: {', '.join(map(str, job))} is no {kind} job of {settings.scale}")
+    changed = [name for name, one in expected.items() if values[name] != one.model_dump(mode="json")]
+    weights = _weights(study, values["arm"], values["seed"])
+    inputs: dict[str, Any]
+    if kind == "finetune":
+        inputs = {"weights": weights.get(values["checkpoint"]), "glue": _prepared(study, "glue")}
+    else:
+        chosen = settings.probe.checkpoints if kind == "probe" else None
+        picked = {name: digest for name, digest in weights.items() if chosen is None or name in chosen}
+        inputs = {"weights": picked, "corpus": _prepared(study, "corpus")}
+    changed += [name for name, one in inputs.items() if values["inputs"].get(name) != one]
+    if changed:
+        raise RefusedError(f"{run}: differs from the study in {', '.join(changed)}")
+
+
+def _prepared(study: Study, name: str) -> str:
+    """Hash of the study's prepared data; RecordError where they are not prepared here."""
+    path = Path(study.results) / "data" / name / "manifest.json"
+    if not path.is_file():
+        raise RecordError(f"{path}: no such file; prepare the data here first, with this file as Snakemake's target")
+    return str(read_checked(path, Prepared)["hash"])
+
+
+def _weights(study: Study, arm: str, seed: int) -> dict[str, str]:
+    """Checkpoint -> SHA-256 of its weights, of a pre-training run that is here."""
+    path = Path(study.runs) / "pretrain" / arm / f"seed{seed}" / MANIFEST
+    if not path.is_file():
+        raise RefusedError(f"{path}: no such file; the pre-training run that this was made from is not here")
+    files = read_manifest(path.parent)["files"]
+    return {Path(name).parent.name: files[name]["sha256"] for name in files if Path(name).name == WEIGHTS}

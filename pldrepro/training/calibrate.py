@@ -1,0 +1,117 @@
+"""Calibration: tau(k), the seconds of a training step with k active layers, for each model shape of a study.
+
+Reference time (as in "No Train No Gain", arXiv 2307.06440): a run costs the sum of tau over its recorded numbers
+of kept layers, so that results do not depend on what else the machine was doing, and can be priced for another.
+All k of all shapes are measured in turn, round after round, so that a slow moment of the machine hits all alike.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pldrepro.config.data import DataSettings
+from pldrepro.config.run import CalibrationJob, CalibrationSettings, RunSettings
+from pldrepro.files import write_json
+from pldrepro.policy.drop import Gate
+from pldrepro.runs.provenance import provenance
+from pldrepro.stats import bootstrap_interval
+from pldrepro.training.device import describe, select_device, synchronizer
+from pldrepro.training.distributed import ALONE, World
+from pldrepro.training.objectives import open_objective
+from pldrepro.training.optim import adamw, set_learning_rate
+
+
+class Shape:
+    """One model shape under measurement: a training step on random samples with the first k layers kept."""
+
+    def __init__(self, run: RunSettings, device: torch.device, world: World = ALONE) -> None:
+        self.run, self.objective = run.model_copy(update={"seed": 0}), open_objective(run, device)
+        self.world = world
+        self.model = self.objective.build().to(device).train()
+        if run.impl.compile:
+            self.model.compile_blocks()  # type: ignore[operator]  # every objective's model has it
+        self.optimizer = adamw(self.model, weight_decay=run.training.weight_decay)
+        set_learning_rate(self.optimizer, 1e-6)
+        self.size = min(run.impl.micro_batch_size, run.training.batch_size)
+        self.batch = self.objective.random(self.size)
+
+    def step(self, kept_layers: int) -> int:
+        """One optimizer step of one micro-batch; returns the bytes of gradients that this rank sent."""
+        gates = tuple(Gate(layer < kept_layers) for layer in range(self.run.model.num_layers))
+        loss, _ = self.objective.loss(self.model, self.world.part(self.batch), self.batch, gates)
+        loss.backward()
+        sent = self.world.sum_gradients(self.model.parameters())
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.run.training.max_gradient_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return sent
+
+
+def calibrate(job: CalibrationJob, folder: Path, progress: bool = True, world: World = ALONE) -> None:
+    """Measure tau(k), k = 0..L, for every distinct model among the job's runs and write the calibration folder.
+
+    With several ranks a step is one of all of them together, its all-reduce included; the first rank writes.
+    """
+    settings = job.calibration
+    models = {run.model: run for run in job.runs}
+    impl = job.runs[0].impl.model_copy(update={"threads": settings.threads})
+    device = select_device(impl)
+    shapes = [Shape(run, device, world) for run in models.values()]
+    seconds = measure(shapes, settings, progress and world.is_first)
+    if not world.is_first:
+        return
+    write_json(folder / "provenance.json", provenance(describe(device, impl)))
+    write_json(
+        folder / "summary.json",
+        {
+            "threads": settings.threads,
+            "device": describe(device, impl),
+            "shapes": [describe_shape(shape, times) for shape, times in zip(shapes, seconds, strict=True)],
+        },
+    )
+
+
+def measure(shapes: list[Shape], settings: CalibrationSettings, progress: bool) -> list[np.ndarray]:
+    """Seconds per step; one array (rounds, L + 1) per shape, k = 0..L along the second axis."""
+    seconds = [np.empty((settings.rounds, shape.run.model.num_layers + 1)) for shape in shapes]
+    wait = synchronizer(shapes[0].objective.device)
+    total = settings.warmup_rounds + settings.rounds
+    for round_ in tqdm(range(total), desc="calibrate", unit="round", disable=not progress):
+        for shape, times in zip(shapes, seconds, strict=True):
+            for kept in range(shape.run.model.num_layers + 1):
+                wait()
+                start = time.perf_counter()
+                shape.step(kept)
+                wait()
+                if round_ >= settings.warmup_rounds:
+                    times[round_ - settings.warmup_rounds, kept] = time.perf_counter() - start
+    return seconds
+
+
+def describe_shape(shape: Shape, times: np.ndarray) -> dict[str, Any]:
+    """The entry of one shape in summary.json: tau(k) with median and interval, every round, the linear fit over k."""
+    estimates = [bootstrap_interval(column, np.median, resamples=1000) for column in times.T]
+    tau = {str(kept): {"median": e.value, "low": e.low, "high": e.high, "n": e.n} for kept, e in enumerate(estimates)}
+    medians = np.array([estimate.value for estimate in estimates])
+    slope, intercept = np.polyfit(np.arange(len(medians)), medians, 1)
+    r2 = np.corrcoef(np.arange(len(medians)), medians)[0, 1] ** 2
+    run = shape.run
+    return {
+        "norm": run.model.norm,
+        "num_layers": run.model.num_layers,
+        "model": run.model.model_dump(mode="json"),
+        "micro_batch_size": shape.size,
+        "sequence_length": run.data.sequence_length if isinstance(run.data, DataSettings) else None,
+        "precision": run.impl.precision,
+        "compile": run.impl.compile,
+        "ranks": run.impl.ranks,
+        "tau": tau,
+        "seconds": times.round(7).tolist(),
+        "fit": {"intercept": float(intercept), "slope": float(slope), "r2": float(r2)},
+    }

@@ -1,0 +1,277 @@
+"""Fine-tuning of one checkpoint on GLUE tasks, over learning rates and seeds: predictions out, no scores.
+
+Scores are computed later from the predictions (``score``), so this stage needs torch alone. There is no
+evaluation during training and no choice among epochs: a run's predictions are those of its last step.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from pldrepro.config.model import ModelSettings
+from pldrepro.config.run import FinetuneSettings, RunSettings
+from pldrepro.data.glue import PreparedSplit, PreparedTask, load_prepared
+from pldrepro.data.manifests import GlueManifest
+from pldrepro.data.tasks import TASKS
+from pldrepro.errors import DivergedError, RecordError, SettingsError
+from pldrepro.files import atomic_path, sha256, write_json, write_text
+from pldrepro.models.bert import BertForSequenceClassification
+from pldrepro.models.checkpoints.bert import load_for_finetuning, save_classifier
+from pldrepro.models.checkpoints.common import WEIGHTS
+from pldrepro.records import read_checked
+from pldrepro.runs.manifest import begin, complete, is_complete, is_same_job, settings_of
+from pldrepro.runs.provenance import provenance
+from pldrepro.runs.schema import PretrainSummary
+from pldrepro.training.device import autocast, describe, select_device
+from pldrepro.training.optim import adamw, set_learning_rate
+from pldrepro.training.seeding import seed_dropout
+
+PARTS = "parts"  # folder of finished combinations, until the job is complete
+PAD = 0  # what stands behind the end of a shorter example; the attention mask hides it
+SORTED_BATCHES = 16  # batches whose examples are sorted by length together, which saves padding
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one fine-tuning job works on."""
+
+    settings: RunSettings  # of the pre-training run
+    finetune: FinetuneSettings
+    group: str
+    checkpoint: str
+    checkpoint_folder: Path
+    glue_folder: Path
+    folder: Path
+
+
+def finetune(
+    pretrain_folder: Path,
+    checkpoint: str,
+    settings: FinetuneSettings,
+    group: str,
+    glue_folder: Path,
+    folder: Path,
+    progress: bool = True,
+) -> None:
+    """Fine-tune a checkpoint on all tasks of a group and write the run folder.
+
+    Each finished combination of task, learning rate and seed is kept in ``parts/``: an interrupted job repeats
+    only the one that it was in. A complete job with the same settings, weights and data is left alone.
+    """
+    if group not in settings.groups:
+        raise SettingsError(f"finetune: no group {group}; allowed: {', '.join(settings.groups)}")
+    run = settings_of(pretrain_folder)
+    summary = read_checked(pretrain_folder / "summary.json", PretrainSummary)
+    if checkpoint not in summary["checkpoints"]:
+        raise RecordError(
+            f"{pretrain_folder}: no checkpoint {checkpoint}; there are {', '.join(summary['checkpoints'])}"
+        )
+    place = pretrain_folder / summary["checkpoints"][checkpoint]["folder"]
+    job = Job(run, settings, group, checkpoint, place, glue_folder, folder)
+    device = select_device(run.impl)
+    tasks = settings.groups[group]
+    glue = read_checked(glue_folder / "manifest.json", GlueManifest, "; run prepare-glue again")
+    about = {
+        **{key: getattr(run, key) for key in ("scale", "arm", "label", "seed")},
+        "checkpoint": checkpoint,
+        "group": group,
+        "finetune": settings.model_dump(mode="json"),
+        "missing": {task: load_prepared(glue_folder, task).missing for task in tasks},
+        "inputs": {"weights": sha256(place / WEIGHTS), "glue": glue["hash"]},
+    }
+    same = is_same_job(folder, about)
+    complete_already = same and is_complete(folder)
+    if complete_already or not same:
+        shutil.rmtree(folder / PARTS, ignore_errors=True)  # of this job, or of one with other settings, weights or data
+    if complete_already:
+        return
+    begin(folder)
+    write_json(folder / "settings.json", about)
+    write_json(folder / "provenance.json", provenance(describe(device, run.impl), glue=glue, seeds=settings.seeds))
+    combinations = [(t, r, s) for t in tasks for r in settings.learning_rates for s in settings.seeds]
+    for task, rate, seed in tqdm(combinations, desc=f"fine-tune {run.arm} seed {run.seed}", disable=not progress):
+        if not part_path(folder, task, rate, seed).exists():
+            finetune_once(job, task, rate, seed, device)
+    finish(job, combinations)
+
+
+def part_path(folder: Path, task: str, rate: float, seed: int) -> Path:
+    """Where the predictions of one combination are kept until the job is complete."""
+    return folder / PARTS / f"{task}-{rate!r}-{seed}.safetensors"
+
+
+def finetune_once(job: Job, task: str, rate: float, seed: int, device: torch.device) -> None:
+    """One task, one learning rate, one seed: train, predict, keep the predictions."""
+    settings, data = job.finetune, load_prepared(job.glue_folder, task)
+    started = time.perf_counter()
+    model = load_for_finetuning(job.checkpoint_folder, TASKS[task].num_labels, seed, settings.dropout)
+    model.to(device)
+    losses = train(model, data, job, rate, seed, device)
+    arrays = {
+        f"predictions/{task}/{split}/{rate!r}/{seed}": predict(model, data.splits[split], job, device)
+        for split in evaluated(data)
+    }
+    if settings.save_models:
+        place = job.folder / "models" / f"{task}-{rate!r}-{seed}"
+        assert isinstance(job.settings.model, ModelSettings)  # no other was loaded
+        save_classifier(model, job.settings.model, place, tokenizer_folder=job.checkpoint_folder)
+    result = {
+        "task": task,
+        "learning_rate": rate,
+        "seed": seed,
+        "steps": len(losses),
+        "train_loss": float(np.mean(losses[-max(1, len(losses) // 10) :])),
+        "seconds": time.perf_counter() - started,
+    }
+    with atomic_path(part_path(job.folder, task, rate, seed)) as temporary:
+        save_file(arrays, temporary, {"result": _to_json(result)})
+
+
+def evaluated(data: PreparedTask) -> list[str]:
+    """The evaluation splits that the data have."""
+    return [split for split in data.task.eval_splits if split in data.splits]
+
+
+def train(
+    model: BertForSequenceClassification, data: PreparedTask, job: Job, rate: float, seed: int, device: torch.device
+) -> list[float]:
+    """Fine-tune in place with linear warm-up and linear decay to zero; returns the loss of every step."""
+    settings, split = job.finetune, data.splits["train"]
+    count = min(len(split), settings.max_train_examples or len(split))
+    num_steps = max(1, round(settings.epochs * -(-count // settings.batch_size)))
+    warmup_steps = max(1, round(settings.warmup * num_steps))
+    optimizer = adamw(model, weight_decay=settings.weight_decay)
+    losses = []
+    for step, rows in zip(range(num_steps), training_order(split, count, settings.batch_size, seed), strict=False):
+        model.train()
+        seed_dropout(seed, step, 0)
+        inputs, labels = collate(split, rows, device)
+        with autocast(job.settings.impl, device):
+            loss = task_loss(model(**inputs), labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_gradient_norm)
+        rising, falling = (step + 1) / warmup_steps, (num_steps - step) / max(1, num_steps - warmup_steps)
+        set_learning_rate(optimizer, rate * min(1.0, rising, falling))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.detach())
+    values: list[float] = torch.stack(losses).float().tolist()
+    if not np.isfinite(values).all():
+        bad = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise DivergedError(
+            f"{job.folder}: {data.task.name}: the loss is not finite at step {bad}, learning rate {rate:g}"
+        )
+    return values
+
+
+def training_order(split: PreparedSplit, count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
+    """Rows of each batch, epoch after epoch without end; examples of like length share a batch."""
+    lengths, epoch = np.diff(split.offsets), 0
+    while True:
+        generator = np.random.default_rng([seed, epoch])
+        order = generator.permutation(count)
+        batches = []
+        for start in range(0, count, batch_size * SORTED_BATCHES):
+            pool = order[start : start + batch_size * SORTED_BATCHES]
+            pool = pool[np.argsort(lengths[pool], kind="stable")]
+            batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+        for index in generator.permutation(len(batches)):
+            yield batches[index]
+        epoch += 1
+
+
+def collate(split: PreparedSplit, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor | None], Tensor]:
+    """Pad the examples of a batch to its longest; token ids, token types and mask (B, S), labels (B,)."""
+    lengths = split.offsets[rows + 1] - split.offsets[rows]
+    width = int(lengths.max())
+    ids = np.full((len(rows), width), PAD, dtype=np.int64)
+    types = np.zeros((len(rows), width), dtype=np.int64)
+    mask = np.arange(width)[None, :] < lengths[:, None]
+    source = np.concatenate([np.arange(split.offsets[r], split.offsets[r + 1]) for r in rows])
+    ids[mask], types[mask] = split.input_ids[source], split.token_types[source]
+    inputs: dict[str, Tensor | None] = {
+        "input_ids": torch.from_numpy(ids).to(device),
+        "token_types": torch.from_numpy(types).to(device),
+        "attention_mask": None if bool(mask.all()) else torch.from_numpy(mask).to(device),
+    }
+    return inputs, torch.from_numpy(split.labels[rows]).to(device)
+
+
+def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy, or mean squared error for a regression; logits (B, num_labels), labels (B,)."""
+    if labels.is_floating_point():
+        return functional.mse_loss(logits.squeeze(-1).float(), labels)
+    return functional.cross_entropy(logits, labels)
+
+
+@torch.no_grad()
+def predict(model: BertForSequenceClassification, split: PreparedSplit, job: Job, device: torch.device) -> np.ndarray:
+    """Predicted class ids (n,) int64, or scores (n,) float32 of a regression, in the order of the split."""
+    model.eval()
+    order = np.argsort(np.diff(split.offsets), kind="stable")
+    results = np.empty(len(split), dtype=split.labels.dtype)
+    size = 4 * job.finetune.batch_size
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        inputs, labels = collate(split, rows, device)
+        with autocast(job.settings.impl, device):
+            logits = model(**inputs).float()
+        chosen = logits.squeeze(-1) if labels.is_floating_point() else logits.argmax(-1)
+        results[rows] = chosen.cpu().numpy()
+    return results
+
+
+def finish(job: Job, combinations: list[tuple[str, float, int]]) -> None:
+    """Gather the parts into results.jsonl and predictions.safetensors, write the summary last, remove the parts."""
+    arrays: dict[str, np.ndarray] = {}
+    results = []
+    for task in job.finetune.groups[job.group]:
+        data = load_prepared(job.glue_folder, task)
+        arrays.update({f"labels/{task}/{split}": data.splits[split].labels for split in evaluated(data)})
+    for task, rate, seed in combinations:
+        path = part_path(job.folder, task, rate, seed)
+        arrays.update(_load_part(path))
+        results.append(_result_of(path))
+    with atomic_path(job.folder / "predictions.safetensors") as temporary:
+        save_file(arrays, temporary)
+    write_text(job.folder / "results.jsonl", "".join(_to_json(result) + "\n" for result in results))
+    summary = {
+        **{key: getattr(job.settings, key) for key in ("scale", "arm", "label", "seed")},
+        "checkpoint": job.checkpoint,
+        "group": job.group,
+        "tasks": list(job.finetune.groups[job.group]),
+        "runs": len(results),
+        "seconds": sum(result["seconds"] for result in results),
+    }
+    complete(job.folder, summary, ["results.jsonl", "predictions.safetensors", "models/*/*"])
+    shutil.rmtree(job.folder / PARTS)
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False)
+
+
+def _load_part(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise RecordError(f"{path}: damaged or cut short ({error}); delete it to repeat this combination") from None
+
+
+def _result_of(path: Path) -> Any:
+    with safe_open(path, "np") as file:
+        return json.loads(file.metadata()["result"])

@@ -1,0 +1,146 @@
+"""What claims come down to: effects worked by hand on made-up runs and probes."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pldrepro.analysis import claim_estimators
+from pldrepro.analysis.claim_estimators import MEASURES, PLD_MEASURES, SBLD_MEASURES, Measurement, missing_arm
+from pldrepro.analysis.comparisons import difference
+from pldrepro.analysis.reported import load_papers
+from pldrepro.analysis.results import Evidence, load_evidence
+from pldrepro.costs.flops import StepFlops
+from tests.support import runs
+
+PROBED = ("baseline", "preln_higher")
+
+
+def study(root: Path, losses: dict[str, float], probed: tuple[str, ...] = (), **scored: float) -> Evidence:
+    """Arms with these final losses, seeds 1 and 2; ``scored``: arm__checkpoint -> level of every GLUE value."""
+    pretrain = [
+        runs.write_pretrain(root, arm, seed, final_loss=loss + 0.01 * seed)
+        for arm, loss in losses.items()
+        for seed in (1, 2)
+    ]
+    probes = [runs.write_probe(root, arm, seed) for arm in probed for seed in (1, 2)]
+    return load_evidence(pretrain, probes=probes)
+
+
+def value(measurement: Measurement) -> float:
+    assert measurement.paired is not None, measurement.note
+    return measurement.paired.estimate.value
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    losses = {"baseline": 3.0, "preln_higher": 2.8, "pld": 2.5}
+    return study(tmp_path_factory.mktemp("probed"), losses, PROBED)
+
+
+def test_postln_gradients_fall_by_half_from_layer_to_layer(probed: Evidence) -> None:
+    found = claim_estimators.vanishing_gradients(probed)
+    assert value(found) == pytest.approx(8)
+    assert "PreLN, higher learning rate: 1.00 [" in found.note
+    assert found.premise == "holds"
+
+
+@pytest.mark.parametrize(
+    ("differences", "premise"),
+    [((-1.0, -1.1), "holds"), ((1.0, 1.1), "fails"), ((-1.0, 1.0), "open"), ((1.0,), "open")],
+)
+def test_a_premise_holds_fails_or_is_open_by_the_interval(differences: tuple[float, ...], premise: str) -> None:
+    assert claim_estimators.premise_of(difference((value, 0.0) for value in differences), 0.0) == premise
+
+
+def test_gradient_preserving_ratios_of_0_8_and_1(probed: Evidence) -> None:
+    assert value(claim_estimators.gradient_preserving(probed)) == pytest.approx(-math.log(0.8))
+
+
+def test_angles_of_20_over_the_layer_fall_by_9_degrees(probed: Evidence) -> None:
+    # Layers 1 to 4: 20, 10, 6.67 and 5 degrees.
+    assert value(claim_estimators.upper_layers_refine(probed)) == pytest.approx((20 + 10) / 2 - (20 / 3 + 5) / 2)
+
+
+def test_a_lesion_costs_one_nat_a_layer_in_postln_and_less_in_preln(probed: Evidence) -> None:
+    # Draws keep no layer, layer 1, layer 2, both: 4, 3, 3, 2 nats, against 2.083, 1.083, 1.583, 0.583.
+    assert value(claim_estimators.lesion(probed)) == pytest.approx(3 - 4 / 3)
+
+
+PROBES = ("vanishing_gradients", "gradient_preserving", "upper_layers_refine", "lesion")
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_without_probes_nothing_is_measured(tmp_path: Path, name: str) -> None:
+    found = MEASURES[name](study(tmp_path, {"baseline": 3.0, "pld": 2.5}))
+    assert found.paired is None
+    assert "probed" in found.note
+
+
+def test_flops_at_the_limit_are_those_of_the_kept_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The made-up runs count 1e6 for a step and 1e6 for each kept layer of it.
+    cost = StepFlops(1e6 / runs.BATCH, (1e6 / runs.BATCH,) * runs.LAYERS)
+    monkeypatch.setattr(claim_estimators, "recorded_step_flops", lambda _: cost)
+    found = claim_estimators.flops_at_the_limit(study(tmp_path, {"baseline": 3.0, "pld": 2.5}))
+    # 3.25 of 4 layers at theta 0.5.
+    assert value(found) == pytest.approx(100 * 0.75 / 5, abs=2)
+
+
+@pytest.mark.parametrize(("higher", "pld", "premise"), [(3.5, 2.5, "holds"), (3.5, 3.2, "fails"), (2.9, 2.5, "holds")])
+def test_the_baseline_at_the_higher_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, higher: float, pld: float, premise: str
+) -> None:
+    arm = {"label": "PostLN, higher", "norm": "post", "rate": "higher", "drop": {}}
+    monkeypatch.setitem(runs.ARMS, "baseline_higher", arm)
+    found = claim_estimators.hurt_by_higher_rate(
+        study(tmp_path, {"baseline": 3.0, "baseline_higher": higher, "pld": pld})
+    )
+    assert value(found) == pytest.approx(higher - 3)
+    assert found.premise == premise
+
+
+def test_a_smaller_theta_bar_is_compared_with_plds(tmp_path: Path) -> None:
+    found = claim_estimators.small_theta_bar(study(tmp_path, {"baseline": 3.0, "pld": 2.5, "pld_theta30": 2.9}))
+    assert value(found) == pytest.approx(0.4)
+    assert "theta_bar 0.3 minus 0.5" in found.note
+
+
+def scored(root: Path, levels: dict[tuple[str, str], float]) -> Evidence:
+    """The baseline and PLD with this level [%] of every GLUE value at these checkpoints."""
+    pretrain = [runs.write_pretrain(root, arm, seed) for arm in ("baseline", "pld") for seed in (1, 2)]
+    by_run = {(arm, seed, point): level + 0.1 * seed for (arm, point), level in levels.items() for seed in (1, 2)}
+    return load_evidence(pretrain, scores=runs.write_scores(root / "scores.csv", by_run))
+
+
+@pytest.mark.parametrize(("final", "premise"), [(72.0, "holds"), (69.0, "fails")])
+def test_rising_scores_must_pass_the_baseline(tmp_path: Path, final: float, premise: str) -> None:
+    levels = {("baseline", "ckp186"): 70.0, ("pld", "ckp87"): 60.0, ("pld", "ckp186"): final}
+    found = claim_estimators.rising_scores(scored(tmp_path, levels))
+    assert value(found) == pytest.approx(final - 60)
+    assert found.premise == premise
+
+
+def test_one_rate_says_nothing_of_robustness(tmp_path: Path) -> None:
+    found = claim_estimators.robust_over_rates(
+        scored(tmp_path, {("baseline", "ckp186"): 70.0, ("pld", "ckp186"): 71.0})
+    )
+    assert (found.paired, found.note) == (None, "fine-tuning ran at one learning rate")
+
+
+def test_every_measure_that_a_claim_names_exists_and_none_is_idle() -> None:
+    named = {claim.measure for paper in load_papers().values() for claim in paper.claims if claim.measure}
+    assert named == set(MEASURES)
+
+
+@pytest.mark.parametrize("name", sorted(PLD_MEASURES))
+def test_a_study_of_the_baseline_and_pld_alone_breaks_no_measure(tmp_path: Path, name: str) -> None:
+    measure: Callable[[Evidence], Measurement] = MEASURES[name]
+    found = measure(study(tmp_path, {"baseline": 3.0, "pld": 2.5}))
+    assert found.paired is not None or found.note
+
+
+def test_a_measure_needs_the_arm_that_it_is_about(tmp_path: Path) -> None:
+    evidence = study(tmp_path, {"baseline": 3.0, "pld": 2.5})
+    assert {missing_arm(evidence, name) for name in PLD_MEASURES} == {""}
+    assert {missing_arm(evidence, name) for name in SBLD_MEASURES} == {"no arm 'sbld' in this study"}

@@ -1,0 +1,112 @@
+"""The papers' numbers: as the facts have them, and consistent with one another."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pldrepro.analysis.claims import MEASURES
+from pldrepro.analysis.glue_scores import VALUES
+from pldrepro.analysis.reported import PAPERS_FOLDER, load_papers
+from pldrepro.config.study import EXPERIMENTS_FOLDER
+from pldrepro.errors import SettingsError
+from pldrepro.stats import geometric_mean
+
+PAPERS = load_papers()
+PLD = PAPERS["pld"]
+
+
+def test_table_1_keeps_its_numbers_and_their_provenance() -> None:
+    table = PLD.tables["table1"]
+    found = {
+        row.key: (row.values["hours"], row.values["sample_reduction"], row.values["speedup"], row.provenance)
+        for row in table.rows
+    }
+    assert found == {
+        "baseline_ckp186": (38.45, 0, 1, "verified"),
+        "pld_ckp186": (29.22, 0, 1.3, "verified"),
+        "pld_ckp100": (15.56, 46, 2.5, "unverified"),
+        "pld_ckp87": (13.53, 53, 2.8, "unverified"),
+    }
+
+
+def test_an_unverified_cell_carries_its_mark() -> None:
+    table = PLD.tables["table1"]
+    unsure = table.reported(table.row("pld", "ckp87"), "hours")
+    sure = table.reported(table.row("pld", "ckp186"), "hours")
+    assert unsure is not None
+    assert sure is not None
+    assert (unsure.mark, unsure.unit, unsure.where) == ("†", "h", "Table 1")
+    assert sure.mark == ""
+
+
+@pytest.mark.parametrize("table", ["table2", "table3"])
+def test_the_geometric_mean_of_the_12_values_is_the_papers_glue_column(table: str) -> None:
+    for row in PLD.tables[table].rows:
+        cells = [row.values[name] for name in VALUES]
+        assert geometric_mean(cells) == pytest.approx(row.values["glue"], abs=0.1), row.key
+
+
+def test_every_arm_of_the_tables_is_an_experiment() -> None:
+    arms = {row.arm for table in PLD.tables.values() for row in table.rows if row.arm}
+    assert arms <= {path.stem for path in EXPERIMENTS_FOLDER.glob("*.yaml")}
+    assert {"baseline", "pld"} <= arms
+
+
+def test_claims_are_complete_and_name_existing_measures() -> None:
+    claims = {f"{paper.key}.{claim.id}": claim for paper in PAPERS.values() for claim in paper.claims}
+    reported = {name: claim.reported for name, claim in claims.items() if claim.reported is not None}
+    assert reported == {
+        "pld.time_per_sample": 24, "pld.flops": 25, "pld.speedup_equal_samples": 1.3, "pld.speedup_same_loss": 2.8,
+        "pld.samples_same_loss": 53, "pld.speedup_similar_accuracy": 2.5, "pld.glue_final": 1.1,
+        "pld.glue_ckp100": 0.2, "pld.pld_over_preln": 0.6, "pld.flops_along_schedule": 25,
+        "sbld.time": 19.67, "sbld.accuracy": 1.65,
+    }  # fmt: skip
+    assert claims["pld.samples_same_loss"].provenance == "unverified"
+    assert {claim.measure for claim in claims.values() if claim.measure} == set(MEASURES)
+    assert {paper: {family for claim in PAPERS[paper].claims for family in claim.families} for paper in PAPERS} == {
+        "pld": {"bert"}, "sbld": {"gpt", "swinv2"},
+    }  # fmt: skip
+
+
+def test_what_we_build_of_sbld_is_labelled_as_our_reading() -> None:
+    assert PAPERS["sbld"].label == "SBLD (our reading)"
+
+
+def test_figure_3_was_digitised_for_12_layers() -> None:
+    for series in PLD.series.values():
+        assert list(series.x) == list(range(1, 13))
+
+
+def changed(folder: Path, **changes: object) -> Path:
+    values = yaml.safe_load((PAPERS_FOLDER / "sbld.yaml").read_text(encoding="utf-8"))
+    path = folder / "sbld.yaml"
+    path.write_text(yaml.safe_dump({**values, **changes}), encoding="utf-8")
+    return path
+
+
+def test_an_unknown_key_is_refused_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"sbld.yaml: settigns: unknown key; allowed here: .*settings"):
+        load_papers([changed(tmp_path, settigns={})])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"provenance": "sure"}, "provenance"),
+        ({"measure": None}, "without a measure it needs a note"),
+        ({"direction": "lower"}, "reported 19.67 is not lower than 0"),
+    ],
+)
+def test_a_claim_that_does_not_hold_together_is_refused(
+    tmp_path: Path, change: dict[str, str | None], message: str
+) -> None:
+    claim = yaml.safe_load((PAPERS_FOLDER / "sbld.yaml").read_text(encoding="utf-8"))["claims"][0]
+    with pytest.raises(SettingsError, match=message):
+        load_papers([changed(tmp_path, claims=[{**claim, **change}])])
+
+
+def test_a_claim_id_stands_for_one_claim(tmp_path: Path) -> None:
+    claim = yaml.safe_load((PAPERS_FOLDER / "sbld.yaml").read_text(encoding="utf-8"))["claims"][0]
+    with pytest.raises(SettingsError, match="id used twice: time"):
+        load_papers([changed(tmp_path, claims=[claim, claim])])

@@ -1,0 +1,18 @@
+"""The benchmark of several ranks: bytes by kept layers, from two real processes."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from benchmarks import ranks
+from pldrepro.files import read_json
+
+
+@pytest.mark.slow
+def test_each_kept_layer_adds_its_gradients(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ranks.main(["--shape", "tiny", "--rounds", "3", "--sequence-length", "16", "--out", str(tmp_path)])
+    steps = read_json(tmp_path / "ranks.json")["steps"]
+    sent = [step["bytes"] for step in steps]
+    assert [b - a for a, b in pairwise(sent)] == [4 * 2224] * 4
+    assert capsys.readouterr().out.startswith("tiny, 2 ranks: layers kept, MB sent")

@@ -1,0 +1,539 @@
+"""Settings: every shipped file loads, and what is wrong is refused in one line that says where and what is allowed."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from pldrepro.config.base import merge, read_settings, read_yaml, validate
+from pldrepro.config.data import DataSettings
+from pldrepro.config.model import ModelSettings
+from pldrepro.config.run import FinetuneSettings, RunSettings, TrainingSettings
+from pldrepro.config.study import (
+    Experiment,
+    Study,
+    StudySettings,
+    experiment_chain,
+    load_recorded,
+    load_study,
+    study_schema,
+)
+from pldrepro.errors import SettingsError
+from pldrepro.policy.drop import mean_expected_depth
+
+FILES = sorted(path for path in Path("config").glob("*.yaml") if path.stem != "devices")
+SCALES = [path for path in FILES if path.stem != "recorded"]
+EXPERIMENTS = sorted(path.stem for path in Path("config/experiments").glob("*.yaml"))
+SMALL: dict[str, Any] = {
+    "scale": "small",
+    "description": "for tests",
+    "arms": ["baseline", "pld"],
+    "seeds": [1],
+    "settings": {"model": {"num_layers": 2}, "training": {"num_steps": 100}},
+}
+
+
+def study(**changes: Any) -> Study:
+    return load_study(merge(SMALL, changes))
+
+
+def refused(**changes: Any) -> str:
+    """The message with which a study is refused; always one line."""
+    with pytest.raises(SettingsError) as caught:
+        study(**changes)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# ---- the shipped files ----
+
+
+@pytest.mark.parametrize("path", SCALES, ids=lambda path: path.stem)
+def test_every_scale_loads_with_all_of_its_runs(path: Path) -> None:
+    shipped = load_study(path)
+    assert shipped.settings.scale == path.stem
+    runs = [shipped.run(arm, seed) for arm, seed in shipped.pretrain_runs()]
+    assert all(RunSettings.model_validate(run.model_dump(mode="json")) == run for run in runs)
+    assert bool(shipped.finetune_runs()) == (shipped.family == "bert" and path.stem != "gpu_speed")  # of costs alone
+    assert shipped.calibration_job().runs
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_can_be_an_arm(name: str) -> None:
+    run = study(arms=["baseline", name] if name != "baseline" else ["baseline"]).run(name, 1)
+    assert run.arm == name
+    assert run.label
+
+
+@pytest.mark.parametrize("path", SCALES, ids=lambda path: path.stem)
+def test_arms_share_everything_but_what_their_files_change(path: Path) -> None:
+    shipped = load_study(path)
+    first = shipped.run("baseline", 1)
+    for arm in shipped.settings.arms:
+        run = shipped.run(arm, 1)
+        changed = {"model": set(), "training": set()}
+        for experiment in experiment_chain(arm, Path(shipped.settings.experiments)):
+            changed["model"] |= set(experiment.model)
+            changed["training"] |= set(experiment.training)
+            changed["model"] |= {"num_layers"} if experiment.match_depth else set()
+            changed["training"] |= {"num_steps"} if experiment.budget else set()
+        assert run.data == first.data
+        assert run.impl == first.impl
+        for group, keys in changed.items():
+            ours, theirs = getattr(run, group).model_dump(), getattr(first, group).model_dump()
+            assert {key for key in ours if ours[key] != theirs[key]} <= keys
+
+
+def test_pld_differs_from_its_baseline_as_the_paper_says() -> None:
+    paper = load_study(Path("config/paper.yaml"))
+    baseline, pld = paper.run("baseline", 1), paper.run("pld", 1)
+    assert (baseline.model.norm, pld.model.norm) == ("post", "pre")
+    assert (baseline.training.peak_learning_rate, pld.training.peak_learning_rate) == (1e-4, 1e-3)
+    assert (baseline.drop.schedule, pld.drop.schedule, pld.drop.theta_bar) == ("none", "exponential", 0.5)
+    assert (pld.training.num_steps, pld.training.batch_size, pld.data.sequence_length) == (200_000, 4096, 128)
+    steps = pld.training.checkpoint_steps()
+    assert (steps["ckp2"], steps["ckp87"], steps["ckp100"], steps["ckp186"]) == (2_151, 93_548, 107_527, 200_000)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_schema_accepts_every_shipped_file_and_refuses_an_unknown_key(path: Path) -> None:
+    schema, values = study_schema(), read_yaml(path)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(values, schema)
+    for wrong in ({"sead": 1}, {"finetune": {"epoch": 1}}, {"baseline": 3}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(merge(values, wrong), schema)
+
+
+def test_recorded_runs_are_found_in_their_folders(tmp_path: Path) -> None:
+    shipped = load_recorded(read_yaml(Path("config/recorded.yaml")))
+    assert shipped.scale == "recorded"
+    values = {"scale": "recorded", "description": "", "recorded": {"cpu": [str(tmp_path)]}, "results": "there"}
+    with pytest.raises(SettingsError, match=r"recorded: .*: no finished pre-training run"):
+        load_recorded(values).result_sets()
+    for place in ("pretrain/pld/seed1", "pretrain/pld/seed2", "finetune/pld/seed1/ckp87/glue"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "summary.json").touch()
+    (tmp_path / "pretrain" / "pld" / "seed3").mkdir()  # not finished
+    (found,) = load_recorded(values).result_sets()
+    assert found.results == "there/cpu"
+    (runs,) = found.studies
+    assert [Path(summary).parent.name for summary in runs.pretrain] == ["seed1", "seed2"]
+    assert len(runs.finetune) == len(found.finetune) == 1
+    assert runs.calibration == f"{tmp_path}/calibration/summary.json"
+    assert found.files == [*runs.pretrain, *runs.finetune, runs.calibration]
+    assert runs.lambada == []
+    with pytest.raises(SettingsError, match="seeds: unknown key; allowed here: scale, description, results, recorded"):
+        load_recorded({**values, "seeds": [1]})
+
+
+# ---- families of models ----
+
+ONE_MODEL = "config/experiments/one_model"
+GPT: dict[str, Any] = {
+    "experiments": ONE_MODEL,
+    "arms": ["baseline", "sbld"],
+    "settings": {"model": {"family": "gpt", "norm": "pre", "num_layers": 2}, "data": {"tokenizer": "bpe"}},
+}
+IMAGES: dict[str, Any] = {
+    "scale": "images",
+    "description": "for tests",
+    "experiments": ONE_MODEL,
+    "arms": ["baseline", "sbld"],
+    "seeds": [1],
+    "settings": {
+        "model": {"family": "swinv2", "stages": [2, 2], "hidden_size": 8, "num_heads": [1, 2]},
+        "data": {"kind": "images"},
+    },
+}
+
+
+def test_the_family_decides_which_settings_a_model_has() -> None:
+    gpt, images = study(**GPT), load_study(IMAGES)
+    assert (gpt.family, gpt.run("sbld", 1).model.norm, gpt.prepared) == ("gpt", "pre", "corpus")
+    assert (images.family, images.run("sbld", 1).model.num_layers, images.prepared) == ("swinv2", 4, "images")
+    assert images.run("baseline", 1).model.drop_path_rate == 0
+    for one in (gpt, images):
+        assert one.finetune_runs() == one.probe_runs() == []
+        assert RunSettings.model_validate(one.run("sbld", 1).model_dump(mode="json")) == one.run("sbld", 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"settings": {"model": {"stages": [2, 2, 2]}}},
+            r"num_heads has 2 entries; allowed: one for each of \(2, 2",
+        ),
+        ({"settings": {"model": {"num_heads": [1, 3]}}}, "hidden_size 16 is not a multiple of num_heads 3"),
+        ({"settings": {"model": {"image_size": 30}}}, "image_size 30 is not a multiple of patch_size"),
+        ({"settings": {"model": {"family": "vit"}}}, "family vit: allowed with one stage and drop_path_rate 0"),
+        (
+            {"settings": {"model": {"layers": 3}}},
+            "model.layers: unknown key; allowed here: family, image_size",
+        ),
+        ({"settings": {"data": {"folder": "x"}}}, "data.folder: unknown key; allowed here: kind, source, root, train"),
+        ({"settings": {"data": {"kind": "text"}}}, "data.kind text with model.family swinv2; allowed: images"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load_study(merge(IMAGES, changes))
+
+
+def test_layers_of_several_shapes_are_not_copied() -> None:
+    stacking = {"drop": {"dialect": "stacking"}, "model": {"family": "vit", "stages": [4], "num_heads": [2]}}
+    run = {**load_study(IMAGES).run("baseline", 1).model_dump(), "drop": stacking["drop"]}
+    run["model"] = {**run["model"], **stacking["model"]}
+    with pytest.raises(SettingsError, match="copy_below: allowed with models of text"):
+        validate(RunSettings, run, "x")
+
+
+def test_a_gpt_is_preln_and_reads_text() -> None:
+    assert "family gpt: allowed with norm pre" in refused(settings={"model": {"family": "gpt"}})
+    message = refused(**{**GPT, "settings": {**GPT["settings"], "data": {"kind": "images"}}})
+    assert "data.kind images with model.family gpt; allowed: text" in message
+    message = refused(**merge(GPT, {"settings": {"data": {"tokenizer": "wordpiece"}}}))
+    assert "data.tokenizer wordpiece with model.family gpt; allowed: bpe" in message
+    assert "with model.family bert; allowed: wordpiece" in refused(settings={"data": {"tokenizer": "bpe"}})
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"merges": "m.txt"}, "merges: allowed with tokenizer bpe and its vocabulary file"),
+        ({"tokenizer": "bpe", "vocabulary": "v.json"}, "vocabulary and merges go together"),
+    ],
+)
+def test_gpt2s_two_files_go_together(data: dict[str, Any], message: str) -> None:
+    assert message in refused(settings={"data": data})
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in Path(ONE_MODEL).glob("*.yaml")))
+def test_every_experiment_on_one_model_changes_nothing_but_what_is_dropped(name: str) -> None:
+    arms = ["baseline", *({name} - {"baseline"})]
+    one = study(**merge(GPT, {"arms": arms, "settings": {"training": {"num_steps": 1000}}}))
+    first, run = one.run("baseline", 1), one.run(name, 1)
+    assert (run.model, run.training, run.data) == (first.model, first.training, first.data)
+    assert first.drop.schedule == "none"
+
+
+def test_sbld_and_its_controls_keep_as_many_layers() -> None:
+    controls = ("sbld_random", "sbld_depth", "sbld_reversed", "pld_by_sensitivity", "pwegd_by_depth")
+    one = study(**merge(GPT, {"arms": ["baseline", "sbld", *controls], "settings": {"model": {"num_layers": 12}}}))
+    depths = [mean_expected_depth(one.run(arm, 1).drop, 100, 12) for arm in ("sbld", *controls)]
+    assert depths == pytest.approx([depths[0]] * 6)
+    assert depths[0] < 11
+
+
+@pytest.mark.parametrize(
+    ("data", "scored"),
+    [
+        ({}, False),
+        ({"miniature": {"lambada_passages": 5}}, True),
+        ({"source": "files", "lambada": "lambada.jsonl"}, True),
+        ({"source": "files", "miniature": {"lambada_passages": 5}}, False),
+    ],
+)
+def test_a_gpt_is_scored_on_the_passages_that_its_data_have(data: dict[str, Any], scored: bool) -> None:
+    one = study(**merge(GPT, {"settings": {"data": data}}))
+    assert one.lambada_runs() == (one.pretrain_runs() if scored else [])
+    assert len(one.study_runs().lambada) == len(one.lambada_runs())
+
+
+def test_companions_are_studies_of_their_own_beside_the_first(tmp_path: Path) -> None:
+    companion = tmp_path / "images.yaml"
+    companion.write_text(json.dumps(IMAGES), encoding="utf-8")
+    both = study(companions={"images": str(companion)}, data_root="somewhere", results="there")
+    (images,) = both.companions
+    assert (images.results, images.settings.data_root) == ("there/images", "somewhere")
+    first, second = both.result_set().studies
+    assert "there/images/runs/pretrain/sbld/seed1/summary.json" in second.pretrain
+    assert second.calibration != first.calibration
+    companion.write_text(json.dumps({**IMAGES, "companions": {"more": "x"}}), encoding="utf-8")
+    assert "a companion has companions of its own; allowed: none" in refused(companions={"images": str(companion)})
+
+
+# ---- unknown keys, at every level ----
+
+
+@pytest.mark.parametrize(
+    ("changes", "where", "allowed"),
+    [
+        ({"sead": [1]}, "sead", "seeds"),
+        ({"finetune": {"epoch": 3}}, "finetune.epoch", "epochs"),
+        ({"calibration": {"round": 3}}, "calibration.round", "rounds"),
+        ({"settings": {"modell": {}}}, "settings.modell", "model"),
+        ({"settings": {"model": {"layers": 3}}}, "model.layers", "num_layers"),
+        ({"settings": {"data": {"path": "x"}}}, "data.path", "root"),
+        ({"settings": {"data": {"miniature": {"words": 3}}}}, "data.miniature.words", "num_documents"),
+        ({"settings": {"data": {"hub": {"txt": []}}}}, "data.hub.txt", "glue_path"),
+        ({"settings": {"data": {"hub": {"text": [{"path": "a", "rev": "b"}]}}}}, "data.hub.text.0.rev", "revision"),
+        ({"settings": {"training": {"steps": 3}}}, "training.steps", "num_steps"),
+        ({"settings": {"impl": {"cores": 3}}}, "impl.cores", "threads"),
+    ],
+)
+def test_an_unknown_key_is_named_with_its_path_and_the_allowed_names(
+    changes: dict[str, Any], where: str, allowed: str
+) -> None:
+    message = refused(**changes)
+    assert f" {where}: unknown key; allowed here: " in message
+    assert allowed in message.split("allowed here: ")[1].split("; ")[0].split(", ")
+
+
+def write_experiments(folder: Path, **experiments: dict[str, Any]) -> Path:
+    for name, values in {"baseline": {}, **experiments}.items():
+        about = {"label": name, "description": name, **values}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(about))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"dropp": {}}, "arm.yaml: dropp: unknown key; allowed here: label, description, base"),
+        ({"drop": {"thetabar": 0.5}}, "experiment arm: drop.thetabar: unknown key; allowed here: dialect, schedule"),
+        ({"drop": {"dialect": "mine"}}, "drop: unknown dialect 'mine'; allowed: none, paper_alg1"),
+        ({"drop": {"schedule": "exponential", "theta_bar": 0}}, "drop.theta_bar: Input should be greater than 0"),
+        ({"drop": {"theta_bar": 1.5}}, "drop.theta_bar: Input should be less than or equal to 1, got 1.5"),
+        ({"model": {"depth": 1}}, "experiment arm: model.depth: unknown key"),
+        (
+            {"finetune_checkpoints": ["ckp99"]},
+            "finetune_checkpoints: ckp99 not among ckp9, ckp23, ckp46, ckp87, ckp100",
+        ),
+        ({"base": "nothing"}, "nothing.yaml: no such experiment; allowed: arm, baseline"),
+        ({"base": "arm"}, "experiments arm -> arm: `base` runs in a circle"),
+    ],
+)
+def test_a_wrong_experiment_is_named(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    folder = write_experiments(tmp_path, arm=values)
+    with pytest.raises(SettingsError) as caught:
+        load_study({**SMALL, "arms": ["baseline", "arm"], "experiments": str(folder)})
+    assert message in str(caught.value)
+
+
+def test_a_longer_circle_of_bases_is_shown(tmp_path: Path) -> None:
+    folder = write_experiments(tmp_path, a={"base": "b"}, b={"base": "c"}, c={"base": "a"})
+    with pytest.raises(SettingsError, match="experiments a -> b -> c -> a: `base` runs in a circle"):
+        experiment_chain("a", folder)
+
+
+def test_a_child_inherits_and_replaces(tmp_path: Path) -> None:
+    folder = write_experiments(
+        tmp_path,
+        parent={"model": {"norm": "pre"}, "drop": {"dialect": "layerdrop"}, "finetune_checkpoints": ["ckp87"]},
+        heir={"base": "parent", "training": {"learning_rate": "higher"}},
+        other={"base": "heir", "drop": {"dialect": "none"}},
+    )
+    resolved = load_study({**SMALL, "arms": ["baseline", "heir", "other"], "experiments": str(folder)})
+    heir, other = resolved.run("heir", 1), resolved.run("other", 1)
+    assert (heir.model.norm, heir.training.learning_rate, heir.drop.dialect) == ("pre", "higher", "layerdrop")
+    assert heir.model.num_layers == 2
+    assert (other.drop.dialect, other.drop.theta_bar) == ("none", 0.5)
+    assert resolved.finetune_checkpoints("other") == ("ckp87",)
+    assert resolved.finetune_checkpoints("baseline") == ("ckp186",)
+
+
+# ---- wrong values ----
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"arms": ["baseline", "plb"]},
+            "config/experiments/plb.yaml: no such experiment; allowed: baseline, baseline_at_ckp100",
+        ),
+        ({"arms": ["pld"]}, "baseline: 'baseline' is not among the arms: pld"),
+        ({"arms": []}, "arms: Tuple should have at least 1 item"),
+        ({"probe_arms": ["preln"]}, "probe_arms: preln not among the arms: baseline, pld"),
+        ({"arms": ["baseline", "baseline"]}, "arms: an entry is repeated"),
+        ({"seeds": [1, 2, 1]}, "seeds: an entry is repeated"),
+        ({"seeds": []}, "seeds: Tuple should have at least 1 item"),
+        ({"seeds": [-1]}, "seed: Input should be greater than or equal to 0, got -1"),
+        ({"scale": "a/b"}, "scale: String should match pattern"),
+        ({"settings": {"model": {"num_layers": "four"}}}, "model.num_layers: Input should be a valid integer"),
+        ({"settings": {"model": {"num_layers": 2.5}}}, "model.num_layers: Input should be a valid integer"),
+        ({"settings": {"model": {"norm": "mid"}}}, "model.norm: Input should be 'post' or 'pre', got 'mid'"),
+        ({"settings": {"model": {"num_heads": 5}}}, "hidden_size 768 is not a multiple of num_heads 5"),
+        ({"settings": {"training": {"warmup": "1/0"}}}, "training.warmup: neither a number nor a fraction such as"),
+        ({"settings": {"training": {"warmup": "soon"}}}, "got 'soon'"),
+        ({"settings": {"training": {"warmup": "3/2"}}}, "training.warmup: Input should be less than or equal to 1"),
+        ({"settings": {"training": {"learning_rates": {"same": 1}}}}, "training.learning_rates.higher: missing"),
+        (
+            {"settings": {"training": {"learning_rates": {"same": float("inf"), "higher": 1}}}},
+            "training.learning_rates.same: Input should be a finite number",
+        ),
+        (
+            {"settings": {"training": {"learning_rates": {"same": 0, "higher": 1}}}},
+            "training.learning_rates.same: Input should be greater than 0, got 0",
+        ),
+        ({"settings": {"training": {"betas": [0.9, 1]}}}, "training.betas.1: Input should be less than 1"),
+        ({"settings": {"training": {"checkpoints": {"half": 0.5}}}}, "exactly one checkpoint must stand at 1"),
+        ({"settings": {"training": {"num_steps": 6}}}, "checkpoints fall on the same step"),
+        ({"settings": {"data": {"sequence_length": 600}}}, "data.sequence_length 600 exceeds model.max_positions 512"),
+        ({"finetune": {"sequence_length": 600}}, "finetune.sequence_length 600 exceeds model.max_positions 512"),
+        ({"settings": {"model": {"vocab_size": 100}}}, "data.vocab_size 30522 does not fit model.vocab_size 100"),
+        ({"finetune": {"learning_rates": []}}, "finetune.learning_rates: Tuple should have at least 1 item"),
+        ({"finetune": {"seeds": [1, 1]}}, "finetune.seeds: an entry is repeated"),
+        ({"settings": 3}, "settings: Input should be a valid dictionary"),
+    ],
+)
+def test_wrong_values_are_refused(changes: dict[str, Any], message: str) -> None:
+    assert message in refused(**changes)
+
+
+def test_all_problems_stand_in_one_message() -> None:
+    with pytest.raises(SettingsError, match=r"^scale file: description: missing; arms: missing; seeds: missing; x: "):
+        validate(StudySettings, {"scale": "a", "x": 1}, "scale file")
+
+
+@pytest.mark.parametrize("values", [None, [1], "text"])
+def test_a_file_that_is_no_mapping_is_refused(values: object, tmp_path: Path) -> None:
+    path = tmp_path / "scale.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(SettingsError, match=r"scale\.yaml: Input should be a valid dictionary"):
+        load_study(path)
+
+
+def test_missing_and_unreadable_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.yaml: no such file"):
+        read_yaml(tmp_path / "none.yaml")
+    path = tmp_path / "broken.yaml"
+    path.write_text("a: [1, 2\nb: }")
+    with pytest.raises(SettingsError, match=r"broken\.yaml: not readable as YAML"):
+        read_yaml(path)
+    path.write_bytes(b"a: \xff\xfe")
+    with pytest.raises(SettingsError, match=r"broken\.yaml: not readable as YAML"):
+        read_yaml(path)
+
+
+def test_settings_cannot_be_changed_later() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        ModelSettings().num_layers = 3  # type: ignore[misc]
+
+
+# ---- right values ----
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("9/10", 0.9), ("87/100", 0.87), ("1e-3", 0.001), (".5", 0.5), ("0.123456789012", 0.123456789012), ("1/010", 0.1)],
+)
+def test_numbers_that_yaml_leaves_as_text(text: str, value: float) -> None:
+    assert TrainingSettings(warmup=text).warmup == value  # type: ignore[arg-type]
+
+
+def test_fractions_are_numbers() -> None:
+    training = TrainingSettings.model_validate({"checkpoints": {"late": 1, "ckp87": "87/186"}, "warmup": "1/4"})
+    assert training.checkpoints == {"ckp87": 87 / 186, "late": 1.0}
+    assert list(training.checkpoints) == ["ckp87", "late"]
+    assert training.warmup == 0.25
+    assert training.final_checkpoint == "late"
+
+
+def test_default_shares_count_epochs_of_186() -> None:
+    epochs = (9, 23, 46, 87, 100, 140, 186)
+    assert TrainingSettings(num_steps=186).checkpoint_steps() == {f"ckp{epoch}": epoch for epoch in epochs}
+
+
+def test_merge_goes_mapping_by_mapping_and_leaves_its_arguments_alone() -> None:
+    base = {"a": {"b": 1, "c": [1, 2]}, "d": 4}
+    assert merge(base, {"a": {"c": [3]}, "e": 5}) == {"a": {"b": 1, "c": [3]}, "d": 4, "e": 5}
+    assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 4}
+
+
+def test_the_scale_sets_what_the_arm_leaves_open_and_the_arm_wins() -> None:
+    changed = study(settings={"model": {"norm": "post", "num_layers": 3}, "impl": {"threads": 2}})
+    assert (changed.run("pld", 1).model.norm, changed.run("pld", 1).model.num_layers) == ("pre", 3)
+    assert changed.impl.threads == 2
+
+
+def test_data_root_reaches_the_data() -> None:
+    moved = study(data_root="/somewhere")
+    assert moved.data().root == "/somewhere"
+    assert moved.run("baseline", 1) == study().run("baseline", 1)
+    assert study().data().root is None
+
+
+def test_runs_and_jobs_are_listed_paired_by_seed() -> None:
+    changed = study(seeds=[1, 2], finetune={"groups": {"a": ["rte"], "b": ["cola", "sst2"]}})
+    assert changed.pretrain_runs() == [("baseline", 1), ("pld", 1), ("baseline", 2), ("pld", 2)]
+    jobs = changed.finetune_runs()
+    assert ("baseline", 1, "ckp186", "a") in jobs
+    assert ("pld", 2, "ckp87", "b") in jobs
+    assert len(jobs) == 2 * (5 + 5) * 2
+    fewer = study(seeds=[1, 2], finetune_checkpoints=["ckp100", "ckp186"])
+    assert fewer.finetune_checkpoints("pld") == ("ckp100", "ckp186")
+    assert fewer.finetune_checkpoints("preln") == ("ckp186",)
+    assert fewer.finetune_checkpoints("baseline_higher") == ()
+
+
+def test_tasks_come_in_the_order_of_their_groups() -> None:
+    assert FinetuneSettings(groups={"a": ("rte",), "b": ("cola", "sst2")}).tasks == ("rte", "cola", "sst2")
+
+
+def test_results_go_to_a_folder_named_after_the_scale() -> None:
+    assert study().results == "results/small"
+    assert study(results="there").results == "there"
+
+
+def test_settings_from_text_json_and_yaml(tmp_path: Path) -> None:
+    assert read_settings(DataSettings, '{"sequence_length": 64}').sequence_length == 64
+    for name, text in (("a.json", '{"sequence_length": 32}'), ("a.yaml", "sequence_length: 32")):
+        path = tmp_path / name
+        path.write_text(text)
+        assert read_settings(DataSettings, str(path)).sequence_length == 32
+    with pytest.raises(SettingsError, match="settings: not readable as JSON"):
+        read_settings(DataSettings, '{"sequence_length": ')
+    with pytest.raises(SettingsError, match="settings: sequence_length: Input should be greater than or equal to 8"):
+        read_settings(DataSettings, '{"sequence_length": 1}')
+
+
+def test_every_field_of_an_experiment_file_is_known_to_its_class() -> None:
+    for name in EXPERIMENTS:
+        assert set(read_yaml(Path(f"config/experiments/{name}.yaml"))) <= set(Experiment.model_fields)
+
+
+# ---- arms that are matched to another one ----
+
+
+def test_arms_at_equal_cost_keep_as_many_layers_as_pld() -> None:
+    paper = load_study(Path("config/paper.yaml"))
+    for arm in ("random", "time_only", "depth_only", "linear", "cosine", "pld_reversed"):
+        run = paper.run(arm, 1)
+        assert run.matched_depth == "pld"
+        assert mean_expected_depth(run.drop, 200_000, 12) == pytest.approx(9.2775, abs=1e-3)
+    assert paper.run("random", 1).drop.theta_bar == pytest.approx(0.773, abs=1e-3)
+    assert paper.run("shallow", 1).model.num_layers == 9
+    assert paper.run("layerdrop", 1).matched_depth is None
+
+
+def test_a_budget_is_the_expected_time_of_the_other_arm() -> None:
+    run = load_study(Path("config/paper.yaml")).run("baseline_at_ckp100", 1)
+    assert run.budget is not None
+    assert (run.budget.arm, run.budget.checkpoint, run.budget.num_steps) == ("pld", "ckp100", 107_527)
+    assert run.budget.model.norm == "pre"
+    # 1.375 layers more for a share of 1/100 of 186/100 of the run, while theta falls to its limit.
+    assert run.budget.kept_layers == pytest.approx(9.25 + 2.75 / 100 * 1.86, abs=1e-3)
+    assert run.training.num_steps == 107_527
+    assert run.training.decay == "linear"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"budget": {"arm": "baseline", "checkpoint": "ckp5"}}, "budget.checkpoint: allowed: ckp9, ckp23"),
+        ({"match_depth": {"arm": "baseline"}}, "match_depth: schedule none, allocation uniform: has no theta_bar"),
+        ({"match_depth": {"arm": "arm"}}, "arm is itself matched to another arm"),
+        ({"drop": {"dialect": "stacking"}}, "drop.allocation first: allowed with model.norm pre"),
+    ],
+)
+def test_a_match_that_cannot_be_is_named(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    folder = write_experiments(tmp_path, arm=values)
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        load_study({**SMALL, "arms": ["baseline", "arm"], "experiments": str(folder)})

@@ -1,0 +1,90 @@
+"""The answers to the reviews: every question has one, and each number is that of the runs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pldrepro.analysis import glue_scores
+from pldrepro.analysis.reported import Question, load_papers
+from pldrepro.analysis.results import Evidence, load_evidence
+from pldrepro.errors import RecordError, SettingsError
+from pldrepro.exhibits import questions
+from pldrepro.exhibits.figures import FIGURES
+from pldrepro.exhibits.tables import TABLES
+from tests.support import runs
+
+PLD = load_papers()["pld"]
+
+
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    root = tmp_path_factory.mktemp("study")
+    paths = runs.write_study(root, seeds=(1, 2))
+    paths["pretrain"] += [runs.write_pretrain(root, "cosine", seed, final_loss=2.6 + 0.01 * seed) for seed in (1, 2)]
+    glue_scores.write_scores(paths["finetune"], root / "scores.csv")
+    return load_evidence(**paths, scores=root / "scores.csv")
+
+
+def test_every_question_has_an_answer_and_every_answer_a_question() -> None:
+    assert [question.id for question in PLD.questions] == list(questions.ANSWERS)
+
+
+def test_every_exhibit_that_a_question_names_exists() -> None:
+    assert {name for question in PLD.questions for name in question.exhibits} <= set(TABLES) | set(FIGURES)
+
+
+def test_a_loss_is_compared_with_its_sign_its_cost_and_its_depth(evidence: Evidence) -> None:
+    sentence = questions.loss_sentence(evidence, "cosine", "pld")
+    assert "0.100 [" in sentence
+    assert "worse (n = 2)" in sentence
+    assert "of 4 layers, at" in sentence
+    assert "better" in questions.loss_sentence(evidence, "pld", "baseline")
+
+
+def test_the_page_answers_with_numbers_and_names_what_is_missing(evidence: Evidence) -> None:
+    page = questions.answers(evidence, PLD)
+    assert page.count("\n## ") == 12
+    assert "cosine schedule: final validation loss 0.100 [" in page
+    assert "Not in this study: depth_only, linear, pld_reversed, random, time_only." in page
+    assert "Not in this study: layerdrop, stochastic_depth." in page
+    assert "all of it: " in page
+    assert "development sets (dev, dev_mismatched)" in page
+
+
+def test_images_and_gpt_answer_whether_it_holds_beyond_bert(evidence: Evidence, tmp_path: Path) -> None:
+    assert questions.other_domains(evidence, PLD) == ["Not measured here: this study has language models alone."]
+    arms = ("baseline", "pld", "sbld")
+    top = {arm: {"accuracy": level, "top5": 0.9} for arm, level in {"baseline": 0.5, "pld": 0.48, "sbld": 0.5}.items()}
+    swin = runs.sbld_study(tmp_path, "swinv2", arms=arms, losses={"pld": 3.1}, scores=top)
+    gpt = runs.sbld_study(tmp_path, "gpt", arms=arms[:2], losses={"pld": 2.9})
+    page = questions.answers(replace(evidence, others=(gpt, swin)), PLD)
+    first, second, third, fourth = questions.other_domains(replace(evidence, others=(gpt, swin)), PLD)
+    assert first.startswith("SwinV2, PLD: final validation loss 0.100 [0.100, 0.100] nats from no dropping's, worse")
+    assert "Its top-1 accuracy is −2.0 [−2.0, −2.0] points from it, worse." in first
+    assert "SwinV2, SBLD (our reading)" in second
+    assert "top-1 accuracy is 0.0 [0.0, 0.0] points from it, undecided." in second
+    assert third.startswith("GPT, PLD: final validation loss −0.100 [")
+    assert "LAMBADA" not in third
+    assert fourth == "GPT: not in this study: sbld."
+    # 8 runs of BERT, 4 of GPT, 6 of SwinV2
+    assert "Generated from 18 pre-training runs" in page
+    assert "18 pre-training runs in" in page
+
+
+def test_one_seed_has_no_spread(tmp_path: Path) -> None:
+    paths = runs.write_study(tmp_path, seeds=(1,))
+    page = questions.answers(load_evidence(**paths), PLD)
+    assert "One seed has no standard deviation." in page
+    assert "undecided (n = 1)" in page
+
+
+def test_without_pld_there_is_nothing_to_answer(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="no arm 'pld' among the runs: baseline"):
+        questions.answers(load_evidence([runs.write_pretrain(tmp_path, "baseline", 1)]), PLD)
+
+
+def test_a_question_without_an_answer_is_named(evidence: Evidence) -> None:
+    paper = PLD.model_copy(update={"questions": (Question(id="why", question="Why?"),)})
+    with pytest.raises(SettingsError, match="question why: no answer of that name; allowed: preln_or_pld"):
+        questions.answers(evidence, paper)

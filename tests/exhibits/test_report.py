@@ -1,0 +1,202 @@
+"""Figures and the report: every file is there, nothing points outside, and nothing imports torch."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from pldrepro.analysis import claims, glue_scores
+from pldrepro.analysis.reported import load_papers
+from pldrepro.analysis.results import Evidence, load_evidence
+from pldrepro.errors import RecordError
+from pldrepro.exhibits import figures, report
+from pldrepro.exhibits.figures import costs
+from tests.support import runs
+
+PAPERS = load_papers()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    root = tmp_path_factory.mktemp("study")
+    paths = runs.write_study(root, seeds=(1, 2))
+    glue_scores.write_scores(paths["finetune"], root / "scores.csv")
+    evidence = load_evidence(**paths, scores=root / "scores.csv")
+    for name in figures.FIGURES:
+        figures.write_figure(name, evidence, PAPERS, root / "figures" / name)
+    claims.write_claims(evidence, PAPERS, root / "claims.csv")
+    (root / "deviations.md").write_text("# Deviations\n\nGates are drawn **per step**.\n", encoding="utf-8")
+    pages = [root / "deviations.md"]
+    report.write_report(evidence, PAPERS, root / "claims.csv", root / "figures", root / "report.html", pages)
+    page = (root / "report.html").read_text(encoding="utf-8")
+    return {"root": root, "evidence": evidence, "page": page}
+
+
+@pytest.mark.parametrize("name", ["figure6", "figure7", "schedule", "step_time"])
+def test_a_figure_has_all_its_files(built: dict[str, Any], name: str) -> None:
+    folder = built["root"] / "figures"
+    assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (folder / f"{name}.svg").read_text(encoding="utf-8")
+    assert len(pd.read_csv(folder / f"{name}.csv")) > 4
+    assert "n = " in (folder / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def test_a_figure_is_the_same_when_drawn_again(built: dict[str, Any], tmp_path: Path) -> None:
+    figures.write_figure("step_time", built["evidence"], PAPERS, tmp_path / "step_time")
+    for suffix in figures.FORMATS:
+        before = (built["root"] / "figures" / f"step_time.{suffix}").read_bytes()
+        assert (tmp_path / f"step_time.{suffix}").read_bytes() == before
+
+
+def test_loss_data_holds_every_validation_on_every_axis(built: dict[str, Any]) -> None:
+    data = costs.loss_data(built["evidence"], built["evidence"].arms)
+    assert len(data) == 3 * 2 * 20
+    assert {"samples", "flops", "reference_time", "measured_time", "validation_loss"} <= set(data)
+
+
+def test_counted_layers_follow_the_expected_ones(built: dict[str, Any]) -> None:
+    data = costs.depth_data(built["evidence"], built["evidence"].arms)
+    pld = data[data["arm"] == "pld"]
+    assert pld["measured"].mean() == pytest.approx(pld["expected"].mean(), abs=0.1)
+    assert (data[data["arm"] == "baseline"][["measured", "expected"]] == 4).all(axis=None)
+
+
+def test_unknown_or_missing_figures_are_refused(built: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown figure 'figure11'; allowed: figure1"):
+        figures.write_figure("figure11", built["evidence"], PAPERS, tmp_path / "x")
+    with pytest.raises(RecordError, match=r"figure1.svg: no such figure; run `figures figure1` first"):
+        report.write_report(built["evidence"], PAPERS, built["root"] / "claims.csv", tmp_path, tmp_path / "r.html")
+
+
+def test_the_report_points_to_nothing_outside(built: dict[str, Any]) -> None:
+    sources = re.findall(r'(?:src|href)="([^"]+)"', built["page"])
+    assert len([source for source in sources if source.startswith("data:image/svg+xml;base64,")]) == len(
+        figures.FIGURES
+    )
+    assert all(source.startswith(("data:", "#")) for source in sources)
+    assert not re.search(r"<script|<link|@import|url\(", built["page"])
+
+
+def test_the_report_shows_verdicts_first_in_words(built: dict[str, Any]) -> None:
+    page = built["page"]
+    positions = [page.index(f'id="{name}"') for name in
+                 ("verdicts", "tables", "figures", "settings", "environment", "deviations")]  # fmt: skip
+    assert positions == sorted(positions)
+    assert "support or question the direction of a claim" in page
+    assert "same direction" in page
+    assert "13.53†" in page
+    assert "<b>per step</b>" in page
+    assert runs.PROVENANCE["commit"] in page
+
+
+def test_the_report_shows_only_settings_that_differ(built: dict[str, Any]) -> None:
+    keys = [key for key, _ in report.differences(built["evidence"])]
+    assert keys[:2] == ["model.norm", "training.learning_rate"]
+    assert "model.num_layers" not in keys
+    assert "drop.schedule" in keys
+
+
+def test_a_study_at_the_papers_own_scale_says_so(tmp_path: Path) -> None:
+    folder = runs.write_pretrain(tmp_path, "baseline", 1)
+    for name, change in (("settings.json", {"num_layers": 12, "hidden_size": 768}), ("summary.json", None)):
+        values = json.loads((folder / name).read_text())
+        if change:
+            values["model"].update(change)
+        else:
+            values |= {"samples": 200_000 * 4096, "num_layers": 12, "passes_by_layer": [runs.STEPS] * 12}
+        (folder / name).write_text(json.dumps(values))
+    (text,) = report.support([load_evidence([folder])], PAPERS)
+    assert text.endswith("it can support or question a claim's size.")
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evidence]:
+    root = tmp_path_factory.mktemp("others")
+    arms = ("baseline", "pld", "sbld")
+    scores = {arm: {"lambada_accuracy": 0.2, "lambada_perplexity": 40.0} for arm in arms}
+    return {
+        "gpt": runs.sbld_study(root, "gpt", arms=arms, scores=scores),
+        "swinv2": runs.sbld_study(root, "swinv2", arms=arms),
+    }
+
+
+def page_of(evidence: Evidence, built: dict[str, Any], folder: Path) -> str:
+    """The report of a set, with the figures of another one."""
+    claims.write_claims(evidence, PAPERS, folder / "claims.csv")
+    report.write_report(evidence, PAPERS, folder / "claims.csv", built["root"] / "figures", folder / "report.html")
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_set_of_several_studies_is_shown_whole(
+    built: dict[str, Any], studies: dict[str, Evidence], tmp_path: Path
+) -> None:
+    page = page_of(replace(built["evidence"], others=tuple(studies.values())), built, tmp_path)
+    for name in ("BERT", "GPT", "SwinV2"):
+        assert page.count(f"<h3>{name}</h3>") == 2  # overview and settings
+        assert f"The study of {name} uses" in page
+    assert "GPT of 4 layers × 32, 50,000 parameters (paper: 24‡ × 1,024‡)" in page
+    assert "SwinV2 of 1 + 3 layers, 16 wide at first, 50,000 parameters (paper: SwinV2-L)" in page
+    assert "3,200 images of 16 × 16 pixels in 6 classes from generated shapes (paper: not known to us)" in page
+    assert "LAMBADA, without fine-tuning" in page
+    assert re.findall(r'<tr class="paper"><th colspan="5">([^<]+)</th>', page) == ["PLD", "SBLD (our reading)"]
+    assert page.count('<p class="toc"><b>SBLD (our reading)</b>') == 2
+    assert page.index('id="table-glue_tests"') < page.index('id="table-sbld_table1"')
+    assert "the full text of that paper is not public" in page
+
+
+def test_a_set_of_gpt_alone_is_compared_with_its_own_paper(
+    built: dict[str, Any], studies: dict[str, Evidence], tmp_path: Path
+) -> None:
+    page = page_of(studies["gpt"], built, tmp_path)
+    assert "This study uses a much smaller model and a generated language." in page
+    assert "paper: 24‡ × 1,024‡" in page
+    assert "paper: 12 × 768" not in page
+    assert "Fine-tuning</dt>" not in page
+    assert "Measured on GPT; what the paper reports is of BERT." in page
+    assert "no study of BERT is in this set" in page
+
+
+def test_names_for_people() -> None:
+    names = ["figure10", "sbld_table1", "sbld_keep", "fair_budgets"]
+    assert [report.title(name) for name in names] == ["Figure 10", "Table 1", "Keep", "Fair budgets"]
+
+
+def test_html_in_the_deviations_is_escaped(built: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "deviations.md").write_text("# <b>\n\n<script>alert(1)</script>", encoding="utf-8")
+    report.write_report(
+        built["evidence"],
+        PAPERS,
+        built["root"] / "claims.csv",
+        built["root"] / "figures",
+        tmp_path / "r.html",
+        [tmp_path / "deviations.md"],
+    )
+    assert "<script>" not in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_the_markdown_subset() -> None:
+    text = (
+        "# Title\n\nA `code` and\na [link](https://example.org).\n\n"
+        "- one\n  more\n- two\n\n| a | b |\n|---|---|\n| 1 | 2 |"
+    )
+    page = report.markdown(text)
+    assert "<h3>Title</h3>" in page
+    assert '<p>A <code>code</code> and a <a href="https://example.org">link</a>.</p>' in page
+    assert page.count("<li>") == 2
+    assert "<td>1</td><td>2</td>" in page
+
+
+def test_the_analysis_never_imports_torch() -> None:
+    code = (
+        "import sys; from pldrepro.analysis import claims, glue_scores, results;"
+        "from pldrepro.exhibits import figures, report, tables;"
+        "sys.exit('torch' in sys.modules or 'evaluate' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,191 @@
+"""Tables 1 and 2 from synthetic runs: values, intervals only where they exist, marks, words for what is missing."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from pldrepro.analysis import glue_scores, text
+from pldrepro.analysis.reported import load_papers
+from pldrepro.analysis.results import Evidence, load_evidence
+from pldrepro.exhibits import layout, tables
+from pldrepro.stats import Estimate
+from tests.support import runs
+
+PAPERS = load_papers()
+PLD = PAPERS["pld"]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    root = tmp_path_factory.mktemp("study")
+    paths = runs.write_study(root, seeds=(1, 2))
+    glue_scores.write_scores(paths["finetune"], root / "scores.csv")
+    return {**paths, "scores": root / "scores.csv"}
+
+
+@pytest.fixture(scope="module")
+def evidence(study: dict[str, Any]) -> Evidence:
+    return load_evidence(**study)
+
+
+def cell(frame: pd.DataFrame, **keys: str) -> Any:
+    for name, value in keys.items():
+        frame = frame[frame[name] == value]
+    assert len(frame) == 1
+    return frame.iloc[0]
+
+
+def test_table_1_has_measured_and_reported_beside_each_other(evidence: Evidence) -> None:
+    frame = tables.table1(evidence, PLD)
+    cost = cell(frame, arm="baseline", checkpoint="ckp186", quantity="cost", axis="reference_time")
+    assert cost["measured"] == pytest.approx(5.6)
+    assert (cost["unit"], cost["n"], cost["reported"], cost["reported_unit"]) == ("s", 2, 38.45, "h")
+    speedup = cell(frame, arm="pld", checkpoint="ckp87", quantity="speedup", axis="reference_time")
+    assert (speedup["reported"], speedup["provenance"]) == (2.8, "unverified")
+    reduction = cell(frame, arm="pld", checkpoint="ckp87", quantity="sample_reduction")
+    assert reduction["measured"] == pytest.approx(55.0)
+    saving = cell(frame, arm="pld", checkpoint="ckp186", quantity="saving_per_sample", axis="flops")
+    assert saving["reported"] == 25
+    assert saving["low"] < saving["measured"] < saving["high"]
+
+
+def test_the_twin_without_dropping_saves_nothing(evidence: Evidence) -> None:
+    frame = tables.table1(evidence, PLD)
+    saving = cell(frame, arm="preln_higher", checkpoint="ckp186", quantity="saving_per_sample", axis="reference_time")
+    assert saving["measured"] == pytest.approx(0)
+
+
+def test_unverified_numbers_keep_their_mark_and_footnote(evidence: Evidence) -> None:
+    time, _ = tables.table1_panels(evidence, PLD)
+    rows = {row[0]: row for row in time.rows}
+    assert rows["PLD ckp87"][1] == "13.53†"
+    assert rows["PLD ckp186"][1] == "29.22"
+    assert "† reported value not checked against the paper itself." in time.notes
+
+
+def test_early_checkpoints_stand_in_table_1_where_the_paper_has_them(evidence: Evidence) -> None:
+    time, _ = tables.table1_panels(evidence, PLD)
+    assert [row[0] for row in time.rows] == [
+        "PostLN baseline ckp186", "PreLN, higher learning rate ckp186", "PLD ckp87", "PLD ckp100", "PLD ckp186",
+    ]  # fmt: skip
+
+
+def test_one_seed_shows_no_interval(tmp_path: Path) -> None:
+    pretrain = [runs.write_pretrain(tmp_path, arm, 1) for arm in ("baseline", "pld")]
+    evidence = load_evidence(pretrain, calibration=runs.write_calibration(tmp_path))
+    frame = tables.table1(evidence, PLD)
+    assert frame["low"].isna().all()
+    assert frame["high"].isna().all()
+    assert all(
+        "[" not in value for layout in tables.table1_panels(evidence, PLD) for row in layout.rows for value in row
+    )
+
+
+def test_table_1_does_without_reference_time(tmp_path: Path) -> None:
+    pretrain = [runs.write_pretrain(tmp_path, arm, seed) for arm in ("baseline", "pld") for seed in (1, 2)]
+    for folder in pretrain:
+        text = (folder / "summary.json").read_text()
+        text = "\n".join(
+            line.split(":")[0] + ": null," if "reference_seconds" in line else line for line in text.splitlines()
+        )
+        (folder / "summary.json").write_text(text)
+    frame = tables.table1(load_evidence(pretrain), PLD)
+    assert cell(frame, arm="pld", checkpoint="ckp186", quantity="speedup", axis="reference_time")["n"] == 0
+    assert cell(frame, arm="pld", checkpoint="ckp186", quantity="speedup", axis="measured_time")["n"] == 2
+
+
+def test_table_2_has_every_value_and_all_three_scores(evidence: Evidence) -> None:
+    frame = tables.table2(evidence, PLD)
+    part = frame[(frame["arm"] == "pld") & (frame["checkpoint"] == "ckp186")]
+    medians = part[part["axis"] == "median"]
+    assert list(medians["quantity"]) == [*glue_scores.VALUES, "glue_paper", "glue_nine", "glue_official"]
+    assert set(medians["n"]) == {2}
+    glue = cell(part, quantity="glue_paper", axis="median")
+    assert (glue["reported"], glue["provenance"], glue["note"]) == (83.2, "unverified", "12 of 12 values")
+    time = cell(part, quantity="training_time", axis="measured_time")
+    assert time["measured"] > 0
+
+
+def test_reported_scores_in_the_other_conventions_are_derived(evidence: Evidence) -> None:
+    frame = tables.table2(evidence, PLD)
+    nine = cell(frame, arm="baseline", checkpoint="ckp186", quantity="glue_nine")
+    assert nine["reported"] == pytest.approx(81.2, abs=0.05)
+    assert nine["provenance"] == "derived"
+    assert cell(frame, arm="pld", checkpoint="ckp87", quantity="glue_nine")["provenance"] == "unverified"
+
+
+def test_an_arm_outside_table_2_is_compared_with_the_ablation(evidence: Evidence) -> None:
+    frame = tables.table2(evidence, PLD)
+    glue = cell(frame, arm="preln_higher", checkpoint="ckp186", quantity="glue_paper")
+    assert (glue["reported"], glue["reported_where"]) == (82.6, "Table 3")
+
+
+def test_missing_tasks_and_splits_are_said_in_words(tmp_path: Path) -> None:
+    missing = {"mnli": {"dev_mismatched": "the source has no dev_mismatched.tsv"}}
+    pretrain, finetune = [], []
+    for arm in ("baseline", "pld"):
+        pretrain.append(runs.write_pretrain(tmp_path, arm, 1))
+        finetune.append(runs.write_finetune(tmp_path, arm, 1, tasks=["rte", "mnli"], missing=missing))
+    glue_scores.write_scores(finetune, tmp_path / "scores.csv")
+    (layout,) = tables.table2_panels(load_evidence(pretrain, finetune, scores=tmp_path / "scores.csv"), PLD)
+    notes = " ".join(layout.notes)
+    assert "MNLI-mm (the source has no dev_mismatched.tsv)" in notes
+    assert "QNLI, QQP F1, QQP Acc (task not fine-tuned at this scale)" in notes
+    assert "over 2 of 12 values" in notes
+
+
+def test_an_undefined_geometric_mean_is_said_in_words(tmp_path: Path) -> None:
+    pretrain = [runs.write_pretrain(tmp_path, "baseline", 1)]
+    finetune = [runs.write_finetune(tmp_path, "baseline", 1, tasks=["rte", "cola"])]
+    frame = glue_scores.score(finetune)
+    frame.loc[frame["task"] == "cola", "value"] = 0.0
+    frame.to_csv(tmp_path / "scores.csv", index=False)
+    (layout,) = tables.table2_panels(load_evidence(pretrain, finetune, scores=tmp_path / "scores.csv"), PLD)
+    assert layout.rows[-1][layout.columns.index("GLUE (paper)")] == "undefined"
+    expected = "GLUE (paper) is undefined where a value is not positive (CoLA): PostLN baseline ckp186."
+    assert expected in layout.notes
+
+
+def test_without_fine_tuning_table_2_is_the_papers_row_alone(study: dict[str, Any]) -> None:
+    evidence = load_evidence(study["pretrain"])
+    assert tables.table2(evidence, PLD).empty
+    (layout,) = tables.table2_panels(evidence, PLD)
+    assert [row[0] for row in layout.rows] == ["BERT-base original"]
+
+
+@pytest.mark.parametrize("name", ["table1", "table2"])
+def test_a_table_is_written_in_three_formats(evidence: Evidence, tmp_path: Path, name: str) -> None:
+    tables.write_table(name, evidence, PAPERS, tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.csv", f"{name}.md", f"{name}.tex"]
+    tidy = pd.read_csv(tmp_path / f"{name}.csv")
+    assert {"arm", "checkpoint", "axis", "measured", "low", "high", "n", "reported", "provenance"} <= set(tidy)
+    header, rule, *_ = [line for line in (tmp_path / f"{name}.md").read_text().splitlines() if line.startswith("|")]
+    assert header.count("|") == rule.count("|")
+    latex = (tmp_path / f"{name}.tex").read_text()
+    assert r"$^\dagger$" in latex
+    assert "†" not in latex
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}")
+
+
+def test_an_unknown_table_is_refused(evidence: Evidence, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown table 'table9'; allowed: table1, table2"):
+        tables.write_table("table9", evidence, PAPERS, tmp_path / "x")
+
+
+def test_numbers_as_text() -> None:
+    assert text.number(-0.04, 1) == "0.0"
+    assert text.number(-1.25, 2) == "−1.25"
+    assert text.estimate_text(Estimate(1.0, 0.5, 1.5, 2, ""), 2) == "1.00 [0.50, 1.50]"
+    assert text.estimate_text(Estimate(1.0, None, None, 1, ""), 2) == "1.00"
+    assert text.plus_minus(Estimate(1.0, 0.5, 1.5, 2, ""), 1) == "1.0 ±0.5"
+    assert text.time_unit([10, 30]) == ("s", 1.0)
+    assert text.time_unit([400]) == ("min", 60.0)
+    assert text.time_unit([90000]) == ("h", 3600.0)
+
+
+def test_latex_escapes_what_latex_would_read() -> None:
+    latex = layout.Panel("a_b & 5 %", ("x",), (("1 ±2†",),)).latex()
+    assert r"\caption{a\_b \& 5 \%}" in latex
+    assert r"1 $\pm$2$^\dagger$ \\" in latex

@@ -1,0 +1,211 @@
+"""Run folders from elsewhere: what belongs to the study is taken, what does not is refused with the reason."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pldrepro.__main__ import main
+from pldrepro.config.study import Study, load_study
+from pldrepro.data.corpus import prepare_corpus
+from pldrepro.data.glue import prepare_glue
+from pldrepro.errors import RecordError
+from pldrepro.evaluation.probe import probe
+from pldrepro.files import read_json, write_json
+from pldrepro.runs.import_runs import join
+from pldrepro.runs.manifest import complete
+from pldrepro.training.finetune import finetune
+from pldrepro.training.pretrain import pretrain
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RUN = Path("pretrain/pld/seed1")
+TUNED = Path("finetune/pld/seed1/ckp186/one")
+
+
+def study_at(results: Path, **changes: Any) -> Study:
+    """The smoke study of two arms and one seed, with its results in a folder."""
+    values = yaml.safe_load((REPOSITORY / "config/smoke.yaml").read_text())
+    settings = values["settings"]
+    settings["training"]["num_steps"] = 20
+    tuning = {**values["finetune"], "groups": {"one": ["rte"]}, "epochs": 0.5}
+    few = {"arms": ["baseline", "pld"], "seeds": [1], "companions": {}, "finetune": tuning}
+    few |= {"finetune_checkpoints": ["ckp186"], "probe_arms": None, "results": str(results)}
+    return load_study({**values, **few, **changes})
+
+
+def prepare(study: Study) -> None:
+    data = Path(study.results) / "data"
+    prepare_corpus(study.data(), data / "corpus", workers=1, progress=False)  # type: ignore[arg-type]
+    prepare_glue(study.data(), ("rte",), 48, data / "corpus", data / "glue", progress=False)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of another machine: one pre-training run, fine-tuned and probed."""
+    study = study_at(tmp_path_factory.mktemp("elsewhere"))
+    prepare(study)
+    data, runs = Path(study.results) / "data", Path(study.runs)
+    pretrain(study.run("pld", 1), data / "corpus", runs / RUN, progress=False)
+    finetune(runs / RUN, "ckp186", study.settings.finetune, "one", data / "glue", runs / TUNED, progress=False)
+    probe(runs / RUN, data / "corpus", study.settings.probe, runs / "probe/pld/seed1", progress=False)
+    return Path(study.results)
+
+
+@pytest.fixture
+def here(elsewhere: Path, tmp_path: Path) -> Study:
+    """The same study on this machine, with its data and nothing else."""
+    shutil.copytree(elsewhere / "data", tmp_path / "here/data")
+    return study_at(tmp_path / "here")
+
+
+@pytest.fixture
+def theirs(elsewhere: Path, tmp_path: Path) -> Path:
+    """A copy of the other machine's runs, to be changed."""
+    return Path(shutil.copytree(elsewhere / "runs", tmp_path / "theirs"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def reasons(study: Study, source: Path) -> dict[str, str | None]:
+    return {one.run: one.reason for one in join(study, source)}
+
+
+def test_runs_of_the_study_are_taken_and_found_complete(here: Study, elsewhere: Path) -> None:
+    outcomes = join(here, elsewhere)
+    assert [(one.run, one.reason, one.is_new) for one in outcomes] == [
+        (str(RUN), None, True), (str(TUNED), None, True), ("probe/pld/seed1", None, True),
+    ]  # fmt: skip
+    assert contents(Path(here.runs)) == contents(elsewhere / "runs")
+    before = (Path(here.runs) / RUN / "metrics.jsonl").stat().st_mtime_ns
+    (Path(here.runs) / RUN / "summary.json").unlink()  # the workflow runs the job again
+    pretrain(here.run("pld", 1), Path(here.results) / "data/corpus", Path(here.runs) / RUN, progress=False)
+    assert (Path(here.runs) / RUN / "metrics.jsonl").stat().st_mtime_ns == before
+    assert contents(Path(here.runs)) == contents(elsewhere / "runs")
+
+
+def test_a_second_time_changes_nothing(here: Study, elsewhere: Path) -> None:
+    join(here, elsewhere / "runs")
+    assert [(one.reason, one.is_new) for one in join(here, elsewhere)] == [(None, False)] * 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"arms": ["baseline", "random"]}, "pld, seed 1, is no run of smoke"),
+        ({"seeds": [2]}, "pld, seed 1, is no run of smoke"),
+        ({"model": {"hidden_size": 64}}, "differs from the study in model.hidden_size"),
+        ({"training": {"num_steps": 21}}, "differs from the study in training.num_steps"),
+        ({"impl": {"micro_batch_size": 8}}, "differs from the study in impl.micro_batch_size"),
+    ],
+)
+def test_other_settings_are_refused(elsewhere: Path, here: Study, changes: dict[str, Any], reason: str) -> None:
+    settings = here.settings.model_dump(mode="json")
+    for group in set(changes) & {"model", "training", "impl"}:
+        settings["settings"][group] |= changes.pop(group)
+    found = reasons(load_study({**settings, **changes}), elsewhere)
+    assert reason in (found[str(RUN)] or "")
+    assert None not in found.values()  # what was made from it is refused with it
+    assert not (Path(here.runs) / RUN).exists()
+
+
+def test_other_data_are_refused(elsewhere: Path, tmp_path: Path) -> None:
+    settings = study_at(tmp_path / "here").settings.model_dump(mode="json")
+    settings["settings"]["data"]["miniature"]["seed"] = 5
+    study = load_study(settings)
+    prepare(study)
+    assert "differs from the study in data.miniature, corpus" in (reasons(study, elsewhere)[str(RUN)] or "")
+
+
+def test_data_that_are_not_prepared_are_asked_for(elsewhere: Path, tmp_path: Path) -> None:
+    found = reasons(study_at(tmp_path / "here"), elsewhere)
+    assert "data/corpus/manifest.json: no such file; prepare the data here first" in (found[str(RUN)] or "")
+
+
+def test_other_settings_of_what_is_made_from_it_are_refused(elsewhere: Path, here: Study) -> None:
+    values = here.settings.model_dump(mode="json")
+    values["finetune"]["epochs"] = 3
+    values["probe"]["sequences"] = 16
+    found = reasons(load_study(values), elsewhere)
+    assert found[str(RUN)] is None
+    assert "differs from the study in finetune" in (found[str(TUNED)] or "")
+    assert "differs from the study in probe" in (found["probe/pld/seed1"] or "")
+
+
+def damage_weights(run: Path) -> None:
+    path = run / "checkpoints/ckp186/model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\7")
+
+
+def change_settings(run: Path) -> None:
+    write_json(run / "settings.json", {**read_json(run / "settings.json"), "seed": 2})
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (damage_weights, r"checkpoints/ckp186/model.safetensors: not the file that"),
+        (change_settings, "settings.json: not the file that"),
+        (lambda run: (run / "metrics.jsonl").unlink(), "metrics.jsonl: missing, though"),
+        (lambda run: (run / "manifest.json").unlink(), "no manifest.json; the run is not complete"),
+    ],
+)
+def test_damaged_runs_are_refused(here: Study, theirs: Path, damage: Callable[[Path], None], reason: str) -> None:
+    damage(theirs / RUN)
+    found = reasons(here, theirs)
+    assert reason in (found[str(RUN)] or "")
+    assert "the pre-training run that this was made from is not here" in (found[str(TUNED)] or "")
+
+
+def test_settings_of_another_version_are_refused(here: Study, theirs: Path) -> None:
+    values = read_json(theirs / RUN / "settings.json")
+    values["training"]["a_new_one"] = 1
+    write_json(theirs / RUN / "settings.json", values)
+    complete(theirs / RUN, read_json(theirs / RUN / "summary.json"), ["metrics.jsonl", "checkpoints/*/*"])
+    assert "training.a_new_one: unknown key" in (reasons(here, theirs)[str(RUN)] or "")
+
+
+def test_weights_of_another_run_are_refused(here: Study, theirs: Path, elsewhere: Path) -> None:
+    join(here, elsewhere / "runs")
+    shutil.rmtree(Path(here.runs) / "finetune")
+    values = read_json(theirs / TUNED / "settings.json")
+    write_json(theirs / TUNED / "settings.json", {**values, "inputs": {**values["inputs"], "weights": "0" * 64}})
+    complete(theirs / TUNED, read_json(theirs / TUNED / "summary.json"), ["results.jsonl", "predictions.safetensors"])
+    assert "differs from the study in weights" in (reasons(here, theirs)[str(TUNED)] or "")
+
+
+def test_a_run_that_is_here_is_not_replaced(here: Study, theirs: Path, elsewhere: Path) -> None:
+    join(here, elsewhere)
+    values = read_json(theirs / RUN / "provenance.json")
+    write_json(theirs / RUN / "provenance.json", {**values, "commit": "another"})
+    complete(theirs / RUN, read_json(theirs / RUN / "summary.json"), ["metrics.jsonl", "checkpoints/*/*"])
+    assert "holds another finished run already" in (reasons(here, theirs)[str(RUN)] or "")
+    assert contents(Path(here.runs)) == contents(elsewhere / "runs")
+
+
+def test_an_unfinished_run_that_is_here_is_not_replaced(here: Study, elsewhere: Path) -> None:
+    (Path(here.runs) / RUN / "resume").mkdir(parents=True)
+    assert "holds an unfinished run; delete it" in (reasons(here, elsewhere)[str(RUN)] or "")
+
+
+def test_a_folder_without_runs_is_an_error(here: Study, tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="no run folder; allowed: a results folder"):
+        join(here, tmp_path)
+
+
+def test_the_command_names_what_it_did_and_fails_when_it_refused(
+    here: Study, theirs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "study.yaml").write_text(json.dumps(here.settings.model_dump(mode="json")))
+    damage_weights(theirs / RUN)
+    assert main(["import", str(theirs), "--configfile", str(tmp_path / "study.yaml")]) == 1
+    printed = capsys.readouterr()
+    assert f"{RUN}: refused: {theirs}/{RUN}/checkpoints/ckp186/model.safetensors: not the file" in printed.out
+    assert "3 of 3 run folders refused; the others are here" in printed.err

@@ -1,0 +1,473 @@
+"""Synthetic run folders in the format of pldrepro.records, for tests of the analysis half."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import save_file
+
+from pldrepro.analysis.glue_scores import VALUES
+from pldrepro.analysis.results import Evidence, load_evidence
+from pldrepro.config.base import merge
+from pldrepro.config.run import RunSettings
+from pldrepro.files import append_jsonl, write_json
+from pldrepro.policy.drop import draw_gates, is_analysed, rank_layers
+from pldrepro.records import AnyRecord, read_checked_lines
+
+STEPS, BATCH, LENGTH = 400, 8, 16
+SHARES = {"ckp87": 87 / 186, "ckp100": 100 / 186, "ckp186": 1.0}
+# tau(k) = 2 ms + 3 ms x k for k = 0..4, so the layers take 12/14 of a full step.
+INTERCEPT, SLOPE, LAYERS = 0.002, 0.003, 4
+ARMS: dict[str, dict[str, Any]] = {
+    "baseline": {"label": "PostLN baseline", "norm": "post", "rate": "same", "drop": {}},
+    "preln_higher": {"label": "PreLN, higher learning rate", "norm": "pre", "rate": "higher", "drop": {}},
+    "pld": {"label": "PLD", "norm": "pre", "rate": "higher", "drop": {"dialect": "paper_alg1"}},
+}
+# Further arms, for tests that name them; "settings" are laid over the recorded ones, "steps" replaces STEPS.
+MORE_ARMS: dict[str, dict[str, Any]] = {
+    "preln": {"label": "PreLN, same learning rate", "norm": "pre", "rate": "same", "drop": {}},
+    "random": {
+        "label": "random drop", "norm": "pre", "rate": "higher", "settings": {"matched_depth": "pld"},
+        "drop": {"schedule": "constant", "theta_bar": 0.8},
+    },
+    "cosine": {
+        "label": "cosine schedule", "norm": "pre", "rate": "higher",
+        "drop": {"dialect": "paper_alg1", "schedule": "cosine"},
+    },
+    "pld_theta30": {
+        "label": "PLD, theta_bar 0.3", "norm": "pre", "rate": "higher",
+        "drop": {"dialect": "paper_alg1", "theta_bar": 0.3},
+    },
+    "baseline_at_ckp100": {
+        "label": "PostLN, decayed at PLD's ckp100", "norm": "post", "rate": "same", "drop": {}, "steps": 160,
+        "settings": {"training": {"decay": "linear"}, "budget": {"arm": "pld", "checkpoint": "ckp100"}},
+    },
+    "baseline_at_pld": {
+        "label": "PostLN, decayed at PLD's end", "norm": "post", "rate": "same", "drop": {}, "steps": 340,
+        "settings": {"training": {"decay": "linear"}, "budget": {"arm": "pld", "checkpoint": "ckp186"}},
+    },
+    "preln_higher_at_pld": {
+        "label": "PreLN, decayed at PLD's end", "norm": "pre", "rate": "higher", "drop": {}, "steps": 340,
+        "settings": {"training": {"decay": "linear"}, "budget": {"arm": "pld", "checkpoint": "ckp186"}},
+    },
+    **{
+        f"epochs{count}_{name}": {
+            "label": f"{count} epochs, {name}", "norm": "pre", "rate": "higher",
+            "drop": {"dialect": "paper_alg1"} if name == "pld" else {}, "settings": {"training": {"epochs": count}},
+        }
+        for count in (1, 40)
+        for name in ("pld", "dropout", "neither")
+    },
+}  # fmt: skip
+# SBLD and its controls, the arms of a study of GPT or of images beside "baseline" and "pld".
+SBLD_ARMS: dict[str, dict[str, Any]] = {
+    "sbld": {"label": "SBLD (our reading)", "rate": "higher", "drop": {"dialect": "sbld"}},
+    "sbld_random": {"label": "SBLD, random ranking", "drop": {"dialect": "sbld", "ranking": "random"}},
+    "sbld_depth": {"label": "SBLD, ranking by depth", "drop": {"dialect": "sbld", "ranking": "depth"}},
+    "sbld_reversed": {"label": "SBLD, reversed ranking", "drop": {"dialect": "sbld", "ranking": "reversed"}},
+    "pld_by_sensitivity": {
+        "label": "PLD's schedule by sensitivity",
+        "drop": {"schedule": "exponential", "allocation": "by_rank", "residual_scale": "inverse"},
+    },
+    "pwegd_by_depth": {
+        "label": "PWEGD by depth",
+        "drop": {"schedule": "pwegd", "allocation": "linear", "residual_scale": "inverse"},
+    },
+}
+MODELS: dict[str, dict[str, Any]] = {
+    "bert": {
+        "num_layers": LAYERS,
+        "hidden_size": 32,
+        "num_heads": 2,
+        "ffn_size": 64,
+        "vocab_size": 64,
+        "max_positions": 32,
+    },
+    "gpt": {
+        "family": "gpt",
+        "norm": "pre",
+        "num_layers": LAYERS,
+        "hidden_size": 32,
+        "num_heads": 2,
+        "ffn_size": 64,
+        "vocab_size": 64,
+        "max_positions": 32,
+    },
+    "swinv2": {
+        "family": "swinv2",
+        "image_size": 16,
+        "stages": [1, 3],
+        "hidden_size": 16,
+        "num_heads": [2, 4],
+        "window_size": 4,
+        "num_classes": 6,
+    },
+    "vit": {"family": "vit", "image_size": 16, "stages": [LAYERS], "hidden_size": 16, "num_heads": [2]},
+}
+# What an analysis of sensitivity finds (a millionth more by seed), and what it costs: passes of 14 ms at full depth.
+SCORES, ANALYSIS_PASSES = (0.4, 0.1, 0.3, 0.2), 10
+TASK_LABELS = {"rte": 2, "mrpc": 2, "stsb": 0, "cola": 2, "sst2": 2, "qnli": 2, "qqp": 2, "mnli": 3}
+PROVENANCE = {
+    "commit": "0123456789abcdef0123456789abcdef01234567",
+    "versions": {"python": "3.11.0", "torch": "2.13.0", "numpy": "2.0.0"},
+    "platform": "Linux",
+    "processor": "a processor",
+    "cpu_count": 2,
+    "device": {"type": "cpu", "name": "a processor", "threads": 1},
+}
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSON-lines file."""
+    return read_checked_lines(path, AnyRecord)
+
+
+def run_settings(arm: str, seed: int, scale: str = "smoke", family: str = "bert") -> RunSettings:
+    """Complete settings of a small run."""
+    about = (ARMS | MORE_ARMS | SBLD_ARMS)[arm]
+    model = MODELS[family] | ({"norm": about.get("norm", "pre")} if family == "bert" else {})
+    tokenizer = "bpe" if family == "gpt" else "wordpiece"
+    text = {"sequence_length": LENGTH, "vocab_size": 64, "tokenizer": tokenizer}
+    return RunSettings.model_validate(
+        {
+            "scale": scale,
+            "arm": arm,
+            "label": about["label"] if family == "bert" or arm != "baseline" else "no dropping",
+            "seed": seed,
+            "model": model,
+            "data": text if family in ("bert", "gpt") else {"kind": "images", "image_size": 16},
+            "training": {
+                "num_steps": about.get("steps", STEPS), "batch_size": BATCH,
+                "learning_rate": about["rate"] if family == "bert" else "same",
+            },
+            "drop": about["drop"],
+            "impl": {"micro_batch_size": BATCH},
+        }
+    )  # fmt: skip
+
+
+def write_pretrain(
+    root: Path,
+    arm: str,
+    seed: int,
+    *,
+    final_loss: float = 3.0,
+    slowdown: float = 1.0,
+    scale: str = "smoke",
+    family: str = "bert",
+    scores: Mapping[str, float] | None = None,
+    drop: Mapping[str, Any] | None = None,
+) -> Path:
+    """A finished pre-training run whose gates are the real ones and whose loss falls linearly from 6.
+
+    ``scores``: what it is validated with beside the loss, the same at every validation; ``drop``: laid over the arm's.
+    """
+    folder = root / "runs" / "pretrain" / arm / f"seed{seed}"
+    folder.mkdir(parents=True)
+    settings = run_settings(arm, seed, scale, family)
+    about, steps = (ARMS | MORE_ARMS | SBLD_ARMS)[arm], settings.training.num_steps
+    recorded = merge(settings.model_dump(mode="json"), {**about.get("settings", {}), "drop": drop or {}})
+    settings = settings.model_copy(update={"drop": type(settings.drop).model_validate(recorded["drop"])})
+    word = {name: value for name, value in (scores or {}).items() if name.startswith("lambada_")}
+    scores = {name: value for name, value in (scores or {}).items() if name not in word}
+    if word:
+        about_run = {"scale": scale, "arm": arm, "label": settings.label, "seed": seed, "passages": 100}
+        at = {name: {"lambada_accuracy": 0.2, "lambada_perplexity": 50.0, **word} for name in SHARES}
+        write_json(root / "runs/lambada" / arm / f"seed{seed}" / "summary.json", {**about_run, "checkpoints": at})
+    points, lines, kept = _course(settings, final_loss, slowdown, {"accuracy": 0.2, **scores})
+    for point in points:
+        append_jsonl(folder / "metrics.jsonl", {"kind": "validation", **point})
+        append_jsonl(folder / "metrics.jsonl", {"kind": "train", "main_loss": point["loss"], **point})
+    for line in lines:
+        append_jsonl(folder / "metrics.jsonl", {"kind": "sensitivity", **line})
+    validated = ["loss", "accuracy", *(name for name in scores if name != "accuracy")]
+    checkpoints = {}
+    for name, share in SHARES.items():
+        line = points[round(share * steps) // (steps // 20) - 1]
+        checkpoints[name] = {
+            **{key: value for key, value in line.items() if key not in validated},
+            **{f"validation_{key}": line[key] for key in validated},
+            "share": share,
+            "folder": f"checkpoints/{name}",
+        }
+    last, costs = points[-1], ("samples", "tokens", "train_seconds", "reference_seconds", "flops")
+    write_json(folder / "settings.json", recorded)
+    write_json(folder / "provenance.json", PROVENANCE)
+    write_json(
+        folder / "summary.json",
+        {
+            "arm": arm, "label": settings.label, "seed": seed, "scale": scale, "family": family,
+            "norm": settings.model.norm, "steps": steps, "parameters": 50_000, "num_layers": LAYERS,
+            **{key: last[key] for key in (*costs, "analysis_seconds", "analysis_passes")},
+            **{f"validation_{key}": last[key] for key in validated},
+            "mean_kept_layers": last["kept_layers"] / steps, "steps_by_kept_layers": _counts(kept),
+            "passes_by_layer": [sum(layer in one for one in kept) for layer in range(LAYERS)],
+            "peak_memory_bytes": 10**8, "checkpoints": checkpoints,
+        },
+    )  # fmt: skip
+    return folder
+
+
+def _counts(kept: Sequence[Sequence[int]]) -> dict[str, int]:
+    sizes = [len(one) for one in kept]
+    return {str(size): sizes.count(size) for size in sorted(set(sizes))}
+
+
+def _course(
+    settings: RunSettings, final_loss: float, slowdown: float, scores: Mapping[str, float]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[list[int]]]:
+    """The validations of a run, its analyses of sensitivity, and the layers that it kept at each step."""
+    steps, seed, points, lines = settings.training.num_steps, settings.seed, [], []
+    kept: list[list[int]] = []
+    sensitivity: list[float] | None = None
+    for step in range(steps):
+        if is_analysed(settings.drop, step, steps):
+            sensitivity = [score + seed / 10**6 + len(lines) / 100 for score in SCORES]
+            ranks = rank_layers(settings.drop, LAYERS, sensitivity, seed)
+            lines.append({"step": step, "measure": "lesion", "scores": sensitivity, "ranks": ranks})
+        ranks = rank_layers(settings.drop, LAYERS, sensitivity, seed)
+        gates = draw_gates(
+            settings.drop, seed=seed, step=step, micro_step=0, num_steps=steps, num_layers=LAYERS, ranks=ranks
+        )
+        kept.append([layer for layer, gate in enumerate(gates) if gate.keep])
+        if (step + 1) % (steps // 20) == 0:
+            costs = _costs(step + 1, sum(map(len, kept)), ANALYSIS_PASSES * len(lines), slowdown)
+            loss = 6 + (final_loss - 6) * (step + 1) / steps
+            points.append({"step": step + 1, **costs, "loss": loss, **scores})
+    return points, lines, kept
+
+
+def _costs(step: int, kept: int, analysis_passes: int, slowdown: float) -> dict[str, Any]:
+    analysis = analysis_passes * (INTERCEPT + SLOPE * LAYERS)
+    reference = INTERCEPT * step + SLOPE * kept + analysis
+    return {
+        "samples": step * BATCH, "tokens": step * BATCH * LENGTH, "kept_layers": kept,
+        "flops": float(1e6 * (step + kept + analysis_passes * (1 + LAYERS))), "train_seconds": slowdown * reference,
+        "reference_seconds": reference, "analysis_seconds": slowdown * analysis, "analysis_passes": analysis_passes,
+    }  # fmt: skip
+
+
+def write_calibration(root: Path, family: str = "bert") -> Path:
+    """tau(k) = 2 ms + 3 ms k; BERT: for the PostLN and the PreLN shape."""
+    folder = root / "runs" / "calibration"
+    folder.mkdir(parents=True)
+    shapes = []
+    for arm in ("baseline", "pld") if family == "bert" else ("pld",):
+        model = run_settings(arm, 1, family=family).model.model_dump(mode="json")
+        tau = {
+            str(k): {"median": INTERCEPT + SLOPE * k, "low": 0.95 * (INTERCEPT + SLOPE * k),
+                     "high": 1.05 * (INTERCEPT + SLOPE * k), "n": 15}
+            for k in range(LAYERS + 1)
+        }  # fmt: skip
+        norm = model.get("norm", "res_post" if family == "swinv2" else "pre")
+        shapes.append(
+            {
+                "norm": norm, "num_layers": LAYERS, "model": model, "micro_batch_size": BATCH,
+                "sequence_length": LENGTH if family in ("bert", "gpt") else None, "precision": "float32",
+                "compile": False, "tau": tau, "fit": {"intercept": INTERCEPT, "slope": SLOPE, "r2": 1.0},
+            }
+        )  # fmt: skip
+    write_json(folder / "provenance.json", PROVENANCE)
+    write_json(folder / "summary.json", {"threads": 1, "device": PROVENANCE["device"], "shapes": shapes})
+    return folder
+
+
+def sbld_study(
+    root: Path,
+    family: str,
+    *,
+    arms: Sequence[str] = ("baseline", "pld", *SBLD_ARMS),
+    seeds: Sequence[int] = (1, 2),
+    losses: Mapping[str, float] | None = None,
+    scores: Mapping[str, Mapping[str, float]] | None = None,
+    drop: Mapping[str, Any] | None = None,
+) -> Evidence:
+    """A study of GPT or of images: final losses and scores by arm, 0.01 and a tenth of a percent more by seed."""
+    pretrain = []
+    for arm in arms:
+        for seed in seeds:
+            pretrain.append(
+                write_pretrain(
+                    root / family, arm, seed, family=family, final_loss=(losses or {}).get(arm, 3.0) + 0.01 * seed,
+                    scores={name: value + 0.001 * seed for name, value in (scores or {}).get(arm, {}).items()},
+                    drop=drop if arm in SBLD_ARMS else None,
+                )
+            )  # fmt: skip
+    lambada = sorted((root / family / "runs" / "lambada").glob("*/*"))
+    return load_evidence(pretrain, calibration=write_calibration(root / family, family), lambada=lambada)
+
+
+def write_finetune(
+    root: Path,
+    arm: str,
+    seed: int,
+    checkpoint: str = "ckp186",
+    *,
+    errors: float = 0.2,
+    tasks: Sequence[str] = tuple(TASK_LABELS),
+    rates: Sequence[float] = (1e-4,),
+    finetune_seeds: Sequence[int] = (1,),
+    examples: int = 200,
+    missing: Mapping[str, Mapping[str, str]] | None = None,
+) -> Path:
+    """A finished fine-tuning job in which about a share ``errors`` of the predictions is wrong."""
+    folder = root / "runs" / "finetune" / arm / f"seed{seed}" / checkpoint / "glue"
+    folder.mkdir(parents=True)
+    arrays: dict[str, np.ndarray] = {}
+    for task in tasks:
+        splits = ["dev", "dev_mismatched"] if task == "mnli" and "mnli" not in (missing or {}) else ["dev"]
+        for split in splits:
+            labels = _labels(task, examples, np.random.default_rng(0))
+            arrays[f"labels/{task}/{split}"] = labels
+            for rate in rates:
+                for finetune_seed in finetune_seeds:
+                    rng = np.random.default_rng([seed, finetune_seed, round(1e7 * rate), len(split), len(task)])
+                    wrong = rng.random(examples) < errors
+                    guesses = _labels(task, examples, rng)
+                    key = f"predictions/{task}/{split}/{rate!r}/{finetune_seed}"
+                    arrays[key] = np.where(wrong, guesses, labels).astype(labels.dtype)
+                    if split == "dev":
+                        append_jsonl(
+                            folder / "results.jsonl",
+                            {"task": task, "learning_rate": rate, "seed": finetune_seed, "steps": 10,
+                             "train_loss": 0.3, "seconds": 2.0},
+                        )  # fmt: skip
+    save_file(arrays, folder / "predictions.safetensors")
+    about = {"arm": arm, "label": ARMS[arm]["label"], "seed": seed, "checkpoint": checkpoint, "group": "glue"}
+    write_json(folder / "settings.json", {"scale": "smoke", **about, "finetune": {}, "missing": missing or {}})
+    write_json(folder / "provenance.json", PROVENANCE)
+    write_json(folder / "summary.json", {**about, "tasks": list(tasks), "runs": len(tasks), "seconds": 20.0})
+    return folder
+
+
+def _labels(task: str, examples: int, rng: np.random.Generator) -> np.ndarray:
+    if task == "stsb":
+        return rng.uniform(0, 5, examples).astype(np.float32)
+    return rng.integers(0, TASK_LABELS[task], examples)
+
+
+def write_scores(
+    path: Path,
+    levels: Mapping[tuple[str, int, str], float | Mapping[str, float]],
+    *,
+    rates: Mapping[float, float] | None = None,
+    finetune_seeds: Sequence[int] = (1,),
+) -> Path:
+    """scores.csv in which every value of an (arm, seed, checkpoint) has one level [%], so that its GLUE score has, too.
+
+    A mapping gives levels by name of the value instead; ``rates``: learning rate -> what it adds to every value.
+    """
+    rows = []
+    for (arm, seed, checkpoint), level in levels.items():
+        values = level if isinstance(level, Mapping) else dict.fromkeys(VALUES, level)
+        for name, value in values.items():
+            task, split, metric = VALUES[name]
+            rows += [
+                {"arm": arm, "label": (ARMS | MORE_ARMS)[arm]["label"], "seed": seed, "checkpoint": checkpoint,
+                 "task": task, "split": split, "metric": metric, "learning_rate": rate,
+                 "finetune_seed": finetune_seed, "value": value + more, "n": 100}
+                for rate, more in (rates or {1e-4: 0.0}).items()
+                for finetune_seed in finetune_seeds
+            ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+def write_study(
+    root: Path,
+    *,
+    seeds: Sequence[int] = (1, 2, 3),
+    losses: Mapping[str, float] | None = None,
+    errors: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """A whole small study; the paths that the analysis verbs take."""
+    losses = losses or {"baseline": 3.0, "preln_higher": 2.8, "pld": 2.5}
+    errors = errors or {"baseline": 0.4, "preln_higher": 0.3, "pld": 0.2}
+    pretrain, finetune = [], []
+    for arm in ARMS:
+        for seed in seeds:
+            pretrain.append(write_pretrain(root, arm, seed, final_loss=losses[arm] + 0.01 * seed))
+            for checkpoint in SHARES if arm == "pld" else ["ckp186"]:
+                finetune.append(write_finetune(root, arm, seed, checkpoint, errors=errors[arm]))
+    return {"pretrain": pretrain, "finetune": finetune, "calibration": write_calibration(root)}
+
+
+def write_probe(root: Path, arm: str, seed: int, *, layers: int = LAYERS, draws: int = 4) -> Path:
+    """A finished probe in which PreLN's upper layers matter little: gradients, angles and losses are made up."""
+    folder = root / "runs" / "probe" / arm / f"seed{seed}"
+    folder.mkdir(parents=True)
+    about = {"scale": "smoke", "arm": arm, "label": ARMS[arm]["label"], "seed": seed}
+    points = {name: {"step": round(share * STEPS), "share": share, "validation_loss": 3.0}
+              for name, share in SHARES.items()}  # fmt: skip
+    pre = ARMS[arm]["norm"] == "pre"
+    for name, point in points.items():
+        rows = _profile(pre, seed, layers, point["share"]) + _lesions(pre, seed, layers, draws)
+        rows += _depth(pre, seed, layers) if name == "ckp186" else []
+        for row in rows:
+            append_jsonl(folder / "results.jsonl", {"checkpoint": name, "step": point["step"], **row})
+    write_json(folder / "settings.json", {**about, "probe": {"lesion_draws": draws}, "inputs": {}})
+    write_json(folder / "provenance.json", PROVENANCE)
+    write_json(
+        folder / "summary.json",
+        {**about, "norm": ARMS[arm]["norm"], "num_layers": layers, "checkpoints": points, "sequences": 16,
+         "lesion_keep": 0.5, "seconds": 1.0},
+    )  # fmt: skip
+    return folder
+
+
+def _profile(pre: bool, seed: int, layers: int, share: float) -> list[dict[str, Any]]:
+    rows = []
+    for layer in range(1, layers + 1):
+        norm, angle = share * (1 if pre else 0.5 ** (layers - layer)), (20.0 / layer if pre else 20.0) + seed
+        rows += [
+            {"quantity": "gradient_norm", "layer": layer, "part": part, "value": scale * norm * (1 + 0.1 * seed)}
+            for part, scale in (("block", 1.0), ("qkv", 0.5), ("attention_output", 0.5), ("ffn_up", 0.5),
+                                ("ffn_down", 0.5))
+        ]  # fmt: skip
+        values = {
+            "gradient_ratio": 1.0 if pre else 0.8, "distance": angle / 10, "relative_distance": angle / 60,
+            "cosine": float(np.cos(np.radians(angle))), "angle": angle,
+        }  # fmt: skip
+        rows += [{"quantity": quantity, "layer": layer, "value": value} for quantity, value in values.items()]
+    return rows
+
+
+def _loss(pre: bool, seed: int, layers: int, selection: str, kept: Sequence[int], text: str) -> dict[str, Any]:
+    """Loss 3 with all layers (4 on the text that orders); a missing layer costs 1, in PreLN 1/l, and 0.01 x seed."""
+    missing = [layer for layer in range(1, layers + 1) if layer not in kept]
+    value = (4.0 if text == "order" else 3.0) + sum((1 / layer if pre else 1.0) + 0.01 * seed for layer in missing)
+    return {"quantity": "loss", "selection": selection, "kept": list(kept), "text": text, "value": value}
+
+
+def _lesions(pre: bool, seed: int, layers: int, draws: int) -> list[dict[str, Any]]:
+    """Draw d keeps the layers of the bits of d."""
+    every = range(1, layers + 1)
+    rows = [_loss(pre, seed, layers, "all", every, "all")]
+    for draw in range(draws):
+        kept = [layer for layer in every if draw >> (layer - 1) & 1]
+        rows.append({**_loss(pre, seed, layers, "lesion", kept, "all"), "draw": draw})
+    return rows
+
+
+def _depth(pre: bool, seed: int, layers: int) -> list[dict[str, Any]]:
+    every = tuple(range(1, layers + 1))
+    selections = {
+        "all": [every],
+        "first": [every[:k] for k in range(layers + 1)],
+        "last": [every[layers - k :] for k in range(layers + 1)],
+        "odd": [every[0::2]],
+        "even": [every[1::2]],
+        "without_one": [tuple(layer for layer in every if layer != one) for one in every],
+        "least_important_removed": [every[: layers - removed] for removed in range(layers + 1)],
+    }
+    return [
+        _loss(pre, seed, layers, selection, kept, text)
+        for text in ("order", "report")
+        for selection, sets in selections.items()
+        for kept in sets
+        if text == "report" or selection in ("all", "without_one")
+    ]

@@ -1,0 +1,335 @@
+"""Several ranks: the same run as one process, gradients of dropped layers not sent, and all ranks stopping together."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pldrepro.config.run import CalibrationJob, RunSettings
+from pldrepro.data.batches.rows import Rows
+from pldrepro.data.images import prepare_images
+from pldrepro.errors import OutOfTimeError, SettingsError
+from pldrepro.files import read_json
+from pldrepro.runs.folder import load_pretrain
+from pldrepro.runs.step_times import load_calibration
+from pldrepro.training.calibrate import calibrate
+from pldrepro.training.distributed import ALONE, World, buckets, joined, launch
+from pldrepro.training.pretrain import Run, pretrain
+from tests.support.runs import read_jsonl
+
+Make = Callable[..., RunSettings]
+FORK = multiprocessing.get_context("fork")
+WORDS = "roberta_prelayernorm.embeddings.word_embeddings.weight"
+NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0}
+
+
+def on_ranks(number: int, work: Callable[[], None], environment: dict[str, str] | None = None) -> list[int | None]:
+    """Exit statuses of the ranks, each of which does the work in a process of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+
+    def main(rank: int) -> None:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(number)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **(environment or {})}
+        work()
+
+    processes = [FORK.Process(target=main, args=(rank,)) for rank in range(number)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    return [process.exitcode for process in processes]
+
+
+def train(settings: RunSettings, data: Path, folder: Path, **options: Any) -> Path:
+    """A whole run on as many ranks as its settings say."""
+
+    def work() -> None:
+        with joined(settings.impl) as world:
+            pretrain(settings, data, folder, progress=False, world=world, **options)
+
+    if settings.impl.ranks == 1:
+        work()
+    else:
+        assert on_ranks(settings.impl.ranks, work) == [0] * settings.impl.ranks
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "checkpoints/ckp186/model.safetensors")
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "pld": {"drop": {"dialect": "paper_alg1", "unit": "micro_batch"}},
+    "sbld": {"drop": {"dialect": "sbld", "sensitivity": {"warmup_share": 0.2, "batches": 2}}},
+    "sbld_train_lesion": {"drop": {"dialect": "sbld", "sensitivity": {"measure": "train_lesion", "batches": 2}}},
+    "sbld_fisher": {"drop": {"dialect": "sbld", "sensitivity": {"measure": "fisher", "batches": 2}}},
+    "sbld_cosine": {"drop": {"dialect": "sbld", "sensitivity": {"measure": "cosine", "batches": 2}}},
+    "zero_gradients": {"drop": {"dialect": "deepspeed"}},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETTINGS)
+def test_losses_on_several_ranks_are_those_of_one(tiny_run: Make, corpus: Path, tmp_path: Path, name: str) -> None:
+    """PLD on 1, 2 and 4 ranks, the others on 1 and 2."""
+    runs = {}
+    for number in (1, 2, 4) if name == "pld" else (1, 2):
+        impl = {"ranks": number, "log_points": 16}
+        runs[number] = train(tiny_run(model=NO_DROPOUT, impl=impl, **SETTINGS[name]), corpus, tmp_path / str(number))
+    lines = {number: read_jsonl(folder / "metrics.jsonl") for number, folder in runs.items()}
+    for number in list(runs)[1:]:
+        assert len(lines[number]) == len(lines[1]) > 16
+        for ours, alone in zip(lines[number], lines[1], strict=True):
+            assert ours.keys() == alone.keys()
+            assert [ours[key] for key in ("kind", "step", "kept_layers", "samples")] == [
+                alone[key] for key in ("kind", "step", "kept_layers", "samples")
+            ]
+            assert ours["flops"] == pytest.approx(alone["flops"], rel=1e-12)
+            for key in ("loss", "main_loss", "accuracy", "scores"):
+                assert ours.get(key) == (pytest.approx(alone[key], abs=1e-5) if key in alone else None)
+            if "gradient_norm" in ours:
+                assert ours["gradient_norm"] == pytest.approx(alone["gradient_norm"], rel=1e-3)
+            assert ours["reduced_bytes"] > 0 or ours["kind"] == "sensitivity"
+            assert alone["reduced_bytes"] == 0
+        summary = load_pretrain(runs[number]).summary
+        assert summary["passes_by_layer"] == load_pretrain(runs[1]).summary["passes_by_layer"]
+
+
+@pytest.mark.slow
+def test_images_on_two_ranks(tmp_path: Path) -> None:
+    values = {
+        "scale": "tiny", "arm": "pld", "label": "PLD", "seed": 1,
+        "model": {"family": "vit", "image_size": 8, "stages": [2], "hidden_size": 16, "num_heads": [2]},
+        "data": {"kind": "images", "image_size": 8, "shapes": {"train_images": 64, "validation_images": 19}},
+        "training": {"num_steps": 4, "batch_size": 8, "checkpoints": {"end": 1}, "validation_points": 2},
+        "drop": {"dialect": "paper_alg1"},
+    }  # fmt: skip
+    runs = []
+    for number in (1, 2):
+        settings = RunSettings.model_validate({**values, "impl": {"ranks": number, "micro_batch_size": 8}})
+        prepare_images(settings.data, tmp_path / "images", progress=False)  # type: ignore[arg-type]
+        runs.append(train(settings, tmp_path / "images", tmp_path / str(number)))
+    alone, ours = (read_json(folder / "summary.json") for folder in runs)
+    for key in ("validation_loss", "validation_accuracy", "validation_top5"):
+        assert ours[key] == pytest.approx(alone[key], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_two_runs_on_two_ranks_are_bit_identical_with_dropout_and_an_interruption(
+    tiny_run: Make, corpus: Path, tmp_path: Path
+) -> None:
+    settings = tiny_run(impl={"ranks": 2, "save_every_seconds": 1e-9})
+    whole = train(settings, corpus, tmp_path / "whole")
+    resumed = tmp_path / "resumed"
+
+    def work() -> None:
+        stop = 1e9 if os.environ["RANK"] == "0" else 0.0  # one rank's clock is enough to stop all
+        with (
+            joined(settings.impl) as world,
+            pytest.raises(OutOfTimeError, match=r"stopped (after 0 s|by another rank)"),
+        ):
+            pretrain(settings, corpus, resumed, progress=False, world=world, max_seconds=stop)
+
+    for _ in range(3):
+        assert on_ranks(2, work) == [0, 0]
+    train(settings, corpus, resumed)
+    first, second = weights(whole), weights(resumed)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    alone = train(tiny_run(), corpus, tmp_path / "alone")
+    assert not torch.equal(first[WORDS], weights(alone)[WORDS])  # other masks of dropout
+
+
+@pytest.mark.slow
+def test_a_killed_rank_ends_the_others_and_the_run_goes_on_bit_for_bit(
+    tiny_run: Make, corpus: Path, tmp_path: Path
+) -> None:
+    settings = tiny_run(impl={"ranks": 2, "save_every_seconds": 1e-9})
+    whole, folder = train(settings, corpus, tmp_path / "whole"), tmp_path / "killed"
+    train_step = Run.train_step
+
+    def dies(run: Run) -> Any:
+        if run.world.rank == 1 and run.progress.step == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return train_step(run)
+
+    def work() -> None:
+        Run.train_step = dies  # type: ignore[method-assign]  # in this process alone
+        with joined(settings.impl) as world:
+            pretrain(settings, corpus, folder, progress=False, world=world)
+
+    assert on_ranks(2, work) == [1, -signal.SIGKILL]
+    assert not (folder / "summary.json").exists()
+    train(settings, corpus, folder)
+    first, second = weights(whole), weights(folder)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.slow
+def test_ranks_that_differ_stop(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
+    settings = tiny_run(impl={"ranks": 2})
+
+    def work() -> None:
+        train_step = Run.train_step
+
+        def wrong(run: Run) -> Any:
+            if run.world.rank == 1 and run.progress.step == 2:
+                with torch.no_grad():
+                    next(run.model.parameters())[0, 0] += 1e-6
+            return train_step(run)
+
+        Run.train_step = wrong  # type: ignore[method-assign]  # in this process alone
+        with joined(settings.impl) as world, pytest.raises(RuntimeError, match="ranks hold different models at step 5"):
+            pretrain(settings, corpus, tmp_path / "run", progress=False, world=world)
+
+    assert on_ranks(2, work) == [0, 0]
+
+
+# ---- what is sent ----
+
+
+@pytest.mark.slow
+def test_the_bytes_that_are_sent_fall_with_the_kept_layers(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
+    """Each step sends the gradients of the kept layers and of what all steps train, and no others."""
+    drop = {"dialect": "paper_alg1", "theta_bar": 0.1}
+    folder = train(tiny_run(drop=drop, impl={"ranks": 2, "log_points": 16}), corpus, tmp_path / "run")
+    lines = [line for line in read_jsonl(folder / "metrics.jsonl") if line["kind"] == "train"]
+    kept = [b["kept_layers"] - a["kept_layers"] for a, b in zip([{"kept_layers": 0}, *lines], lines, strict=False)]
+    sent = [
+        b["reduced_bytes"] - a["reduced_bytes"] for a, b in zip([{"reduced_bytes": 0}, *lines], lines, strict=False)
+    ]
+    by_layers: dict[int, set[int]] = {}
+    for layers, size in zip(kept, sent, strict=True):
+        by_layers.setdefault(layers // 2, set()).add(size)  # two micro batches a step, with the same gates
+    layer = 4 * 2224  # bytes of 4 x 16 x 16 + 64 + 2 x 16 x 32 + 48 + 4 x 16 parameters in float32
+    assert len(by_layers) >= 3
+    for layers, sizes in by_layers.items():
+        assert sizes == {min(by_layers[4]) - (4 - layers) * layer}
+
+
+def test_buckets_keep_order_size_and_dtype() -> None:
+    parts = [torch.zeros(n) for n in (3_000_000, 3_000_000, 1, 7_000_000, 2)] + [torch.zeros(2, dtype=torch.float64)]
+    assert [[len(g) for g in bucket] for bucket in buckets(parts)] == [[3_000_000, 3_000_000, 1], [7_000_000], [2], [2]]
+    assert list(buckets([])) == []
+
+
+def test_alone_nothing_is_sent() -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    parameter.grad = torch.ones(2)
+    assert ALONE.sum_gradients([parameter]) == 0
+    assert ALONE.largest(3) == 3
+    assert ALONE.of_first([0.5]) == [0.5]
+    assert ALONE.agree(torch.tensor([float("nan")]))
+
+
+def test_the_parts_of_the_ranks_make_up_the_batch() -> None:
+    from pldrepro.data.batches.causal import CausalBatch
+
+    rows: Rows = CausalBatch(torch.arange(7).numpy(), torch.arange(7).numpy())
+    parts = [World(rank, 3).part(rows).input_ids.tolist() for rank in range(3)]  # type: ignore[attr-defined]
+    assert parts == [[0, 1], [2, 3], [4, 5, 6]]
+
+
+# ---- settings, calibration, and the command line ----
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"impl": {"ranks": 3}}, "micro_batch_size 4; allowed with ranks 3: a multiple"),
+        ({"impl": {"ranks": 4, "nodes": 3}}, "ranks 4; allowed with nodes 3: a multiple of it"),
+        ({"impl": {"ranks": 2}, "training": {"batch_size": 5}}, r"batch_size 5; allowed with impl\.ranks 2: a multip"),
+    ],
+)
+def test_samples_divide_by_the_ranks(tiny_run: Make, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny_run(**changes)
+
+
+def test_another_number_of_processes_is_refused(tiny_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SettingsError, match="ranks 4, but 2 were started"):
+        joined(tiny_run(impl={"ranks": 4}).impl).__enter__()
+
+
+def test_several_nodes_need_a_slurm_job(tiny_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(SettingsError, match=r"impl\.nodes 2: allowed inside a Slurm job"):
+        launch(tiny_run(impl={"ranks": 4, "nodes": 2}).impl, ["pretrain"])
+
+
+@pytest.mark.parametrize(
+    ("inside", "expected"),
+    [
+        ({}, "srun --nodes 2 --ntasks 2 --ntasks-per-node 1 --cpus-per-task 2 PYTHON -m pldrepro pretrain --out x"),
+        (
+            {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NODEID": "1", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7"},
+            "PYTHON -m torch.distributed.run --nproc-per-node 2 --signals-to-handle "
+            "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --nnodes 2 --node-rank 1 --master-addr 10.0.0.7 "
+            "--master-port 20417 -m pldrepro pretrain --out x",
+        ),
+    ],
+)
+def test_two_nodes_are_started_by_srun_and_each_starts_its_ranks(
+    tiny_run: Make, monkeypatch: pytest.MonkeyPatch, inside: dict[str, str], expected: str
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(os, "execvp", lambda file, command: started.extend(command))
+    for name in ("SLURM_STEP_NUM_TASKS", "SLURM_NODEID", "SLURM_LAUNCH_NODE_IPADDR", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"SLURM_JOB_ID": "417", **inside}.items():
+        monkeypatch.setenv(name, value)
+    launch(tiny_run(impl={"ranks": 4, "nodes": 2}).impl, ["pretrain", "--out", "x"])
+    assert " ".join(started).replace(sys.executable, "PYTHON") == expected
+
+
+@pytest.mark.slow
+def test_a_calibration_on_two_ranks_prices_runs_on_two_ranks(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
+    settings = tiny_run(impl={"ranks": 2})
+    about = {"runs": [settings], "calibration": {"rounds": 3, "warmup_rounds": 1}}
+    job = CalibrationJob.model_validate(about)
+
+    def work() -> None:
+        with joined(settings.impl) as world:
+            calibrate(job, tmp_path / "tau", progress=False, world=world)
+
+    assert on_ranks(2, work) == [0, 0]
+    taus = load_calibration(tmp_path / "tau")
+    assert taus.device == {"type": "cpu", "threads": 1, "ranks": 2, "nodes": 1}
+    assert taus.shape(settings.model_dump(mode="json")).ranks == 2
+    with pytest.raises(RuntimeError, match="no step times for the model of pld"):
+        taus.shape(tiny_run().model_dump(mode="json"))
+
+
+@pytest.mark.slow
+def test_the_command_starts_its_ranks_and_a_signal_stops_them_all(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
+    settings = tiny_run(training={"num_steps": 3000}, impl={"ranks": 2, "log_points": 3000})
+    (tmp_path / "run.json").write_text(settings.model_dump_json())
+    command = [sys.executable, "-m", "pldrepro", "pretrain", "--settings", str(tmp_path / "run.json")]
+    command += ["--data", str(corpus), "--out", str(tmp_path / "run")]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stderr=log)
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "run/metrics.jsonl").exists() or not read_jsonl(tmp_path / "run/metrics.jsonl"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(60) != 0
+    text = (tmp_path / "log").read_text()
+    assert re.search(r"rank [01]: OutOfTimeError: stopped by (SIGUSR1|SIGTERM) at step \d+ of 3000", text), text
+    assert (tmp_path / "run/resume/state.safetensors").is_file()
+    assert not (tmp_path / ".run.lock").exists()

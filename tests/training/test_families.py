@@ -1,0 +1,239 @@
+"""GPT and images in the one training loop: resumed bit for bit, and plain transformers agrees with the records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from pldrepro.config.base import merge
+from pldrepro.config.data import DataSettings, ImageDataSettings
+from pldrepro.config.run import CalibrationJob, RunSettings
+from pldrepro.data.corpus import open_corpus, prepare_corpus
+from pldrepro.data.images import prepare_images
+from pldrepro.errors import OutOfTimeError, SettingsError
+from pldrepro.evaluation.lambada import evaluate, score_lambada
+from pldrepro.files import read_json
+from pldrepro.models.checkpoints.gpt2 import load_gpt
+from pldrepro.policy.drop import all_kept
+from pldrepro.runs.folder import load_lambada, load_pretrain
+from pldrepro.runs.step_times import load_calibration
+from pldrepro.training.calibrate import calibrate
+from pldrepro.training.objectives import Classification, NextToken, open_objective
+from pldrepro.training.pretrain import pretrain
+from tests.support.runs import read_jsonl
+
+CPU = torch.device("cpu")
+SHARED: dict[str, Any] = {
+    "scale": "tiny", "arm": "sbld", "label": "SBLD (our reading)", "seed": 1,
+    "drop": {"dialect": "sbld", "sensitivity": {"warmup_share": 0.25, "batches": 1}},
+    "impl": {"device": "cpu", "threads": 1, "micro_batch_size": 4, "log_points": 5},
+}  # fmt: skip
+TRAINING = {
+    "num_steps": 12, "batch_size": 8, "learning_rates": {"same": 3e-3, "higher": 3e-3}, "validation_points": 3,
+    "validation_sequences": 16, "checkpoints": {"ckp100": "1/2", "ckp186": 1}, "next_sentence": False,
+}  # fmt: skip
+RUNS: dict[str, dict[str, Any]] = {
+    "gpt": {
+        **SHARED,
+        "model": {"family": "gpt", "norm": "pre", "num_layers": 3, "hidden_size": 16, "num_heads": 2, "ffn_size": 32,
+                  "vocab_size": 300, "max_positions": 48, "dropout": 0.1, "attention_dropout": 0.1, "init_std": 0.1},
+        "data": {"tokenizer": "bpe", "vocab_size": 300, "sequence_length": 24, "validation_ratio": 10,
+                 "miniature": {"num_documents": 60, "lambada_passages": 12}},
+        "training": TRAINING,
+    },
+    "swinv2": {
+        **SHARED,
+        "model": {"family": "swinv2", "image_size": 16, "patch_size": 4, "stages": [1, 2], "hidden_size": 8,
+                  "num_heads": [1, 2], "window_size": 2, "dropout": 0.1, "init_std": 0.1},
+        "data": {"kind": "images", "image_size": 16, "shapes": {"train_images": 48, "validation_images": 16}},
+        "training": TRAINING,
+    },
+}  # fmt: skip
+RUNS["vit"] = merge(RUNS["swinv2"], {"model": {"family": "vit", "stages": [3], "num_heads": [2]}})
+FAMILIES = list(RUNS)
+
+
+def settings_of(family: str, **changes: Any) -> RunSettings:
+    return RunSettings.model_validate(merge(RUNS[family], changes))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The prepared data of a family."""
+    root = tmp_path_factory.mktemp("data")
+    prepare_corpus(DataSettings.model_validate(RUNS["gpt"]["data"]), root / "gpt", workers=1, progress=False)
+    prepare_images(ImageDataSettings.model_validate(RUNS["swinv2"]["data"]), root / "images", progress=False)
+    return lambda family: root / ("gpt" if family == "gpt" else "images")
+
+
+@pytest.fixture(scope="module")
+def finished(data: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("runs")
+    for family in FAMILIES:
+        pretrain(settings_of(family), data(family), root / family, progress=False)
+    return {family: root / family for family in FAMILIES}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_stopped_run_ends_where_an_undisturbed_one_does(
+    finished: dict[str, Path], data: Callable[[str], Path], tmp_path: Path, family: str
+) -> None:
+    for _ in range(20):
+        try:
+            pretrain(settings_of(family), data(family), tmp_path, max_seconds=0.0, progress=False)
+        except OutOfTimeError:
+            continue
+        break
+    weights = [
+        (folder / "checkpoints/ckp186/model.safetensors").read_bytes() for folder in (finished[family], tmp_path)
+    ]
+    assert weights[0] == weights[1]
+    lines = [
+        [{key: value for key, value in line.items() if not key.endswith("seconds")} for line in read_jsonl(path)]
+        for path in (finished[family] / "metrics.jsonl", tmp_path / "metrics.jsonl")
+    ]
+    assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_run_records_its_family_and_what_it_kept(finished: dict[str, Path], family: str) -> None:
+    run = load_pretrain(finished[family])
+    assert run.family == family
+    assert len(run.summary["passes_by_layer"]) == 3
+    passes = {int(kept): count for kept, count in run.summary["steps_by_kept_layers"].items()}
+    assert sum(passes.values()) == 24  # 12 steps of two micro-batches
+    assert sum(run.summary["passes_by_layer"]) == sum(kept * count for kept, count in passes.items()) < 72
+    assert run.summary["analysis_passes"] > 0
+    assert ("validation_top5" in run.summary) == (family != "gpt")
+
+
+def test_a_gpts_validation_loss_is_that_of_transformers(finished: dict[str, Path], data: Callable[[str], Path]) -> None:
+    transformers = pytest.importorskip("transformers")
+    model = transformers.AutoModelForCausalLM.from_pretrained(finished["gpt"] / "checkpoints/ckp186")
+    assert type(model).__name__ == "GPT2LMHeadModel"
+    batch = NextToken(settings_of("gpt"), CPU).validation(open_corpus(data("gpt")))
+    with torch.no_grad():
+        logits = model(torch.from_numpy(batch.input_ids)).logits
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.from_numpy(batch.labels).flatten())
+    assert loss.item() == pytest.approx(load_pretrain(finished["gpt"]).summary["validation_loss"], abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ["swinv2", "vit"])
+def test_an_image_models_accuracy_is_that_of_transformers(
+    finished: dict[str, Path], data: Callable[[str], Path], family: str
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    model = transformers.AutoModelForImageClassification.from_pretrained(finished[family] / "checkpoints/ckp186")
+    objective = Classification(settings_of(family), CPU)
+    images = objective.open(data(family))
+    batch = objective.validation(images)
+    mean, std = np.array(images.mean), np.array(images.std)
+    pixels = torch.from_numpy(((batch.pixels / 255 - mean) / std).transpose(0, 3, 1, 2)).float()
+    with torch.no_grad():
+        logits = model(pixels).logits
+    labels = torch.from_numpy(batch.labels)
+    summary = load_pretrain(finished[family]).summary
+    loss = torch.nn.functional.cross_entropy(logits, labels).item()
+    assert loss == pytest.approx(summary["validation_loss"], abs=1e-5)
+    assert (logits.argmax(-1) == labels).float().mean().item() == summary["validation_accuracy"]
+    top5 = (logits.topk(5).indices == labels[:, None]).any(-1).float().mean().item()
+    assert top5 == summary["validation_top5"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_micro_batches_do_not_change_the_loss(data: Callable[[str], Path], family: str) -> None:
+    objective = open_objective(settings_of(family, model={"dropout": 0.0}), CPU)
+    model = objective.build().eval()
+    batch = objective.training(objective.open(data(family))).batch(0, 8)
+    whole, _ = objective.loss(model, batch, batch, all_kept(3))
+    parts = [objective.loss(model, part, batch, all_kept(3))[0] for part in batch.micro_batches(3)]
+    assert whole.item() == pytest.approx(sum(part.item() for part in parts), abs=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_validation_is_the_same_for_every_seed_and_not_augmented(data: Callable[[str], Path], family: str) -> None:
+    batches = []
+    for seed in (1, 2):
+        objective = open_objective(settings_of(family, seed=seed), CPU)
+        batches.append(objective.validation(objective.open(data(family))))
+    fields = vars(batches[0])
+    assert all(np.array_equal(array, vars(batches[1])[name]) for name, array in fields.items())
+    if family != "gpt":
+        stored = np.load(data(family) / "validation_pixels.npy")
+        assert np.array_equal(batches[0].pixels, stored[:16])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_calibration_prices_the_run(data: Callable[[str], Path], tmp_path: Path, family: str) -> None:
+    settings = settings_of(family)
+    job = CalibrationJob.model_validate({"runs": [settings], "calibration": {"rounds": 3, "warmup_rounds": 1}})
+    calibrate(job, tmp_path / "calibration", progress=False)
+    pretrain(settings, data(family), tmp_path / "run", tmp_path / "calibration/summary.json", progress=False)
+    run, (shape,) = load_pretrain(tmp_path / "run"), load_calibration(tmp_path / "calibration").shapes
+    assert shape.fits(run.settings)
+    counts, layers = run.summary["steps_by_kept_layers"], run.summary["passes_by_layer"]
+    price = shape.price(counts, layers, run.summary["analysis_passes"])
+    assert run.summary["reference_seconds"] == pytest.approx(price)
+    if family == "swinv2":
+        first, second = shape.layer_seconds[0], shape.layer_seconds[1]
+        by_hand = 24 * shape.median[0] + layers[0] * first + (layers[1] + layers[2]) * second
+        assert price == pytest.approx(by_hand + run.summary["analysis_passes"] * shape.median[3])
+        assert second == pytest.approx((shape.median[3] - shape.median[1]) / 2)
+
+
+def test_data_that_do_not_suit_the_model_are_refused(data: Callable[[str], Path], tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="10 classes, images of 16 pixels; the model has num_classes 3"):
+        pretrain(settings_of("swinv2", model={"num_classes": 3}), data("swinv2"), tmp_path / "a", progress=False)
+    with pytest.raises(SettingsError, match=r"does not fit model\.vocab_size 100"):
+        pretrain(settings_of("gpt", model={"vocab_size": 100}), data("gpt"), tmp_path / "b", progress=False)
+
+
+# ---- LAMBADA as a stage ----
+
+
+def test_lambada_scores_every_checkpoint_of_a_run(
+    finished: dict[str, Path], data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    score_lambada(finished["gpt"], data("gpt"), tmp_path, progress=False)
+    scores = load_lambada(tmp_path).summary
+    assert (scores["passages"], list(scores["checkpoints"])) == (12, ["ckp100", "ckp186"])
+    arrays = load_file(tmp_path / "predictions.safetensors")
+    for name, score in scores["checkpoints"].items():
+        assert score["lambada_accuracy"] == arrays[f"{name}/correct"].mean()
+        assert score["lambada_perplexity"] == pytest.approx(np.exp(-arrays[f"{name}/log_probabilities"].mean()))
+
+
+def test_lambada_looks_no_farther_back_than_the_model_was_trained(
+    finished: dict[str, Path], data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The tiny GPT has 48 positions of which 24 were trained."""
+    score_lambada(finished["gpt"], data("gpt"), tmp_path, progress=False)
+    model, lambada = load_gpt(finished["gpt"] / "checkpoints/ckp186"), open_corpus(data("gpt")).lambada
+    assert lambada is not None
+    assert max(len(lambada.passage(index)[0]) for index in range(12)) > 24
+    impl = settings_of("gpt").impl
+    found = load_file(tmp_path / "predictions.safetensors")["ckp186/log_probabilities"]
+    assert found == pytest.approx(evaluate(model, lambada, impl, CPU, all_kept(3), 24).log_probabilities)
+    assert found != pytest.approx(evaluate(model, lambada, impl, CPU, all_kept(3)).log_probabilities)
+
+
+def test_lambada_needs_a_gpt_its_corpus_and_passages(
+    finished: dict[str, Path], data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match="a model of family swinv2; allowed: gpt"):
+        score_lambada(finished["swinv2"], data("gpt"), tmp_path, progress=False)
+    without = merge(RUNS["gpt"]["data"], {"miniature": {"lambada_passages": 0}})
+    prepare_corpus(DataSettings.model_validate(without), tmp_path / "corpus", workers=1, progress=False)
+    with pytest.raises(SettingsError, match="not the corpus that"):
+        score_lambada(finished["gpt"], tmp_path / "corpus", tmp_path / "out", progress=False)
+    pretrain(settings_of("gpt", data=without), tmp_path / "corpus", tmp_path / "run", progress=False)
+    with pytest.raises(SettingsError, match="no LAMBADA passages"):
+        score_lambada(tmp_path / "run", tmp_path / "corpus", tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+    assert read_json(tmp_path / "run" / "summary.json")["family"] == "gpt"

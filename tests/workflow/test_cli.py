@@ -1,0 +1,189 @@
+"""The command line: what the verbs print, one line and status 1 for an error, and imports that stay light."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from pldrepro.__main__ import STOPPED, main
+from pldrepro.config.run import RunSettings
+from pldrepro.config.study import load_study, study_schema
+from pldrepro.runs.folder import load_finetune, load_pretrain
+
+SMOKE = ["--configfile", "config/smoke.yaml"]
+ANALYSIS = (
+    "analysis.results", "analysis.glue_scores", "analysis.claims", "exhibits.tables", "exhibits.figures",
+    "exhibits.report",
+)  # fmt: skip
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300, check=False)
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The only line that a failing command prints."""
+    assert main(list(arguments)) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+# ---- verbs that print ----
+
+
+def test_settings_prints_what_load_study_resolves(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["settings", *SMOKE, "--experiment", "pld", "--seed", "2"]) == 0
+    printed = RunSettings.model_validate_json(capsys.readouterr().out)
+    assert printed == load_study(Path("config/smoke.yaml")).run("pld", 2)
+
+
+def test_overrides_reach_the_settings(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    changes = ["--config", f"data_root={tmp_path}", "scale=other", 'arms=["baseline","random"]', "probe_arms=[]"]
+    changes += ["seeds=[7]"]
+    assert main(["settings", *SMOKE, *changes, "--experiment", "random"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["scale"], printed["arm"]) == ("other", "random")
+    assert str(tmp_path) not in json.dumps(printed)  # a path of the machine is not what a run is
+
+
+def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "--configfile", "config/paper.yaml", "--experiment", "pld", "--step", "100000"]) == 0
+    text = capsys.readouterr().out
+    assert "dialect paper_alg1: schedule exponential, allocation linear_from_first, residual scale inverse" in text
+    assert "theta(t) = 0.5000" in text
+    assert "expected depth 9.25 of 12" in text
+    rows = [line.split() for line in text.splitlines()[-12:]]
+    assert [row[0] for row in rows] == [str(layer) for layer in range(1, 13)]
+    assert rows[0][1:3] == ["1.0000", "kept"]
+    assert rows[11][1] == "0.5417"
+
+
+@pytest.mark.parametrize("scale", ["smoke", "demo", "mini", "gpu", "paper"])
+def test_plan(capsys: pytest.CaptureFixture[str], scale: str) -> None:
+    assert main(["plan", "--configfile", f"config/{scale}.yaml", "--device", "h100"]) == 0
+    text = capsys.readouterr().out
+    for word in ("parameters", "steps", "tokens", "kept depth", "FLOPs", "hours", "disk", "h100", "pld", "baseline"):
+        assert word in text
+
+
+def test_schema_is_the_one_that_the_workflow_and_scale_files_meet(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema == study_schema()
+    shipped = Path("workflow/schemas/config.schema.json")
+    assert schema == json.loads(shipped.read_text()), f"write it again: python -m pldrepro schema > {shipped}"
+    jsonschema.validate(yaml.safe_load(Path("config/demo.yaml").read_text()), schema)
+
+
+def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    for verb in ("settings", "prepare-corpus", "prepare-glue", "calibrate", "pretrain", "finetune", "explain", "plan"):
+        assert verb in text
+
+
+# ---- the training half, through the command line ----
+
+
+def test_from_corpus_to_predictions(
+    corpus: Path, glue: Path, tiny_run: Callable[..., RunSettings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, settings = tmp_path / "run", tiny_run().model_dump_json()
+    pretrain = ["pretrain", "--settings", settings, "--data", str(corpus), "--out", str(out)]
+    assert main([*pretrain, "--max-seconds", "0"]) == STOPPED == 75
+    assert "OutOfTimeError: stopped after 0 s at step 1 of 16" in capsys.readouterr().err
+    assert main(pretrain) == 0
+    assert load_pretrain(out).summary["steps"] == 16
+    (tmp_path / "finetune.yaml").write_text("{learning_rates: [1.0e-3], seeds: [1], epochs: 1, groups: {one: [rte]}}")
+    arguments = ["--run", str(out), "--checkpoint", "ckp87", "--group", "one", "--glue", str(glue)]
+    assert (
+        main(["finetune", "--settings", str(tmp_path / "finetune.yaml"), *arguments, "--out", str(tmp_path / "f")]) == 0
+    )
+    assert load_finetune(tmp_path / "f").summary["runs"] == 1
+
+
+def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pldrepro.costs.plan.render_plan", interrupt)
+    assert main(["plan", *SMOKE]) == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on from the last checkpoint\n"
+
+
+# ---- errors ----
+
+
+def test_an_error_is_one_line_and_status_1() -> None:
+    done = run("-m", "pldrepro", "plan", *SMOKE, "--device", "tpu")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("SettingsError: device 'tpu' is not in config/devices.yaml; allowed: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_traceback_on_request() -> None:
+    done = run("-m", "pldrepro", "--traceback", "plan", *SMOKE, "--device", "tpu")
+    assert done.returncode == 1
+    assert "Traceback (most recent call last)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["plan", "--configfile", "config/none.yaml"], "config/none.yaml: no such file"),
+        (["explain", *SMOKE, "--experiment", "plb", "--step", "1"], "plb.yaml: no such experiment; allowed: baseline"),
+        (["explain", *SMOKE, "--experiment", "pld", "--step", "40"], "step 40; allowed: 0 to 39"),
+        (["plan", *SMOKE, "--config", "seeds"], "--config seeds: allowed: KEY=VALUE"),
+        (["plan", *SMOKE, "--config", "sead=[1]"], "sead: unknown key; allowed here: scale, description"),
+        (["calibrate", "--settings", "{", "--out", "x"], "settings: not readable as JSON"),
+        (["calibrate", "--settings", "{}", "--out", "x"], "settings: runs: missing; calibration: missing"),
+    ],
+)
+def test_errors_of_users(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    assert message in failure(capsys, *arguments)
+
+
+def test_a_missing_corpus_is_named(
+    capsys: pytest.CaptureFixture[str], tiny_run: Callable[..., RunSettings], tmp_path: Path
+) -> None:
+    place = [str(tmp_path / "corpus"), "--out", str(tmp_path / "run")]
+    message = failure(capsys, "pretrain", "--settings", tiny_run().model_dump_json(), "--data", *place)
+    assert f"{tmp_path}/corpus/manifest.json: no such file" in message
+    assert not (tmp_path / "run").exists()
+
+
+# ---- imports ----
+
+
+def imported(module: str, *among: str) -> list[str]:
+    """Which of the packages are imported by importing a module, in a fresh interpreter."""
+    done = run("-c", f"import sys, json, {module}; print(json.dumps([m for m in {among} if m in sys.modules]))")
+    assert done.returncode == 0, done.stderr
+    names: list[str] = json.loads(done.stdout)
+    return names
+
+
+def test_pre_training_imports_little() -> None:
+    heavy = ("transformers", "datasets", "evaluate", "tokenizers", "pandas", "matplotlib", "scipy", "sklearn")
+    assert imported("pldrepro.training.pretrain", *heavy, "snakemake", "jinja2", "pyarrow", "torch") == ["torch"]
+
+
+def test_settings_and_plan_need_neither_torch_nor_numpy() -> None:
+    assert imported("pldrepro.__main__, pldrepro.costs.plan", "torch", "numpy", "pydantic") == ["pydantic"]
+
+
+def test_analysis_does_without_torch() -> None:
+    lines = [f"import pldrepro.{name}; assert 'torch' not in sys.modules, '{name}'" for name in ANALYSIS]
+    done = run("-c", "\n".join(["import sys", *lines]))
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,140 @@
+"""The whole workflow at smoke scale, in a copy of the repository: from the generated language to the report."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from pldrepro.exhibits.figures import FIGURES
+from pldrepro.exhibits.tables import TABLES
+from pldrepro.files import read_json
+from tests.support.repository import copy_repository, environment, planned, snakemake
+
+SMOKE = ("--configfile", "config/smoke.yaml")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copy_repository(tmp_path_factory.mktemp("repository"))
+    snakemake(folder, "--cores", "2", *SMOKE)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_study_ends_with_verdicts_and_an_offline_report(study: Path) -> None:
+    claims = pd.read_csv(study / "results/smoke/claims.csv")
+    assert {"PLD", "SBLD (our reading)"} <= set(claims["paper"])
+    assert claims.set_index("claim").loc["pld.time_per_sample", "n"] == 2
+    page = (study / "results/smoke/report.html").read_text("utf-8")
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
+    for name in ("table1", "table2", "table3"):
+        for suffix in ("csv", "md", "tex"):
+            assert (study / f"results/smoke/tables/{name}.{suffix}").stat().st_size > 100
+    assert page.count("data:image/svg+xml;base64,") == len(FIGURES)
+    assert "What the reviews of the PLD paper asked" in page
+
+
+@pytest.mark.slow
+def test_the_companions_are_studies_beside_the_first(study: Path) -> None:
+    claims = pd.read_csv(study / "results/smoke/claims.csv").set_index("claim")
+    assert claims.loc["sbld.time", "n"] == 1
+    assert not pd.isna(claims.loc["sbld.swin_top5", "measured"])
+    for name, prepared in (("gpt", "corpus"), ("images", "images")):
+        folder = study / "results/smoke" / name
+        assert (folder / f"data/{prepared}/manifest.json").is_file()
+        summary = read_json(folder / "runs/pretrain/sbld/seed1/summary.json")
+        assert summary["analysis_passes"] > 0
+    listing = read_json(study / "results/smoke/evidence.json")
+    assert [len(one["pretrain"]) for one in listing["studies"]] == [8, 3, 3]
+
+
+@pytest.mark.slow
+def test_a_budget_arm_ends_when_plds_checkpoint_does(study: Path) -> None:
+    folder = study / "results/smoke/runs/pretrain"
+    budget = read_json(folder / "baseline_at_ckp100/seed1/summary.json")["reference_seconds"]
+    spent = read_json(folder / "pld/seed1/summary.json")["checkpoints"]["ckp100"]["reference_seconds"]
+    # 22 steps of two layers: what was drawn differs from what was expected by a step or so.
+    assert budget == pytest.approx(spent, rel=0.25)
+
+
+@pytest.mark.slow
+def test_every_exhibit_is_a_target(study: Path) -> None:
+    names = {*TABLES, *FIGURES, "claims", "reviews", "report", "tables", "figures"}
+    assert planned(study, *names, *SMOKE) == {}
+
+
+@pytest.mark.slow
+def test_a_finished_study_has_nothing_to_do(study: Path) -> None:
+    assert planned(study, *SMOKE) == {}
+
+
+@pytest.mark.slow
+def test_only_what_a_change_touches_runs_again(study: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load((study / "config/smoke.yaml").read_text("utf-8"))
+
+    def after(**changes: object) -> dict[str, int]:
+        path = tmp_path / "changed.yaml"
+        path.write_text(yaml.safe_dump({**settings, **changes}), "utf-8")
+        return planned(study, "--configfile", str(path))
+
+    seed_more = after(seeds=[1, 2, 3])
+    assert (seed_more["pretrain"], seed_more["finetune"], seed_more["probe"]) == (4, 6, 3)
+    assert "corpus" not in seed_more
+    assert "calibrate" not in seed_more
+    longer = {**settings["settings"], "training": {**settings["settings"]["training"], "num_steps": 44}}
+    assert after(settings=longer)["pretrain"] == 8  # those of the companions are left alone
+    gentler = {**settings["finetune"], "epochs": 2}
+    jobs = after(finetune=gentler)
+    assert jobs["finetune"] == 12
+    assert not {"pretrain", "probe"} & set(jobs)
+
+
+@pytest.mark.slow
+def test_an_edited_exhibit_is_made_again_without_training(study: Path) -> None:
+    module = study / "pldrepro/exhibits/tables/cost.py"
+    module.write_text(module.read_text("utf-8") + "\n# edited\n", "utf-8")
+    jobs = planned(study, *SMOKE)
+    assert jobs["set_tables"] == 1
+    assert not {"pretrain", "finetune", "probe", "score", "draw_figures"} & set(jobs)
+
+
+@pytest.mark.slow
+def test_recorded_runs_give_the_same_verdicts_again(study: Path, tmp_path: Path) -> None:
+    for place, name in (("runs", "runs"), ("gpt/runs", "gpt"), ("images/runs", "images")):
+        shutil.copytree(study / "results/smoke" / place, tmp_path / name)
+    config = {
+        "scale": "recorded",
+        "description": "test",
+        "results": str(tmp_path / "rebuilt"),
+        "recorded": {"copy": [str(tmp_path / name) for name in ("runs", "gpt", "images")]},
+    }
+    (tmp_path / "recorded.yaml").write_text(yaml.safe_dump(config), "utf-8")
+    snakemake(study, "--cores", "2", "claims", "--configfile", str(tmp_path / "recorded.yaml"))
+    rebuilt = pd.read_csv(tmp_path / "rebuilt/copy/claims.csv")
+    pd.testing.assert_frame_equal(rebuilt, pd.read_csv(study / "results/smoke/claims.csv"))
+
+
+def test_an_unknown_key_is_named_with_what_is_allowed(tmp_path: Path) -> None:
+    folder = copy_repository(tmp_path)
+    command = [sys.executable, "-m", "snakemake", "-n", *SMOKE, "--config", "sedes=3"]
+    done = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "sedes: unknown key; allowed here: scale, description" in done.stdout + done.stderr
+
+
+def test_every_scale_plans(tmp_path: Path) -> None:
+    folder = copy_repository(tmp_path)
+    jobs = planned(folder, "--configfile", "config/paper_gpt.yaml")
+    assert (jobs["pretrain"], jobs["corpus"], "finetune" in jobs, jobs["page"]) == (27, 1, False, 1)
+    jobs = planned(folder, "--configfile", "config/paper_images.yaml")
+    assert (jobs["pretrain"], jobs["images"], "corpus" in jobs) == (21, 1, False)
+    jobs = planned(folder, "--configfile", "config/paper.yaml")
+    assert (jobs["pretrain"], jobs["finetune"], jobs["probe"]) == (51, 3 * 20 * 5, 51)
+    assert jobs["page"] == 1
