@@ -11,7 +11,7 @@ TOOLS := $(VENV)/tools
 # The jobs of the workflow call `python`: the one of the virtual environment.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup reproduce test test-cluster check lock audit bench clean
+.PHONY: help setup reproduce test test-faults test-cluster check lock audit bench clean
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -31,6 +31,9 @@ reproduce: setup ## run the whole demo study; ends with the claims and results/d
 
 test: setup      ## run the tests, on all cores
 	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+test-faults: setup ## kill, stop and damage runs, and see that they end as undisturbed ones
+	python -m pytest --numprocesses auto --dist loadfile tests/faults
 
 test-cluster: setup ## run the smoke study on a Slurm of its own; needs root, and Debian's apt-get where Slurm is missing
 	tests/cluster/slurm.sh run python -m pytest tests/cluster

@@ -106,3 +106,17 @@ def test_public_functions_have_docstrings() -> None:
         for node in nodes:
             if not node.name.startswith("_") and id(node) not in inner:
                 assert ast.get_docstring(node), f"{path}:{node.lineno} {node.name}"
+
+
+TESTS = sorted(Path(__file__).parent.rglob("*.py"))
+
+
+def test_tests_share_only_what_is_in_support() -> None:
+    for path in TESTS:
+        assert all(name.startswith("tests.support.") for name in imports(path) if name.startswith("tests.")), path
+
+
+def test_folders_of_tests_are_those_of_the_package() -> None:
+    folders = {path.name for path in Path(__file__).parent.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    stages = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
+    assert folders - stages == {"benchmarks", "cluster", "faults", "support", "workflow"}

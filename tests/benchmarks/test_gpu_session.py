@@ -27,7 +27,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_every_slice_leaves_its_record(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fixed = ["--quick", "--out", str(tmp_path), "--data", str(data)]
     assert gpu_session.main(["text", *fixed, "--seconds", "0"]) == 75

@@ -9,7 +9,6 @@ from benchmarks import ranks
 from pldrepro.files import read_json
 
 
-@pytest.mark.slow
 def test_each_kept_layer_adds_its_gradients(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ranks.main(["--shape", "tiny", "--rounds", "3", "--sequence-length", "16", "--out", str(tmp_path)])
     steps = read_json(tmp_path / "ranks.json")["steps"]

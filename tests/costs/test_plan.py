@@ -95,7 +95,6 @@ def test_fine_tuning_runs_are_checkpoints_times_tasks_times_rates_times_seeds(pa
     assert finetune_count(paper) == 3 * (10 + 10) * 8 * 6 * 5
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["smoke", "paper", "paper_gpt", "paper_images"])
 def test_jobs_are_those_of_a_dry_run(name: str, tmp_path: Path) -> None:
     path = f"config/{name}.yaml"

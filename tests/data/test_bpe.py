@@ -14,12 +14,8 @@ from hypothesis import strategies as st
 from pldrepro.data.tokenizers.bpe import BYTES, from_gpt2_files, train_bpe
 from pldrepro.data.tokenizers.wordpiece import load_tokenizer, pieces_in_order, save_tokenizer, special_ids
 from pldrepro.errors import DataError
+from tests.support.texts import TEXTS
 
-TEXTS = [
-    "The cat sat on the mat, and the cats sat on the mats.",
-    "A cat's café: 10,000 naïve cats!",
-    "Unbelievable understanding; the standing cat understands.",
-] * 3
 # GPT-2's own files, if any: PLDREPRO_DATA_ROOT/vocab/gpt2_vocab.json and gpt2_merges.txt
 VOCAB = Path(os.environ.get("PLDREPRO_DATA_ROOT", "none")) / "vocab"
 GPT2 = (VOCAB / "gpt2_vocab.json", VOCAB / "gpt2_merges.txt")
@@ -57,7 +53,7 @@ TRAINED = train_bpe(TEXTS, 300)
 
 def test_training_does_not_depend_on_the_process_or_the_threads() -> None:
     program = (
-        "from tests.data.test_bpe import TEXTS; from pldrepro.data.tokenizers.bpe import train_bpe\n"
+        "from tests.support.texts import TEXTS; from pldrepro.data.tokenizers.bpe import train_bpe\n"
         "print(train_bpe(TEXTS, 320).to_str())"
     )
     outputs = {

@@ -21,12 +21,8 @@ from pldrepro.data.tokenizers.wordpiece import (
     train_wordpiece,
 )
 from pldrepro.errors import DataError
+from tests.support.texts import TEXTS
 
-TEXTS = [
-    "The cat sat on the mat, and the cats sat on the mats.",
-    "A cat's café: 10,000 naïve cats!",
-    "Unbelievable understanding; the standing cat understands.",
-] * 3
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "##want", "##ed", "runn", "##ing", ",", "é", "[", "]"]
 
 
@@ -57,7 +53,7 @@ def test_case_is_kept_when_asked() -> None:
 
 def test_training_does_not_depend_on_the_process_or_the_threads() -> None:
     program = (
-        "import sys; from tests.data.test_wordpiece import TEXTS; from pldrepro.data.tokenizers.wordpiece import *\n"
+        "import sys; from tests.support.texts import TEXTS; from pldrepro.data.tokenizers.wordpiece import *\n"
         "print(pieces_in_order(train_wordpiece(TEXTS, 90, True)))"
     )
     root = Path(__file__).resolve().parents[2]

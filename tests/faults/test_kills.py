@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -40,20 +41,21 @@ import pldrepro.exhibits.tables  # noqa: F401  # loaded before the forks
 from pldrepro.__main__ import STOPPED, main
 from pldrepro.config.run import RunSettings
 from pldrepro.files import read_json
+from pldrepro.training.pretrain import Run
 from tests.support import runs
-from tests.support.repository import copy_repository
+from tests.support.ranks import FORK, PATIENCE, Make
+from tests.support.repository import copy_repository, environment
 from tests.support.runs import read_jsonl
 
-Make = Callable[..., RunSettings]
-FORK = multiprocessing.get_context("fork")
 # Depend on the clock, the process or the order in which it was interrupted; no result is among them.
 CLOCKED = ("train_seconds", "analysis_seconds", "seconds", "peak_memory_bytes", "manifest.json", "provenance.json")
 
 
-def start(arguments: list[str], log: Path) -> multiprocessing.Process:
-    """The command line in a process of its own."""
+def start(arguments: list[str], log: Path, before: Callable[[], None] = lambda: None) -> multiprocessing.Process:
+    """The command line in a process of its own, which does ``before`` first."""
 
     def child() -> None:
+        before()
         with log.open("a") as file:
             sys.stdout = sys.stderr = file
             status = main(arguments)
@@ -67,7 +69,7 @@ def start(arguments: list[str], log: Path) -> multiprocessing.Process:
 def end(arguments: list[str], log: Path) -> int:
     """Run the command line to its end; returns its status."""
     process = start(arguments, log)
-    process.join(300)
+    process.join(PATIENCE)
     assert process.exitcode is not None
     return process.exitcode
 
@@ -174,44 +176,45 @@ def stages(
 # ---- signals at random moments ----
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kills"), [("corpus", 5), ("glue", 3), ("pretrain", 6), ("checkpoint", 5), ("finetune", 5), ("tables", 3)]
 )
 def test_killed_at_random_moments(stages: Callable[[str], Stage], tmp_path: Path, name: str, kills: int) -> None:
     stage, moments = stages(name), random.Random(name)
     hits = attempt = 0
+    longest = stage.seconds
     while hits < kills:
         attempt += 1
-        assert attempt < 20
         out = tmp_path / str(attempt)
         for _ in range(3):
             process = start(stage.arguments(out), tmp_path / "log")
-            process.join(moments.uniform(0, stage.seconds))
+            process.join(moments.uniform(0, longest))
             process.kill()
             process.join()
+            if process.exitcode == 0:  # complete before the signal
+                longest /= 2
             hits += process.exitcode == -signal.SIGKILL
             assert process.exitcode in (0, -signal.SIGKILL), (tmp_path / "log").read_text()
         assert stage.go(out) == 0, (tmp_path / f"{attempt}.log").read_text()
         assert digest(out) == stage.undisturbed
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_stops_the_run_at_a_checkpoint(
     stages: Callable[[str], Stage], tmp_path: Path, number: signal.Signals
 ) -> None:
     stage, moments, out = stages("pretrain"), random.Random(number), tmp_path / "run"
-    hits = 0
+    hits, longest = 0, stage.seconds / 6
     while hits < 3:
         begun = time.time_ns()
         process = start(stage.arguments(out), tmp_path / "log")
         while not (out / "metrics.jsonl").exists() or (out / "metrics.jsonl").stat().st_mtime_ns < begun:
             time.sleep(0.001)  # until the first step
-        process.join(moments.uniform(0, stage.seconds / 6))
+        process.join(moments.uniform(0, longest))
         os.kill(process.pid or 0, number)
-        process.join(60)
+        process.join(PATIENCE)
         if process.exitcode == 0:  # it was complete already: once more from the beginning
+            longest /= 2
             shutil.rmtree(out)
             continue
         hits += 1
@@ -227,13 +230,13 @@ def test_a_signal_stops_the_run_at_a_checkpoint(
 
 @pytest.fixture
 def stopped(stages: Callable[[str], Stage], tmp_path: Path) -> tuple[Stage, Path]:
-    """A run that was stopped in its middle."""
+    """A run that was stopped at its third step."""
     stage, out = stages("checkpoint"), tmp_path / "run"
-    assert end([*stage.arguments(out), "--max-seconds", str(stage.seconds / 4)], tmp_path / "run.log") == STOPPED
+    for _ in range(3):
+        assert end([*stage.arguments(out), "--max-seconds", "0"], tmp_path / "run.log") == STOPPED
     return stage, out
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("where", [0.0, 0.3, 0.99])
 @pytest.mark.parametrize("damage", ["flip", "cut"])
 def test_a_damaged_checkpoint_is_named_and_not_used(
@@ -269,7 +272,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.mark.slow
 def test_a_full_disk_is_named_and_costs_nothing(
     stages: Callable[[str], Stage], small_disk: Path, tmp_path: Path
 ) -> None:
@@ -288,31 +290,54 @@ def test_a_full_disk_is_named_and_costs_nothing(
 # ---- who may write ----
 
 
-@pytest.mark.slow
+@dataclass(frozen=True)
+class Held:
+    """A run that waits in its fifth step until it is let go."""
+
+    process: multiprocessing.Process
+    go: Any  # an event
+
+
+def hold(stage: Stage, out: Path, log: Path) -> Held:
+    """Start a run; returns when it waits in its fifth step."""
+    there, go, train_step = FORK.Event(), FORK.Event(), Run.train_step
+
+    def waits(run: Run) -> Any:
+        if run.progress.step == 4:
+            there.set()
+            assert go.wait(PATIENCE)
+        return train_step(run)
+
+    def before() -> None:
+        Run.train_step = waits  # type: ignore[method-assign]  # in that process only
+
+    held = Held(start(stage.arguments(out), log, before), go)
+    assert there.wait(PATIENCE), log.read_text()
+    return held
+
+
 def test_of_two_processes_one_is_refused_and_the_run_is_trained_once(
     stages: Callable[[str], Stage], tmp_path: Path
 ) -> None:
     """A live lock."""
-    stage, out, log = stages("pretrain"), tmp_path / "run", tmp_path / "log"
-    processes = [start(stage.arguments(out), log) for _ in range(2)]
-    for process in processes:
-        process.join(120)
-    assert sorted(process.exitcode or 0 for process in processes) == [0, 1]
-    assert f"LockedError: {tmp_path}/.run.lock: another process works on this folder (host " in log.read_text()
+    stage, out = stages("pretrain"), tmp_path / "run"
+    first = hold(stage, out, tmp_path / "log")
+    assert stage.go(out) == 1
+    assert f"LockedError: {tmp_path}/.run.lock: " in (tmp_path / "run.log").read_text()
+    first.go.set()
+    first.process.join(PATIENCE)
+    assert first.process.exitcode == 0, (tmp_path / "log").read_text()
     assert digest(out) == stage.undisturbed
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     assert stage.go(out) == 0
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == times
 
 
-@pytest.mark.slow
 def test_a_stale_lock_is_taken(stages: Callable[[str], Stage], tmp_path: Path) -> None:
     stage, out = stages("pretrain"), tmp_path / "run"
-    process = start(stage.arguments(out), tmp_path / "log")
-    while not (tmp_path / ".run.lock").exists():
-        time.sleep(0.01)
-    process.kill()
-    process.join()
+    killed = hold(stage, out, tmp_path / "log").process
+    killed.kill()
+    killed.join()
     assert (tmp_path / ".run.lock").exists()
     assert stage.go(out) == 0
     assert digest(out) == stage.undisturbed
@@ -323,41 +348,48 @@ def test_a_stale_lock_is_taken(stages: Callable[[str], Stage], tmp_path: Path) -
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(folder),
-    }
     command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments]
     command += ["--nolock", "--configfile", "few.yaml"]
     with (folder / "log").open("ab") as log:
-        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+        return subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=log, stderr=log)
 
 
-@pytest.mark.slow
+def process_of(folder: Path) -> int:
+    """The process that trains in a copy of the repository."""
+    (found,) = [
+        process.pid
+        for process in psutil.process_iter(["cmdline", "cwd"])
+        if "pretrain" in (process.info["cmdline"] or ()) and process.info["cwd"] == str(folder)
+    ]
+    return found
+
+
 def test_a_killed_workflow_is_started_again_while_its_job_goes_on(tmp_path: Path) -> None:
     """The second start is refused by the first one's job; the third finds it complete and trains nothing again."""
     copy_repository(tmp_path)
     settings = yaml.safe_load((tmp_path / "config/smoke_gpt.yaml").read_text())
-    settings["settings"]["training"]["num_steps"] = 4000
+    settings["settings"]["training"]["num_steps"] = 2000
     (tmp_path / "few.yaml").write_text(yaml.safe_dump({**settings, "results": "out"}))
     run, target = tmp_path / "out/runs/pretrain/pld/seed1", "out/runs/pretrain/pld/seed1/summary.json"
     first = snakemake(tmp_path, target)
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + PATIENCE
     while not (run / "metrics.jsonl").exists():
         assert time.monotonic() < deadline
         assert first.poll() is None, (tmp_path / "log").read_text()
         time.sleep(0.05)
+    job = process_of(tmp_path)
+    os.kill(job, signal.SIGSTOP)  # so that it goes on, however long the next start takes
     first.kill()
     first.wait()
-    assert snakemake(tmp_path, target).wait(600) != 0
+    assert snakemake(tmp_path, target).wait(PATIENCE) != 0
     refused = (tmp_path / "out/logs/pretrain/pld/seed1.log").read_text()
-    assert "another process works on this folder" in refused
+    assert "LockedError" in refused
+    os.kill(job, signal.SIGCONT)
     while (run.parent / ".seed1.lock").exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)
     before = read_json(run / "manifest.json")
     (run / "summary.json").unlink(missing_ok=True)  # as Snakemake does with the output of a job that was interrupted
-    assert snakemake(tmp_path, target).wait(600) == 0
+    assert snakemake(tmp_path, target).wait(PATIENCE) == 0
     assert read_json(run / "manifest.json") == before
     assert read_json(run / "summary.json") == before["summary"]

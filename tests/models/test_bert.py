@@ -283,7 +283,6 @@ def test_bfloat16_autocast_stays_near_float32(norm):
     assert model.bert.blocks[0].qkv.weight.grad.dtype == torch.float32
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 def test_one_compilation_serves_all_layers_gates_and_scales():
     torch._dynamo.reset()

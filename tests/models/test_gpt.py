@@ -187,7 +187,6 @@ def test_bfloat16_autocast_stays_near_float32():
     torch.testing.assert_close(rough.float(), exact, atol=0.1, rtol=0.1)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 def test_one_compilation_serves_all_layers_gates_and_scales():
     torch._dynamo.reset()

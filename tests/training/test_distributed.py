@@ -1,76 +1,29 @@
-"""Several ranks: the same run as one process, gradients of dropped layers not sent, and all ranks stopping together."""
+"""Several ranks: the same run as one process, and gradients of dropped layers not sent. Faults: tests/faults."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import re
-import signal
-import socket
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from pldrepro.config.run import CalibrationJob, RunSettings
 from pldrepro.data.batches.rows import Rows
 from pldrepro.data.images import prepare_images
-from pldrepro.errors import OutOfTimeError, SettingsError
+from pldrepro.errors import SettingsError
 from pldrepro.files import read_json
 from pldrepro.runs.folder import load_pretrain
 from pldrepro.runs.step_times import load_calibration
 from pldrepro.training.calibrate import calibrate
 from pldrepro.training.distributed import ALONE, World, buckets, joined, launch
 from pldrepro.training.pretrain import Run, pretrain
+from tests.support.ranks import Make, on_ranks, train
 from tests.support.runs import read_jsonl
 
-Make = Callable[..., RunSettings]
-FORK = multiprocessing.get_context("fork")
-WORDS = "roberta_prelayernorm.embeddings.word_embeddings.weight"
 NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0}
-
-
-def on_ranks(number: int, work: Callable[[], None], environment: dict[str, str] | None = None) -> list[int | None]:
-    """Exit statuses of the ranks, each of which does the work in a process of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-
-    def main(rank: int) -> None:
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(number)}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **(environment or {})}
-        work()
-
-    processes = [FORK.Process(target=main, args=(rank,)) for rank in range(number)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    return [process.exitcode for process in processes]
-
-
-def train(settings: RunSettings, data: Path, folder: Path, **options: Any) -> Path:
-    """A whole run on as many ranks as its settings say."""
-
-    def work() -> None:
-        with joined(settings.impl) as world:
-            pretrain(settings, data, folder, progress=False, world=world, **options)
-
-    if settings.impl.ranks == 1:
-        work()
-    else:
-        assert on_ranks(settings.impl.ranks, work) == [0] * settings.impl.ranks
-    return folder
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "checkpoints/ckp186/model.safetensors")
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -83,7 +36,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_losses_on_several_ranks_are_those_of_one(tiny_run: Make, corpus: Path, tmp_path: Path, name: str) -> None:
     """PLD on 1, 2 and 4 ranks, the others on 1 and 2."""
@@ -110,7 +62,6 @@ def test_losses_on_several_ranks_are_those_of_one(tiny_run: Make, corpus: Path, 
         assert summary["passes_by_layer"] == load_pretrain(runs[1]).summary["passes_by_layer"]
 
 
-@pytest.mark.slow
 def test_images_on_two_ranks(tmp_path: Path) -> None:
     values = {
         "scale": "tiny", "arm": "pld", "label": "PLD", "seed": 1,
@@ -129,57 +80,6 @@ def test_images_on_two_ranks(tmp_path: Path) -> None:
         assert ours[key] == pytest.approx(alone[key], abs=1e-5)
 
 
-@pytest.mark.slow
-def test_two_runs_on_two_ranks_are_bit_identical_with_dropout_and_an_interruption(
-    tiny_run: Make, corpus: Path, tmp_path: Path
-) -> None:
-    settings = tiny_run(impl={"ranks": 2, "save_every_seconds": 1e-9})
-    whole = train(settings, corpus, tmp_path / "whole")
-    resumed = tmp_path / "resumed"
-
-    def work() -> None:
-        stop = 1e9 if os.environ["RANK"] == "0" else 0.0  # one rank's clock is enough to stop all
-        with (
-            joined(settings.impl) as world,
-            pytest.raises(OutOfTimeError, match=r"stopped (after 0 s|by another rank)"),
-        ):
-            pretrain(settings, corpus, resumed, progress=False, world=world, max_seconds=stop)
-
-    for _ in range(3):
-        assert on_ranks(2, work) == [0, 0]
-    train(settings, corpus, resumed)
-    first, second = weights(whole), weights(resumed)
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    alone = train(tiny_run(), corpus, tmp_path / "alone")
-    assert not torch.equal(first[WORDS], weights(alone)[WORDS])  # other masks of dropout
-
-
-@pytest.mark.slow
-def test_a_killed_rank_ends_the_others_and_the_run_goes_on_bit_for_bit(
-    tiny_run: Make, corpus: Path, tmp_path: Path
-) -> None:
-    settings = tiny_run(impl={"ranks": 2, "save_every_seconds": 1e-9})
-    whole, folder = train(settings, corpus, tmp_path / "whole"), tmp_path / "killed"
-    train_step = Run.train_step
-
-    def dies(run: Run) -> Any:
-        if run.world.rank == 1 and run.progress.step == 9:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return train_step(run)
-
-    def work() -> None:
-        Run.train_step = dies  # type: ignore[method-assign]  # in this process alone
-        with joined(settings.impl) as world:
-            pretrain(settings, corpus, folder, progress=False, world=world)
-
-    assert on_ranks(2, work) == [1, -signal.SIGKILL]
-    assert not (folder / "summary.json").exists()
-    train(settings, corpus, folder)
-    first, second = weights(whole), weights(folder)
-    assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-@pytest.mark.slow
 def test_ranks_that_differ_stop(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
     settings = tiny_run(impl={"ranks": 2})
 
@@ -202,7 +102,6 @@ def test_ranks_that_differ_stop(tiny_run: Make, corpus: Path, tmp_path: Path) ->
 # ---- what is sent ----
 
 
-@pytest.mark.slow
 def test_the_bytes_that_are_sent_fall_with_the_kept_layers(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
     """Each step sends the gradients of the kept layers and of what all steps train, and no others."""
     drop = {"dialect": "paper_alg1", "theta_bar": 0.1}
@@ -297,7 +196,6 @@ def test_two_nodes_are_started_by_srun_and_each_starts_its_ranks(
     assert " ".join(started).replace(sys.executable, "PYTHON") == expected
 
 
-@pytest.mark.slow
 def test_a_calibration_on_two_ranks_prices_runs_on_two_ranks(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
     settings = tiny_run(impl={"ranks": 2})
     about = {"runs": [settings], "calibration": {"rounds": 3, "warmup_rounds": 1}}
@@ -313,23 +211,3 @@ def test_a_calibration_on_two_ranks_prices_runs_on_two_ranks(tiny_run: Make, cor
     assert taus.shape(settings.model_dump(mode="json")).ranks == 2
     with pytest.raises(RuntimeError, match="no step times for the model of pld"):
         taus.shape(tiny_run().model_dump(mode="json"))
-
-
-@pytest.mark.slow
-def test_the_command_starts_its_ranks_and_a_signal_stops_them_all(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
-    settings = tiny_run(training={"num_steps": 3000}, impl={"ranks": 2, "log_points": 3000})
-    (tmp_path / "run.json").write_text(settings.model_dump_json())
-    command = [sys.executable, "-m", "pldrepro", "pretrain", "--settings", str(tmp_path / "run.json")]
-    command += ["--data", str(corpus), "--out", str(tmp_path / "run")]
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, stderr=log)
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "run/metrics.jsonl").exists() or not read_jsonl(tmp_path / "run/metrics.jsonl"):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        process.send_signal(signal.SIGUSR1)
-        assert process.wait(60) != 0
-    text = (tmp_path / "log").read_text()
-    assert re.search(r"rank [01]: OutOfTimeError: stopped by (SIGUSR1|SIGTERM) at step \d+ of 3000", text), text
-    assert (tmp_path / "run/resume/state.safetensors").is_file()
-    assert not (tmp_path / ".run.lock").exists()

@@ -27,7 +27,6 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_the_study_ends_with_verdicts_and_an_offline_report(study: Path) -> None:
     claims = pd.read_csv(study / "results/smoke/claims.csv")
     assert {"PLD", "SBLD (our reading)"} <= set(claims["paper"])
@@ -41,7 +40,6 @@ def test_the_study_ends_with_verdicts_and_an_offline_report(study: Path) -> None
     assert "What the reviews of the PLD paper asked" in page
 
 
-@pytest.mark.slow
 def test_the_companions_are_studies_beside_the_first(study: Path) -> None:
     claims = pd.read_csv(study / "results/smoke/claims.csv").set_index("claim")
     assert claims.loc["sbld.time", "n"] == 1
@@ -55,7 +53,6 @@ def test_the_companions_are_studies_beside_the_first(study: Path) -> None:
     assert [len(one["pretrain"]) for one in listing["studies"]] == [8, 3, 3]
 
 
-@pytest.mark.slow
 def test_a_budget_arm_ends_when_plds_checkpoint_does(study: Path) -> None:
     folder = study / "results/smoke/runs/pretrain"
     budget = read_json(folder / "baseline_at_ckp100/seed1/summary.json")["reference_seconds"]
@@ -64,18 +61,15 @@ def test_a_budget_arm_ends_when_plds_checkpoint_does(study: Path) -> None:
     assert budget == pytest.approx(spent, rel=0.25)
 
 
-@pytest.mark.slow
 def test_every_exhibit_is_a_target(study: Path) -> None:
     names = {*TABLES, *FIGURES, "claims", "reviews", "report", "tables", "figures"}
     assert planned(study, *names, *SMOKE) == {}
 
 
-@pytest.mark.slow
 def test_a_finished_study_has_nothing_to_do(study: Path) -> None:
     assert planned(study, *SMOKE) == {}
 
 
-@pytest.mark.slow
 def test_only_what_a_change_touches_runs_again(study: Path, tmp_path: Path) -> None:
     settings = yaml.safe_load((study / "config/smoke.yaml").read_text("utf-8"))
 
@@ -96,7 +90,6 @@ def test_only_what_a_change_touches_runs_again(study: Path, tmp_path: Path) -> N
     assert not {"pretrain", "probe"} & set(jobs)
 
 
-@pytest.mark.slow
 def test_an_edited_exhibit_is_made_again_without_training(study: Path) -> None:
     module = study / "pldrepro/exhibits/tables/cost.py"
     module.write_text(module.read_text("utf-8") + "\n# edited\n", "utf-8")
@@ -105,7 +98,6 @@ def test_an_edited_exhibit_is_made_again_without_training(study: Path) -> None:
     assert not {"pretrain", "finetune", "probe", "score", "draw_figures"} & set(jobs)
 
 
-@pytest.mark.slow
 def test_recorded_runs_give_the_same_verdicts_again(study: Path, tmp_path: Path) -> None:
     for place, name in (("runs", "runs"), ("gpt/runs", "gpt"), ("images/runs", "images")):
         shutil.copytree(study / "results/smoke" / place, tmp_path / name)

@@ -1,0 +1,90 @@
+"""Faults of runs on several ranks: interrupted, one rank killed, all stopped by a signal to the command."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pldrepro.errors import OutOfTimeError
+from pldrepro.training.distributed import joined
+from pldrepro.training.pretrain import Run, pretrain
+from tests.support.ranks import PATIENCE, Make, on_ranks, train, weights
+from tests.support.runs import read_jsonl
+
+WORDS = "roberta_prelayernorm.embeddings.word_embeddings.weight"
+
+
+def test_two_runs_on_two_ranks_are_bit_identical_with_dropout_and_an_interruption(
+    tiny_run: Make, corpus: Path, tmp_path: Path
+) -> None:
+    settings = tiny_run(impl={"ranks": 2, "save_every_seconds": 1e-9})
+    whole = train(settings, corpus, tmp_path / "whole")
+    resumed = tmp_path / "resumed"
+
+    def work() -> None:
+        stop = 1e9 if os.environ["RANK"] == "0" else 0.0  # one rank's clock is enough to stop all
+        with (
+            joined(settings.impl) as world,
+            pytest.raises(OutOfTimeError, match=r"stopped (after 0 s|by another rank)"),
+        ):
+            pretrain(settings, corpus, resumed, progress=False, world=world, max_seconds=stop)
+
+    for _ in range(3):
+        assert on_ranks(2, work) == [0, 0]
+    train(settings, corpus, resumed)
+    first, second = weights(whole), weights(resumed)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    alone = train(tiny_run(), corpus, tmp_path / "alone")
+    assert not torch.equal(first[WORDS], weights(alone)[WORDS])  # other masks of dropout
+
+
+def test_a_killed_rank_ends_the_others_and_the_run_goes_on_bit_for_bit(
+    tiny_run: Make, corpus: Path, tmp_path: Path
+) -> None:
+    settings = tiny_run(impl={"ranks": 2, "save_every_seconds": 1e-9})
+    whole, folder = train(settings, corpus, tmp_path / "whole"), tmp_path / "killed"
+    train_step = Run.train_step
+
+    def dies(run: Run) -> Any:
+        if run.world.rank == 1 and run.progress.step == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return train_step(run)
+
+    def work() -> None:
+        Run.train_step = dies  # type: ignore[method-assign]  # in this process alone
+        with joined(settings.impl) as world:
+            pretrain(settings, corpus, folder, progress=False, world=world)
+
+    assert on_ranks(2, work) == [1, -signal.SIGKILL]
+    assert not (folder / "summary.json").exists()
+    train(settings, corpus, folder)
+    first, second = weights(whole), weights(folder)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_command_starts_its_ranks_and_a_signal_stops_them_all(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
+    settings = tiny_run(training={"num_steps": 3000}, impl={"ranks": 2, "log_points": 3000})
+    (tmp_path / "run.json").write_text(settings.model_dump_json())
+    command = [sys.executable, "-m", "pldrepro", "pretrain", "--settings", str(tmp_path / "run.json")]
+    command += ["--data", str(corpus), "--out", str(tmp_path / "run")]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stderr=log)
+        deadline = time.monotonic() + PATIENCE
+        while not (tmp_path / "run/metrics.jsonl").exists() or not read_jsonl(tmp_path / "run/metrics.jsonl"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(PATIENCE) != 0
+    text = (tmp_path / "log").read_text()
+    assert re.search(r"rank [01]: OutOfTimeError: stopped by (SIGUSR1|SIGTERM) at step \d+ of 3000", text), text
+    assert (tmp_path / "run/resume/state.safetensors").is_file()
+    assert not (tmp_path / ".run.lock").exists()
