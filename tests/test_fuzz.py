@@ -151,7 +151,7 @@ SCALES = {name: read_yaml(Path(f"config/{name}.yaml")) for name in ("smoke", "sm
 for _values in SCALES.values():
     _values["companions"] = {}
 EXPERIMENTS = {
-    name: read_yaml(Path(f"config/experiments/{name}.yaml"))
+    name: read_yaml(Path(f"config/experiments/bert/{name}.yaml"))
     for name in ("baseline", "pld", "sbld", "shallow", "baseline_at_ckp100")
 }
 
@@ -202,7 +202,7 @@ def test_policies_that_cannot_be_are_named() -> None:
 def test_a_mutated_experiment_is_an_arm_or_a_settings_error(data: st.DataObject, name: str, tmp_path: Path) -> None:
     folder = tmp_path / data.draw(st.uuids()).hex  # experiments are cached by their folder
     folder.mkdir(exist_ok=True)
-    for path in Path("config/experiments").glob("*.yaml"):
+    for path in Path("config/experiments/bert").glob("*.yaml"):
         shutil.copy(path, folder)
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(mutated(data.draw, EXPERIMENTS[name])), "utf-8")
     arms = list(dict.fromkeys(["baseline", "pld", name]))

@@ -1,8 +1,8 @@
 """Settings: strict, typed, and the only way in which a study is described.
 
-A *study* is one scale file (``config/<scale>.yaml``) over the experiments of ``config/experiments`` (one arm
-each). ``load_study`` resolves both into a ``Study``; ``Study.run`` gives the complete ``RunSettings`` of one
-pre-training run. Unknown keys are refused with their path and the names that are allowed there.
+A *study* is one scale file (``config/<scale>.yaml``) over the experiments of a folder in ``config/experiments``
+(an arm or a grid of arms each). ``load_study`` resolves both into a ``Study``; ``Study.run`` gives the complete
+``RunSettings`` of one pre-training run. Unknown keys are refused with their path and the names that are allowed there.
 
 Five groups make up a run: model, data, training, drop (the science) and impl (how it is executed).
 """
@@ -20,6 +20,7 @@ from pydantic import Field, TypeAdapter
 
 from pldrepro.config.base import Distinct, Folder, Name, Sha256, Strict, merge, read_mapping, read_yaml, validate
 from pldrepro.config.data import DataSettings, ImageDataSettings
+from pldrepro.config.experiment import EXPERIMENTS_FOLDER, BudgetOf, DepthMatch, experiment_chain
 from pldrepro.config.model import VisionSettings
 from pldrepro.config.run import (
     Budget,
@@ -32,40 +33,6 @@ from pldrepro.config.run import (
 )
 from pldrepro.errors import SettingsError
 from pldrepro.policy.drop import match_depth, mean_expected_depth
-
-EXPERIMENTS_FOLDER = Path("config/experiments")
-
-
-class DepthMatch(Strict):
-    """Keep as many layers on average over the run as another arm."""
-
-    arm: Name
-    by: Literal["theta_bar", "num_layers"] = Field(
-        "theta_bar", description="what is set: the limit of theta, or the number of layers of a model without dropping"
-    )
-
-
-class BudgetOf(Strict):
-    """End, with the learning rate decayed, at the reference time that another arm takes up to a checkpoint."""
-
-    arm: Name
-    checkpoint: Name
-
-
-class Experiment(Strict):
-    """One arm: a label, what it is, the experiment it starts from, and the few lines that differ."""
-
-    label: str
-    description: str
-    base: Name | None = None
-    match_depth: DepthMatch | None = Field(None, description="not inherited from `base`")
-    budget: BudgetOf | None = Field(None, description="not inherited from `base`")
-    finetune_checkpoints: tuple[Name, ...] | None = Field(
-        None, description="checkpoints to fine-tune; none: the final one"
-    )
-    model: dict[str, Any] = {}
-    training: dict[str, Any] = {}
-    drop: dict[str, Any] = {}
 
 
 class ScaleSettings(Strict):
@@ -88,7 +55,7 @@ class StudySettings(Strict):
         None, description="what the `hash` of the manifest of the prepared corpus or images must be; none: anything"
     )
     glue_hash: Sha256 | None = Field(None, description="what the `hash` of the manifest of GLUE must be; likewise")
-    experiments: str = Field(str(EXPERIMENTS_FOLDER), description="folder of the arms' files")
+    experiments: str = Field("bert", description="folder of the arms' files in config/experiments, or anywhere")
     arms: Annotated[tuple[Name, ...], Distinct] = Field(min_length=1)
     baseline: Name = Field("baseline", description="the arm that the others are compared with")
     seeds: Annotated[tuple[int, ...], Distinct] = Field(
@@ -184,7 +151,7 @@ class Study:
         self.settings = settings
         self.results = settings.results or f"results/{settings.scale}"
         self.runs = f"{self.results}/runs"
-        self._experiments = Path(settings.experiments)
+        self._experiments = EXPERIMENTS_FOLDER / settings.experiments
         self._arms: dict[str, RunSettings] = {}
         self._runs: dict[tuple[str, int], RunSettings] = {}
         self.companions = tuple(self._companion(name, Path(file)) for name, file in settings.companions.items())
@@ -389,25 +356,6 @@ class Study:
 
 # Cached, because several arms are matched to the same one, and a plan asks for all of them again.
 mean_depth = cache(mean_expected_depth)
-
-
-@cache
-def experiment_chain(name: str, folder: Path = EXPERIMENTS_FOLDER) -> list[Experiment]:
-    """The experiment and its ancestors, root first."""
-    chain: list[Experiment] = []
-    seen: list[str] = []
-    current: str | None = name
-    while current is not None:
-        if current in seen:
-            raise SettingsError(f"experiments {' -> '.join([*seen, current])}: `base` runs in a circle")
-        seen.append(current)
-        path = folder / f"{current}.yaml"
-        if not path.is_file():
-            known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-            raise SettingsError(f"{path}: no such experiment; allowed: {known}")
-        chain.insert(0, validate(Experiment, read_yaml(path), str(path)))
-        current = chain[0].base
-    return chain
 
 
 def load_study(source: Mapping[str, Any] | Path) -> Study:

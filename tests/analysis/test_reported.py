@@ -8,7 +8,7 @@ import yaml
 from pldrepro.analysis.claims import MEASURES
 from pldrepro.analysis.glue_scores import VALUES
 from pldrepro.analysis.reported import PAPERS_FOLDER, load_papers
-from pldrepro.config.study import EXPERIMENTS_FOLDER
+from pldrepro.config.experiment import EXPERIMENTS_FOLDER, read_experiments
 from pldrepro.errors import SettingsError
 from pldrepro.stats import geometric_mean
 
@@ -49,7 +49,7 @@ def test_the_geometric_mean_of_the_12_values_is_the_papers_glue_column(table: st
 
 def test_every_arm_of_the_tables_is_an_experiment() -> None:
     arms = {row.arm for table in PLD.tables.values() for row in table.rows if row.arm}
-    assert arms <= {path.stem for path in EXPERIMENTS_FOLDER.glob("*.yaml")}
+    assert arms <= set(read_experiments(EXPERIMENTS_FOLDER / "bert"))
     assert {"baseline", "pld"} <= arms
 
 

@@ -11,13 +11,12 @@ import yaml
 
 from pldrepro.config.base import merge, read_settings, read_yaml, validate
 from pldrepro.config.data import DataSettings
+from pldrepro.config.experiment import EXPERIMENTS_FOLDER, experiment_chain, read_experiments
 from pldrepro.config.model import ModelSettings
 from pldrepro.config.run import FinetuneSettings, RunSettings, TrainingSettings
 from pldrepro.config.study import (
-    Experiment,
     Study,
     StudySettings,
-    experiment_chain,
     load_recorded,
     load_study,
     study_schema,
@@ -27,7 +26,7 @@ from pldrepro.policy.drop import mean_expected_depth
 
 FILES = sorted(path for path in Path("config").glob("*.yaml") if path.stem != "devices")
 SCALES = [path for path in FILES if path.stem != "recorded"]
-EXPERIMENTS = sorted(path.stem for path in Path("config/experiments").glob("*.yaml"))
+EXPERIMENTS = sorted(read_experiments(EXPERIMENTS_FOLDER / "bert"))
 SMALL: dict[str, Any] = {
     "scale": "small",
     "description": "for tests",
@@ -76,7 +75,7 @@ def test_arms_share_everything_but_what_their_files_change(path: Path) -> None:
     for arm in shipped.settings.arms:
         run = shipped.run(arm, 1)
         changed = {"model": set(), "training": set()}
-        for experiment in experiment_chain(arm, Path(shipped.settings.experiments)):
+        for experiment in experiment_chain(arm, EXPERIMENTS_FOLDER / shipped.settings.experiments):
             changed["model"] |= set(experiment.model)
             changed["training"] |= set(experiment.training)
             changed["model"] |= {"num_layers"} if experiment.match_depth else set()
@@ -133,16 +132,15 @@ def test_recorded_runs_are_found_in_their_folders(tmp_path: Path) -> None:
 
 # ---- families of models ----
 
-ONE_MODEL = "config/experiments/one_model"
 GPT: dict[str, Any] = {
-    "experiments": ONE_MODEL,
+    "experiments": "gpt_and_vision",
     "arms": ["baseline", "sbld"],
     "settings": {"model": {"family": "gpt", "norm": "pre", "num_layers": 2}, "data": {"tokenizer": "bpe"}},
 }
 IMAGES: dict[str, Any] = {
     "scale": "images",
     "description": "for tests",
-    "experiments": ONE_MODEL,
+    "experiments": "gpt_and_vision",
     "arms": ["baseline", "sbld"],
     "seeds": [1],
     "settings": {
@@ -213,8 +211,8 @@ def test_gpt2s_two_files_go_together(data: dict[str, Any], message: str) -> None
     assert message in refused(settings={"data": data})
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in Path(ONE_MODEL).glob("*.yaml")))
-def test_every_experiment_on_one_model_changes_nothing_but_what_is_dropped(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(read_experiments(EXPERIMENTS_FOLDER / "gpt_and_vision")))
+def test_every_experiment_of_gpt_and_vision_changes_nothing_but_what_is_dropped(name: str) -> None:
     arms = ["baseline", *({name} - {"baseline"})]
     one = study(**merge(GPT, {"arms": arms, "settings": {"training": {"num_steps": 1000}}}))
     first, run = one.run("baseline", 1), one.run(name, 1)
@@ -305,7 +303,7 @@ def write_experiments(folder: Path, **experiments: dict[str, Any]) -> Path:
             {"finetune_checkpoints": ["ckp99"]},
             "finetune_checkpoints: ckp99 not among ckp9, ckp23, ckp46, ckp87, ckp100",
         ),
-        ({"base": "nothing"}, "nothing.yaml: no such experiment; allowed: arm, baseline"),
+        ({"base": "nothing"}, "no experiment nothing; expected one of arm, baseline"),
         ({"base": "arm"}, "experiments arm -> arm: `base` runs in a circle"),
     ],
 )
@@ -346,7 +344,7 @@ def test_a_child_inherits_and_replaces(tmp_path: Path) -> None:
     [
         (
             {"arms": ["baseline", "plb"]},
-            "config/experiments/plb.yaml: no such experiment; allowed: baseline, baseline_at_ckp100",
+            "config/experiments/bert: no experiment plb; expected one of baseline, baseline_at_ckp100",
         ),
         ({"arms": ["pld"]}, "baseline: 'baseline' is not among the arms: pld"),
         ({"arms": []}, "arms: Tuple should have at least 1 item"),
@@ -494,9 +492,54 @@ def test_settings_from_text_json_and_yaml(tmp_path: Path) -> None:
         read_settings(DataSettings, '{"sequence_length": 1}')
 
 
-def test_every_field_of_an_experiment_file_is_known_to_its_class() -> None:
-    for name in EXPERIMENTS:
-        assert set(read_yaml(Path(f"config/experiments/{name}.yaml"))) <= set(Experiment.model_fields)
+# ---- grids ----
+
+
+def test_a_grid_is_an_arm_for_each_combination_of_its_entries(tmp_path: Path) -> None:
+    grid = {
+        "label": "{depth}, {rate}",
+        "description": "{depth} at {rate}",
+        "finetune_checkpoints": [],
+        "training": {"warmup": 0.1},
+        "grid": {
+            "depth": {"one": {"label": "1 layer", "model": {"num_layers": 1}}, "two": {"label": "2 layers"}},
+            "rate": {"low": {"label": "low"}, "high": {"label": "HIGH", "training": {"learning_rate": "higher"}}},
+        },
+    }
+    arms = read_experiments(write_experiments(tmp_path, shapes=grid))
+    assert set(arms) == {"baseline", "one_low", "one_high", "two_low", "two_high"}
+    assert arms["one_high"].label == "1 layer, HIGH"
+    assert arms["one_high"].model == {"num_layers": 1}
+    assert arms["one_high"].training == {"warmup": 0.1, "learning_rate": "higher"}
+    assert (arms["two_low"].model, arms["two_low"].training) == ({}, {"warmup": 0.1})
+    assert arms["two_low"].finetune_checkpoints == ()
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"label": "one", "modle": {}}, "modle: unknown key"),
+        ({"model": {}}, "grid.axis.arm.label"),
+    ],
+)
+def test_a_wrong_grid_is_named(tmp_path: Path, entry: dict[str, Any], message: str) -> None:
+    folder = write_experiments(tmp_path, some={"grid": {"axis": {"arm": entry}}})
+    with pytest.raises(SettingsError, match=f"some.yaml.*{message}"):
+        read_experiments(folder)
+
+
+def test_two_files_that_describe_one_arm_are_refused(tmp_path: Path) -> None:
+    folder = write_experiments(tmp_path, arm={}, other={"grid": {"axis": {"arm": {"label": "again"}}}})
+    with pytest.raises(SettingsError, match=r"other\.yaml, arm arm"):
+        read_experiments(folder)
+
+
+def test_the_shipped_grids_are_the_arms_of_the_overfitting_and_theta_exhibits() -> None:
+    arms = read_experiments(EXPERIMENTS_FOLDER / "bert")
+    assert sum(name.startswith("epochs") for name in arms) == 12
+    assert arms["epochs1_neither"].label == "1 epoch, neither"
+    assert (arms["epochs40_pld"].base, arms["epochs40_pld"].training) == ("pld", {"epochs": 40})
+    assert arms["pld_theta30"].drop == {"dialect": "paper_alg1", "theta_bar": 0.3}
 
 
 # ---- arms that are matched to another one ----
