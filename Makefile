@@ -11,7 +11,7 @@ TOOLS := $(VENV)/tools
 # The jobs of the workflow call `python`: the one of the virtual environment.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup reproduce test test-faults test-cluster check lock audit bench clean
+.PHONY: help setup reproduce test test-faults test-cluster results-page check lock audit bench clean
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -66,6 +66,11 @@ audit:           ## look for known vulnerabilities of the locked packages and of
 
 bench: setup     ## measure the speed of the model; writes results/bench
 	python -m benchmarks.model_speed
+
+results-page: setup ## write docs/results.md and docs/reviews.md again, from the committed records
+	snakemake --cores $(CORES) --quiet rules --configfile config/recorded.yaml -- tables claims reviews
+	python -m pldrepro.exhibits.results_page results/rebuilt/cpu-mini results/rebuilt/cpu-mini-ablation
+	cp results/rebuilt/cpu-mini-ablation/reviews.md docs/reviews.md
 
 clean:           ## remove the demo's results
 	rm -rf results/demo

@@ -191,7 +191,7 @@ def format_claims(frame: pd.DataFrame) -> str:
 
 
 def markdown_claims(frame: pd.DataFrame) -> str:
-    """The measured claims as a Markdown table, for README."""
+    """The measured claims as a Markdown table."""
     rows = ["| claim | reported | measured [95 % interval] | n | verdict |", "|---|---|---|---|---|"]
     for row in _measured_first(frame):
         if not pd.isna(row["measured"]):

@@ -115,16 +115,16 @@ def test_a_scale_that_is_a_tensor_gets_the_gradient_of_the_loss():
 
 
 def test_a_wrong_number_of_gates_and_a_long_sequence_are_refused():
-    with pytest.raises(ValueError, match="2 gates for 3 layers; allowed: one gate per layer"):
+    with pytest.raises(ValueError, match="2 gates for 3 layers"):
         decoder()(token_ids(), all_kept(2))
     with pytest.raises(ValueError, match="sequence length 13 exceeds max_positions 12"):
         decoder()(token_ids(sequence=13), all_kept(3))
 
 
 def test_a_decoder_has_gpt_settings():
-    with pytest.raises(ValueError, match="family bert; allowed for a decoder: gpt"):
+    with pytest.raises(ValueError, match="family bert"):
         Gpt(model_settings(family="bert"))
-    with pytest.raises(SettingsError, match="family gpt: allowed with norm pre"):
+    with pytest.raises(SettingsError, match="family gpt"):
         validate(ModelSettings, {**SHAPE, "norm": "post"}, "test")
 
 
