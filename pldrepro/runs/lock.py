@@ -1,140 +1,94 @@
 """An exclusive lock on a folder that names its holder, so that two processes never write one run.
 
 After the main process of a workflow is killed, its jobs may go on, here or on a node of a cluster; a second start
-must not write what they write. The lock is the kernel's (``flock``), which ends with its process, however that ends.
-Some shared file systems keep ``flock`` to one machine: the holder touches the file every few seconds, and a lock left
-by another machine is taken only when it has not been touched for some beats.
+must not write what they write. The lock is ``filelock``'s, on Unix the kernel's ``flock``, which ends with its
+process, however that ends. It keeps several machines apart only where the file system shares ``flock`` among them
+(NFS does; Lustre with the mount option ``flock``).
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from pldrepro.errors import LockedError
+from pldrepro.files import write_json
 
-BEAT_SECONDS = 10.0
-SILENT_BEATS = 3.5  # after so many without a touch a holder on another machine is taken for dead
+PATIENCE_SECONDS = 10.0  # a refusal waits so long for a holder that has just taken the lock to write its note
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, a file beside it; LockedError, at once or after some beats, when another has it."""
-    path = lock_path(folder)
+    """Hold the lock of a folder; a LockedError that names the holder when another process has it.
+
+    Two files are next to the folder, so that one that does not exist yet can be locked and a copy of it is free: the
+    lock, which stays (removing it would let two processes lock two files of one name), and the holder's note.
+    """
+    path = folder.absolute().with_name(f".{folder.name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _acquire_from_all(path) as file:
-        mine = _write(file)
-        ended = threading.Event()
-        beat = threading.Thread(target=_beat, args=(path, mine, ended), daemon=True)
-        beat.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            beat.join()
-            path.unlink(missing_ok=True)
-
-
-def lock_path(folder: Path) -> Path:
-    """The lock of a folder: FOLDER -> .FOLDER.lock, beside it."""
-    return folder.absolute().with_name(f".{folder.name}.lock")
-
-
-def _acquire_from_all(path: Path) -> IO[str]:
-    """The lock file, open and locked, and left by a holder on another machine, if there was one."""
-    while True:
-        file = _acquire(path)
-        holder = _read(file)
-        if holder is None or holder.get("host") == socket.gethostname():
-            return file
-        found = _watch(path)
-        if found == "silent":
-            return file
-        file.close()
-        if found == "alive":
-            raise LockedError(_refusal(path, holder))
-
-
-def _acquire(path: Path) -> IO[str]:
-    """The lock file, open and locked on this machine; it is closed, and so unlocked, by the caller."""
-    while True:
-        file = path.open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _read(file)
-            file.close()
-            raise LockedError(_refusal(path, holder)) from None
-        except OSError as error:
-            file.close()
-            raise LockedError(
-                f"{path}: its file system has no locks ({error.strerror}); allowed: one with flock, on Lustre the "
-                "mount option of that name"
-            ) from None
-        # The holder before may have removed the file between our opening and our locking it.
-        if os.fstat(file.fileno()).st_nlink:
-            return file
-        file.close()
-
-
-def _read(file: IO[str]) -> dict[str, object] | None:
-    """The holder that the file names; None where it names none, as before the first line is written."""
-    file.seek(0)
+    lock, note = FileLock(path), holder_path(folder)
+    _acquire(lock, note)
     try:
-        holder = json.loads(file.read())
-    except ValueError:
-        return None
-    return holder if isinstance(holder, dict) else None
+        write_json(note, _this_process())
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
 
 
-def _write(file: IO[str]) -> str:
-    """Name this process in the file; returns what it holds."""
-    holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
-    if "SLURM_JOB_ID" in os.environ:
-        holder["slurm_job"] = os.environ["SLURM_JOB_ID"]
-    file.seek(0)
-    file.truncate()
-    text = json.dumps(holder) + "\n"
-    file.write(text)
-    file.flush()
-    return text
+def holder_path(folder: Path) -> Path:
+    """The note in which the holder of a folder's lock names itself: FOLDER -> .FOLDER.holder.json."""
+    return folder.absolute().with_name(f".{folder.name}.holder.json")
 
 
-def _beat(path: Path, mine: str, ended: threading.Event) -> None:
-    """Touch the lock; end this process when the file names another one, which ``flock`` did not keep away."""
-    while not ended.wait(BEAT_SECONDS):
-        if path.read_text(encoding="utf-8") != mine:
-            print(f"{path}: another process has taken this folder; this one ends at once", file=sys.stderr, flush=True)
-            os._exit(1)
-        os.utime(path)
+def _acquire(lock: FileLock, note: Path) -> None:
+    """Take the lock, or be refused once the holder's note is there: it writes it just after it took the lock."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            lock.acquire(timeout=0)
+            return
+        except Timeout:
+            holder = _read(note)
+            if _is_current(holder) or time.monotonic() > deadline:
+                about = ", ".join(f"{key} {value}" for key, value in holder.items()) or "it left no note"
+                raise LockedError(
+                    f"{lock.lock_file}: another process works on this folder ({about}); wait for it or end it, "
+                    "then start again"
+                ) from None
+        time.sleep(0.01)
 
 
-def _watch(path: Path) -> str:
-    """What a holder on another machine does while we watch: alive (it touches its lock), silent, or gone."""
-    until, seen = time.monotonic() + SILENT_BEATS * BEAT_SECONDS, None
-    while time.monotonic() < until:
-        if not path.exists():
-            return "gone"
-        touched = os.stat(path).st_mtime_ns
-        if seen is not None and touched != seen:
-            return "alive"
-        seen = touched
-        time.sleep(BEAT_SECONDS / 10)
-    return "silent"
+def _this_process() -> dict[str, str | int]:
+    """What a holder says of itself."""
+    job = {"slurm_job": os.environ["SLURM_JOB_ID"]} if "SLURM_JOB_ID" in os.environ else {}
+    return {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z"), **job}
 
 
-def _refusal(path: Path, holder: dict[str, object] | None) -> str:
-    about = "" if holder is None else " (" + ", ".join(f"{key} {value}" for key, value in holder.items()) + ")"
-    return (
-        f"{path}: another process works on this folder{about}; wait for it, or end it, then start again; if its "
-        "machine is lost, delete this file"
-    )
+def _read(note: Path) -> Any:
+    """The holder's note; empty where there is none yet, or none any more."""
+    try:
+        return json.loads(note.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+
+
+def _is_current(holder: dict[str, str | int]) -> bool:
+    """Whether a note is of a process that may hold the lock, not one that a killed process left on this machine."""
+    if holder.get("host") != socket.gethostname():
+        return bool(holder)
+    try:
+        os.kill(int(holder["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # a process of another user
+        pass
+    return True

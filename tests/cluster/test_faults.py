@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from pldrepro.files import read_json
-from pldrepro.runs.lock import lock_path
+from pldrepro.runs.lock import holder_path
 from pldrepro.runs.manifest import verified
 from tests.support.repository import copy_repository, environment, snakemake
 from tests.support.slurm_jobs import jobs_in, slurm, timeless
@@ -50,7 +50,7 @@ def by_sigkill(job: int, _: Path) -> None:
 
 def by_time_limit(_: int, folder: Path) -> None:
     """Hold the run until its minute is over: SIGCONT and SIGTERM, and SIGKILL after the grace period."""
-    os.kill(read_json(lock_path(folder / RUN))["pid"], signal.SIGSTOP)
+    os.kill(read_json(holder_path(folder / RUN))["pid"], signal.SIGSTOP)
 
 
 def by_itself(_: int, __: Path) -> None:
@@ -147,7 +147,7 @@ def assert_same(folder: Path, undisturbed: Path) -> None:
     assert timeless(folder / RUN) == timeless(undisturbed)
     verified(folder / RUN)
     assert not (folder / RUN / "resume").exists()
-    assert not lock_path(folder / RUN).exists()
+    assert not holder_path(folder / RUN).exists()
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -175,7 +175,7 @@ def test_a_job_that_outlives_its_main_process_is_neither_joined_nor_repeated(
     folder = shutil.copytree(prepared, tmp_path / "copy")
     main = started(folder)
     job = training(folder)
-    trainer = read_json(lock_path(folder / RUN))["pid"]
+    trainer = read_json(holder_path(folder / RUN))["pid"]
     os.kill(trainer, signal.SIGSTOP)  # until all else has been tried
 
     assert started(folder).wait(DEADLINE) == 1

@@ -41,6 +41,7 @@ import pldrepro.exhibits.tables  # noqa: F401  # loaded before the forks
 from pldrepro.__main__ import STOPPED, main
 from pldrepro.config.run import RunSettings
 from pldrepro.files import read_json
+from pldrepro.runs.lock import holder_path
 from pldrepro.training.pretrain import Run
 from tests.support import runs
 from tests.support.ranks import FORK, PATIENCE, Make
@@ -338,10 +339,10 @@ def test_a_stale_lock_is_taken(stages: Callable[[str], Stage], tmp_path: Path) -
     killed = hold(stage, out, tmp_path / "log").process
     killed.kill()
     killed.join()
-    assert (tmp_path / ".run.lock").exists()
+    assert holder_path(tmp_path / "run").exists()
     assert stage.go(out) == 0
     assert digest(out) == stage.undisturbed
-    assert not (tmp_path / ".run.lock").exists()
+    assert not holder_path(tmp_path / "run").exists()
 
 
 # ---- the workflow ----
@@ -385,7 +386,7 @@ def test_a_killed_workflow_is_started_again_while_its_job_goes_on(tmp_path: Path
     refused = (tmp_path / "out/logs/pretrain/pld/seed1.log").read_text()
     assert "LockedError" in refused
     os.kill(job, signal.SIGCONT)
-    while (run.parent / ".seed1.lock").exists():
+    while holder_path(run).exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)
     before = read_json(run / "manifest.json")

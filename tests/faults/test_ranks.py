@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from pldrepro.errors import OutOfTimeError
+from pldrepro.runs.lock import holder_path
 from pldrepro.training.distributed import joined
 from pldrepro.training.pretrain import Run, pretrain
 from tests.support.ranks import PATIENCE, Make, on_ranks, train, weights
@@ -87,4 +88,4 @@ def test_the_command_starts_its_ranks_and_a_signal_stops_them_all(tiny_run: Make
     text = (tmp_path / "log").read_text()
     assert re.search(r"rank [01]: OutOfTimeError: stopped by (SIGUSR1|SIGTERM) at step \d+ of 3000", text), text
     assert (tmp_path / "run/resume/state.safetensors").is_file()
-    assert not (tmp_path / ".run.lock").exists()
+    assert not holder_path(tmp_path / "run").exists()
