@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,50 +51,26 @@ def _checked(content: bytes, kind: type[BaseModel], where: str, hint: str) -> An
         raise RecordError(f"{where}: damaged JSON: {error}{hint}") from None
 
 
-NUMBER = r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?"
+def read_table(path: Path, columns: Mapping[str, type], verb: str, optional: Sequence[str] = ()) -> pd.DataFrame:
+    """A csv table of the analysis; a missing or damaged one is a RecordError that names it.
 
-
-def read_table(
-    path: Path, columns: Sequence[str], numbers: Mapping[str, type], verb: str, optional: Sequence[str] = ()
-) -> pd.DataFrame:
-    """A csv table of the analysis; one that is missing or damaged is a RecordError with row and column.
-
-    ``numbers``: the columns of integers and of finite numbers, all others are text; ``optional``: may be empty.
+    ``columns``: name -> type of each; ``optional``: those that may be empty. The table may have more.
     """
     import pandas as pd
 
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            header, *rows = list(csv.reader(file, strict=True)) or [[]]
-        texts = {name: str for name in columns if name not in numbers}
-        frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
+        frame = pd.read_csv(path, dtype=dict(columns), keep_default_na=False, na_values=[""])
     except FileNotFoundError:
         raise RecordError(f"{path}: no such table; run `{verb}` first") from None
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise RecordError(f"{path}: damaged: {error}; run `{verb}` again") from None
-    absent = sorted(set(columns) - set(header))
-    if len(set(header)) < len(header):
-        raise RecordError(f"{path}: a column stands there twice; run `{verb}` again")
+    absent = [name for name in columns if name not in frame]
     if absent:
         raise RecordError(f"{path}: column {', '.join(absent)} is missing; run `{verb}` again")
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise RecordError(f"{path}: row {number}: {len(row)} fields; allowed: {len(header)}; run `{verb}` again")
-        for name, text in zip(header, row, strict=True):
-            if name in columns and not _fits(text, numbers.get(name, str), name in optional):
-                raise RecordError(f"{path}: row {number}: {name} {text!r}; run `{verb}` again")
-    if len(frame) != len(rows):
-        raise RecordError(f"{path}: damaged: {len(frame)} rows read of {len(rows)}; run `{verb}` again")
+    empty = [name for name in columns if name not in optional and frame[name].isna().any()]
+    if empty:
+        raise RecordError(f"{path}: column {', '.join(empty)}: a field is empty; run `{verb}` again")
     return frame
-
-
-def _fits(text: str, kind: type, optional: bool) -> bool:
-    """Whether a field of a csv is text, an integer or a finite number."""
-    if not text:
-        return optional
-    if kind is int:
-        return re.fullmatch(r"-?[0-9]{1,18}", text) is not None
-    return kind is str or (re.fullmatch(NUMBER, text) is not None and math.isfinite(float(text)))
 
 
 Share = Annotated[float, Field(ge=0, le=1)]

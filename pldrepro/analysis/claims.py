@@ -33,11 +33,10 @@ VERDICTS: dict[str, str] = {
     "contradicted": "the interval lies on the other side of no effect",
     "not measured at this scale": "this study has nothing that measures it",
 }
-COLUMNS = (
-    "claim", "paper", "statement", "reported", "provenance", "measured", "low", "high", "n", "unit", "verdict",
-    "exhibit", "note",
-)  # fmt: skip
-NUMBERS = {"reported": float, "measured": float, "low": float, "high": float, "n": int}
+COLUMNS: dict[str, type] = {
+    "claim": str, "paper": str, "statement": str, "reported": float, "provenance": str, "measured": float,
+    "low": float, "high": float, "n": int, "unit": str, "verdict": str, "exhibit": str, "note": str,
+}  # fmt: skip
 
 
 def verdict(
@@ -149,7 +148,7 @@ def write_claims(evidence: Evidence, papers: Mapping[str, Paper], out: Path) -> 
 
 def read_claims(path: Path) -> pd.DataFrame:
     """claims.csv; a missing or damaged file is a RecordError that names it, and the row."""
-    frame = read_table(path, COLUMNS, NUMBERS, "claims", optional=("reported", "measured", "low", "high", "note"))
+    frame = read_table(path, COLUMNS, "claims", optional=("reported", "measured", "low", "high", "note"))
     for number, row in enumerate(frame.to_dict("records"), start=2):
         for column, allowed in (("verdict", VERDICTS), ("provenance", MARKS)):
             if row[column] not in allowed:

@@ -1,17 +1,20 @@
-"""GLUE's metrics as a local ``evaluate.Metric``: nothing is downloaded, counted or reported anywhere.
+"""The metrics of GLUE, of many runs over many resamples of the development set at once.
 
-Importing ``evaluate`` takes seconds, so only ``score`` imports this module, when it runs.
+Shape legend: A runs (pre-training seed x fine-tuning seed) of an arm, N examples, R resamples.
+
+``weights``, (N, R), says how often each example is in each resample; a column of ones is the development set itself.
+What is undefined is 0, so that a run that collapsed counts as such instead of vanishing from a mean: F1 when class 1 is
+neither present nor predicted; a Matthews, Pearson or Spearman correlation when either side is constant (in evaluate's
+own GLUE metric the last two would be nan).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
 
-import datasets
-import evaluate
 import numpy as np
-from scipy.stats import rankdata
+
+Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 TASK_METRICS: dict[str, tuple[str, ...]] = {
     "rte": ("accuracy",),
@@ -25,59 +28,88 @@ TASK_METRICS: dict[str, tuple[str, ...]] = {
 }
 
 
-def accuracy(predictions: np.ndarray, references: np.ndarray) -> float:
-    """Share of equal entries, in 0..1."""
-    return float(np.mean(predictions == references))
+def accuracy(predictions: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Share of equal entries, in 0..1; predictions (A, N), labels (N,), weights (N, R) -> (A, R)."""
+    return _quotient((predictions == labels).astype(float) @ weights, weights.sum(axis=0))
 
 
-def f1(predictions: np.ndarray, references: np.ndarray) -> float:
-    """F1 of class 1, 2 TP / (2 TP + FP + FN); 0 when class 1 is neither present nor predicted."""
-    hits = np.sum((predictions == 1) & (references == 1))
-    total = np.sum(predictions == 1) + np.sum(references == 1)
-    return float(2 * hits / total) if total else 0.0
+def f1(predictions: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """F1 of class 1, 2 TP / (2 TP + FP + FN); (A, N), (N,), (N, R) -> (A, R)."""
+    predicted, present = (predictions == 1).astype(float), (labels == 1).astype(float)
+    return _quotient(2 * (predicted * present) @ weights, (predicted + present) @ weights)
 
 
-def matthews(predictions: np.ndarray, references: np.ndarray) -> float:
-    """Matthews correlation of two classes, in -1..1; 0 when either side is constant."""
-    return pearson((predictions == 1).astype(float), (references == 1).astype(float))
+def matthews(predictions: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Matthews correlation of class 1 against the rest, in -1..1; (A, N), (N,), (N, R) -> (A, R)."""
+    predicted, present = (predictions == 1).astype(float), (labels == 1).astype(float)
+    n, hits = weights.sum(axis=0), (predicted * present) @ weights
+    p, q = predicted @ weights, present @ weights
+    return _quotient(n * hits - p * q, np.sqrt(p * (n - p) * q * (n - q)))
 
 
-def pearson(predictions: np.ndarray, references: np.ndarray) -> float:
-    """Pearson correlation, in -1..1.
+def pearson(predictions: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Pearson correlation, in -1..1; (A, N), (N,), (N, R) -> (A, R)."""
+    y = _centred(labels, weights)
+    return np.stack([_correlation(_centred(run, weights), y, weights) for run in predictions])
 
-    It is undefined when either side is constant. Then it is 0: a constant prediction knows nothing about the
-    order, and a run that collapsed must count as such instead of vanishing from a mean.
+
+def spearman(predictions: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Spearman correlation: Pearson of each resample's own ranks, ties at their mean rank; -> (A, R)."""
+    y = _centred_ranks(labels, weights)
+    return np.stack([_correlation(_centred_ranks(run, weights), y, weights) for run in predictions])
+
+
+METRICS: dict[str, Metric] = {metric.__name__: metric for metric in (accuracy, f1, matthews, pearson, spearman)}
+
+
+def _quotient(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole; 0 where whole is 0."""
+    part, whole = np.broadcast_arrays(part, whole)
+    return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
+
+
+def _correlation(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Correlation of centred values in every resample; (N, R) each -> (R,)."""
+    covariance, square_x, square_y = (
+        np.einsum("nr,nr,nr->r", weights, a, b) for a, b in ((x, y), (x, x), (y, y))
+    )  # fmt: skip
+    return _quotient(covariance, np.sqrt(square_x * square_y))
+
+
+def _centred(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Values (N,) less their mean in every resample, (N, R).
+
+    All 0 where a resample has one value alone; that is decided on the values, which no rounding touches.
     """
-    x = predictions.astype(float) - predictions.mean(dtype=float)
-    y = references.astype(float) - references.mean(dtype=float)
-    if np.ptp(predictions) == 0 or np.ptp(references) == 0:
-        return 0.0
-    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
+    column = values[:, np.newaxis].astype(float)
+    centred: np.ndarray = column - (weights * column).sum(axis=0) / weights.sum(axis=0)
+    drawn = weights > 0
+    constant = np.where(drawn, column, -np.inf).max(axis=0) == np.where(drawn, column, np.inf).min(axis=0)
+    return np.where(constant, 0.0, centred)
 
 
-def spearman(predictions: np.ndarray, references: np.ndarray) -> float:
-    """Spearman correlation: Pearson of the ranks, ties at their mean rank; 0 when either side is constant."""
-    return pearson(rankdata(predictions), rankdata(references))
+def _centred_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean rank of every example less (n + 1) / 2 in every resample of n examples; (N,) -> (N, R).
+
+    Copies of an example and equal values are ties. A multiple of 1/2, so exactly 0 where all are tied.
+    """
+    _, group = np.unique(values, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    sizes = np.add.reduceat(weights[order], np.flatnonzero(np.diff(group[order], prepend=-1)), axis=0)
+    ranks = np.cumsum(sizes, axis=0) - sizes / 2 - weights.sum(axis=0) / 2
+    centred: np.ndarray = ranks[group]
+    return centred
 
 
-FUNCTIONS = {function.__name__: function for function in (accuracy, f1, matthews, pearson, spearman)}
+def metric_values(metric: str, predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """A metric of every run on the development set itself; predictions (A, N), labels (N,) -> (A,)."""
+    return METRICS[metric](predictions, labels, np.ones((len(labels), 1)))[:, 0]
 
 
-class Glue(evaluate.Metric):
-    """The metrics of one GLUE task (``config_name``), in 0..1 or -1..1."""
+def constant_value(metric: str, labels: np.ndarray) -> float:
+    """The best value of a metric that one and the same prediction for all examples reaches; labels (N,).
 
-    def _info(self) -> evaluate.MetricInfo:
-        if self.config_name not in TASK_METRICS:
-            raise ValueError(f"unknown GLUE task {self.config_name!r}; allowed: {', '.join(TASK_METRICS)}")
-        value = datasets.Value("float32" if self.config_name == "stsb" else "int64")
-        return evaluate.MetricInfo(
-            description="GLUE metrics of one task",
-            citation="",
-            inputs_description="predictions and references: class ids, or scores for stsb",
-            features=datasets.Features({"predictions": value, "references": value}),
-            format="numpy",
-        )
-
-    def _compute(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
-        arrays = np.asarray(predictions), np.asarray(references)
-        return {name: FUNCTIONS[name](*arrays) for name in TASK_METRICS[str(self.config_name)]}
+    Accuracy: the share of the majority class; F1: that of predicting class 1 always; a correlation: 0.
+    """
+    constants = np.stack([np.full_like(labels, value) for value in np.unique(labels)])
+    return float(metric_values(metric, constants, labels).max())

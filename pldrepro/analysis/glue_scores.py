@@ -25,11 +25,11 @@ from pldrepro.files import atomic_path
 from pldrepro.records import read_table
 from pldrepro.runs.folder import FinetuneRun, load_finetune, log_path
 
-COLUMNS = (
-    "arm", "label", "seed", "checkpoint", "task", "split", "metric", "learning_rate", "finetune_seed", "value", "n",
-)  # fmt: skip
-
-NUMBERS = {"seed": int, "learning_rate": float, "finetune_seed": int, "value": float, "n": int}
+# Columns of scores.csv and their types; value in percent, n: examples.
+COLUMNS: dict[str, type] = {
+    "arm": str, "label": str, "seed": int, "checkpoint": str, "task": str, "split": str, "metric": str,
+    "learning_rate": float, "finetune_seed": int, "value": float, "n": int,
+}  # fmt: skip
 
 # The 12 values of the PLD paper's Table 2: name -> (task, split, metric).
 VALUES: dict[str, tuple[str, str, str]] = {
@@ -61,7 +61,7 @@ CONVENTIONS: dict[str, str] = {
 
 def score(folders: Sequence[Path]) -> pd.DataFrame:
     """Every metric of every prediction in fine-tuning run folders; the columns of scores.csv."""
-    from pldrepro.analysis.glue_metrics import Glue
+    from pldrepro.analysis.evaluate_glue import Glue
 
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as cache:
@@ -118,7 +118,7 @@ def write_scores(folders: Sequence[Path], out: Path) -> None:
 
 def read_scores(path: Path) -> pd.DataFrame:
     """scores.csv; a missing or damaged file is a RecordError that names it, and the row."""
-    frame = read_table(path, COLUMNS, NUMBERS, "score")
+    frame = read_table(path, COLUMNS, "score")
     for number, row in enumerate(zip(frame["task"], frame["split"], frame["metric"], strict=True), start=2):
         if row not in VALUES.values():
             raise RecordError(f"{path}: row {number}: no such value: {' '.join(map(str, row))}")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pldrepro import stats
-from pldrepro.analysis import bootstrap, comparisons, glue_scores
+from pldrepro.analysis import comparisons, glue_metrics, glue_scores
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.tidy import tidy_row
@@ -228,7 +228,7 @@ def _constants(evidence: Evidence) -> dict[str, float]:
         for task, split, _, _, _, labels in glue_scores.read_predictions(run):
             _, primary_split, metric = glue_scores.VALUES[glue_scores.PRIMARY[task]]
             if task in SMALL_TASKS and split == primary_split and task not in constants:
-                constants[task] = 100 * bootstrap.constant_value(metric, labels)
+                constants[task] = 100 * glue_metrics.constant_value(metric, labels)
     return constants
 
 

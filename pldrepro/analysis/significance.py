@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pldrepro import stats
-from pldrepro.analysis import bootstrap, glue_scores
+from pldrepro.analysis import bootstrap, glue_metrics, glue_scores
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.seed_spread import compared_arms, final_row, finetuned_methods, plain, selected_scores
@@ -108,7 +108,7 @@ def _test(
         resamples=RESAMPLES,
     )  # fmt: skip
     own, base = (
-        [100 * float(bootstrap.metric_values(metric, runs, labels).mean()) for runs in arm.values()]
+        [100 * float(glue_metrics.metric_values(metric, runs, labels).mean()) for runs in arm.values()]
         for arm in (first, second)
     )
     return test, stats.paired_difference(own, base)

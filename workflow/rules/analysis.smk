@@ -42,7 +42,12 @@ localrules:
 rule score:
     input:
         runs=lambda w: BY_FOLDER[w.results].finetune,
-        code=["pldrepro/analysis/glue_scores.py", "pldrepro/analysis/glue_metrics.py", "pldrepro/runs/folder.py"],
+        code=[
+            "pldrepro/analysis/glue_scores.py",
+            "pldrepro/analysis/glue_metrics.py",
+            "pldrepro/analysis/evaluate_glue.py",
+            "pldrepro/runs/folder.py",
+        ],
     output:
         "{results}/scores.csv",
     log:
