@@ -1,4 +1,4 @@
-"""A sitting on one GPU: what a bare machine with torch can measure in about 25 minutes, as records of the suite.
+"""A session on one GPU: what a bare machine with torch can measure in about 25 minutes, as records of the suite.
 
     python -m benchmarks.gpu_session ceiling calibrate beside speed --data DIR --out OUT --seconds 540
     python -m benchmarks.gpu_session text glue --data DIR --out OUT --seconds 540 --seed 2
@@ -16,7 +16,7 @@ glue       the same runs, fine-tuned
 
 Every call ends with OUT/records.tar: everything but weights, ready for results/recorded/<device>/.
 
-A later sitting on another machine needs gpu_text/steps.json and gpu_text/runs/calibration of the first one in its
+A later session on another machine needs gpu_text/steps.json and gpu_text/runs/calibration of the first one in its
 OUT, and the same card: seeds of one length and one clock are pooled. A call of ``text`` should begin with all its time.
 
 Needed beside torch: numpy, pydantic, PyYAML, safetensors and tqdm; transformers for ``beside`` alone. A slice that
@@ -72,7 +72,7 @@ QUICK: dict[str, Any] = {
 }  # fmt: skip
 
 
-class Sitting:
+class Session:
     """What the slices share: where records go, the data, and the time that is left."""
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -103,7 +103,7 @@ class Sitting:
             raise OutOfTimeError(f"stopped before {what}")
 
     def study(self, name: str, **training: Any) -> Study:
-        """A scale file with its results under ``out``, and this sitting's seed."""
+        """A scale file with its results under ``out``, and this session's seed."""
         values = {**read_yaml(Path(f"config/{name}.yaml")), "results": str(self.out / name)}
         if name == "gpu_text":
             values["seeds"] = [self.seed]
@@ -129,23 +129,23 @@ class Sitting:
 # ---- the card ----
 
 
-def ceiling(sitting: Sitting) -> None:
+def ceiling(session: Session) -> None:
     """Matrix product [FLOP/s] and copy bandwidth [bytes/s], the best of a few sizes, medians over repetitions."""
-    if (sitting.out / "ceiling.json").exists():
+    if (session.out / "ceiling.json").exists():
         return
-    dtype = torch.float32 if sitting.quick else torch.bfloat16
+    dtype = torch.float32 if session.quick else torch.bfloat16
     products, copies = {}, {}
-    for size in (64, 128) if sitting.quick else (4096, 8192, 16384):
-        a, b = (torch.randn(size, size, device=sitting.device, dtype=dtype) for _ in range(2))
-        products[size] = 2 * size**3 / _median_seconds(sitting, lambda a=a, b=b: a @ b)
-    for megabytes in (1, 2) if sitting.quick else (256, 1024):
-        source = torch.empty(megabytes * 2**20, dtype=torch.uint8, device=sitting.device)
+    for size in (64, 128) if session.quick else (4096, 8192, 16384):
+        a, b = (torch.randn(size, size, device=session.device, dtype=dtype) for _ in range(2))
+        products[size] = 2 * size**3 / _median_seconds(session, lambda a=a, b=b: a @ b)
+    for megabytes in (1, 2) if session.quick else (256, 1024):
+        source = torch.empty(megabytes * 2**20, dtype=torch.uint8, device=session.device)
         target = torch.empty_like(source)
         # Read once and written once.
         copies[megabytes] = (
-            2 * source.nbytes / _median_seconds(sitting, lambda source=source, target=target: target.copy_(source))
+            2 * source.nbytes / _median_seconds(session, lambda source=source, target=target: target.copy_(source))
         )
-    sitting.write(
+    session.write(
         "ceiling.json",
         {
             "dtype": str(dtype),
@@ -157,14 +157,14 @@ def ceiling(sitting: Sitting) -> None:
     )
 
 
-def _median_seconds(sitting: Sitting, work: Callable[[], Any], rounds: int | None = None) -> float:
-    """Of some work, after it was done WARMUP times; rounds: none for the sitting's own number."""
+def _median_seconds(session: Session, work: Callable[[], Any], rounds: int | None = None) -> float:
+    """Of some work, after it was done WARMUP times; rounds: none for the session's own number."""
     seconds = []
-    for _ in range(WARMUP + (rounds or sitting.rounds)):
-        sitting.wait()
+    for _ in range(WARMUP + (rounds or session.rounds)):
+        session.wait()
         started = time.perf_counter()
         work()
-        sitting.wait()
+        session.wait()
         seconds.append(time.perf_counter() - started)
     return float(np.median(seconds[WARMUP:]))
 
@@ -172,24 +172,24 @@ def _median_seconds(sitting: Sitting, work: Callable[[], Any], rounds: int | Non
 # ---- step time by kept layers ----
 
 
-def calibrate_modes(sitting: Sitting) -> None:
+def calibrate_modes(session: Session) -> None:
     """tau(k) of PreLN and PostLN, eager and compiled, and what follows from it."""
-    study = sitting.study("gpu_speed")
+    study = session.study("gpu_speed")
     runs = [study.run(arm, 1) for arm in ("preln_higher", "baseline")]
     found: dict[str, Any] = {}
     for mode, compiled in MODES.items():
-        folder = sitting.out / f"calibration-{mode}"
+        folder = session.out / f"calibration-{mode}"
         if not (folder / "summary.json").exists():
-            size, tried = largest_that_pays(sitting, with_impl(runs[0], compile=compiled and not sitting.quick))
-            impl = {"compile": compiled and not sitting.quick, "micro_batch_size": size}
+            size, tried = largest_that_pays(session, with_impl(runs[0], compile=compiled and not session.quick))
+            impl = {"compile": compiled and not session.quick, "micro_batch_size": size}
             sized = [with_impl(run, **impl) for run in runs]
             job = CalibrationJob(runs=tuple(sized), calibration=study.settings.calibration)
-            sitting.begin(folder.name)
+            session.begin(folder.name)
             calibrate(job, folder, progress=False)
-            sitting.write(f"micro-batches-{mode}.json", {"samples_per_second": tried, "chosen": size})
+            session.write(f"micro-batches-{mode}.json", {"samples_per_second": tried, "chosen": size})
         shapes = load_calibration(folder).shapes
-        found[mode] = {shape.norm: _share_of_ceiling(sitting, runs[0], shape) for shape in shapes}
-    sitting.write("utilisation.json", found)
+        found[mode] = {shape.norm: _share_of_ceiling(session, runs[0], shape) for shape in shapes}
+    session.write("utilisation.json", found)
 
 
 def with_impl(run: RunSettings, **changes: Any) -> RunSettings:
@@ -200,17 +200,17 @@ def with_impl(run: RunSettings, **changes: Any) -> RunSettings:
     return RunSettings.model_validate(values)
 
 
-def largest_that_pays(sitting: Sitting, run: RunSettings) -> tuple[int, dict[int, float]]:
+def largest_that_pays(session: Session, run: RunSettings) -> tuple[int, dict[int, float]]:
     """The largest micro-batch that is faster than the one before by PAYS, and samples per second of those tried."""
     tried: dict[int, float] = {}
     best = 0
-    for size in (4, 8) if sitting.quick else MICRO_BATCHES:
+    for size in (4, 8) if session.quick else MICRO_BATCHES:
         torch.compiler.reset()  # each size gets kernels of its own, and none counts against the limit of variants
         try:
             # Two models, as the calibration has: PreLN and PostLN.
-            shape, _other = (Shape(with_impl(run, micro_batch_size=size), sitting.device) for _ in range(2))
+            shape, _other = (Shape(with_impl(run, micro_batch_size=size), session.device) for _ in range(2))
             step = partial(shape.step, run.model.num_layers)
-            tried[size] = size / _median_seconds(sitting, step, SEARCH_STEPS)
+            tried[size] = size / _median_seconds(session, step, SEARCH_STEPS)
         except torch.OutOfMemoryError:
             break  # the sizes tried say so: this one is not among them
         finally:
@@ -221,9 +221,9 @@ def largest_that_pays(sitting: Sitting, run: RunSettings) -> tuple[int, dict[int
     return best, tried
 
 
-def _share_of_ceiling(sitting: Sitting, run: RunSettings, shape: TauShape) -> dict[str, float]:
+def _share_of_ceiling(session: Session, run: RunSettings, shape: TauShape) -> dict[str, float]:
     """Share of the matrix ceiling of a full step (MFU), R2 of the fit, and share saved by skipping a quarter."""
-    peak = read_json(sitting.out / "ceiling.json")["matrix_flops"]
+    peak = read_json(session.out / "ceiling.json")["matrix_flops"]
     layers, quarter = shape.num_layers, max(1, shape.num_layers // 4)
     none, some, full = (shape.median[k] for k in (0, layers - quarter, layers))
     flops = run_flops(run).of(layers, shape.micro_batch_size)
@@ -239,22 +239,22 @@ def _share_of_ceiling(sitting: Sitting, run: RunSettings, shape: TauShape) -> di
 # ---- beside transformers ----
 
 
-def beside(sitting: Sitting) -> None:
+def beside(session: Session) -> None:
     """Seconds of a training step, ours and transformers', in turn in one process; ratios within a round."""
-    if (sitting.out / "beside.json").exists():
+    if (session.out / "beside.json").exists():
         return
-    settings = sitting.study("gpu_speed").run("baseline", 1).model
+    settings = session.study("gpu_speed").run("baseline", 1).model
     assert isinstance(settings, ModelSettings)
-    size, length = (4, 16) if sitting.quick else (256, 128)
-    batch = Batch(settings.vocab_size, size, length, str(sitting.device))
+    size, length = (4, 16) if session.quick else (256, 128)
+    batch = Batch(settings.vocab_size, size, length, str(session.device))
     steps: dict[str, Step] = {}
     for mode, compiled in MODES.items():
-        impl = sitting.impl.model_copy(update={"compile": compiled and not sitting.quick})
+        impl = session.impl.model_copy(update={"compile": compiled and not session.quick})
         steps[f"ours, {mode}"] = OurStep(settings, batch, impl)
         steps[f"transformers, {mode}"] = transformers_steps(settings, batch, impl)["transformers, fused AdamW"]
-    seconds = interleave(steps, sitting.rounds, time.perf_counter, warmup_rounds=3, wait=sitting.wait)
+    seconds = interleave(steps, session.rounds, time.perf_counter, warmup_rounds=3, wait=session.wait)
     pairs = {mode: (f"transformers, {mode}", f"ours, {mode}") for mode in MODES}
-    sitting.write(
+    session.write(
         "beside.json",
         {
             "model": settings.model_dump(mode="json"),
@@ -269,41 +269,41 @@ def beside(sitting: Sitting) -> None:
 # ---- studies ----
 
 
-def speed(sitting: Sitting) -> None:
+def speed(session: Session) -> None:
     """Every dialect over a short schedule; seeds in the outer loop, so that arms are interleaved."""
-    train(sitting, sitting.study("gpu_speed"))
+    train(session, session.study("gpu_speed"))
 
 
-def text(sitting: Sitting) -> None:
-    """Pre-training on real text; the first sitting fixes how many steps the time pays for, later ones add seeds."""
-    study = sitting.study("gpu_text")
-    planned = sitting.out / "gpu_text" / "steps.json"
-    calibration = calibrated(sitting, study)
+def text(session: Session) -> None:
+    """Pre-training on real text; the first session fixes how many steps the time pays for, later ones add seeds."""
+    study = session.study("gpu_text")
+    planned = session.out / "gpu_text" / "steps.json"
+    calibration = calibrated(session, study)
     if not planned.exists():
-        steps = sitting.steps or affordable_steps(sitting, study, calibration)
-        write_json(planned, {"num_steps": min(steps, study.run("baseline", sitting.seed).training.num_steps)})
-    train(sitting, sitting.study("gpu_text", **read_json(planned)))
+        steps = session.steps or affordable_steps(session, study, calibration)
+        write_json(planned, {"num_steps": min(steps, study.run("baseline", session.seed).training.num_steps)})
+    train(session, session.study("gpu_text", **read_json(planned)))
 
 
-def affordable_steps(sitting: Sitting, study: Study, calibration: Path) -> int:
+def affordable_steps(session: Session, study: Study, calibration: Path) -> int:
     """Steps that all arms can make in the time left, by the linear fit of tau(k) at the layers that they keep.
 
     tau(k) is measured on one batch; that every step makes its own is added as it is measured here.
     """
     taus, cost = load_calibration(calibration), 0.0
     for arm in study.settings.arms:
-        run = study.run(arm, sitting.seed)
-        cost += _batch_seconds(sitting, run)
+        run = study.run(arm, session.seed)
+        cost += _batch_seconds(session, run)
         depth = mean_expected_depth(run.drop, run.training.num_steps, run.model.num_layers)
         passes = -(-run.training.batch_size // run.impl.micro_batch_size)
         cost += passes * taus.shape(run.model_dump(mode="json")).expected(depth)
     # A quarter is for compiling, validation, checkpoints and the analysis of sensitivity.
-    return max(20, int(0.75 * sitting.left / cost))
+    return max(20, int(0.75 * session.left / cost))
 
 
-def _batch_seconds(sitting: Sitting, run: RunSettings) -> float:
-    objective = open_objective(run, sitting.device)
-    batches = objective.training(objective.open(sitting.prepared("corpus")))
+def _batch_seconds(session: Session, run: RunSettings) -> float:
+    objective = open_objective(run, session.device)
+    batches = objective.training(objective.open(session.prepared("corpus")))
     batches.batch(0, run.training.batch_size)  # shuffles the first epoch
     started = time.perf_counter()
     for step in range(1, 1 + SEARCH_STEPS):
@@ -311,9 +311,9 @@ def _batch_seconds(sitting: Sitting, run: RunSettings) -> float:
     return (time.perf_counter() - started) / SEARCH_STEPS
 
 
-def calibrated(sitting: Sitting, study: Study) -> Path:
+def calibrated(session: Session, study: Study) -> Path:
     """The summary of the study's calibration, made when it is not there."""
-    folder, here = Path(study.runs) / "calibration", describe(sitting.device, study.impl)
+    folder, here = Path(study.runs) / "calibration", describe(session.device, study.impl)
     if not (folder / "summary.json").exists():
         calibrate(study.calibration_job(), folder, progress=False)
     if load_calibration(folder).device.get("name") != here.get("name"):
@@ -321,38 +321,38 @@ def calibrated(sitting: Sitting, study: Study) -> Path:
     return folder / "summary.json"
 
 
-def train(sitting: Sitting, study: Study) -> None:
+def train(session: Session, study: Study) -> None:
     """All pre-training runs of a study, in order, until the time is over."""
-    calibration = calibrated(sitting, study)
+    calibration = calibrated(session, study)
     for arm, seed in study.pretrain_runs():
         folder = Path(study.runs) / "pretrain" / arm / f"seed{seed}"
         if not (folder / "summary.json").exists():
-            sitting.begin(f"{arm}, seed {seed}")
-        pretrain(study.run(arm, seed), sitting.prepared("corpus"), folder, calibration, sitting.left, progress=False)
+            session.begin(f"{arm}, seed {seed}")
+        pretrain(study.run(arm, seed), session.prepared("corpus"), folder, calibration, session.left, progress=False)
 
 
-def glue(sitting: Sitting) -> None:
+def glue(session: Session) -> None:
     """Fine-tuning of the runs on text, job by job, until the time is over."""
-    planned = sitting.out / "gpu_text" / "steps.json"
-    study = sitting.study("gpu_text", **read_json(planned))
+    planned = session.out / "gpu_text" / "steps.json"
+    study = session.study("gpu_text", **read_json(planned))
     for arm, seed, checkpoint, group in study.finetune_runs():
-        sitting.begin(f"{arm}, {checkpoint}, {group}")
+        session.begin(f"{arm}, {checkpoint}, {group}")
         run = Path(study.runs) / "pretrain" / arm / f"seed{seed}"
         folder = Path(study.runs) / "finetune" / arm / f"seed{seed}" / checkpoint / group
-        finetune(run, checkpoint, study.settings.finetune, group, sitting.prepared("glue"), folder, progress=False)
+        finetune(run, checkpoint, study.settings.finetune, group, session.prepared("glue"), folder, progress=False)
 
 
-def pack(sitting: Sitting) -> None:
+def pack(session: Session) -> None:
     """All records but weights, tokenizers and resume checkpoints, as one archive."""
-    target = sitting.out / "records.tar"
+    target = session.out / "records.tar"
     with tarfile.open(target, "w") as archive:
-        for path in sorted(path for path in sitting.out.rglob("*") if path.is_file() and path != target):
-            inside = path.relative_to(sitting.out)
+        for path in sorted(path for path in session.out.rglob("*") if path.is_file() and path != target):
+            inside = path.relative_to(session.out)
             if not {"checkpoints", "models", "resume", "parts"} & set(inside.parts) and path.name != "manifest.json":
                 archive.add(path, str(inside))
 
 
-SLICES: dict[str, Callable[[Sitting], None]] = {
+SLICES: dict[str, Callable[[Session], None]] = {
     "ceiling": ceiling,
     "calibrate": calibrate_modes,
     "beside": beside,
@@ -369,18 +369,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="folder with corpus/ and glue/, prepared elsewhere")
     parser.add_argument("--seconds", type=float, default=540.0, help="time for this call (default 540)")
-    parser.add_argument("--seed", type=int, default=1, help="of the slices text and glue: one for every sitting")
+    parser.add_argument("--seed", type=int, default=1, help="of the slices text and glue: one for every session")
     parser.add_argument(
-        "--steps", type=int, help="of the slice text, in the first sitting; none: what the time pays for"
+        "--steps", type=int, help="of the slice text, in the first session; none: what the time pays for"
     )
     parser.add_argument("--quick", action="store_true", help="tiny, on the CPU: only to see that it runs")
     options = parser.parse_args(arguments)
-    sitting = Sitting(options)
+    session = Session(options)
     status = 0
     for name in options.slices:
         started = time.monotonic()
         try:
-            SLICES[name](sitting)
+            SLICES[name](session)
         except OutOfTimeError as error:
             print(f"{name}: {error}; the same command goes on", flush=True)
             status = 75
@@ -393,7 +393,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{name}: done in {time.monotonic() - started:.0f} s", flush=True)
         torch.cuda.empty_cache()
         torch.compiler.reset()
-    pack(sitting)
+    pack(session)
     return status
 
 

@@ -1,4 +1,4 @@
-"""The sitting on a GPU, tiny and on the CPU: every slice writes its record, and a cut one goes on."""
+"""The session on a GPU, tiny and on the CPU: every slice writes its record, and a cut one goes on."""
 
 from __future__ import annotations
 
