@@ -2,8 +2,8 @@
 
 As in ``pldrepro.costs.flops``: a multiplication and an addition count as two operations, only matrix products and the
 convolution of the patches are counted, and everything here is one forward pass. Not counted is SwinV2's relative
-position bias MLP, which runs once per block and forward pass however many images there are (see
-``position_bias_flops``): less than a thousandth of a block at 64 images.
+position bias MLP, which runs once per block and forward pass however many images there are: less than a thousandth
+of a block at 64 images.
 
 Notation: r patches of a side of a stage, w of a window, H hidden size of the stage, F = ffn_ratio H.
 """
@@ -73,18 +73,6 @@ def fixed_flops(settings: VisionSettings) -> float:
     embedding = 2 * first.side**2 * first.hidden * CHANNELS * settings.patch_size**2
     merging = sum(4 * stage.side**2 * stage.hidden**2 for stage in stages(settings)[:-1])
     return float(embedding + merging + 2 * last.hidden * settings.num_classes)
-
-
-def position_bias_flops(settings: VisionSettings) -> float:
-    """Forward FLOPs of SwinV2's relative position bias MLPs, per forward pass with all blocks kept, not per image."""
-    if settings.family == "vit":
-        return 0.0
-    return float(
-        sum(
-            stage.num_blocks * 2 * (2 * stage.window - 1) ** 2 * POSITION_BIAS_HIDDEN * (2 + stage.num_heads)
-            for stage in stages(settings)
-        )
-    )
 
 
 def vision_parameter_count(settings: VisionSettings) -> int:

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-def _nothing() -> None:
-    return None
-
-
 class Stopwatch:
-    """Seconds spent inside its ``running`` blocks and nowhere else.
+    """Seconds spent inside its ``running`` blocks and nowhere else."""
 
-    ``synchronize`` waits for the device, so that work that was only queued is counted where it belongs.
-    """
-
-    def __init__(self, seconds: float = 0.0, synchronize: Callable[[], None] = _nothing) -> None:
+    def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
-        self._synchronize = synchronize
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Count the time of this block."""
-        self._synchronize()
+        """Count the time of this block; the caller sees to it that a device has done what was queued."""
         start = time.perf_counter()
         try:
             yield
         finally:
-            self._synchronize()
             self.seconds += time.perf_counter() - start

@@ -28,6 +28,7 @@ from pldrepro.models.blocks import initialise
 from pldrepro.models.checkpoints.bert import load_pretraining
 from pldrepro.policy import drop
 from pldrepro.runs.folder import load_probe
+from pldrepro.runs.manifest import settings_of
 from pldrepro.training.objectives import MaskedLanguage
 from pldrepro.training.pretrain import pretrain
 
@@ -226,7 +227,8 @@ def test_depth_at_its_ends(finished: dict[str, Path], probed: dict[str, Path], t
     for selection in ("first", "last", "least_important_removed"):
         assert values(rows, selection=selection, kept=[1, 2, 3, 4]) == all_layers
         assert len(pick(rows, selection=selection)) == 5
-    model = load_pretraining(finished["pld"] / "checkpoints" / "ckp186").eval()
+    folder = finished["pld"]
+    model = load_pretraining(folder / "checkpoints" / "ckp186", settings_of(folder).model).eval()
     half = text.rows(8, 16)
     with torch.no_grad():
         hidden = model.bert.final_norm(model.bert.embed(*map(torch.from_numpy, (half.input_ids, half.token_types))))

@@ -16,7 +16,6 @@ from pldrepro.models.bert import BertForPreTraining, BertForSequenceClassificati
 from pldrepro.models.blocks import initialise
 from pldrepro.models.checkpoints import common
 from pldrepro.models.checkpoints.bert import (
-    load_classifier,
     load_for_finetuning,
     load_pretraining,
     save_classifier,
@@ -181,28 +180,10 @@ def test_we_load_a_masked_language_model_of_transformers(norm, padded, tmp_path)
     theirs = AutoModelForMaskedLM.from_config(their_config(norm))
     randomise(theirs)
     theirs.save_pretrained(tmp_path)
-    ours = load_pretraining(tmp_path)
-    assert ours.bert.settings.max_positions == 9
+    ours = load_pretraining(tmp_path, model_settings(norm))
     close(our_logits(ours, padded), their_logits(theirs, padded))
     again = load_pretraining(tmp_path, model_settings(norm))
     assert torch.equal(again.nsp_head.weight, ours.nsp_head.weight)
-
-
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("norm", NORMS)
-def test_we_load_a_classifier_of_transformers(norm, padded, tmp_path):
-    from transformers import AutoModelForSequenceClassification
-
-    torch.manual_seed(0)
-    theirs = AutoModelForSequenceClassification.from_config(their_config(norm, num_labels=4))
-    randomise(theirs)
-    theirs.save_pretrained(tmp_path)
-    ours = load_classifier(tmp_path).eval()
-    ids, types, mask = inputs(padded)
-    with torch.no_grad():
-        logits = ours(ids, types, mask if padded else None)
-    assert logits.shape == (BATCH, 4)
-    close(logits, their_logits_of_sequences(theirs, padded))
 
 
 def test_a_vocabulary_may_put_its_padding_token_anywhere(tmp_path):
@@ -217,7 +198,8 @@ def test_a_vocabulary_may_put_its_padding_token_anywhere(tmp_path):
         logits, _ = model(ids, None, torch.arange(9)[None], all_kept(3))
         close(logits, AutoModelForMaskedLM.from_pretrained(tmp_path / "model").eval()(input_ids=ids).logits[0])
     assert torch.equal(
-        load_pretraining(tmp_path / "model").bert.word_embeddings.weight, model.bert.word_embeddings.weight
+        load_pretraining(tmp_path / "model", model.bert.settings).bert.word_embeddings.weight,
+        model.bert.word_embeddings.weight,
     )
 
 
@@ -228,8 +210,7 @@ def test_another_padding_token_moves_the_positions_of_a_pre_norm_file(tmp_path):
     config = their_config("pre").to_dict() | {"pad_token_id": 1, "max_position_embeddings": 11}
     theirs = RobertaPreLayerNormForMaskedLM(RobertaPreLayerNormConfig(**config))
     theirs.save_pretrained(tmp_path)
-    ours = load_pretraining(tmp_path).eval()
-    assert ours.bert.settings.max_positions == 9
+    ours = load_pretraining(tmp_path, model_settings("pre")).eval()
     ids = torch.arange(2, 11)[None]
     with torch.no_grad():
         logits, _ = ours(ids, None, torch.arange(9)[None], all_kept(3))
@@ -238,16 +219,11 @@ def test_another_padding_token_moves_the_positions_of_a_pre_norm_file(tmp_path):
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_saved_model_comes_back_bit_for_bit(norm, tmp_path):
-    model, classifier = pretraining_model(norm), classifier_model(norm, num_labels=1)
-    save_pretraining(model, model.bert.settings, tmp_path / "model")
-    save_classifier(classifier, classifier.bert.settings, tmp_path / "classifier")
-    for before, after in (
-        (model, load_pretraining(tmp_path / "model")),
-        (classifier, load_classifier(tmp_path / "classifier")),
-    ):
-        assert after.bert.settings == before.bert.settings
-        for (name, expected), found in zip(before.named_parameters(), after.parameters(), strict=True):
-            assert torch.equal(expected, found), name
+    model = pretraining_model(norm)
+    save_pretraining(model, model.bert.settings, tmp_path)
+    again = load_pretraining(tmp_path, model.bert.settings)
+    for (name, expected), found in zip(model.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(expected, found), name
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -260,7 +236,7 @@ def test_evaluation_scales_are_folded_into_the_weights(norm, tmp_path):
     with torch.no_grad():
         scaled, _ = model(ids, types, torch.arange(SEQUENCE).expand(BATCH, SEQUENCE), all_kept(3, scales))
     close(scaled, their_logits(AutoModelForMaskedLM.from_pretrained(tmp_path), padded=False).view(-1, 64))
-    close(scaled, our_logits(load_pretraining(tmp_path), padded=False))
+    close(scaled, our_logits(load_pretraining(tmp_path, model.bert.settings), padded=False))
     assert not torch.allclose(scaled, our_logits(model, padded=False), atol=1e-2)
     with pytest.raises(ValueError, match="2 scales for 3 layers"):
         save_pretraining(model, model.bert.settings, tmp_path, scales=(1.0, 0.5))
@@ -337,19 +313,18 @@ def one_line(error: pytest.ExceptionInfo[Exception]) -> str:
 def test_weights_cut_short_are_named(saved, size):
     path = saved / "model.safetensors"
     path.write_bytes(path.read_bytes()[:size])
-    for load in (load_pretraining, load_classifier):
-        with pytest.raises(ModelFileError, match="damaged or cut short") as error:
-            load(saved)
-        assert str(path) in one_line(error)
+    with pytest.raises(ModelFileError, match="damaged or cut short") as error:
+        load_pretraining(saved, model_settings("pre"))
+    assert str(path) in one_line(error)
 
 
 def test_missing_files_are_named(saved):
     (saved / "model.safetensors").unlink()
     with pytest.raises(ModelFileError, match=r"model\.safetensors: no such file"):
-        load_pretraining(saved)
+        load_pretraining(saved, model_settings("pre"))
     (saved / "config.json").unlink()
     with pytest.raises(RecordError, match=r"config\.json: no such file"):
-        load_pretraining(saved)
+        load_pretraining(saved, model_settings("pre"))
 
 
 def test_a_missing_tensor_and_a_wrong_shape_are_named(saved):
@@ -357,17 +332,12 @@ def test_a_missing_tensor_and_a_wrong_shape_are_named(saved):
     tensors = load_file(path)
     save_file({**tensors, name: torch.zeros(7)}, path)
     with pytest.raises(ModelFileError, match=r"layer\.1.*key\.bias: shape \[7\]; allowed: \[24\]") as error:
-        load_pretraining(saved)
+        load_pretraining(saved, model_settings("pre"))
     assert str(path) in one_line(error)
     del tensors[name]
     save_file(tensors, path)
     with pytest.raises(ModelFileError, match=rf"no tensor {name}"):
         load_for_finetuning(saved, 2, 1, 0.1)
-
-
-def test_a_pretraining_model_is_no_classifier(saved):
-    with pytest.raises(ModelFileError, match=r"model\.safetensors: no tensor classifier\.out_proj\.bias"):
-        load_classifier(saved)
 
 
 def test_a_vocabulary_or_shape_other_than_the_settings_is_named(saved):
@@ -377,7 +347,7 @@ def test_a_vocabulary_or_shape_other_than_the_settings_is_named(saved):
         load_pretraining(saved, model_settings("post"))
     edit_config(saved, vocab_size=70)
     with pytest.raises(ModelFileError, match=r"word_embeddings\.weight: shape \[64, 24\]; allowed: \[70, 24\]"):
-        load_pretraining(saved)
+        load_pretraining(saved, model_settings("pre", vocab_size=70))
 
 
 @pytest.mark.parametrize(
@@ -394,7 +364,7 @@ def test_a_vocabulary_or_shape_other_than_the_settings_is_named(saved):
 def test_a_config_that_we_cannot_follow_is_named(saved, changes, message):
     edit_config(saved, **changes)
     with pytest.raises((ModelFileError, SettingsError), match=message) as error:
-        load_pretraining(saved)
+        load_pretraining(saved, model_settings("pre"))
     assert "config.json" in one_line(error)
 
 
@@ -403,7 +373,7 @@ def test_a_config_without_a_key_is_named(saved):
     del config["hidden_size"]
     (saved / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelFileError, match=r"config\.json: no key 'hidden_size'"):
-        load_pretraining(saved)
+        load_pretraining(saved, model_settings("pre"))
 
 
 def test_a_full_disk_leaves_the_earlier_model(saved, monkeypatch):
@@ -428,4 +398,4 @@ def test_a_file_that_may_not_grow_is_one_clear_error(saved):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     one_line(error)
-    load_pretraining(saved)
+    load_pretraining(saved, model_settings("pre"))

@@ -214,7 +214,8 @@ def test_lambada_looks_no_farther_back_than_the_model_was_trained(
 ) -> None:
     """The tiny GPT has 48 positions of which 24 were trained."""
     score_lambada(finished["gpt"], data("gpt"), tmp_path, progress=False)
-    model, lambada = load_gpt(finished["gpt"] / "checkpoints/ckp186"), open_corpus(data("gpt")).lambada
+    model = load_gpt(finished["gpt"] / "checkpoints/ckp186", settings_of("gpt").model)
+    lambada = open_corpus(data("gpt")).lambada
     assert lambada is not None
     assert max(len(lambada.passage(index)[0]) for index in range(12)) > 24
     impl = settings_of("gpt").impl

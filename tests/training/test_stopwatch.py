@@ -41,13 +41,3 @@ def test_a_block_that_fails_is_counted_too(clock: list[float]) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert watch.seconds == 3.0
-
-
-def test_queued_work_is_waited_for_at_both_ends(clock: list[float]) -> None:
-    def finish_queue() -> None:
-        clock[0] += 5.0
-
-    watch = Stopwatch(synchronize=finish_queue)
-    with watch.running():
-        clock[0] += 1.0
-    assert watch.seconds == 6.0  # the work queued in the block, not that queued before it

@@ -88,7 +88,7 @@ HEADS: dict[tuple[Norm, Kind], dict[str, str]] = {
 }
 # What a file may lack and is then drawn afresh: a masked-language model of transformers has no pooler and no NSP
 # head, and a pre-training model has no classifier.
-OPTIONAL: dict[Kind, tuple[str, ...]] = {"pretraining": ("pooler.dense", "nsp_head", "classifier"), "classifier": ()}
+OPTIONAL = ("pooler.dense", "nsp_head", "classifier")
 # What our model does not implement; a file that asks for something else is refused.
 FIXED_CONFIG = {
     "hidden_act": "gelu",
@@ -125,25 +125,17 @@ def save_classifier(
     _save(model, "classifier", settings, folder, tokenizer_folder, scales)
 
 
-def load_pretraining(folder: Path, settings: ModelSettings | None = None) -> BertForPreTraining:
-    """Read a pre-training model on the CPU, in float32; settings None: as the folder's config.json says.
+def load_pretraining(folder: Path, settings: ModelSettings) -> BertForPreTraining:
+    """Read a pre-training model on the CPU, in float32.
 
     A masked-language model without pooler or NSP head gets them drawn from seed 0. A missing or damaged file, and a
     shape or vocabulary other than the settings', is a ModelFileError.
     """
-    file = _read(folder, settings)
+    file = _read(folder)
+    check_shape(file.settings, settings, folder)
     with torch.device("meta"):
-        model = BertForPreTraining(settings or file.settings)
-    return _fill(model, "pretraining", file, fresh_seed=0)
-
-
-def load_classifier(folder: Path, settings: ModelSettings | None = None) -> BertForSequenceClassification:
-    """Read a classifier on the CPU, in float32; errors as in ``load_pretraining``."""
-    file = _read(folder, settings)
-    num_labels = len(file.weights.tensor(HEADS[file.settings.norm, "classifier"]["classifier"] + ".bias"))
-    with torch.device("meta"):
-        model = BertForSequenceClassification(settings or file.settings, num_labels)
-    return _fill(model, "classifier", file)
+        model = BertForPreTraining(settings)
+    return _fill(model, file, fresh_seed=0)
 
 
 def load_for_finetuning(folder: Path, num_labels: int, seed: int, dropout: float) -> BertForSequenceClassification:
@@ -151,11 +143,11 @@ def load_for_finetuning(folder: Path, num_labels: int, seed: int, dropout: float
 
     dropout: of hidden states, attention and classifier input, in [0, 1).
     """
-    file = _read(folder, None)
+    file = _read(folder)
     values = {**file.settings.model_dump(), "dropout": dropout, "attention_dropout": dropout}
     with torch.device("meta"):
         model = BertForSequenceClassification(validate(ModelSettings, values, "fine-tuning"), num_labels)
-    return _fill(model, "pretraining", file, fresh_seed=seed)
+    return _fill(model, file, fresh_seed=seed)
 
 
 def _save(
@@ -236,13 +228,12 @@ class _ModelFile:
     weights: Weights
 
 
-def _read(folder: Path, expected: ModelSettings | None) -> _ModelFile:
-    """Read a folder and check what it holds; with ``expected``, every shape must agree."""
+def _read(folder: Path) -> _ModelFile:
+    """Read the folder of a pre-training model and check what its config.json asks for."""
     norms = {model_type: norm for norm, model_type in MODEL_TYPES.items()}
     config = read_config(folder, norms, FIXED_CONFIG)
     norm = norms[config["model_type"]]
     found = _read_settings(config, norm, folder / CONFIG)
-    check_shape(found, expected, folder)
     return _ModelFile(found, _first_position(norm, config["pad_token_id"]), read_weights(folder))
 
 
@@ -269,13 +260,13 @@ def _read_settings(config: dict[str, Any], norm: Norm, path: Path) -> ModelSetti
 
 
 @torch.no_grad()
-def _fill(model: AnyBert, kind: Kind, file: _ModelFile, fresh_seed: int | None = None) -> AnyBert:
-    """Give a model on the meta device the weights of a file; fresh_seed: for what the file may lack (OPTIONAL)."""
+def _fill(model: AnyBert, file: _ModelFile, fresh_seed: int) -> AnyBert:
+    """Give a model on the meta device the weights of a file; what it may lack (OPTIONAL) is drawn from fresh_seed."""
     model.to_empty(device="cpu")
     fresh = set()
     for name, parameter in model.named_parameters():
-        names = _file_names(name, file.settings.norm, kind)
-        optional = name.rpartition(".")[0] in OPTIONAL[kind]
+        names = _file_names(name, file.settings.norm, "pretraining")
+        optional = name.rpartition(".")[0] in OPTIONAL
         if optional and not any(part in file.weights.tensors for part in names):
             fresh.add(name)
             continue
@@ -285,6 +276,5 @@ def _fill(model: AnyBert, kind: Kind, file: _ModelFile, fresh_seed: int | None =
             value = file.weights.tensor(part, [rows + skipped, *parameter.shape[1:]])
             parameter[index * rows : (index + 1) * rows].copy_(value[skipped:])
     if fresh:
-        assert fresh_seed is not None
         initialise(model, fresh_seed, fresh)
     return model

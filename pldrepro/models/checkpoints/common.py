@@ -77,9 +77,9 @@ def read_config(folder: Path, model_types: Collection[str], fixed: Mapping[str, 
     return config
 
 
-def check_shape(found: ModelSettings, expected: ModelSettings | None, folder: Path) -> None:
-    """The shape of a folder's model must be that of the settings, where there are any."""
-    for field in SHAPE_FIELDS if expected is not None else ():
+def check_shape(found: ModelSettings, expected: ModelSettings, folder: Path) -> None:
+    """The shape of a folder's model must be that of the settings, else ModelFileError."""
+    for field in SHAPE_FIELDS:
         if getattr(found, field) != getattr(expected, field):
             raise ModelFileError(
                 f"{folder / CONFIG}: {field} is {getattr(found, field)}; the settings have {getattr(expected, field)}"

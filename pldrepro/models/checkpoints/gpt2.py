@@ -73,8 +73,8 @@ def save_gpt(
 
 
 @torch.no_grad()
-def load_gpt(folder: Path, settings: ModelSettings | None = None) -> Gpt:
-    """Read a decoder on the CPU, in float32; settings None: as the folder's config.json says.
+def load_gpt(folder: Path, settings: ModelSettings) -> Gpt:
+    """Read a decoder on the CPU, in float32.
 
     A missing or damaged file, and a shape or vocabulary other than the settings', is a ModelFileError.
     """
@@ -82,7 +82,7 @@ def load_gpt(folder: Path, settings: ModelSettings | None = None) -> Gpt:
     check_shape(found, settings, folder)
     weights = read_weights(folder)
     with torch.device("meta"):
-        model = Gpt(settings or found)
+        model = Gpt(settings)
     model.to_empty(device="cpu")
     for name, parameter in model.named_parameters():
         shape = _turn(name, parameter).shape
