@@ -7,7 +7,8 @@ import yaml
 
 from pldrepro.analysis.claims import MEASURES
 from pldrepro.analysis.glue_scores import VALUES
-from pldrepro.analysis.reported import PAPERS_FOLDER, load_papers
+from pldrepro.analysis.reported import PAPERS_FOLDER, Paper, load_papers
+from pldrepro.config.base import read_yaml, validate
 from pldrepro.config.experiment import EXPERIMENTS_FOLDER, read_experiments
 from pldrepro.errors import SettingsError
 from pldrepro.stats import geometric_mean
@@ -110,3 +111,12 @@ def test_a_claim_id_stands_for_one_claim(tmp_path: Path) -> None:
     claim = yaml.safe_load((PAPERS_FOLDER / "sbld.yaml").read_text(encoding="utf-8"))["claims"][0]
     with pytest.raises(SettingsError, match="id used twice: time"):
         load_papers([changed(tmp_path, claims=[claim, claim])])
+
+
+@pytest.mark.parametrize("lost", ["tables.table2", "series.figure3_angle_preln", "settings.num_steps"])
+def test_a_paper_has_what_exhibits_show(lost: str) -> None:
+    values = read_yaml(PAPERS_FOLDER / "pld.yaml")
+    group, name = lost.split(".")
+    del values[group][name]
+    with pytest.raises(SettingsError, match=rf"pld.yaml: lacks {lost}.*which exhibits show"):
+        validate(Paper, values, "pld.yaml")

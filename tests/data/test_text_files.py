@@ -2,6 +2,7 @@
 
 import gzip
 import lzma
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,31 @@ def test_the_few_broken_rows_of_official_qqp_are_left_out(tmp_path: Path) -> Non
     rows = "q1\tq2\t1\n" * 2000
     put(tmp_path, "qqp", "train.tsv", f"question1\tquestion2\tis_duplicate\n{rows}first half\nsecond half\tq2\n{rows}")
     assert len(source(tmp_path).glue("qqp", "train")) == 4000
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
+def test_a_line_without_an_end_is_refused_in_bounded_memory(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pldrepro.data.sources.text_files.MAX_LINE_BYTES", 1_000_000)
+    size = 200_000_000 if suffix == ".zst" else 20_000_000
+    (tmp_path / f"a{suffix}").write_bytes(PACK[suffix](b"fine\n" + bytes(size)))
+    assert (tmp_path / f"a{suffix}").stat().st_size < size / 500
+    tracemalloc.start()
+    with pytest.raises(DataError, match=rf"a{suffix}: line 2"):
+        list(read_lines(tmp_path / f"a{suffix}"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 0.45 * size
+
+
+def test_a_table_that_is_held_in_memory_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pldrepro.data.sources.text_files.MAX_TABLE_CHARACTERS", 1000)
+    (tmp_path / "glue/SST-2").mkdir(parents=True)
+    (tmp_path / "glue/SST-2/dev.tsv.gz").write_bytes(gzip.compress(b"sentence\tlabel\n" + b"fine\t1\n" * 500))
+    (tmp_path / "l.jsonl").write_bytes(b'{"text": "a b"}\n' * 500)
+    source = FilesSource(DataSettings(source="files", root=str(tmp_path), lambada="l.jsonl"))
+    with pytest.raises(DataError, match=r"dev\.tsv\.gz: line \d+: allowed: 1000 characters"):
+        source.glue("sst2", "dev")
+    with pytest.raises(DataError, match=r"l\.jsonl: line \d+: allowed: 1000 characters"):
+        list(source.lambada())
