@@ -12,8 +12,7 @@ from pldrepro.analysis import comparisons, glue_scores
 from pldrepro.analysis.glue_table import derived_score, table2
 from pldrepro.analysis.reported import Paper, Reported, Row
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.tidy import cell, estimate_of, tidy_row
-from pldrepro.stats import Estimate
+from pldrepro.analysis.tidy import estimate_of, find, tidy, tidy_row
 
 SCORES = tuple(f"glue_{convention}" for convention in glue_scores.CONVENTIONS)
 
@@ -56,7 +55,7 @@ def table3(evidence: Evidence, paper: Paper) -> pd.DataFrame:
         if line.checkpoint:
             rows += _cost_rows(evidence, line)
         rows += _glue_rows(evidence, paper, line, values)
-    return pd.DataFrame(rows)
+    return tidy(rows)
 
 
 def _cost_rows(evidence: Evidence, line: Line) -> list[dict[str, Any]]:
@@ -66,18 +65,16 @@ def _cost_rows(evidence: Evidence, line: Line) -> list[dict[str, Any]]:
     kept = stats.mean_interval([run.summary["mean_kept_layers"] for run in runs])
     loss = stats.mean_interval([run.summary["validation_loss"] for run in runs])
     time = comparisons.relative_cost(evidence, arm, evidence.pld, "reference_time")
-    found: list[tuple[str, str, str, Estimate | None, str]] = [
-        ("kept_layers", "", "layers", kept, note),
-        ("relative_time", "reference_time", "x", estimate_of(time), "over PLD's whole run"),
-        ("validation_loss", "", "nats", loss, ""),
-    ]
+    rows = [
+        tidy_row(evidence, arm, line.checkpoint, "kept_layers", kept, unit="layers", note=note),
+        tidy_row(evidence, arm, line.checkpoint, "relative_time", estimate_of(time), unit="x",
+                 cost_axis="reference_time", note="over PLD's whole run"),
+        tidy_row(evidence, arm, line.checkpoint, "validation_loss", loss, unit="nats"),
+    ]  # fmt: skip
     for name, other in (("pld", evidence.pld), ("baseline", evidence.baseline)):
         gap = None if arm == other else comparisons.loss_difference(evidence, arm, other)
-        found.append((f"loss_minus_{name}", "", "nats", estimate_of(gap), ""))
-    return [
-        tidy_row(evidence, arm, line.checkpoint, quantity, axis, unit, estimate, None, note)
-        for quantity, axis, unit, estimate, note in found
-    ]
+        rows.append(tidy_row(evidence, arm, line.checkpoint, f"loss_minus_{name}", estimate_of(gap), unit="nats"))
+    return rows
 
 
 def _glue_rows(evidence: Evidence, paper: Paper, line: Line, values: pd.DataFrame) -> list[dict[str, Any]]:
@@ -85,11 +82,11 @@ def _glue_rows(evidence: Evidence, paper: Paper, line: Line, values: pd.DataFram
     reported = reported_cells(paper, line.row)
     rows = []
     for quantity in (*glue_scores.VALUES, *SCORES):
-        measured = None if values.empty else cell(values, line.arm, line.checkpoint, quantity, "median")
+        measured = find(values, arm=line.arm, checkpoint=line.checkpoint, quantity=quantity, statistic="median")
         unit = "points" if quantity in SCORES else "%"
         rows.append(
-            tidy_row(evidence, line.arm, line.checkpoint, quantity, "median", unit, measured, reported[quantity], "",
-                     line.label)
+            tidy_row(evidence, line.arm, line.checkpoint, quantity, measured, unit=unit, statistic="median",
+                     reported=reported[quantity], label=line.label)
         )  # fmt: skip
     return rows
 

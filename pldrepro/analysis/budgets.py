@@ -12,7 +12,7 @@ from pldrepro import stats
 from pldrepro.analysis import comparisons, results
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.tidy import cost_estimate, estimate_of, tidy_row
+from pldrepro.analysis.tidy import cost_estimate, estimate_of, tidy, tidy_row
 from pldrepro.runs.folder import PretrainRun
 from pldrepro.stats import Estimate
 
@@ -23,7 +23,6 @@ from pldrepro.stats import Estimate
 class Rival:
     """What an arm is compared with at a budget; ``arm`` None: planned, but not in this study."""
 
-    key: str
     label: str
     schedule: str
     arm: str | None
@@ -55,33 +54,34 @@ def places(evidence: Evidence) -> list[tuple[str, str]]:
 
 def rivals(evidence: Evidence, arm: str, checkpoint: str) -> list[Rival]:
     """The baseline in mid-schedule, then what was decayed at this budget; for PLD also what is planned and missing."""
-    found = [Rival(f"{evidence.baseline}_mid_schedule", evidence.label(evidence.baseline), MID, evidence.baseline)]
+    found = [Rival(evidence.label(evidence.baseline), MID, evidence.baseline)]
     cut = [other for other in evidence.arms if evidence.budget(other) == (arm, checkpoint)]
-    found += [Rival(other, evidence.label(other), DECAYED, other) for other in cut]
+    found += [Rival(evidence.label(other), DECAYED, other) for other in cut]
     if arm == evidence.pld:
         there = {original(evidence, other) for other in cut}
         planned = [evidence.baseline, evidence.undropped_twin(arm)]
         missing = [name for name in planned if name is not None and name not in there]
-        found += [Rival(f"{name}_decayed", evidence.label(name), DECAYED, None) for name in missing]
+        found += [Rival(evidence.label(name), DECAYED, None) for name in missing]
     return found
 
 
 def fair_budgets(evidence: Evidence, paper: Paper) -> pd.DataFrame:
     """Every arm at its reference time against the baseline there in mid-schedule, and against what was decayed there.
 
-    Quantities: reference_time [s], validation_loss [nats]; and per rival (axis: its name) time_ratio [x], rival_loss,
-    loss_difference [nats] and glue_difference [points], the arm minus the rival, paired by seed.
+    Quantities: reference_time [s], validation_loss [nats]; and per rival (``against``; ``condition``: its schedule)
+    time_ratio [x], rival_loss, loss_difference [nats] and glue_difference [points], the arm minus the rival, paired by
+    seed.
     """
     rows: list[dict[str, Any]] = []
     for arm, checkpoint in places(evidence):
         losses = [_loss(run, checkpoint) for run in evidence.runs(arm)]
         time = cost_estimate(evidence, arm, "reference_time", checkpoint)
-        rows.append(tidy_row(evidence, arm, checkpoint, "reference_time", "", "s", time))
-        rows.append(tidy_row(evidence, arm, checkpoint, "validation_loss", "", "nats", stats.mean_interval(losses)))
+        rows.append(tidy_row(evidence, arm, checkpoint, "reference_time", time, unit="s"))
+        rows.append(tidy_row(evidence, arm, checkpoint, "validation_loss", stats.mean_interval(losses), unit="nats"))
         for rival in rivals(evidence, arm, checkpoint):
             if rival.arm is not None:
                 rows += _rival_rows(evidence, arm, checkpoint, rival, rival.arm)
-    return pd.DataFrame(rows)
+    return tidy(rows)
 
 
 def _loss(run: PretrainRun, checkpoint: str) -> float:
@@ -102,9 +102,8 @@ def _rival_rows(evidence: Evidence, arm: str, checkpoint: str, rival: Rival, oth
             for run, base in evidence.pairs(arm, other)
         )
     rival_loss = stats.mean_interval([loss for _, loss in found]) if found else None
-    note = f"{rival.label}, {rival.schedule}"
     return [
-        tidy_row(evidence, arm, checkpoint, quantity, rival.key, unit, estimate, None, note)
+        tidy_row(evidence, arm, checkpoint, quantity, estimate, unit=unit, against=other, condition=rival.schedule)
         for quantity, unit, estimate in (
             ("time_ratio", "x", estimate_of(time)),
             ("rival_loss", "nats", rival_loss),
@@ -164,7 +163,7 @@ def overfitting(evidence: Evidence, paper: Paper) -> pd.DataFrame:
     for epochs, treatments in arms.items():
         for treatment, arm in treatments.items():
             rows += _overfitting_rows(evidence, arms, epochs, treatment, arm)
-    return pd.DataFrame(rows)
+    return tidy(rows)
 
 
 def _overfitting_rows(
@@ -184,9 +183,9 @@ def _overfitting_rows(
         change = [(effects[seed], fewest[seed]) for seed in effects if seed in fewest and epochs != min(arms)]
         found["minus_neither"] = estimate_of(comparisons.difference((effect, 0.0) for effect in effects.values()))
         found["minus_neither_change"] = estimate_of(comparisons.difference(change))
-    final, note = evidence.final_checkpoint(arm), f"{epochs:g} epochs, {TREATMENTS[treatment]}"
+    final, condition = evidence.final_checkpoint(arm), f"{epochs:g} epochs"
     return [
-        tidy_row(evidence, arm, final, quantity, f"{epochs:g}", "nats", estimate, note=note)
+        tidy_row(evidence, arm, final, quantity, estimate, unit="nats", condition=condition)
         for quantity, estimate in found.items()
     ]
 

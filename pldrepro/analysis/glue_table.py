@@ -11,7 +11,7 @@ from pldrepro import stats
 from pldrepro.analysis import comparisons, glue_scores
 from pldrepro.analysis.reported import Paper, Reported
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.tidy import cost_estimate, role, tidy_row
+from pldrepro.analysis.tidy import cost_estimate, role, tidy, tidy_row
 
 
 def table2(evidence: Evidence, paper: Paper) -> pd.DataFrame:
@@ -26,12 +26,11 @@ def table2(evidence: Evidence, paper: Paper) -> pd.DataFrame:
         rows += _value_rows(evidence, paper, arm, checkpoint, part)
         rows += _glue_rows(evidence, paper, arm, checkpoint)
         rows += [
-            tidy_row(
-                evidence, arm, checkpoint, "training_time", axis, "s", cost_estimate(evidence, arm, axis, checkpoint)
-            )
+            tidy_row(evidence, arm, checkpoint, "training_time", cost_estimate(evidence, arm, axis, checkpoint),
+                     unit="s", cost_axis=axis)
             for axis in ("reference_time", "measured_time")
-        ]
-    return pd.DataFrame(rows)
+        ]  # fmt: skip
+    return tidy(rows)
 
 
 def reported_glue(paper: Paper, arm: str, checkpoint: str, column: str) -> Reported | None:
@@ -52,7 +51,9 @@ def _value_rows(
         reported = reported_glue(paper, role(evidence, arm), checkpoint, name)
         for statistic in ("median", "mean") if len(found) else ("median",):
             measured = stats.mean_interval(found[statistic].tolist()) if len(found) else None
-            rows.append(tidy_row(evidence, arm, checkpoint, name, statistic, "%", measured, reported))
+            rows.append(
+                tidy_row(evidence, arm, checkpoint, name, measured, unit="%", statistic=statistic, reported=reported)
+            )
     return rows
 
 
@@ -66,8 +67,9 @@ def _glue_rows(evidence: Evidence, paper: Paper, arm: str, checkpoint: str) -> l
         note = "; ".join(sorted({one.note for one in scores}))
         reported = reported_convention(paper, role(evidence, arm), checkpoint, convention)
         rows.append(
-            tidy_row(evidence, arm, checkpoint, f"glue_{convention}", "median", "points", measured, reported, note)
-        )
+            tidy_row(evidence, arm, checkpoint, f"glue_{convention}", measured, unit="points", statistic="median",
+                     reported=reported, note=note)
+        )  # fmt: skip
     return rows
 
 

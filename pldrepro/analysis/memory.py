@@ -11,7 +11,7 @@ from pldrepro import stats
 from pldrepro.analysis import comparisons
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.tidy import estimate_of, tidy_row
+from pldrepro.analysis.tidy import estimate_of, tidy, tidy_row
 from pldrepro.stats import Estimate
 
 # ---- memory ----
@@ -40,5 +40,5 @@ def memory(evidence: Evidence, paper: Paper) -> pd.DataFrame:
             ("parameters", "parameters", parameters),
             ("kept_layers", "layers", kept),
         )
-        rows += [tidy_row(evidence, arm, final, quantity, "", unit, estimate) for quantity, unit, estimate in found]
-    return pd.DataFrame(rows)
+        rows += [tidy_row(evidence, arm, final, quantity, estimate, unit=unit) for quantity, unit, estimate in found]
+    return tidy(rows)

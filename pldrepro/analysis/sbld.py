@@ -14,7 +14,7 @@ from pldrepro.analysis import comparisons
 from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.tidy import claimed, estimate_of, tidy_row
+from pldrepro.analysis.tidy import claimed, estimate_of, tidy, tidy_row
 from pldrepro.stats import Estimate
 
 IMAGES = ("swinv2", "vit")
@@ -96,7 +96,7 @@ def analysis_share(evidence: Evidence, arm: str, axis: str) -> Estimate | None:
 
 
 def sbld_table1(evidence: Evidence, paper: Paper) -> pd.DataFrame:
-    """GPT, one row per arm, quantity and axis, at the end of the run; empty without a study of GPT.
+    """GPT, one row per arm, quantity and cost axis, at the end of the run; empty without a study of GPT.
 
     Quantities: validation_loss [nats], perplexity, lambada_accuracy [%], lambada_perplexity, kept_layers; differences
     to the baseline and to PLD, paired by seed (``_minus_baseline``, ``_minus_pld``; accuracies in points) and relative
@@ -105,7 +105,7 @@ def sbld_table1(evidence: Evidence, paper: Paper) -> pd.DataFrame:
     """
     study = evidence.of(*TABLE1.families)
     if study is None:
-        return pd.DataFrame()
+        return tidy([])
     rows: list[dict[str, Any]] = []
     for arm in study.methods:
         runs, final = study.runs(arm), study.final_checkpoint(arm)
@@ -117,20 +117,20 @@ def sbld_table1(evidence: Evidence, paper: Paper) -> pd.DataFrame:
             ],
         }
         rows += [
-            tidy_row(study, arm, final, name, "", "1", stats.geometric_interval(values) if values else None)
+            tidy_row(study, arm, final, name, stats.geometric_interval(values) if values else None, unit="1")
             for name, values in perplexities.items()
         ]
         rows += _cost_rows(study, paper, arm)
-    return pd.DataFrame(rows)
+    return tidy(rows)
 
 
 def sbld_table2(evidence: Evidence, paper: Paper) -> pd.DataFrame:
-    """Images, one row per family, arm, quantity and axis, at the end of the run; empty without a study of images.
+    """Images, one row per family, arm, quantity and cost axis, at the end of the run; empty without a study of images.
 
     Quantities: accuracy (top-1) and top5 [%], validation_loss [nats], and the others of ``sbld_table1``.
     """
     studies = evidence.all_of(*TABLE2.families)
-    return pd.DataFrame([{"family": study.family, **row} for study in studies for row in _image_rows(study, paper)])
+    return tidy(row for study in studies for row in _image_rows(study, paper))
 
 
 def _image_rows(study: Evidence, paper: Paper) -> list[dict[str, Any]]:
@@ -151,36 +151,41 @@ def rivals(study: Evidence, arm: str) -> dict[str, str]:
 def _loss_rows(study: Evidence, arm: str) -> list[dict[str, Any]]:
     final = study.final_checkpoint(arm)
     losses = stats.mean_interval([run.summary["validation_loss"] for run in study.runs(arm)])
-    rows = [tidy_row(study, arm, final, "validation_loss", "", "nats", losses)]
+    rows = [tidy_row(study, arm, final, "validation_loss", losses, unit="nats")]
     for key, other in rivals(study, arm).items():
         gap = estimate_of(comparisons.loss_difference(study, arm, other))
-        rows.append(tidy_row(study, arm, final, f"validation_loss_minus_{key}", "", "nats", gap))
+        rows.append(tidy_row(study, arm, final, f"validation_loss_minus_{key}", gap, unit="nats"))
     return rows
 
 
 def _accuracy_rows(study: Evidence, paper: Paper, arm: str, name: str) -> list[dict[str, Any]]:
     final, values = study.final_checkpoint(arm), list(accuracies(study, arm, name).values())
-    rows = [tidy_row(study, arm, final, name, "", "%", stats.mean_interval(values) if values else None)]
+    rows = [tidy_row(study, arm, final, name, stats.mean_interval(values) if values else None, unit="%")]
     for key, other in rivals(study, arm).items():
         gain = estimate_of(accuracy_gain(study, arm, other, name))
-        rows.append(tidy_row(study, arm, final, f"{name}_minus_{key}", "", "points", gain))
+        rows.append(tidy_row(study, arm, final, f"{name}_minus_{key}", gain, unit="points"))
     if arm != study.baseline:
         reported = claimed(paper, "accuracy") if (arm, name) == (study.sbld, "lambada_accuracy") else None
         change = estimate_of(accuracy_change(study, arm, study.baseline, name))
-        rows.append(tidy_row(study, arm, final, f"{name}_change", "", "%", change, reported, "over the baseline's"))
+        note = "over the baseline's"
+        rows.append(tidy_row(study, arm, final, f"{name}_change", change, unit="%", reported=reported, note=note))
     return rows
 
 
 def _cost_rows(study: Evidence, paper: Paper, arm: str) -> list[dict[str, Any]]:
     final, runs = study.final_checkpoint(arm), study.runs(arm)
     kept = stats.mean_interval([run.summary["mean_kept_layers"] for run in runs])
-    rows = [tidy_row(study, arm, final, "kept_layers", "", "layers", kept, note=f"of {runs[0].summary['num_layers']}")]
+    note = f"of {runs[0].summary['num_layers']}"
+    rows = [tidy_row(study, arm, final, "kept_layers", kept, unit="layers", note=note)]
     for key, other in rivals(study, arm).items():
         for axis in (*CLOCKS, "flops"):
             own = arm == study.sbld and key == "baseline" and axis in CLOCKS and study.family in TABLE1.families
             reported = claimed(paper, "time") if own else None
             saved = estimate_of(time_saved(study, arm, other, axis))
-            rows.append(tidy_row(study, arm, final, f"saved_over_{key}", axis, "%", saved, reported))
+            rows.append(
+                tidy_row(study, arm, final, f"saved_over_{key}", saved, unit="%", cost_axis=axis, reported=reported)
+            )
     for axis in CLOCKS:
-        rows.append(tidy_row(study, arm, final, "analysis_share", axis, "%", analysis_share(study, arm, axis)))
+        share = analysis_share(study, arm, axis)
+        rows.append(tidy_row(study, arm, final, "analysis_share", share, unit="%", cost_axis=axis))
     return rows

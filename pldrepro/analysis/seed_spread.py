@@ -12,7 +12,7 @@ from pldrepro import stats
 from pldrepro.analysis import comparisons, glue_metrics, glue_scores
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.tidy import tidy_row
+from pldrepro.analysis.tidy import tidy, tidy_row
 from pldrepro.stats import Estimate, VarianceParts
 
 SMALL_TASKS = ("rte", "mrpc", "cola", "stsb")
@@ -27,12 +27,14 @@ QUANTITIES: dict[str, tuple[str, str, int]] = {
 
 
 def final_row(
-    evidence: Evidence, arm: str, quantity: str, axis: str, unit: str, measured: Estimate | None, against: str = "",
-    note: str = "",
+    evidence: Evidence, arm: str, quantity: str, statistic: str, measured: Estimate | None, *, unit: str,
+    against: str = "", note: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """A tidy row at the final checkpoint of an arm, with the arm that it compares with."""
-    row = tidy_row(evidence, arm, evidence.final_checkpoint(arm), quantity, axis, unit, measured, note=note)
-    return {**row, "against": against}
+    final = evidence.final_checkpoint(arm)
+    return tidy_row(
+        evidence, arm, final, quantity, measured, unit=unit, statistic=statistic, against=against, note=note
+    )
 
 
 def plain(value: float | None, n: int, method: str) -> Estimate | None:
@@ -55,12 +57,12 @@ def finetuned_methods(evidence: Evidence) -> list[str]:
 
 
 def seeds(evidence: Evidence, paper: Paper) -> pd.DataFrame:
-    """Spread over pre-training seeds, one row per method, quantity and statistic (axis).
+    """Spread over pre-training seeds, one row per method, quantity and statistic.
 
-    Quantities: final validation loss [nats] and nine-metric GLUE score [points]. Axes: mean (t interval), deviation
-    (chi-square interval), and against the baseline and the undropped twin, paired by seed: difference (t interval),
-    difference_bootstrap (where there are enough seeds for one), pairs_for_power (with which a paired t test finds the
-    observed difference at 80 % power), deviation_ratio (Pitman-Morgan interval).
+    Quantities: final validation loss [nats] and nine-metric GLUE score [points]. Statistics: mean (t interval),
+    deviation (chi-square interval), and against the baseline and the undropped twin, paired by seed: difference (t
+    interval), difference_bootstrap (where there are enough seeds for one), pairs_for_power (with which a paired t test
+    finds the observed difference at 80 % power), deviation_ratio (Pitman-Morgan interval).
     """
     rows: list[dict[str, Any]] = []
     for arm in evidence.methods:
@@ -70,12 +72,13 @@ def seeds(evidence: Evidence, paper: Paper) -> pd.DataFrame:
                 continue
             deviation = stats.deviation_interval(values)
             rows += [
-                final_row(evidence, arm, quantity, "mean", unit, stats.mean_interval(values)),
-                final_row(evidence, arm, quantity, "deviation", unit, deviation, note="" if deviation else "one seed"),
-            ]
+                final_row(evidence, arm, quantity, "mean", stats.mean_interval(values), unit=unit),
+                final_row(evidence, arm, quantity, "deviation", deviation, unit=unit,
+                          note="" if deviation else "one seed"),
+            ]  # fmt: skip
             for other in compared_arms(evidence, arm):
                 rows += _comparison_rows(evidence, arm, other, quantity, unit)
-    return pd.DataFrame(rows)
+    return tidy(rows)
 
 
 def _values(evidence: Evidence, arm: str, quantity: str) -> list[float]:
@@ -108,7 +111,8 @@ def _comparison_rows(evidence: Evidence, arm: str, other: str, quantity: str, un
     pairs = _pairs(evidence, arm, other, quantity)
     paired = comparisons.difference(pairs)
     if paired is None:
-        return [final_row(evidence, arm, quantity, "difference", unit, None, other, "no seed in common")]
+        note = "no seed in common"
+        return [final_row(evidence, arm, quantity, "difference", None, unit=unit, against=other, note=note)]
     first, second = zip(*pairs, strict=True)
     needed = stats.pairs_for_power(paired.effects, POWER)
     method = f"paired t test at {POWER:.0%} power"
@@ -120,7 +124,8 @@ def _comparison_rows(evidence: Evidence, arm: str, other: str, quantity: str, un
     if len(pairs) >= stats.BOOTSTRAP_SEEDS:
         rows.insert(1, ("difference_bootstrap", unit, stats.bootstrap_difference(first, second), ""))
     return [
-        final_row(evidence, arm, quantity, axis, unit, measured, other, note) for axis, unit, measured, note in rows
+        final_row(evidence, arm, quantity, statistic, measured, unit=unit, against=other, note=note)
+        for statistic, unit, measured, note in rows
     ]
 
 
@@ -134,22 +139,20 @@ def _no_number(n: int) -> str:
 def variance(evidence: Evidence, paper: Paper) -> pd.DataFrame:
     """Variance [%^2] of every GLUE value between pre-training seeds and between fine-tuning seeds, per method.
 
-    Axes: between_pretraining (truncated at 0, without an interval; n: pre-training seeds) and between_finetuning
+    Statistics: between_pretraining (truncated at 0, without an interval; n: pre-training seeds) and between_finetuning
     (chi-square interval; n: runs), from the runs at the selected learning rate; see stats.variance_parts.
     """
     rows: list[dict[str, Any]] = []
     for arm, name, parts in _parts(evidence):
         within = parts.within_deviation()
         note = _variance_note(parts)
+        squared = within.map(lambda deviation: deviation**2) if within else None
         between = plain(parts.between, parts.num_groups, "one-way random effects")
         rows += [
-            final_row(evidence, arm, name, "between_pretraining", "%²", between, note=note),
-            final_row(
-                evidence, arm, name, "between_finetuning", "%²",
-                within.map(lambda deviation: deviation**2) if within else None, note=note,
-            ),
-        ]  # fmt: skip
-    return pd.DataFrame(rows)
+            final_row(evidence, arm, name, "between_pretraining", between, unit="%²", note=note),
+            final_row(evidence, arm, name, "between_finetuning", squared, unit="%²", note=note),
+        ]
+    return tidy(rows)
 
 
 def _variance_note(parts: VarianceParts) -> str:
@@ -188,11 +191,11 @@ def _by_seed(runs: pd.DataFrame) -> list[list[float]]:
 def stability(evidence: Evidence, paper: Paper) -> pd.DataFrame:
     """Fine-tuning stability on the four small tasks, by the primary metric [%], per method.
 
-    Axes: deviation (over fine-tuning seeds, pooled within pre-training seeds; chi-square interval), range (largest
-    minus smallest, mean over pre-training seeds), failed (percent of runs at the selected learning rate), failed_all
-    (of runs at any learning rate), constant (what a run must exceed), and deviation_ratio against PLD's model without
-    dropping (F interval). A run fails when its metric is not above the best that one and the same prediction for all
-    examples gets: the majority class, for F1 class 1 always, 0 for a correlation.
+    Statistics: deviation (over fine-tuning seeds, pooled within pre-training seeds; chi-square interval), range
+    (largest minus smallest, mean over pre-training seeds), failed (percent of runs at the selected learning rate),
+    failed_all (of runs at any learning rate), constant (what a run must exceed), and deviation_ratio against PLD's
+    model without dropping (F interval). A run fails when its metric is not above the best that one and the same
+    prediction for all examples gets: the majority class, for F1 class 1 always, 0 for a correlation.
     """
     rows: list[dict[str, Any]] = []
     selected = {arm: selected_scores(evidence, arm) for arm in finetuned_methods(evidence)}
@@ -209,9 +212,10 @@ def stability(evidence: Evidence, paper: Paper) -> pd.DataFrame:
             if reference in parts and arm != reference:
                 ratio = stats.deviation_ratio(parts[arm], parts[reference])
                 rows.append(
-                    final_row(evidence, arm, glue_scores.PRIMARY[task], "deviation_ratio", "x", ratio, reference)
-                )
-    return pd.DataFrame(rows)
+                    final_row(evidence, arm, glue_scores.PRIMARY[task], "deviation_ratio", ratio, unit="x",
+                              against=reference)
+                )  # fmt: skip
+    return tidy(rows)
 
 
 def _primary(scores: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -239,22 +243,22 @@ def _stability_rows(
     spans = [max(group) - min(group) for group in _by_seed(runs) if len(group) > 1]
     one_seed = "" if spans else "one fine-tuning seed"
     rows = [
-        final_row(evidence, arm, name, "deviation", "%", parts.within_deviation(), note=one_seed),
-        final_row(evidence, arm, name, "range", "%", _mean_range(spans), note=one_seed),
+        final_row(evidence, arm, name, "deviation", parts.within_deviation(), unit="%", note=one_seed),
+        final_row(evidence, arm, name, "range", _mean_range(spans), unit="%", note=one_seed),
     ]
     if constant is None:
         return [
             *rows,
-            final_row(evidence, arm, name, "failed", "%", None, note="no labels: no fine-tuning runs were given"),
+            final_row(evidence, arm, name, "failed", None, unit="%", note="no labels: no fine-tuning runs were given"),
         ]
     assert evidence.scores is not None
     scores = evidence.scores
     all_rates = scores[(scores["arm"] == arm) & (scores["checkpoint"] == evidence.final_checkpoint(arm))]
-    for axis, values in (("failed", runs["value"]), ("failed_all", _primary(all_rates, task)["value"])):
+    for statistic, values in (("failed", runs["value"]), ("failed_all", _primary(all_rates, task)["value"])):
         failed = stats.share_interval(int((values <= constant + ROUNDING).sum()), len(values))
-        rows.append(final_row(evidence, arm, name, axis, "%", failed.map(lambda share: 100 * share)))
-    rows.append(final_row(evidence, arm, name, "constant", "%", plain(constant, len(runs), "best constant prediction")))
-    return rows
+        rows.append(final_row(evidence, arm, name, statistic, failed.map(lambda share: 100 * share), unit="%"))
+    best = plain(constant, len(runs), "best constant prediction")
+    return [*rows, final_row(evidence, arm, name, "constant", best, unit="%")]
 
 
 def _mean_range(spans: Sequence[float]) -> Estimate | None:

@@ -13,6 +13,7 @@ from pldrepro.analysis import bootstrap, glue_metrics, glue_scores
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.seed_spread import compared_arms, final_row, finetuned_methods, plain, selected_scores
+from pldrepro.analysis.tidy import tidy
 from pldrepro.errors import RecordError
 from pldrepro.stats import Estimate
 
@@ -23,14 +24,14 @@ RESAMPLES = 2000
 def glue_tests(evidence: Evidence, paper: Paper) -> pd.DataFrame:
     """PLD's final checkpoint against the baseline's and the undropped twin's, per task by its primary metric [%].
 
-    Axes: examples (difference with its interval over resampled development examples; n: examples), seeds (the same
-    difference with its t interval over common pre-training seeds), p (of the former, two-sided) and p_holm (adjusted
-    over the tasks of a comparison). The metric is averaged over the runs of an arm, pre-training seeds that both arms
-    have x fine-tuning seeds, at the selected learning rates.
+    Statistics: examples (difference with its interval over resampled development examples; n: examples), seeds (the
+    same difference with its t interval over common pre-training seeds), p (of the former, two-sided) and p_holm
+    (adjusted over the tasks of a comparison). The metric is averaged over the runs of an arm, pre-training seeds that
+    both arms have x fine-tuning seeds, at the selected learning rates.
     """
     rows: list[dict[str, Any]] = []
     if evidence.pld not in evidence.arms or evidence.pld not in finetuned_methods(evidence):
-        return pd.DataFrame(rows)
+        return tidy(rows)
     predictions = _predictions(evidence, [evidence.pld, *compared_arms(evidence, evidence.pld)])
     for other in compared_arms(evidence, evidence.pld):
         tests = {}
@@ -42,15 +43,15 @@ def glue_tests(evidence: Evidence, paper: Paper) -> pd.DataFrame:
         for (task, (test, over_seeds)), p_holm in zip(tests.items(), adjusted, strict=True):
             name, n = glue_scores.PRIMARY[task], test.estimate.n
             rows += [
-                final_row(evidence, evidence.pld, name, axis, unit, measured, other)
-                for axis, unit, measured in (
+                final_row(evidence, evidence.pld, name, statistic, measured, unit=unit, against=other)
+                for statistic, unit, measured in (
                     ("examples", "%", test.estimate.map(lambda value: 100 * value)),
                     ("seeds", "%", over_seeds),
                     ("p", "", plain(test.p, n, "paired bootstrap over examples, two-sided")),
                     ("p_holm", "", plain(p_holm, n, f"adjusted over {len(tests)} tasks (Holm)")),
                 )
             ]
-    return pd.DataFrame(rows)
+    return tidy(rows)
 
 
 # Pre-training seed -> predictions of the runs with it, (runs, N), of an arm on a task; and the labels, (N,).

@@ -1,7 +1,11 @@
-"""Tidy rows, one number each, and looking them up again."""
+"""Tidy rows, one number each, and looking them up again.
+
+Every table's csv, and nothing else of a table, has the columns of ``COLUMNS``; a row is named by those of ``KEYS``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -12,20 +16,49 @@ from pldrepro.analysis.reported import Paper, Reported
 from pldrepro.analysis.results import Evidence
 from pldrepro.stats import Estimate
 
+COLUMNS: dict[str, str] = {
+    "family": "family of models: bert, gpt, swinv2 or vit",
+    "arm": "the arm that the number is of",
+    "label": "its name for people",
+    "checkpoint": "where in the arm's run: a checkpoint's name",
+    "quantity": "what was measured",
+    "cost_axis": "the cost that it is measured in: samples, flops, reference_time, measured_time; empty: none",
+    "statistic": "what was made of it: median, mean, deviation, p ...; empty: the quantity's own estimate",
+    "against": "the arm that it is compared with; empty: none, or the quantity names it",
+    "condition": "under what: epochs, layers left in, the competitor's schedule, what a step changed; empty: none",
+    "unit": "unit of measured, low and high",
+    "measured": "the estimate; empty: not measured",
+    "low": "lower end of its 95 % interval",
+    "high": "upper end of its 95 % interval",
+    "n": "how many values the estimate is over",
+    "method": "how estimate and interval were made",
+    "reported": "the paper's value",
+    "reported_unit": "its unit",
+    "reported_where": "where it stands in the paper",
+    "provenance": "how sure we are of it: verified, secondary, unverified or derived",
+    "note": "what else must be said",
+}
+KEYS = ("family", "arm", "checkpoint", "quantity", "cost_axis", "statistic", "against", "condition")
+
 # ---- tidy rows ----
 
 
 def tidy_row(
-    evidence: Evidence, arm: str, checkpoint: str, quantity: str, axis: str, unit: str,
-    measured: Estimate | None, reported: Reported | None = None, note: str = "", label: str | None = None,
+    evidence: Evidence, arm: str, checkpoint: str, quantity: str, measured: Estimate | None, *, unit: str,
+    cost_axis: str = "", statistic: str = "", against: str = "", condition: str = "",
+    reported: Reported | None = None, note: str = "", label: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """One tidy row; ``label``: of an arm that this study lacks."""
+    """One tidy row, see ``COLUMNS``; ``label``: of an arm that this study lacks."""
     return {
+        "family": evidence.family,
         "arm": arm,
         "label": label or evidence.label(arm),
         "checkpoint": checkpoint,
         "quantity": quantity,
-        "axis": axis,
+        "cost_axis": cost_axis,
+        "statistic": statistic,
+        "against": against,
+        "condition": condition,
         "unit": unit,
         "measured": measured.value if measured else None,
         "low": measured.low if measured else None,
@@ -38,6 +71,11 @@ def tidy_row(
         "provenance": reported.provenance if reported else "",
         "note": note,
     }
+
+
+def tidy(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Tidy rows as a table, with all columns also where there is no row."""
+    return pd.DataFrame(list(rows), columns=list(COLUMNS))
 
 
 def role(evidence: Evidence, arm: str) -> str:
@@ -78,6 +116,12 @@ def find(frame: pd.DataFrame, **keys: str) -> Estimate | None:
     return Estimate(float(row["measured"]), low, high, int(row["n"]), str(row["method"]))
 
 
-def cell(frame: pd.DataFrame, arm: str, checkpoint: str, quantity: str, axis: str = "") -> Estimate | None:
+def cell(
+    frame: pd.DataFrame, arm: str, checkpoint: str, quantity: str, cost_axis: str = "", *, statistic: str = "",
+    against: str = "", condition: str = "",
+) -> Estimate | None:  # fmt: skip
     """The estimate in a tidy table."""
-    return find(frame, arm=arm, checkpoint=checkpoint, quantity=quantity, axis=axis)
+    return find(
+        frame, arm=arm, checkpoint=checkpoint, quantity=quantity, cost_axis=cost_axis, statistic=statistic,
+        against=against, condition=condition,
+    )  # fmt: skip

@@ -12,7 +12,7 @@ from pldrepro.analysis import comparisons
 from pldrepro.analysis.comparisons import Paired, Reach
 from pldrepro.analysis.reported import Paper, Reported
 from pldrepro.analysis.results import AXES, Evidence
-from pldrepro.analysis.tidy import estimate_of, role, tidy_row
+from pldrepro.analysis.tidy import estimate_of, role, tidy, tidy_row
 from pldrepro.stats import Estimate
 
 # What is to be reached, and the checkpoint at which the paper says that PLD has it.
@@ -43,7 +43,7 @@ def time_to_target(evidence: Evidence, paper: Paper) -> pd.DataFrame:
             rows += _target_rows(evidence, paper, arm, target)
     for target in TARGETS:
         rows += _step_rows(evidence, paper, target)
-    return pd.DataFrame(rows)
+    return tidy(rows)
 
 
 def _target_rows(evidence: Evidence, paper: Paper, arm: str, target: str) -> list[dict[str, Any]]:
@@ -54,12 +54,15 @@ def _target_rows(evidence: Evidence, paper: Paper, arm: str, target: str) -> lis
         return []
     reported = reported_factors(paper, target) if role(evidence, arm) == "pld" else {}
     reached = Estimate(count.reached, None, None, len(count.costs), "count")
-    rows = [tidy_row(evidence, arm, final, f"reached_{target}", "", "runs", reached)]
+    rows = [tidy_row(evidence, arm, final, f"reached_{target}", reached, unit="runs")]
     note = "" if count.reached == len(count.costs) else "a bound: some runs never get there"
     for axis, one in found.items():
         speedup = estimate_of(comparisons.reach_speedup(evidence, arm, axis, one))
         value = reported.get("reference_time" if axis == "measured_time" else axis)
-        rows.append(tidy_row(evidence, arm, final, f"speedup_to_{target}", axis, "x", speedup, value, note))
+        rows.append(
+            tidy_row(evidence, arm, final, f"speedup_to_{target}", speedup, unit="x", cost_axis=axis, reported=value,
+                     note=note)
+        )  # fmt: skip
     return rows
 
 
@@ -156,9 +159,10 @@ def _step_rows(evidence: Evidence, paper: Paper, target: str) -> list[dict[str, 
         reported = reported_factors(paper, target) if last else {}
         final = evidence.final_checkpoint(step.arm)
         quantity = f"{'total' if last else 'step'}_to_{target}"
-        note = f"{step.change}; reached in {step.reached} of {step.n} runs"
+        note = f"reached in {step.reached} of {step.n} runs"
         rows += [
-            tidy_row(evidence, step.arm, final, quantity, axis, "x", estimate_of(factor), reported.get(axis), note)
+            tidy_row(evidence, step.arm, final, quantity, estimate_of(factor), unit="x", cost_axis=axis,
+                     condition=step.change, reported=reported.get(axis), note=note)
             for axis, factor in step.factors.items()
-        ]
+        ]  # fmt: skip
     return rows

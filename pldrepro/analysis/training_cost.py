@@ -10,11 +10,11 @@ from pldrepro import stats
 from pldrepro.analysis import comparisons
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.tidy import claimed, cost_estimate, estimate_of, role, tidy_row
+from pldrepro.analysis.tidy import claimed, cost_estimate, estimate_of, role, tidy, tidy_row
 
 
 def table1(evidence: Evidence, paper: Paper) -> pd.DataFrame:
-    """Training cost, one row per arm, checkpoint, quantity and axis; savings are against the baseline's whole run.
+    """Training cost, one row per arm, checkpoint, quantity and cost axis; savings are against the baseline's whole run.
 
     Quantities: cost, saving_per_sample [%], speedup [x], sample_reduction [%] (all paired by seed), validation_loss
     and its difference to the baseline's final one [nats], kept_layers, and the bound on the saving.
@@ -25,7 +25,7 @@ def table1(evidence: Evidence, paper: Paper) -> pd.DataFrame:
             rows += _cost_rows(evidence, paper, arm, checkpoint)
             rows += _loss_rows(evidence, arm, checkpoint)
         rows += _depth_rows(evidence, arm)
-    return pd.DataFrame(rows)
+    return tidy(rows)
 
 
 def _cost_rows(evidence: Evidence, paper: Paper, arm: str, checkpoint: str) -> list[dict[str, Any]]:
@@ -37,7 +37,7 @@ def _cost_rows(evidence: Evidence, paper: Paper, arm: str, checkpoint: str) -> l
     for axis, unit in {"samples": "samples", "flops": "FLOPs", "reference_time": "s", "measured_time": "s"}.items():
         hours = table.reported(reported, "hours") if unit == "s" else None
         cost = cost_estimate(evidence, arm, axis, checkpoint)
-        rows.append(tidy_row(evidence, arm, checkpoint, "cost", axis, unit, cost, hours))
+        rows.append(tidy_row(evidence, arm, checkpoint, "cost", cost, unit=unit, cost_axis=axis, reported=hours))
         if arm == evidence.baseline:
             continue
         if axis == "samples":
@@ -49,28 +49,33 @@ def _cost_rows(evidence: Evidence, paper: Paper, arm: str, checkpoint: str) -> l
                 comparisons.percent_less,
             )
             value = table.reported(reported, "sample_reduction")
-            rows.append(tidy_row(evidence, arm, checkpoint, "sample_reduction", axis, "%", estimate_of(less), value))
+            rows.append(
+                tidy_row(evidence, arm, checkpoint, "sample_reduction", estimate_of(less), unit="%", cost_axis=axis,
+                         reported=value)
+            )  # fmt: skip
             continue
         saving = estimate_of(comparisons.saving_per_sample(evidence, arm, axis, checkpoint))
         value = claimed(paper, savings[axis]) if final else None
-        rows.append(tidy_row(evidence, arm, checkpoint, "saving_per_sample", axis, "%", saving, value))
         speedup = estimate_of(comparisons.speedup(evidence, arm, axis, checkpoint))
-        value = table.reported(reported, "speedup") if unit == "s" else None
-        rows.append(tidy_row(evidence, arm, checkpoint, "speedup", axis, "x", speedup, value))
+        factor = table.reported(reported, "speedup") if unit == "s" else None
+        rows += [
+            tidy_row(evidence, arm, checkpoint, "saving_per_sample", saving, unit="%", cost_axis=axis, reported=value),
+            tidy_row(evidence, arm, checkpoint, "speedup", speedup, unit="x", cost_axis=axis, reported=factor),
+        ]
     return rows
 
 
 def _loss_rows(evidence: Evidence, arm: str, checkpoint: str) -> list[dict[str, Any]]:
     losses = [run.summary["checkpoints"][checkpoint]["validation_loss"] for run in evidence.runs(arm)]
-    rows = [tidy_row(evidence, arm, checkpoint, "validation_loss", "", "nats", stats.mean_interval(losses))]
+    rows = [tidy_row(evidence, arm, checkpoint, "validation_loss", stats.mean_interval(losses), unit="nats")]
     gap = comparisons.difference(
         (run.summary["checkpoints"][checkpoint]["validation_loss"], base.summary["validation_loss"])
         for run, base in evidence.pairs(arm, evidence.baseline)
     )
     if (arm, checkpoint) != (evidence.baseline, evidence.final_checkpoint(evidence.baseline)):
         rows.append(
-            tidy_row(evidence, arm, checkpoint, "validation_loss_difference", "", "nats", estimate_of(gap),
-                 note="minus the baseline's final one")
+            tidy_row(evidence, arm, checkpoint, "validation_loss_difference", estimate_of(gap), unit="nats",
+                     note="minus the baseline's final one")
         )  # fmt: skip
     return rows
 
@@ -82,6 +87,6 @@ def _depth_rows(evidence: Evidence, arm: str) -> list[dict[str, Any]]:
     bound = comparisons.saving_bound(evidence, arm)
     note = "1 - mean kept / L, times the layers' share of a full step"
     return [
-        tidy_row(evidence, arm, final, "kept_layers", "", "layers", kept, note=f"of {layers}"),
-        tidy_row(evidence, arm, final, "saving_bound", "reference_time", "%", bound, note=note),
+        tidy_row(evidence, arm, final, "kept_layers", kept, unit="layers", note=f"of {layers}"),
+        tidy_row(evidence, arm, final, "saving_bound", bound, unit="%", cost_axis="reference_time", note=note),
     ]

@@ -116,7 +116,7 @@ def finetuning_stability(evidence: Evidence, paper: Paper) -> list[str]:
         return ["No small task was fine-tuned."]
     sentences = []
     for task in SMALL_TASKS:
-        ratio = find(frame, arm=evidence.pld, quantity=glue_scores.PRIMARY[task], axis="deviation_ratio")
+        ratio = find(frame, arm=evidence.pld, quantity=glue_scores.PRIMARY[task], statistic="deviation_ratio")
         if ratio is not None:
             sentences.append(
                 f"{task_names([task])}: PLD's standard deviation over fine-tuning seeds is {estimate_text(ratio, 2)} "

@@ -78,19 +78,19 @@ def test_records_from_before_budgets_and_epochs_are_read(tmp_path: Path) -> None
 def test_how_soon_the_baselines_loss_is_reached(evidence: Evidence) -> None:
     frame = tables.TABLES["time_to_target"][0](evidence, PLD)
     # From 6 to 3 the baseline takes its whole run, PLD on its way to 2.5 takes 3 / 3.5 of it.
-    samples = number(frame, arm="pld", quantity="speedup_to_loss", axis="samples")
+    samples = number(frame, arm="pld", quantity="speedup_to_loss", cost_axis="samples")
     assert samples["measured"] == pytest.approx(3.5 / 3)
     assert samples["reported"] == pytest.approx(1 / 0.47)
-    time = number(frame, arm="pld", quantity="speedup_to_loss", axis="reference_time")
+    time = number(frame, arm="pld", quantity="speedup_to_loss", cost_axis="reference_time")
     assert (time["reported"], time["provenance"]) == (2.8, "unverified")
     assert time["measured"] > samples["measured"]
-    assert number(frame, arm="baseline", quantity="speedup_to_loss", axis="flops")["measured"] == pytest.approx(1)
+    assert number(frame, arm="baseline", quantity="speedup_to_loss", cost_axis="flops")["measured"] == pytest.approx(1)
     assert "baseline_at_pld" not in set(frame["arm"])
 
 
 def test_the_table_and_the_claim_are_one_number(evidence: Evidence) -> None:
     frame = tables.TABLES["time_to_target"][0](evidence, PLD)
-    table = number(frame, arm="pld", quantity="speedup_to_loss", axis="reference_time")
+    table = number(frame, arm="pld", quantity="speedup_to_loss", cost_axis="reference_time")
     claim = claim_estimators.speedup_to_baseline_loss(evidence).paired
     assert claim is not None
     assert (table["measured"], table["low"], table["high"]) == pytest.approx(
@@ -102,7 +102,7 @@ def test_a_run_that_never_gets_there_is_a_bound(evidence: Evidence) -> None:
     frame = tables.TABLES["time_to_target"][0](evidence, PLD)
     reached = number(frame, arm="random", quantity="reached_loss")
     assert (reached["measured"], reached["n"]) == (0, 2)
-    assert number(frame, arm="random", quantity="speedup_to_loss", axis="samples")["measured"] == pytest.approx(1)
+    assert number(frame, arm="random", quantity="speedup_to_loss", cost_axis="samples")["measured"] == pytest.approx(1)
     loss, *_ = tables.TABLES["time_to_target"][1](evidence, PLD)
     row = next(row for row in loss.rows if row[0] == "random drop")
     assert row[1] == "0 of 2"
@@ -113,10 +113,12 @@ def test_a_run_that_never_gets_there_is_a_bound(evidence: Evidence) -> None:
 def test_the_glue_score_is_reached_between_two_fine_tuned_checkpoints(evidence: Evidence) -> None:
     frame = tables.TABLES["time_to_target"][0](evidence, PLD)
     # 65 at step 200, 75 at step 400: the baseline's 70 at step 300 of 400.
-    assert number(frame, arm="pld", quantity="speedup_to_glue", axis="samples")["measured"] == pytest.approx(4 / 3)
-    assert number(frame, arm="pld", quantity="speedup_to_glue", axis="measured_time")["reported"] == 2.5
+    assert number(frame, arm="pld", quantity="speedup_to_glue", cost_axis="samples")["measured"] == pytest.approx(4 / 3)
+    assert number(frame, arm="pld", quantity="speedup_to_glue", cost_axis="measured_time")["reported"] == 2.5
     assert number(frame, arm="preln", quantity="reached_glue")["measured"] == 0
-    assert number(frame, arm="preln_higher", quantity="speedup_to_glue", axis="samples")["measured"] == pytest.approx(1)
+    assert number(frame, arm="preln_higher", quantity="speedup_to_glue", cost_axis="samples")[
+        "measured"
+    ] == pytest.approx(1)
     assert frame[(frame["arm"] == "random") & (frame["quantity"] == "reached_glue")].empty
 
 
@@ -141,7 +143,7 @@ def test_without_fine_tuning_there_is_no_glue_to_reach(tmp_path: Path) -> None:
 
 
 def factors(frame: pd.DataFrame, quantity: str, axis: str) -> dict[str, float]:
-    part = frame[(frame["quantity"] == quantity) & (frame["axis"] == axis)]
+    part = frame[(frame["quantity"] == quantity) & (frame["cost_axis"] == axis)]
     return dict(zip(part["arm"], part["measured"], strict=True))
 
 
@@ -172,7 +174,7 @@ def test_fewer_and_cheaper_samples_multiply_to_each_step(evidence: Evidence, nam
     for arm, both in parts[2].items():
         assert parts[0][arm] * parts[1][arm] == pytest.approx(both)
     (total,) = factors(frame, f"total_to_{name}", "reference_time").values()
-    speedup = number(frame, arm="pld", quantity=f"speedup_to_{name}", axis="reference_time")["measured"]
+    speedup = number(frame, arm="pld", quantity=f"speedup_to_{name}", cost_axis="reference_time")["measured"]
     assert total == pytest.approx(speedup)
 
 
@@ -204,33 +206,49 @@ def test_without_pld_there_is_nothing_to_decompose(tmp_path: Path) -> None:
 
 def test_the_baseline_in_mid_schedule_is_read_at_the_same_reference_time(evidence: Evidence) -> None:
     frame = tables.TABLES["fair_budgets"][0](evidence, PLD)
-    rival = number(frame, arm="pld", checkpoint="ckp186", quantity="rival_loss", axis="baseline_mid_schedule")
+    rival = number(
+        frame, arm="pld", checkpoint="ckp186", quantity="rival_loss", against="baseline", condition="in mid-schedule"
+    )
     times = [evidence.cost(run, "reference_time") for run in evidence.runs("pld")]
     assert rival["measured"] == pytest.approx(sum(6 - 3 * time / 5.6 for time in times) / 2)
-    gap = number(frame, arm="pld", checkpoint="ckp186", quantity="loss_difference", axis="baseline_mid_schedule")
+    gap = number(
+        frame,
+        arm="pld",
+        checkpoint="ckp186",
+        quantity="loss_difference",
+        against="baseline",
+        condition="in mid-schedule",
+    )
     assert gap["measured"] == pytest.approx(2.5 - rival["measured"])
 
 
 def test_the_fair_rivals_are_decayed_at_that_time(evidence: Evidence) -> None:
     frame = tables.TABLES["fair_budgets"][0](evidence, PLD)
     for arm, difference in (("baseline_at_pld", -0.52), ("preln_higher_at_pld", -0.28)):
-        gap = number(frame, arm="pld", checkpoint="ckp186", quantity="loss_difference", axis=arm)
+        gap = number(frame, arm="pld", checkpoint="ckp186", quantity="loss_difference", against=arm)
         assert gap["measured"] == pytest.approx(difference)
-        ratio = number(frame, arm="pld", checkpoint="ckp186", quantity="time_ratio", axis=arm)
+        ratio = number(frame, arm="pld", checkpoint="ckp186", quantity="time_ratio", against=arm)
         assert ratio["measured"] == pytest.approx(1, abs=0.03)
-    early = number(frame, arm="pld", checkpoint="ckp100", quantity="loss_difference", axis="baseline_at_ckp100")
+    early = number(frame, arm="pld", checkpoint="ckp100", quantity="loss_difference", against="baseline_at_ckp100")
     assert early["measured"] == pytest.approx(4.25 - 3.3)
 
 
 def test_glue_is_compared_where_both_have_it(evidence: Evidence) -> None:
     frame = tables.TABLES["fair_budgets"][0](evidence, PLD)
-    gain = number(frame, arm="pld", checkpoint="ckp186", quantity="glue_difference", axis="baseline_at_pld")
+    gain = number(frame, arm="pld", checkpoint="ckp186", quantity="glue_difference", against="baseline_at_pld")
     assert gain["measured"] == pytest.approx(6)
     # The baseline has 50 at step 180 and 70 at step 400, 14 ms a step.
-    mid = number(frame, arm="pld", checkpoint="ckp186", quantity="glue_difference", axis="baseline_mid_schedule")
+    mid = number(
+        frame,
+        arm="pld",
+        checkpoint="ckp186",
+        quantity="glue_difference",
+        against="baseline",
+        condition="in mid-schedule",
+    )
     steps = [evidence.cost(run, "reference_time") / 0.014 for run in evidence.runs("pld")]
     assert mid["measured"] == pytest.approx(sum(75 - 50 - 20 * (step - 180) / 220 for step in steps) / 2)
-    none = number(frame, arm="pld", checkpoint="ckp186", quantity="glue_difference", axis="preln_higher_at_pld")
+    none = number(frame, arm="pld", checkpoint="ckp186", quantity="glue_difference", against="preln_higher_at_pld")
     assert none["n"] == 0
 
 

@@ -161,17 +161,17 @@ def test_depth_data_names_the_layer_that_is_missing(evidence: Evidence) -> None:
 
 def test_depth_table(evidence: Evidence) -> None:
     frame = tables.depth_robustness(evidence, PLD)
-    assert cell(frame, "pld", "ckp186", "loss", "all") == Estimate(3.0, 3.0, 3.0, 3, "mean, 95% t interval")
-    half = cell(frame, "baseline", "ckp186", "loss_increase", "first 2")
+    assert cell(frame, "pld", "ckp186", "loss", condition="all") == Estimate(3.0, 3.0, 3.0, 3, "mean, 95% t interval")
+    half = cell(frame, "baseline", "ckp186", "loss_increase", condition="first 2")
     assert half is not None
     assert half.value == pytest.approx(2.04)
     assert half.low is not None
     assert half.value - half.low == pytest.approx(4.302653 * 0.02 / math.sqrt(3), rel=1e-6)
-    loss = cell(frame, "baseline", "ckp186", "loss", "first 2")
+    loss = cell(frame, "baseline", "ckp186", "loss", condition="first 2")
     assert loss is not None
     assert loss.value == pytest.approx(5.04)
     for quantity, above in (("loss_increase", 0), ("loss", 3)):
-        without = cell(frame, "pld", "ckp186", quantity, "without_one 3")
+        without = cell(frame, "pld", "ckp186", quantity, condition="without_one 3")
         assert without is not None
         assert without.value == pytest.approx(above + 1 / 3 + 0.02)
     assert set(frame["checkpoint"]) == {"ckp186"}

@@ -47,7 +47,7 @@ def both(gpt: Evidence, swin: Evidence) -> Evidence:
 
 
 def value(frame: pd.DataFrame, arm: str, quantity: str, axis: str = "") -> Any:
-    part = frame[(frame["arm"] == arm) & (frame["quantity"] == quantity) & (frame["axis"] == axis)]
+    part = frame[(frame["arm"] == arm) & (frame["quantity"] == quantity) & (frame["cost_axis"] == axis)]
     assert len(part) == 1
     return part.iloc[0]
 
@@ -72,7 +72,9 @@ def test_table_1_has_losses_and_accuracies_with_paired_differences(both: Evidenc
 def test_reported_numbers_stand_beside_sbld_on_gpt_alone(both: Evidence) -> None:
     first, second = (tables.TABLES[name][0](both, SBLD) for name in ("sbld_table1", "sbld_table2"))
     reported = first[first["reported"].notna()]
-    assert set(zip(reported["arm"], reported["quantity"], reported["axis"], reported["reported"], strict=True)) == {
+    assert set(
+        zip(reported["arm"], reported["quantity"], reported["cost_axis"], reported["reported"], strict=True)
+    ) == {
         ("sbld", "saved_over_baseline", "reference_time", 19.67),
         ("sbld", "saved_over_baseline", "measured_time", 19.67),
         ("sbld", "lambada_accuracy_change", "", 1.65),

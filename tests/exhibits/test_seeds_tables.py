@@ -74,7 +74,7 @@ def cell(frame: pd.DataFrame, **keys: str) -> Any:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_row_has_a_key_of_its_own_and_every_panel_its_columns(evidence: Evidence, name: str) -> None:
     frame = tidy(name, evidence)
-    assert not frame.duplicated(["arm", "checkpoint", "quantity", "axis", "against"]).any()
+    assert not frame.duplicated(["arm", "checkpoint", "quantity", "statistic", "against"]).any()
     assert {"measured", "low", "high", "n", "unit", "method", "note"} <= set(frame)
     for panel in panels(name, evidence):
         assert panel.rows
@@ -86,17 +86,17 @@ def test_every_row_has_a_key_of_its_own_and_every_panel_its_columns(evidence: Ev
 
 def test_spread_over_seeds_and_what_would_settle_a_difference(evidence: Evidence) -> None:
     loss = tidy("seeds", evidence).query("quantity == 'validation_loss'")
-    mean = cell(loss, arm="pld", axis="mean")
+    mean = cell(loss, arm="pld", statistic="mean")
     assert (mean["measured"], mean["n"], mean["checkpoint"]) == (pytest.approx(2.8), 4, "ckp186")
-    deviation = cell(loss, arm="pld", axis="deviation")
+    deviation = cell(loss, arm="pld", statistic="deviation")
     assert deviation["measured"] == pytest.approx(np.sqrt(0.2 / 3))
     assert deviation["low"] < deviation["measured"] < deviation["high"]
     # Differences to the baseline: -0.5, -0.2, -0.5, -0.2, so mean -0.35 and standard deviation 0.1732.
-    difference = cell(loss, arm="pld", axis="difference", against="baseline")
+    difference = cell(loss, arm="pld", statistic="difference", against="baseline")
     assert difference["measured"] == pytest.approx(-0.35)
     assert difference["high"] == pytest.approx(-0.35 + 3.1824 * 0.173205 / 2, abs=1e-4)
-    assert cell(loss, arm="pld", axis="pairs_for_power", against="baseline")["measured"] == 5
-    ratio = cell(loss, arm="pld", axis="deviation_ratio", against="preln_higher")
+    assert cell(loss, arm="pld", statistic="pairs_for_power", against="baseline")["measured"] == 5
+    ratio = cell(loss, arm="pld", statistic="deviation_ratio", against="preln_higher")
     assert ratio["measured"] == pytest.approx(2)
     assert ratio["low"] < 1 < ratio["high"]
     assert set(loss[loss["arm"] == "preln_higher"]["against"]) == {"", "baseline"}
@@ -104,7 +104,7 @@ def test_spread_over_seeds_and_what_would_settle_a_difference(evidence: Evidence
 
 def test_a_difference_that_is_the_same_in_all_seeds_needs_two_of_them(evidence: Evidence) -> None:
     loss = tidy("seeds", evidence).query("quantity == 'validation_loss'")
-    needed = cell(loss, arm="preln_higher", axis="pairs_for_power", against="baseline")
+    needed = cell(loss, arm="preln_higher", statistic="pairs_for_power", against="baseline")
     assert needed["measured"] == 2
 
 
@@ -127,13 +127,13 @@ def test_a_clear_answer_is_given_where_the_interval_allows_one(tmp_path: Path, f
 
 
 def test_the_bootstrap_over_seeds_is_shown_from_six_seeds_on(tmp_path: Path, evidence: Evidence) -> None:
-    assert "difference_bootstrap" not in set(tidy("seeds", evidence)["axis"])
+    assert "difference_bootstrap" not in set(tidy("seeds", evidence)["statistic"])
     pretrain = [
         runs.write_pretrain(tmp_path, arm, seed, final_loss=loss + 0.01 * seed**2)
         for arm, loss in (("baseline", 3.0), ("pld", 2.5))
         for seed in range(1, 7)
     ]
-    row = cell(tidy("seeds", load_evidence(pretrain)), arm="pld", axis="difference_bootstrap")
+    row = cell(tidy("seeds", load_evidence(pretrain)), arm="pld", statistic="difference_bootstrap")
     assert row["measured"] == pytest.approx(-0.5)
     assert row["n"] == 6
 
@@ -159,7 +159,7 @@ def test_variance_is_parted_at_the_selected_learning_rate(evidence: Evidence) ->
     ]
     worse = [("pld", seed, "rte_accuracy", 1e-5, one, 10.0 * one) for seed in values for one in (0, 1)]
     frame = tidy("variance", with_scores(evidence, rows + worse))
-    between, within = cell(frame, axis="between_pretraining"), cell(frame, axis="between_finetuning")
+    between, within = cell(frame, statistic="between_pretraining"), cell(frame, statistic="between_finetuning")
     assert (between["measured"], between["n"], between["unit"]) == (17, 2, "%²")
     assert (within["measured"], within["n"]) == (pytest.approx(2), 4)
     assert within["low"] < 2 < within["high"]
@@ -189,17 +189,17 @@ def test_spread_and_failures_of_fine_tuning(evidence: Evidence) -> None:
     frame = tidy("stability", with_scores(evidence, rows))
     pld = frame[frame["arm"] == "pld"]
     assert set(pld["quantity"]) == {"cola_matthews"}
-    assert cell(pld, axis="deviation")["measured"] == pytest.approx(np.sqrt(18))
-    assert cell(pld, axis="range")["measured"] == 6
-    assert cell(pld, axis="constant")["measured"] == 0
-    assert cell(pld, axis="failed")["measured"] == 50  # 0 is not above 0
-    assert cell(pld, axis="failed")["n"] == 4
-    assert cell(pld, axis="failed_all")["measured"] == 75
-    ratio = cell(pld, axis="deviation_ratio")
+    assert cell(pld, statistic="deviation")["measured"] == pytest.approx(np.sqrt(18))
+    assert cell(pld, statistic="range")["measured"] == 6
+    assert cell(pld, statistic="constant")["measured"] == 0
+    assert cell(pld, statistic="failed")["measured"] == 50  # 0 is not above 0
+    assert cell(pld, statistic="failed")["n"] == 4
+    assert cell(pld, statistic="failed_all")["measured"] == 75
+    ratio = cell(pld, statistic="deviation_ratio")
     assert (ratio["measured"], ratio["against"]) == (pytest.approx(6), "preln_higher")
     other = frame[frame["arm"] == "preln_higher"]
-    assert cell(other, axis="failed")["measured"] == 0
-    assert "deviation_ratio" not in set(other["axis"])
+    assert cell(other, statistic="failed")["measured"] == 0
+    assert "deviation_ratio" not in set(other["statistic"])
 
 
 def test_a_run_that_predicts_the_majority_class_has_failed(tmp_path: Path) -> None:
@@ -219,16 +219,16 @@ def test_a_run_that_predicts_the_majority_class_has_failed(tmp_path: Path) -> No
         ("mrpc_f1", 200 * labels["mrpc"].mean() / (1 + labels["mrpc"].mean())),
     ):
         pld, other = (frame[(frame["arm"] == arm) & (frame["quantity"] == name)] for arm in ("pld", "preln_higher"))
-        assert cell(pld, axis="constant")["measured"] == pytest.approx(constant)
-        assert cell(pld, axis="failed")["measured"] == 100
-        assert cell(other, axis="failed")["measured"] == 0
+        assert cell(pld, statistic="constant")["measured"] == pytest.approx(constant)
+        assert cell(pld, statistic="failed")["measured"] == 100
+        assert cell(other, statistic="failed")["measured"] == 0
 
 
 def test_without_predictions_failures_are_not_measured(evidence: Evidence) -> None:
     alone = dataclasses.replace(evidence, finetune=())
     frame = tidy("stability", alone)
-    assert frame[frame["axis"] == "failed"]["measured"].isna().all()
-    assert frame[frame["axis"] == "deviation"]["measured"].notna().all()
+    assert frame[frame["statistic"] == "failed"]["measured"].isna().all()
+    assert frame[frame["statistic"] == "deviation"]["measured"].notna().all()
     (panel,) = panels("stability", alone)
     assert "No labels: no fine-tuning runs were given." in panel.notes
 
@@ -242,13 +242,13 @@ def test_differences_are_tested_task_by_task_and_adjusted_over_tasks(evidence: E
     for against in ("baseline", "preln_higher"):
         part = frame[frame["against"] == against]
         assert list(dict.fromkeys(part["quantity"])) == list(glue_scores.PRIMARY.values())
-        p = part[part["axis"] == "p"].set_index("quantity")["measured"]
-        adjusted = part[part["axis"] == "p_holm"].set_index("quantity")["measured"]
+        p = part[part["statistic"] == "p"].set_index("quantity")["measured"]
+        adjusted = part[part["statistic"] == "p_holm"].set_index("quantity")["measured"]
         assert (adjusted >= p).all()
         assert adjusted.min() == pytest.approx(min(1.0, 8 * p.min()))
     # 10 % against 30 % of wrong guesses is seen in 200 examples x 8 runs; 10 % against 10 % of other runs is not there.
-    assert (frame[(frame["against"] == "baseline") & (frame["axis"] == "p_holm")]["measured"] < 0.05).all()
-    twin = frame[(frame["against"] == "preln_higher") & (frame["axis"] == "examples")]
+    assert (frame[(frame["against"] == "baseline") & (frame["statistic"] == "p_holm")]["measured"] < 0.05).all()
+    twin = frame[(frame["against"] == "preln_higher") & (frame["statistic"] == "examples")]
     assert twin["measured"].tolist() == [0] * 8
 
 
@@ -259,7 +259,7 @@ def test_a_tested_difference_is_that_of_the_scores(evidence: Evidence) -> None:
     for name in glue_scores.PRIMARY.values():
         expected = means[("pld", *glue_scores.VALUES[name])] - means[("baseline", *glue_scores.VALUES[name])]
         for axis, n in (("examples", 200), ("seeds", 4)):
-            row = cell(frame, quantity=name, axis=axis, against="baseline")
+            row = cell(frame, quantity=name, statistic=axis, against="baseline")
             assert (row["measured"], row["n"]) == (pytest.approx(expected, abs=1e-4), n)
             assert row["low"] < row["measured"] < row["high"]
 
@@ -298,8 +298,8 @@ def test_only_seeds_that_both_arms_have_are_compared(tmp_path: Path) -> None:
     evidence = study(tmp_path, seeds=3, tasks=["rte"])
     fewer = tuple(run for run in evidence.finetune if (run.summary["arm"], run.summary["seed"]) != ("baseline", 2))
     frame = tidy("glue_tests", dataclasses.replace(evidence, finetune=fewer))
-    assert cell(frame, axis="seeds", against="baseline")["n"] == 2
-    assert cell(frame, axis="seeds", against="preln_higher")["n"] == 3
+    assert cell(frame, statistic="seeds", against="baseline")["n"] == 2
+    assert cell(frame, statistic="seeds", against="preln_higher")["n"] == 3
 
 
 # ---- what is missing ----
@@ -309,7 +309,7 @@ def test_only_seeds_that_both_arms_have_are_compared(tmp_path: Path) -> None:
 def test_one_seed_has_values_without_intervals_over_seeds(tmp_path: Path, name: str) -> None:
     evidence = study(tmp_path, seeds=1, finetune_seeds=1)
     frame = tidy(name, evidence)
-    over_examples = frame["axis"].isin(["examples", "failed", "failed_all"])
+    over_examples = frame["statistic"].isin(["examples", "failed", "failed_all"])
     assert frame[~over_examples]["low"].isna().all()
     tables.write_table(name, evidence, PAPERS, tmp_path / name)
     assert len(pd.read_csv(tmp_path / f"{name}.csv")) == len(frame)

@@ -39,21 +39,23 @@ def cell(frame: pd.DataFrame, **keys: str) -> Any:
 
 def test_table_1_has_measured_and_reported_beside_each_other(evidence: Evidence) -> None:
     frame = tables.table1(evidence, PLD)
-    cost = cell(frame, arm="baseline", checkpoint="ckp186", quantity="cost", axis="reference_time")
+    cost = cell(frame, arm="baseline", checkpoint="ckp186", quantity="cost", cost_axis="reference_time")
     assert cost["measured"] == pytest.approx(5.6)
     assert (cost["unit"], cost["n"], cost["reported"], cost["reported_unit"]) == ("s", 2, 38.45, "h")
-    speedup = cell(frame, arm="pld", checkpoint="ckp87", quantity="speedup", axis="reference_time")
+    speedup = cell(frame, arm="pld", checkpoint="ckp87", quantity="speedup", cost_axis="reference_time")
     assert (speedup["reported"], speedup["provenance"]) == (2.8, "unverified")
     reduction = cell(frame, arm="pld", checkpoint="ckp87", quantity="sample_reduction")
     assert reduction["measured"] == pytest.approx(55.0)
-    saving = cell(frame, arm="pld", checkpoint="ckp186", quantity="saving_per_sample", axis="flops")
+    saving = cell(frame, arm="pld", checkpoint="ckp186", quantity="saving_per_sample", cost_axis="flops")
     assert saving["reported"] == 25
     assert saving["low"] < saving["measured"] < saving["high"]
 
 
 def test_the_twin_without_dropping_saves_nothing(evidence: Evidence) -> None:
     frame = tables.table1(evidence, PLD)
-    saving = cell(frame, arm="preln_higher", checkpoint="ckp186", quantity="saving_per_sample", axis="reference_time")
+    saving = cell(
+        frame, arm="preln_higher", checkpoint="ckp186", quantity="saving_per_sample", cost_axis="reference_time"
+    )
     assert saving["measured"] == pytest.approx(0)
 
 
@@ -92,19 +94,19 @@ def test_table_1_does_without_reference_time(tmp_path: Path) -> None:
         )
         (folder / "summary.json").write_text(text)
     frame = tables.table1(load_evidence(pretrain), PLD)
-    assert cell(frame, arm="pld", checkpoint="ckp186", quantity="speedup", axis="reference_time")["n"] == 0
-    assert cell(frame, arm="pld", checkpoint="ckp186", quantity="speedup", axis="measured_time")["n"] == 2
+    assert cell(frame, arm="pld", checkpoint="ckp186", quantity="speedup", cost_axis="reference_time")["n"] == 0
+    assert cell(frame, arm="pld", checkpoint="ckp186", quantity="speedup", cost_axis="measured_time")["n"] == 2
 
 
 def test_table_2_has_every_value_and_all_three_scores(evidence: Evidence) -> None:
     frame = tables.table2(evidence, PLD)
     part = frame[(frame["arm"] == "pld") & (frame["checkpoint"] == "ckp186")]
-    medians = part[part["axis"] == "median"]
+    medians = part[part["statistic"] == "median"]
     assert list(medians["quantity"]) == [*glue_scores.VALUES, "glue_paper", "glue_nine", "glue_official"]
     assert set(medians["n"]) == {2}
-    glue = cell(part, quantity="glue_paper", axis="median")
+    glue = cell(part, quantity="glue_paper", statistic="median")
     assert (glue["reported"], glue["provenance"], glue["note"]) == (83.2, "unverified", "12 of 12 values")
-    time = cell(part, quantity="training_time", axis="measured_time")
+    time = cell(part, quantity="training_time", cost_axis="measured_time")
     assert time["measured"] > 0
 
 
@@ -160,7 +162,18 @@ def test_a_table_is_written_in_three_formats(evidence: Evidence, tmp_path: Path,
     tables.write_table(name, evidence, PAPERS, tmp_path / name)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.csv", f"{name}.md", f"{name}.tex"]
     tidy = pd.read_csv(tmp_path / f"{name}.csv")
-    assert {"arm", "checkpoint", "axis", "measured", "low", "high", "n", "reported", "provenance"} <= set(tidy)
+    assert {
+        "arm",
+        "checkpoint",
+        "cost_axis",
+        "statistic",
+        "measured",
+        "low",
+        "high",
+        "n",
+        "reported",
+        "provenance",
+    } <= set(tidy)
     header, rule, *_ = [line for line in (tmp_path / f"{name}.md").read_text().splitlines() if line.startswith("|")]
     assert header.count("|") == rule.count("|")
     latex = (tmp_path / f"{name}.tex").read_text()

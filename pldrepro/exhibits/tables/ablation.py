@@ -117,8 +117,8 @@ def _glue_panel(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> Panel:
 
 
 def _measured_line(frame: pd.DataFrame, line: Line) -> tuple[str, ...]:
-    values = [cell(frame, line.arm, line.checkpoint, name, "median") for name in glue_scores.VALUES]
-    scores = [cell(frame, line.arm, line.checkpoint, name, "median") for name in SCORES]
+    values = [cell(frame, line.arm, line.checkpoint, name, statistic="median") for name in glue_scores.VALUES]
+    scores = [cell(frame, line.arm, line.checkpoint, name, statistic="median") for name in SCORES]
     n = max((value.n for value in values if value), default=0)
     missing = "undefined" if n else DASH
     return (

@@ -20,7 +20,7 @@ def fair_budgets_panels(evidence: Evidence, paper: Paper) -> list[Panel]:
     for arm, checkpoint in places(evidence):
         time = cell(frame, arm, checkpoint, "reference_time")
         for rival in rivals(evidence, arm, checkpoint):
-            found = {name: cell(frame, arm, checkpoint, name, rival.key)
+            found = {name: cell(frame, arm, checkpoint, name, against=rival.arm or "none", condition=rival.schedule)
                      for name in ("time_ratio", "rival_loss", "loss_difference", "glue_difference")}  # fmt: skip
             rows.append(
                 (
@@ -72,7 +72,10 @@ def overfitting_panels(evidence: Evidence, paper: Paper) -> list[Panel]:
                 rows.append((f"{epochs:g}", name, *[DASH] * len(quantities), "0"))
                 continue
             arm = treatments[treatment]
-            found = [cell(frame, arm, evidence.final_checkpoint(arm), one, f"{epochs:g}") for one in quantities]
+            found = [
+                cell(frame, arm, evidence.final_checkpoint(arm), one, condition=f"{epochs:g} epochs")
+                for one in quantities
+            ]
             texts = (estimate_text(estimate, 3) for estimate in found)
             rows.append((f"{epochs:g}", name, *texts, str(len(evidence.runs(arm)))))
     return [

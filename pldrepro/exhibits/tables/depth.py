@@ -30,9 +30,9 @@ def depth_robustness_panels(evidence: Evidence, paper: Paper) -> list[Panel]:
     for arm in evidence.probed:
         checkpoint = str(frame[frame["arm"] == arm]["checkpoint"].iloc[0])
         layers = evidence.runs(arm)[0].summary["num_layers"]
-        intact = cell(frame, arm, checkpoint, "loss", "all")
+        intact = cell(frame, arm, checkpoint, "loss", condition="all")
         axes = [axis.replace(" k", f" {layers // 2}") for axis in SHOWN]
-        increases = [cell(frame, arm, checkpoint, "loss_increase", axis) for axis in axes]
+        increases = [cell(frame, arm, checkpoint, "loss_increase", condition=axis) for axis in axes]
         rows.append(
             (
                 f"{evidence.label(arm)} {checkpoint}",

@@ -71,8 +71,10 @@ def _measured_row(
     time = cell(frame, arm, checkpoint, "training_time", "reference_time") or cell(
         frame, arm, checkpoint, "training_time", "measured_time"
     )
-    values = [cell(frame, arm, checkpoint, value, "median") for value in glue_scores.VALUES]
-    scores = [cell(frame, arm, checkpoint, f"glue_{convention}", "median") for convention in glue_scores.CONVENTIONS]
+    values = [cell(frame, arm, checkpoint, value, statistic="median") for value in glue_scores.VALUES]
+    scores = [
+        cell(frame, arm, checkpoint, f"glue_{convention}", statistic="median") for convention in glue_scores.CONVENTIONS
+    ]
     n = max((cell.n for cell in values if cell), default=0)
     return (
         name,

@@ -48,7 +48,7 @@ def _seeds_panel(evidence: Evidence, frame: pd.DataFrame, quantity: str) -> Pane
     rows: list[tuple[str, ...]] = []
     for arm in dict.fromkeys(part["arm"]):
         own = part[part["arm"] == arm]
-        mean, deviation = (find(own, axis=axis, against="") for axis in ("mean", "deviation"))
+        mean, deviation = (find(own, statistic=axis, against="") for axis in ("mean", "deviation"))
         head: tuple[str, ...] = (
             evidence.label(arm), str(mean.n) if mean else DASH,
             estimate_text(mean, digits), estimate_text(deviation, digits),
@@ -73,7 +73,7 @@ def _comparison_cells(evidence: Evidence, part: pd.DataFrame, other: str, digits
     if not other:
         return (DASH, DASH, DASH, DASH)
     difference, needed, ratio = (
-        find(part, axis=axis, against=other) for axis in ("difference", "pairs_for_power", "deviation_ratio")
+        find(part, statistic=axis, against=other) for axis in ("difference", "pairs_for_power", "deviation_ratio")
     )
     pairs = difference.n if difference else 0
     count = number(needed.value, 0) if needed else "> 1,000" if pairs > 1 else DASH
@@ -86,7 +86,7 @@ def _destabilises(evidence: Evidence, part: pd.DataFrame, name: str) -> list[str
         return [f"No arm {evidence.pld!r} in this study: whether PLD destabilises was not measured."]
     answers = []
     for other in compared_arms(evidence, evidence.pld):
-        ratio = find(part, arm=evidence.pld, axis="deviation_ratio", against=other)
+        ratio = find(part, arm=evidence.pld, statistic="deviation_ratio", against=other)
         if ratio is None or ratio.low is None or ratio.high is None:
             answer = "fewer than 3 common seeds, or no spread, give no interval"
         elif ratio.low > 1:
@@ -120,7 +120,7 @@ def variance_panels(evidence: Evidence, paper: Paper) -> list[Panel]:
     for name in (name for name in glue_scores.VALUES if name in set(frame["quantity"])):
         for arm in dict.fromkeys(frame[frame["quantity"] == name]["arm"]):
             part = frame[(frame["quantity"] == name) & (frame["arm"] == arm)]
-            parts = [find(part, axis=axis) for axis in ("between_pretraining", "between_finetuning")]
+            parts = [find(part, statistic=axis) for axis in ("between_pretraining", "between_finetuning")]
             deviations = [None if one is None else one.map(np.sqrt) for one in parts]
             counts = [str(one.n) if one else DASH for one in parts]
             rows.append((labels[name], evidence.label(arm), *(estimate_text(one, 2) for one in deviations), *counts))
@@ -171,7 +171,7 @@ def stability_panels(evidence: Evidence, paper: Paper) -> list[Panel]:
         if part.empty:
             absent.append(task)
         for arm in dict.fromkeys(part["arm"]):
-            cells = {axis: find(part, arm=arm, axis=axis) for axis in set(part["axis"])}
+            cells = {axis: find(part, arm=arm, statistic=axis) for axis in set(part["statistic"])}
             runs = next((cells[axis] for axis in ("failed", "deviation") if cells.get(axis)), None)
             rows.append(
                 (

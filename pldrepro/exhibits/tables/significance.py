@@ -44,7 +44,7 @@ def _why_no_tests(evidence: Evidence) -> str:
 def _tests_panel(evidence: Evidence, part: pd.DataFrame, other: str) -> Panel:
     rows = []
     for task, name in glue_scores.PRIMARY.items():
-        cells = {axis: find(part, quantity=name, axis=axis) for axis in ("examples", "seeds", "p", "p_holm")}
+        cells = {axis: find(part, quantity=name, statistic=axis) for axis in ("examples", "seeds", "p", "p_holm")}
         over_examples, over_seeds, p, p_holm = cells.values()
         if over_examples is None or over_seeds is None or p is None or p_holm is None:
             continue
