@@ -8,10 +8,13 @@ from typing import Any
 import pandas as pd
 
 from pldrepro import stats
-from pldrepro.analysis import comparisons, glue_scores
-from pldrepro.analysis.reported import Paper, Reported
+from pldrepro.analysis import glue_scores
+from pldrepro.analysis.reported import Paper, Reported, Row, Table
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.tidy import cost_estimate, role, tidy, tidy_row
+from pldrepro.stats import Estimate
+
+SCORES = tuple(f"glue_{convention}" for convention in glue_scores.CONVENTIONS)
 
 
 def table2(evidence: Evidence, paper: Paper) -> pd.DataFrame:
@@ -24,7 +27,6 @@ def table2(evidence: Evidence, paper: Paper) -> pd.DataFrame:
     for arm, checkpoint in evidence.finetuned:
         part = cells[(cells["arm"] == arm) & (cells["checkpoint"] == checkpoint)]
         rows += _value_rows(evidence, paper, arm, checkpoint, part)
-        rows += _glue_rows(evidence, paper, arm, checkpoint)
         rows += [
             tidy_row(evidence, arm, checkpoint, "training_time", cost_estimate(evidence, arm, axis, checkpoint),
                      unit="s", cost_axis=axis)
@@ -45,32 +47,60 @@ def reported_glue(paper: Paper, arm: str, checkpoint: str, column: str) -> Repor
 def _value_rows(
     evidence: Evidence, paper: Paper, arm: str, checkpoint: str, cells: pd.DataFrame
 ) -> list[dict[str, Any]]:
-    rows = []
+    medians, rows = measured_glue(evidence, arm, checkpoint), []
     for name in glue_scores.VALUES:
-        found = cells[cells["value_name"] == name]
         reported = reported_glue(paper, role(evidence, arm), checkpoint, name)
-        for statistic in ("median", "mean") if len(found) else ("median",):
-            measured = stats.mean_interval(found[statistic].tolist()) if len(found) else None
-            rows.append(
-                tidy_row(evidence, arm, checkpoint, name, measured, unit="%", statistic=statistic, reported=reported)
-            )
-    return rows
-
-
-def _glue_rows(evidence: Evidence, paper: Paper, arm: str, checkpoint: str) -> list[dict[str, Any]]:
-    rows = []
-    for convention in glue_scores.CONVENTIONS:
-        scores = [comparisons.glue(evidence, arm, run.seed, checkpoint, convention) for run in evidence.runs(arm)]
-        scores = [one for one in scores if one.count]
-        values = [one.value for one in scores if one.value is not None]
-        measured = stats.mean_interval(values) if len(values) == len(scores) else None
-        note = "; ".join(sorted({one.note for one in scores}))
+        means = cells[cells["value_name"] == name]["mean"].tolist()
+        found = {"median": medians[name][0], **({"mean": stats.mean_interval(means)} if means else {})}
+        rows += [
+            tidy_row(evidence, arm, checkpoint, name, measured, unit="%", statistic=statistic, reported=reported)
+            for statistic, measured in found.items()
+        ]
+    for convention, quantity in zip(glue_scores.CONVENTIONS, SCORES, strict=True):
+        measured, note = medians[quantity]
         reported = reported_convention(paper, role(evidence, arm), checkpoint, convention)
         rows.append(
-            tidy_row(evidence, arm, checkpoint, f"glue_{convention}", measured, unit="points", statistic="median",
+            tidy_row(evidence, arm, checkpoint, quantity, measured, unit="points", statistic="median",
                      reported=reported, note=note)
         )  # fmt: skip
     return rows
+
+
+def measured_glue(evidence: Evidence, arm: str, checkpoint: str) -> dict[str, tuple[Estimate | None, str]]:
+    """The 12 values and the three scores at a checkpoint, each with a note: mean over pre-training seeds of medians.
+
+    A score is None where it is undefined for one of the seeds.
+    """
+    runs = [values for (of, _, at), values in evidence.glue_values.items() if (of, at) == (arm, checkpoint)]
+    found: dict[str, tuple[Estimate | None, str]] = {}
+    for name in glue_scores.VALUES:
+        medians = [values[name] for values in runs if name in values]
+        found[name] = (stats.mean_interval(medians) if medians else None, "")
+    for convention, quantity in zip(glue_scores.CONVENTIONS, SCORES, strict=True):
+        scores = [glue_scores.glue_scores(values)[convention] for values in runs]
+        scores = [one for one in scores if one.count]
+        defined = [one.value for one in scores if one.value is not None]
+        measured = stats.mean_interval(defined) if defined and len(defined) == len(scores) else None
+        found[quantity] = (measured, "; ".join(sorted({one.note for one in scores})))
+    return found
+
+
+def original_bert(paper: Paper) -> tuple[str, list[dict[str, Any]]]:
+    """BERT as published, on the test sets: its name, and what Table 2 reports of it, as rows without a measurement."""
+    table = paper.tables["table2"]
+    row = next(row for row in table.rows if row.key == "original")
+    return row.label, [
+        {"quantity": name, "statistic": "median", "reported": cell.value, "provenance": cell.provenance}
+        for name, cell in reported_cells(table, row).items()
+        if cell is not None
+    ]
+
+
+def reported_cells(table: Table, row: Row | None) -> dict[str, Reported | None]:
+    """The 12 values and the GLUE score of a row of a paper's table, and the scores that its values give otherwise."""
+    cells = {name: table.reported(row, name) for name in glue_scores.VALUES}
+    glue = table.reported(row, "glue")
+    return {**cells, **{f"glue_{name}": derived_score(cells, glue, name) for name in glue_scores.CONVENTIONS}}
 
 
 def reported_convention(paper: Paper, arm: str, checkpoint: str, convention: str) -> Reported | None:

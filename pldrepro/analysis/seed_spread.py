@@ -18,6 +18,7 @@ from pldrepro.stats import Estimate, VarianceParts
 SMALL_TASKS = ("rte", "mrpc", "cola", "stsb")
 
 POWER = 0.8
+TOO_MANY = "more than 1,000 seeds"
 # Percent by which a score must exceed that of a constant prediction; what is below is rounding.
 ROUNDING = 1e-9
 QUANTITIES: dict[str, tuple[str, str, int]] = {
@@ -130,7 +131,7 @@ def _comparison_rows(evidence: Evidence, arm: str, other: str, quantity: str, un
 
 
 def _no_number(n: int) -> str:
-    return "one seed" if n < 2 else "more than 1,000 seeds"
+    return "one seed" if n < 2 else TOO_MANY
 
 
 # ---- nested variance ----

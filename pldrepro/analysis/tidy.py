@@ -114,14 +114,3 @@ def find(frame: pd.DataFrame, **keys: str) -> Estimate | None:
     row = frame.iloc[0]
     low, high = (None if pd.isna(row[name]) else float(row[name]) for name in ("low", "high"))
     return Estimate(float(row["measured"]), low, high, int(row["n"]), str(row["method"]))
-
-
-def cell(
-    frame: pd.DataFrame, arm: str, checkpoint: str, quantity: str, cost_axis: str = "", *, statistic: str = "",
-    against: str = "", condition: str = "",
-) -> Estimate | None:  # fmt: skip
-    """The estimate in a tidy table."""
-    return find(
-        frame, arm=arm, checkpoint=checkpoint, quantity=quantity, cost_axis=cost_axis, statistic=statistic,
-        against=against, condition=condition,
-    )  # fmt: skip

@@ -21,6 +21,7 @@ TARGETS: dict[str, tuple[str, str]] = {
     "glue": ("the baseline's final GLUE score", "ckp100"),
 }
 PER_SAMPLE = "reference_time_per_sample"
+BOUND = "a bound: some runs never get there"
 
 
 def reach(evidence: Evidence, arm: str, target: str, axis: str) -> Reach:
@@ -55,7 +56,7 @@ def _target_rows(evidence: Evidence, paper: Paper, arm: str, target: str) -> lis
     reported = reported_factors(paper, target) if role(evidence, arm) == "pld" else {}
     reached = Estimate(count.reached, None, None, len(count.costs), "count")
     rows = [tidy_row(evidence, arm, final, f"reached_{target}", reached, unit="runs")]
-    note = "" if count.reached == len(count.costs) else "a bound: some runs never get there"
+    note = "" if count.reached == len(count.costs) else BOUND
     for axis, one in found.items():
         speedup = estimate_of(comparisons.reach_speedup(evidence, arm, axis, one))
         value = reported.get("reference_time" if axis == "measured_time" else axis)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from pldrepro.errors import RecordError
-from pldrepro.exhibits.layout import Panel
+from pldrepro.exhibits.layout import markdown_table
 from pldrepro.stats import CONFIDENCE
 
 MEASURED = ("measured", "low", "high", "n")
@@ -285,4 +285,4 @@ def _text(value: float | None) -> str:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    return Panel("", tuple(columns), tuple(tuple(map(str, row)) for row in rows)).markdown_table()
+    return markdown_table(columns, [[str(value) for value in row] for row in rows])

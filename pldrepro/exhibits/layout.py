@@ -1,48 +1,210 @@
-"""How tables are set: numbers as text, a Panel of cells as Markdown and LaTeX, and the tidy rows behind it.
+"""How tables are set: columns declared over tidy rows, shown as Markdown, LaTeX and HTML from one declaration.
 
-Reported values carry the mark of their provenance wherever they are shown.
+A reported value carries the mark of its provenance wherever it is shown, and its table the footnote of that mark.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pldrepro.analysis.reported import MARKS, mark_notes
+from pldrepro.analysis.text import DASH, number
+
+TidyRow = Mapping[Any, Any]
+# A table of more columns is set smaller.
+WIDE = 10
 
 
 @dataclass(frozen=True)
-class Panel:
-    """A table as text: caption, header, rows and notes."""
+class Cell:
+    """What a cell says: a value, its interval, and the provenance of a reported one."""
 
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    text: str
+    interval: str = ""
+    provenance: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.interval}" if self.interval else self.text
+
+
+# ---- what a column can show of a tidy row; None: the row has no such number ----
+
+
+def value(row: TidyRow, column: Column) -> Cell | None:
+    """The estimate without its interval."""
+    return None if pd.isna(row["measured"]) else Cell(number(column.of(row["measured"]), column.digits))
+
+
+def interval(row: TidyRow, column: Column) -> Cell | None:
+    """The estimate with its interval: 1.18 [1.14, 1.22]."""
+    shown = value(row, column)
+    if shown is None or pd.isna(row["low"]) or pd.isna(row["high"]):
+        return shown
+    low, high = (number(column.of(row[name]), column.digits) for name in ("low", "high"))
+    return Cell(shown.text, f"[{low}, {high}]")
+
+
+def plus_minus(row: TidyRow, column: Column) -> Cell | None:
+    """The estimate with half of its interval, a symmetric one: 87.1 ±0.4."""
+    shown = value(row, column)
+    if shown is None or pd.isna(row["high"]):
+        return shown
+    return Cell(shown.text, f"±{number(row['high'] - row['measured'], column.digits)}")
+
+
+def reported(row: TidyRow, column: Column) -> Cell | None:
+    """The paper's value with the mark of its provenance."""
+    if pd.isna(row["reported"]):
+        return None
+    mark = MARKS[row["provenance"]]
+    return Cell(number(row["reported"], column.digits) + mark, provenance=row["provenance"])
+
+
+def count(row: TidyRow, column: Column) -> Cell | None:
+    """How many values the estimate is over."""
+    return Cell(str(row["n"])) if row["n"] else None
+
+
+Show = Callable[[TidyRow, "Column"], Cell | None]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its header, the tidy rows that it shows (by their keys; None: any), and how.
+
+    Without any key it is a column of words, which every line brings along. ``of`` turns the estimate into what is
+    shown (seconds into hours); ``absent`` is said where there is no number.
+    """
+
+    header: str
+    quantity: str | None = None
+    digits: int = 0
+    show: Show = interval
+    cost_axis: str | None = None
+    statistic: str | None = None
+    condition: str | None = None
+    of: Callable[[float], float] = float
+    absent: str = DASH
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """What a tidy row must have to be shown here."""
+        wanted = {name: getattr(self, name) for name in ("quantity", "cost_axis", "statistic", "condition")}
+        return {name: key for name, key in wanted.items() if key is not None}
+
+    def find(self, rows: Iterable[TidyRow]) -> TidyRow | None:
+        """The row of a line that belongs here; two of them are a ValueError."""
+        found = [row for row in rows if all(row[name] == key for name, key in self.keys.items())]
+        if len(found) > 1:
+            raise ValueError(f"column {self.header!r}: expected one tidy row with {self.keys}, got {len(found)}")
+        return found[0] if found else None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table: the tidy rows that it is about, and words by header, which go before numbers.
+
+    A line of the kind "reported" shows the paper's value wherever others show the estimate.
+    """
+
+    words: Mapping[str, str]
+    rows: Sequence[TidyRow] = ()
+    kind: Literal["", "reported", "measured"] = ""
+
+    def cell(self, column: Column) -> Cell:
+        """What this line says in a column."""
+        if column.header in self.words:
+            return Cell(self.words[column.header])
+        if not column.keys:
+            raise ValueError(f"no words for the column {column.header!r}; got {', '.join(self.words)}")
+        row = column.find(self.rows)
+        show = reported if self.kind == "reported" else column.show
+        return (None if row is None else show(row, column)) or Cell(column.absent)
+
+
+def select(frame: pd.DataFrame, **keys: str) -> list[TidyRow]:
+    """The rows of a tidy table with these keys."""
+    for name, key in keys.items():
+        frame = frame[frame[name] == key]
+    return frame.to_dict("records")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready to be set; the footnotes of the marks that it shows are its own."""
+
+    title: str
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def markdown_table(self) -> str:
-        """The cells as a GitHub-flavoured Markdown table."""
-        lines = [self.columns, tuple("---" for _ in self.columns), *self.rows]
-        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """The headers of the columns."""
+        return tuple(column.header for column in self.columns)
+
+    @cached_property
+    def cells(self) -> tuple[tuple[Cell, ...], ...]:
+        """The cells, line by line."""
+        return tuple(tuple(line.cell(column) for column in self.columns) for line in self.lines)
+
+    @property
+    def rows(self) -> tuple[tuple[str, ...], ...]:
+        """The cells as text."""
+        return tuple(tuple(map(str, line)) for line in self.cells)
+
+    @property
+    def footnotes(self) -> tuple[str, ...]:
+        """The notes, and what the marks mean."""
+        return (*self.notes, *mark_notes(cell.provenance for line in self.cells for cell in line))
 
     def markdown(self) -> str:
-        """The panel in Markdown: caption, table and notes."""
-        return "\n\n".join([f"**{self.caption}**", self.markdown_table(), *self.notes]) + "\n"
+        """Title, table and notes in Markdown."""
+        return "\n\n".join([f"**{self.title}**", markdown_table(self.headers, self.rows), *self.footnotes]) + "\n"
 
     def latex(self) -> str:
-        """The panel as a LaTeX table (booktabs, graphicx)."""
-        lines = ["\\toprule", _latex_row(self.columns), "\\midrule", *map(_latex_row, self.rows), "\\bottomrule"]
+        """A LaTeX table (booktabs, graphicx)."""
         return "\n".join(
             [
                 "\\begin{table*}",
                 "\\centering",
-                f"\\caption{{{_latex(self.caption)}}}",
+                f"\\caption{{{_latex(self.title)}}}",
                 "\\resizebox{\\textwidth}{!}{%",
                 f"\\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}",
-                *lines,
+                "\\toprule",
+                _latex_row(self.headers),
+                "\\midrule",
+                *map(_latex_row, self.rows),
+                "\\bottomrule",
                 "\\end{tabular}}",
-                *(f"\\par\\footnotesize {_latex(note)}" for note in self.notes),
+                *(f"\\par\\footnotesize {_latex(note)}" for note in self.footnotes),
                 "\\end{table*}",
             ]
         )
+
+
+def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Cells as a GitHub-flavoured Markdown table."""
+    lines = [headers, ["---"] * len(headers), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def html(tables: Sequence[Table], anchor: str) -> str:
+    """Tables as a fragment of HTML, for the report; ``anchor`` is the id of the first."""
+    return template("table.html").render(tables=tables, anchor=anchor, wide=WIDE, reported=reported)
+
+
+def template(name: str) -> Any:
+    """A template of this folder; an unknown name in it is an error."""
+    return Environment(
+        loader=PackageLoader("pldrepro.exhibits", "."), autoescape=True, undefined=StrictUndefined
+    ).get_template(name)
 
 
 _LATEX = {

@@ -10,6 +10,7 @@ from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence, load_evidence
 from pldrepro.exhibits import tables
 from tests.support import runs
+from tests.support.tables import shown
 
 PLD = load_papers()["pld"]
 LOSSES = {"baseline": 3.0, "preln_higher": 2.75, "pld": 2.5, "random": 2.6, "cosine": 2.55}
@@ -63,33 +64,33 @@ def test_reported_and_measured_stand_below_each_other(evidence: Evidence, frame:
     glue = number(frame, "preln_higher", "glue_paper")
     assert (glue["reported"], glue["reported_where"], glue["provenance"]) == (82.6, "Table 3", "unverified")
     assert glue["measured"] == pytest.approx(73.5)
-    _, panel = tables.table3_panels(evidence, PLD)
-    lines = [row for row in panel.rows if row[0] == "PreLN, higher learning rate"]
+    _, table = shown("table3", evidence)
+    lines = [row for row in table.rows if row[0] == "PreLN, higher learning rate"]
     assert [line[1] for line in lines] == ["reported", "measured"]
-    assert lines[0][panel.columns.index("GLUE (paper)")] == "82.6†"
-    assert lines[1][panel.columns.index("GLUE (paper)")] == "73.5 ±6.4"
+    assert lines[0][table.headers.index("GLUE (paper)")] == "82.6†"
+    assert lines[1][table.headers.index("GLUE (paper)")] == "73.5 ±6.4"
 
 
 def test_what_the_paper_has_and_the_study_lacks_is_a_line_of_dashes(evidence: Evidence, frame: pd.DataFrame) -> None:
     assert number(frame, "shallow", "rte_accuracy")["reported"] == 66.0
     assert number(frame, "shallow", "rte_accuracy")["n"] == 0
-    for panel in tables.table3_panels(evidence, PLD):
-        row = next(row for row in reversed(panel.rows) if row[0] == "Shallow PreLN, higher learning rate")
+    for table in shown("table3", evidence):
+        row = next(row for row in reversed(table.rows) if row[0] == "Shallow PreLN, higher learning rate")
         assert set(row[2:-1]) == {"–"}
         assert row[-1] == "0"
 
 
 def test_an_arm_that_was_not_fine_tuned_keeps_its_cost_and_is_named(evidence: Evidence) -> None:
-    cost, glue = tables.table3_panels(evidence, PLD)
+    cost, glue = shown("table3", evidence)
     assert "cosine schedule" in [row[0] for row in cost.rows]
     assert "cosine schedule" not in [row[0] for row in glue.rows]
     assert "Trained, but not fine-tuned: cosine schedule." in glue.notes
 
 
 def test_the_notes_say_what_is_compared_at_equal_cost(evidence: Evidence) -> None:
-    cost, _ = tables.table3_panels(evidence, PLD)
+    cost, _ = shown("table3", evidence)
     row = next(row for row in cost.rows if row[0] == "random drop")
-    assert row[cost.columns.index("depth matched to")] == "PLD"
+    assert row[cost.headers.index("depth matched to")] == "PLD"
     equal, unequal = cost.notes[0].split("Not at equal cost: ")
     assert "random drop (3." in equal
     assert "PostLN baseline (4.00); PreLN, higher learning rate (4.00); cosine schedule (3." in unequal
@@ -100,7 +101,7 @@ def test_records_from_before_depth_matching_count_as_not_matched(tmp_path: Path)
     pretrain = [runs.write_pretrain(tmp_path, arm, 1) for arm in ("baseline", "pld")]
     evidence = load_evidence(pretrain)
     assert evidence.matched_depth("pld") is None
-    cost, glue = tables.table3_panels(evidence, PLD)
+    cost, glue = shown("table3", evidence)
     assert "as nearly as whole layers allow): none." in cost.notes[0]
     assert "Trained, but not fine-tuned: PostLN baseline; PLD." in glue.notes
 

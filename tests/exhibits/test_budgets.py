@@ -16,6 +16,7 @@ from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence, load_evidence
 from pldrepro.exhibits import tables
 from tests.support import runs
+from tests.support.tables import shown
 
 PAPERS = load_papers()
 PLD = PAPERS["pld"]
@@ -103,10 +104,10 @@ def test_a_run_that_never_gets_there_is_a_bound(evidence: Evidence) -> None:
     reached = number(frame, arm="random", quantity="reached_loss")
     assert (reached["measured"], reached["n"]) == (0, 2)
     assert number(frame, arm="random", quantity="speedup_to_loss", cost_axis="samples")["measured"] == pytest.approx(1)
-    loss, *_ = tables.TABLES["time_to_target"][1](evidence, PLD)
+    loss, *_ = shown("time_to_target", evidence)
     row = next(row for row in loss.rows if row[0] == "random drop")
     assert row[1] == "0 of 2"
-    assert row[loss.columns.index("samples")] == "≤ 1.00 [1.00, 1.00]"
+    assert row[loss.headers.index("samples")] == "≤ 1.00 [1.00, 1.00]"
     assert "counts with its whole run" in loss.notes[0]
 
 
@@ -134,7 +135,7 @@ def test_without_fine_tuning_there_is_no_glue_to_reach(tmp_path: Path) -> None:
     paths = write(tmp_path, {"baseline": 3.0, "pld": 2.5})
     evidence = load_evidence(paths["pretrain"], calibration=paths["calibration"])
     assert comparisons.reach_glue(evidence, "pld", "samples", "paper").costs == {}
-    _, glue, steps = tables.TABLES["time_to_target"][1](evidence, PLD)
+    _, glue, steps = shown("time_to_target", evidence)
     assert glue.rows == ()
     assert {row[0] for row in steps.rows} == {"the baseline's final validation loss"}
 
@@ -190,13 +191,13 @@ def test_without_preln_it_is_one_step_with_the_learning_rate(tmp_path: Path) -> 
     evidence = load_evidence(**write(tmp_path, {"baseline": 3.0, "preln_higher": 2.75, "pld": 2.5}))
     changes = [step.change for step in time_to_target.decompose(evidence, "loss")]
     assert changes == ["PreLN and the higher learning rate", "dropping layers", "all of it"]
-    *_, steps = tables.TABLES["time_to_target"][1](evidence, PLD)
+    *_, steps = shown("time_to_target", evidence)
     assert "Not in this study: preln; what it would have separated is one step together with the next." in steps.notes
 
 
 def test_without_pld_there_is_nothing_to_decompose(tmp_path: Path) -> None:
     evidence = load_evidence(**write(tmp_path, {"baseline": 3.0, "preln_higher": 2.75}))
-    *_, steps = tables.TABLES["time_to_target"][1](evidence, PLD)
+    *_, steps = shown("time_to_target", evidence)
     assert steps.rows == ()
     assert steps.notes == ("Not measured here: no arm 'pld' in this study.",)
 
@@ -255,16 +256,16 @@ def test_glue_is_compared_where_both_have_it(evidence: Evidence) -> None:
 def test_rivals_that_are_missing_are_a_line_of_dashes(evidence: Evidence) -> None:
     assert budgets.original(evidence, "baseline_at_ckp100") == "baseline"
     assert budgets.original(evidence, "preln_higher_at_pld") == "preln_higher"
-    (panel,) = tables.TABLES["fair_budgets"][1](evidence, PLD)
-    early = [row for row in panel.rows if row[0] == "PLD ckp87"]
+    (table,) = shown("fair_budgets", evidence)
+    early = [row for row in table.rows if row[0] == "PLD ckp87"]
     assert [(row[2], row[3]) for row in early] == [
         ("PostLN baseline", "in mid-schedule"),
         ("PostLN baseline", "fully decayed"),
         ("PreLN, higher learning rate", "fully decayed"),
     ]
     assert [row[-1] for row in early] == ["2", "0", "0"]
-    assert "The paper's comparison is with the baseline in mid-schedule" in panel.notes[0]
-    assert "The fair comparison is with a run that is fully decayed" in panel.notes[0]
+    assert "The paper's comparison is with the baseline in mid-schedule" in table.notes[0]
+    assert "The fair comparison is with a run that is fully decayed" in table.notes[0]
 
 
 def test_a_budget_beyond_the_baselines_run_is_not_extrapolated(evidence: Evidence) -> None:
@@ -301,17 +302,17 @@ def test_train_loss_is_that_of_the_last_tenth(evidence: Evidence) -> None:
 
 def test_a_missing_treatment_is_a_line_of_dashes(tmp_path: Path) -> None:
     evidence = load_evidence(**write(tmp_path, {"baseline": 3.0, "epochs40_pld": 2.8, "epochs40_dropout": 2.85}))
-    (panel,) = tables.TABLES["overfitting"][1](evidence, PLD)
-    assert [row[1] for row in panel.rows] == ["PLD", "dropout", "neither"]
-    assert panel.rows[0][5] == "–"
-    assert panel.rows[2] == ("40", "neither", "–", "–", "–", "–", "–", "0")
+    (table,) = shown("overfitting", evidence)
+    assert [row[1] for row in table.rows] == ["PLD", "dropout", "neither"]
+    assert table.rows[0][5] == "–"
+    assert table.rows[2] == ("40", "neither", "–", "–", "–", "–", "–", "0")
 
 
 def test_without_the_runs_the_table_says_so(tmp_path: Path) -> None:
     evidence = load_evidence(**write(tmp_path, {"baseline": 3.0}))
     assert tables.TABLES["overfitting"][0](evidence, PLD).empty
-    (panel,) = tables.TABLES["overfitting"][1](evidence, PLD)
-    assert panel.notes == ("Not measured here: no arms epochs<N>_*.",)
+    (table,) = shown("overfitting", evidence)
+    assert table.notes == ("Not measured here: no arms epochs<N>_*.",)
 
 
 # ---- memory ----
@@ -326,8 +327,8 @@ def test_memory_is_compared_with_the_baseline(tmp_path: Path) -> None:
     evidence = load_evidence(**paths)
     frame = tables.TABLES["memory"][0](evidence, PLD)
     assert number(frame, arm="pld", quantity="peak_memory_ratio")["measured"] == pytest.approx(0.5)
-    (panel,) = tables.TABLES["memory"][1](evidence, PLD)
-    memory = {row[0]: row[3:] for row in panel.rows}
+    (table,) = shown("memory", evidence)
+    memory = {row[0]: row[3:] for row in table.rows}
     assert memory["PLD"] == ("512 [512, 512]", "0.500 [0.500, 0.500]", "2")
     assert memory["PreLN, same learning rate"] == ("–", "–", "0")
 
@@ -338,16 +339,18 @@ def test_what_several_ranks_send_stands_beside_their_memory(tmp_path: Path) -> N
         summary = json.loads((folder / "summary.json").read_text())
         sent = {"baseline": 4_000_000, "pld": 3_000_000}[summary["arm"]] * summary["steps"]
         (folder / "summary.json").write_text(json.dumps({**summary, "reduced_bytes": sent}))
-    (panel,) = tables.TABLES["memory"][1](load_evidence(**paths), PLD)
-    place = panel.columns.index("gradients sent by a rank in a step [MB]")
-    assert {row[0]: row[place] for row in panel.rows}["PLD"] == "3.00 [3.00, 3.00]"
-    assert "On a CPU it is the process's peak resident memory" in " ".join(panel.notes)
+    (table,) = shown("memory", load_evidence(**paths))
+    place = table.headers.index("gradients sent by a rank in a step [MB]")
+    assert {row[0]: row[place] for row in table.rows}["PLD"] == "3.00 [3.00, 3.00]"
+    assert "On a CPU it is the process's peak resident memory" in " ".join(table.notes)
 
 
 @pytest.mark.parametrize("name", ["table3", "time_to_target", "fair_budgets", "overfitting", "memory"])
-def test_every_table_is_written_in_three_formats(evidence: Evidence, tmp_path: Path, name: str) -> None:
+def test_every_table_is_written_in_every_format(evidence: Evidence, tmp_path: Path, name: str) -> None:
     tables.write_table(name, evidence, PAPERS, tmp_path / name)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.csv", f"{name}.md", f"{name}.tex"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"{name}.{suffix}" for suffix in ("csv", "html", "md", "tex")
+    ]
     lines = [line for line in (tmp_path / f"{name}.md").read_text().splitlines() if line.startswith("|")]
     assert len(lines) > 4
     assert not set("†≤±–") & set((tmp_path / f"{name}.tex").read_text())

@@ -12,13 +12,14 @@ from matplotlib.figure import Figure
 
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence, load_evidence
-from pldrepro.analysis.tidy import cell
+from pldrepro.analysis.tidy import find
 from pldrepro.errors import RecordError
 from pldrepro.exhibits import figures, tables
 from pldrepro.exhibits.figures import probes
 from pldrepro.exhibits.figures.style import STYLE
 from pldrepro.stats import Estimate, geometric_interval, mean_interval
 from tests.support import runs
+from tests.support.tables import shown
 
 PAPERS = load_papers()
 PLD = PAPERS["pld"]
@@ -78,7 +79,7 @@ def test_a_figure_shows_all_three_and_says_n(evidence: Evidence, name: str) -> N
     assert set(frame["arm"]) == {"baseline", "preln_higher", "pld"}
     assert "over n = 3 pre-training seeds; bands or bars: 95 % t interval." in caption
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    titles = [panel.get_title(loc="left") for panel in figure.axes]
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert {"PostLN baseline", "PreLN, higher learning rate", "PLD"} <= {*labels, *titles}
 
 
@@ -161,28 +162,30 @@ def test_depth_data_names_the_layer_that_is_missing(evidence: Evidence) -> None:
 
 def test_depth_table(evidence: Evidence) -> None:
     frame = tables.depth_robustness(evidence, PLD)
-    assert cell(frame, "pld", "ckp186", "loss", condition="all") == Estimate(3.0, 3.0, 3.0, 3, "mean, 95% t interval")
-    half = cell(frame, "baseline", "ckp186", "loss_increase", condition="first 2")
+    assert find(frame, arm="pld", checkpoint="ckp186", quantity="loss", condition="all") == Estimate(
+        3.0, 3.0, 3.0, 3, "mean, 95% t interval"
+    )
+    half = find(frame, arm="baseline", checkpoint="ckp186", quantity="loss_increase", condition="first 2")
     assert half is not None
     assert half.value == pytest.approx(2.04)
     assert half.low is not None
     assert half.value - half.low == pytest.approx(4.302653 * 0.02 / math.sqrt(3), rel=1e-6)
-    loss = cell(frame, "baseline", "ckp186", "loss", condition="first 2")
+    loss = find(frame, arm="baseline", checkpoint="ckp186", quantity="loss", condition="first 2")
     assert loss is not None
     assert loss.value == pytest.approx(5.04)
     for quantity, above in (("loss_increase", 0), ("loss", 3)):
-        without = cell(frame, "pld", "ckp186", quantity, condition="without_one 3")
+        without = find(frame, arm="pld", checkpoint="ckp186", quantity=quantity, condition="without_one 3")
         assert without is not None
         assert without.value == pytest.approx(above + 1 / 3 + 0.02)
     assert set(frame["checkpoint"]) == {"ckp186"}
 
 
-def test_depth_panel(evidence: Evidence) -> None:
-    (panel,) = tables.depth_robustness_panels(evidence, PLD)
-    assert [row[0] for row in panel.rows] == [
+def test_depth_table_is_set_with_half_of_the_layers(evidence: Evidence) -> None:
+    (table,) = shown("depth_robustness", evidence)
+    assert [row[0] for row in table.rows] == [
         "PostLN baseline ckp186", "PreLN, higher learning rate ckp186", "PLD ckp186",
     ]  # fmt: skip
-    row = dict(zip(panel.columns, panel.rows[0], strict=True))
+    row = dict(zip(table.headers, table.rows[0], strict=True))
     assert row["loss, all layers"] == "3.000 [3.000, 3.000]"
     assert row["+ first half"] == row["+ every other (1st, 3rd, ...)"] == "2.040 [1.990, 2.090]"
     assert row["+ lesion, mean of draws"] == "3.060 [2.985, 3.135]"
@@ -190,8 +193,8 @@ def test_depth_panel(evidence: Evidence) -> None:
 
 
 def test_a_table_without_probes_says_so(paths: dict[str, Any]) -> None:
-    (panel,) = tables.depth_robustness_panels(load_evidence(paths["pretrain"]), PLD)
-    assert (panel.rows, panel.notes) == ((), ("No checkpoint was probed in this study.",))
+    (table,) = shown("depth_robustness", load_evidence(paths["pretrain"]))
+    assert (table.rows, table.notes) == ((), ("No checkpoint was probed in this study.",))
 
 
 def test_half_of_an_odd_number_of_layers_is_rounded_down(tmp_path: Path) -> None:
@@ -202,8 +205,8 @@ def test_half_of_an_odd_number_of_layers_is_rounded_down(tmp_path: Path) -> None
     for name, values in (("summary.json", summary), ("settings.json", settings)):
         (folder / name).write_text(json.dumps(values))
     odd = load_evidence([folder], probes=[runs.write_probe(tmp_path, "baseline", 1, layers=5)])
-    (panel,) = tables.depth_robustness_panels(odd, PLD)
-    row = dict(zip(panel.columns, panel.rows[0], strict=True))
+    (table,) = shown("depth_robustness", odd)
+    row = dict(zip(table.headers, table.rows[0], strict=True))
     assert row["+ first half"] == row["+ least important half removed"] == "3.030"
     assert row["+ every other (1st, 3rd, ...)"] == "2.020"
     assert row["+ every other (2nd, 4th, ...)"] == "3.030"

@@ -19,6 +19,7 @@ from pldrepro.exhibits.figures import costs, sbld
 from pldrepro.exhibits.figures.costs import recorded_ranks
 from pldrepro.policy.drop import DropSettings
 from tests.support import runs
+from tests.support.tables import shown
 
 PAPERS = load_papers()
 SBLD = PAPERS["sbld"]
@@ -80,7 +81,7 @@ def test_reported_numbers_stand_beside_sbld_on_gpt_alone(both: Evidence) -> None
         ("sbld", "lambada_accuracy_change", "", 1.65),
     }
     assert second["reported"].isna().all()
-    rows = {row[0]: row for row in tables.sbld_table1_panels(both, SBLD)[1].rows}
+    rows = {row[0]: row for row in shown("sbld_table1", both)[1].rows}
     assert rows["SBLD (our reading)"][3] == "19.67"
     assert rows["PLD"][3] == "–"
 
@@ -106,8 +107,8 @@ def test_table_2_has_top_1_and_top_5_and_no_lambada(both: Evidence) -> None:
     assert value(frame, "sbld", "accuracy_minus_pld")["measured"] == pytest.approx(2.0)
     assert value(frame, "sbld", "top5_minus_baseline")["measured"] == pytest.approx(-1.0)
     assert not frame["quantity"].str.contains("lambada").any()
-    first, second = tables.sbld_table2_panels(both, SBLD)
-    assert "SwinV2" in first.caption
+    first, second = shown("sbld_table2", both)
+    assert "SwinV2" in first.title
     assert [row[0] for row in first.rows] == ["no dropping", "PLD", "SBLD (our reading)"]
     assert any("sbld_random, sbld_depth, sbld_reversed" in note for note in first.notes)
     assert second.rows[2][1].startswith("2.9")
@@ -115,18 +116,18 @@ def test_table_2_has_top_1_and_top_5_and_no_lambada(both: Evidence) -> None:
 
 def test_a_set_without_the_study_says_so(gpt: Evidence, swin: Evidence) -> None:
     assert tables.sbld_table2(gpt, SBLD).empty
-    (panel,) = tables.sbld_table2_panels(gpt, SBLD)
-    assert panel.rows == ()
-    assert panel.notes == ("Not measured here: no study of SwinV2 or ViT in this set (GPT).",)
-    (panel,) = tables.sbld_table1_panels(swin, SBLD)
-    assert panel.notes == ("Not measured here: no study of GPT in this set (SwinV2).",)
+    (table,) = shown("sbld_table2", gpt)
+    assert table.rows == ()
+    assert table.notes == ("Not measured here: no study of SwinV2 or ViT in this set (GPT).",)
+    (table,) = shown("sbld_table1", swin)
+    assert table.notes == ("Not measured here: no study of GPT in this set (SwinV2).",)
 
 
 def test_without_lambada_the_losses_are_left(tmp_path: Path) -> None:
     study = runs.sbld_study(tmp_path, "gpt", arms=FEW, seeds=(1,), losses=LOSSES)
-    panel, _ = tables.sbld_table1_panels(study, SBLD)
-    assert panel.rows[2][1:7] == ("2.990", "−0.020", "−0.040", "19.9", "–", "–")
-    assert "The data of this study have no LAMBADA passages: no accuracy to compare." in panel.notes
+    table, _ = shown("sbld_table1", study)
+    assert table.rows[2][1:7] == ("2.990", "−0.020", "−0.040", "19.9", "–", "–")
+    assert "The data of this study have no LAMBADA passages: no accuracy to compare." in table.notes
 
 
 def test_a_model_that_gets_nothing_right_has_no_relative_change(tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ def test_sbld_is_an_arm_of_plds_tables_on_bert(tmp_path: Path) -> None:
     study = load_evidence(pretrain, calibration=runs.write_calibration(tmp_path))
     assert study.undropped_twin("sbld") == "preln_higher"
     for name in ("table1", "table3", "time_to_target", "memory", "seeds"):
-        assert any("SBLD (our reading)" in row[0] for panel in tables.panels(name, study, PAPERS) for row in panel.rows)
+        assert any("SBLD (our reading)" in row[0] for table in shown(name, study) for row in table.rows)
 
 
 # ---- figures ----
@@ -267,12 +268,11 @@ def alone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize("name", list(tables.TABLES))
 def test_every_table_can_be_set_for_every_family(alone: Evidence, name: str) -> None:
-    tables.TABLES[name][0](alone, tables.paper_of(name, PAPERS))
-    for panel in tables.panels(name, alone, PAPERS):
-        assert panel.rows or panel.notes
-        assert all(len(row) == len(panel.columns) for row in panel.rows)
+    for table in shown(name, alone):
+        assert table.rows or table.notes
+        assert all(len(row) == len(table.headers) for row in table.rows)
         if not name.startswith("sbld"):
-            assert panel.notes[-1].endswith("what the paper reports is of BERT.")
+            assert table.notes[-1].endswith("what the paper reports is of BERT.")
 
 
 @pytest.mark.parametrize("name", list(figures.FIGURES))

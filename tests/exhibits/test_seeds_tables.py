@@ -15,8 +15,8 @@ from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence, load_evidence
 from pldrepro.errors import RecordError
 from pldrepro.exhibits import tables
-from pldrepro.exhibits.layout import Panel
 from tests.support import runs
+from tests.support.tables import shown
 
 PAPERS = load_papers()
 PLD = PAPERS["pld"]
@@ -60,10 +60,6 @@ def tidy(name: str, evidence: Evidence) -> pd.DataFrame:
     return tables.TABLES[name][0](evidence, PLD)
 
 
-def panels(name: str, evidence: Evidence) -> list[Panel]:
-    return tables.TABLES[name][1](evidence, PLD)
-
-
 def cell(frame: pd.DataFrame, **keys: str) -> Any:
     for name, value in keys.items():
         frame = frame[frame[name] == value]
@@ -72,13 +68,13 @@ def cell(frame: pd.DataFrame, **keys: str) -> Any:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_row_has_a_key_of_its_own_and_every_panel_its_columns(evidence: Evidence, name: str) -> None:
+def test_every_row_has_a_key_of_its_own_and_every_line_its_columns(evidence: Evidence, name: str) -> None:
     frame = tidy(name, evidence)
     assert not frame.duplicated(["arm", "checkpoint", "quantity", "statistic", "against"]).any()
     assert {"measured", "low", "high", "n", "unit", "method", "note"} <= set(frame)
-    for panel in panels(name, evidence):
-        assert panel.rows
-        assert {len(row) for row in panel.rows} == {len(panel.columns)}
+    for table in shown(name, evidence):
+        assert table.rows
+        assert {len(row) for row in table.rows} == {len(table.headers)}
 
 
 # ---- seeds ----
@@ -109,8 +105,8 @@ def test_a_difference_that_is_the_same_in_all_seeds_needs_two_of_them(evidence: 
 
 
 def test_whether_pld_destabilises_is_answered(evidence: Evidence) -> None:
-    loss, glue = panels("seeds", evidence)
-    assert loss.caption.startswith("Over seeds: final validation loss [nats]")
+    loss, glue = shown("seeds", evidence)
+    assert loss.title.startswith("Over seeds: final validation loss [nats]")
     assert "Does PLD destabilise" in loss.notes[-1]
     assert "no difference is shown: the interval includes 1" in loss.notes[-1]
     assert {row[0] for row in glue.rows} == {"PostLN baseline", "PreLN, higher learning rate", "PLD", ""}
@@ -123,7 +119,7 @@ def test_a_clear_answer_is_given_where_the_interval_allows_one(tmp_path: Path, f
         for arm, scale in (("baseline", 0.005), ("pld", 0.005 * factor))
         for seed, deviation in enumerate((-1, 1, 2, -2, 0.5), start=1)
     ]
-    assert answer in panels("seeds", load_evidence(pretrain))[0].notes[-1]
+    assert answer in shown("seeds", load_evidence(pretrain))[0].notes[-1]
 
 
 def test_the_bootstrap_over_seeds_is_shown_from_six_seeds_on(tmp_path: Path, evidence: Evidence) -> None:
@@ -163,18 +159,18 @@ def test_variance_is_parted_at_the_selected_learning_rate(evidence: Evidence) ->
     assert (between["measured"], between["n"], between["unit"]) == (17, 2, "%²")
     assert (within["measured"], within["n"]) == (pytest.approx(2), 4)
     assert within["low"] < 2 < within["high"]
-    (panel,) = panels("variance", with_scores(evidence, rows + worse))
-    assert panel.rows[0][:3] == ("RTE", "PLD", "4.12")
-    assert panel.rows[0][3].startswith("1.41 [")
+    (table,) = shown("variance", with_scores(evidence, rows + worse))
+    assert table.rows[0][:3] == ("RTE", "PLD", "4.12")
+    assert table.rows[0][3].startswith("1.41 [")
 
 
 def test_one_fine_tuning_seed_parts_nothing_and_says_so(tmp_path: Path) -> None:
     evidence = study(tmp_path, seeds=2, finetune_seeds=1)
     frame = tidy("variance", evidence)
     assert frame["measured"].isna().all()
-    (panel,) = panels("variance", evidence)
-    assert panel.notes[-1] == "One fine-tuning seed: the parts cannot be told apart (all values)."
-    assert {row[2:] for row in panel.rows} == {("–", "–", "–", "–")}
+    (table,) = shown("variance", evidence)
+    assert table.notes[-1] == "One fine-tuning seed: the parts cannot be told apart (all values)."
+    assert {row[2:] for row in table.rows} == {("–", "–", "–", "–")}
 
 
 # ---- stability ----
@@ -229,8 +225,8 @@ def test_without_predictions_failures_are_not_measured(evidence: Evidence) -> No
     frame = tidy("stability", alone)
     assert frame[frame["statistic"] == "failed"]["measured"].isna().all()
     assert frame[frame["statistic"] == "deviation"]["measured"].notna().all()
-    (panel,) = panels("stability", alone)
-    assert "No labels: no fine-tuning runs were given." in panel.notes
+    (table,) = shown("stability", alone)
+    assert "No labels: no fine-tuning runs were given." in table.notes
 
 
 # ---- tests on predictions ----
@@ -313,47 +309,47 @@ def test_one_seed_has_values_without_intervals_over_seeds(tmp_path: Path, name: 
     assert frame[~over_examples]["low"].isna().all()
     tables.write_table(name, evidence, PAPERS, tmp_path / name)
     assert len(pd.read_csv(tmp_path / f"{name}.csv")) == len(frame)
-    for panel in panels(name, evidence):
-        assert panel.rows
+    for table in shown(name, evidence):
+        assert table.rows
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_missing_tasks_leave_the_others(tmp_path: Path, name: str) -> None:
     evidence = study(tmp_path, seeds=2, tasks=["rte", "sst2"])
-    text = " ".join(note for panel in panels(name, evidence) for note in panel.notes)
+    text = " ".join(note for table in shown(name, evidence) for note in table.notes)
     if name == "stability":
         assert "Not fine-tuned in this study: MRPC, CoLA, STS-B." in text
     if name == "glue_tests":
         assert "Without predictions of both arms: MRPC, STS-B, CoLA, QNLI, QQP, MNLI." in text
-    assert all(panel.rows for panel in panels(name, evidence))
+    assert all(table.rows for table in shown(name, evidence))
 
 
 def test_without_the_small_tasks_stability_says_so(tmp_path: Path) -> None:
-    (panel,) = panels("stability", study(tmp_path, seeds=1, tasks=["sst2"]))
-    assert (panel.rows, panel.notes) == (
+    (table,) = shown("stability", study(tmp_path, seeds=1, tasks=["sst2"]))
+    assert (table.rows, table.notes) == (
         (), ("None of the small tasks (RTE, MRPC, CoLA, STS-B) was fine-tuned in this study.",),
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_fine_tuning_a_panel_says_what_is_missing(tmp_path: Path, name: str) -> None:
+def test_without_fine_tuning_a_table_says_what_is_missing(tmp_path: Path, name: str) -> None:
     pretrain = [runs.write_pretrain(tmp_path, arm, seed) for arm in runs.ARMS for seed in (1, 2)]
     evidence = load_evidence(pretrain)
     tables.write_table(name, evidence, PAPERS, tmp_path / name)
-    panel = panels(name, evidence)[-1]
-    assert panel.rows == ()
-    assert "fine-tuned" in panel.notes[-1]
+    table = shown(name, evidence)[-1]
+    assert table.rows == ()
+    assert "fine-tuned" in table.notes[-1]
 
 
 def test_without_pld_there_is_no_answer_about_it(tmp_path: Path) -> None:
     pretrain = [runs.write_pretrain(tmp_path, "baseline", seed) for seed in (1, 2)]
     evidence = load_evidence(pretrain)
-    assert panels("glue_tests", evidence)[0].notes == ("No arm 'pld' in this study.",)
-    assert panels("stability", evidence)[0].rows == ()
-    assert "not measured" in panels("seeds", evidence)[0].notes[-1]
+    assert shown("glue_tests", evidence)[0].notes == ("No arm 'pld' in this study.",)
+    assert shown("stability", evidence)[0].rows == ()
+    assert "not measured" in shown("seeds", evidence)[0].notes[-1]
 
 
 def test_scores_without_predictions_cannot_be_tested(evidence: Evidence) -> None:
-    (panel,) = panels("glue_tests", dataclasses.replace(evidence, finetune=()))
-    assert panel.rows == ()
-    assert "without the fine-tuning runs" in panel.notes[0]
+    (table,) = shown("glue_tests", dataclasses.replace(evidence, finetune=()))
+    assert table.rows == ()
+    assert "without the fine-tuning runs" in table.notes[0]

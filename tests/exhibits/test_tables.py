@@ -12,6 +12,7 @@ from pldrepro.analysis.results import Evidence, load_evidence
 from pldrepro.exhibits import layout, tables
 from pldrepro.stats import Estimate
 from tests.support import runs
+from tests.support.tables import shown
 
 PAPERS = load_papers()
 PLD = PAPERS["pld"]
@@ -60,15 +61,15 @@ def test_the_twin_without_dropping_saves_nothing(evidence: Evidence) -> None:
 
 
 def test_unverified_numbers_keep_their_mark_and_footnote(evidence: Evidence) -> None:
-    time, _ = tables.table1_panels(evidence, PLD)
+    time, _ = shown("table1", evidence)
     rows = {row[0]: row for row in time.rows}
     assert rows["PLD ckp87"][1] == "13.53†"
     assert rows["PLD ckp186"][1] == "29.22"
-    assert "† reported value not checked against the paper itself." in time.notes
+    assert "† reported value not checked against the paper itself." in time.footnotes
 
 
 def test_early_checkpoints_stand_in_table_1_where_the_paper_has_them(evidence: Evidence) -> None:
-    time, _ = tables.table1_panels(evidence, PLD)
+    time, _ = shown("table1", evidence)
     assert [row[0] for row in time.rows] == [
         "PostLN baseline ckp186", "PreLN, higher learning rate ckp186", "PLD ckp87", "PLD ckp100", "PLD ckp186",
     ]  # fmt: skip
@@ -80,9 +81,7 @@ def test_one_seed_shows_no_interval(tmp_path: Path) -> None:
     frame = tables.table1(evidence, PLD)
     assert frame["low"].isna().all()
     assert frame["high"].isna().all()
-    assert all(
-        "[" not in value for layout in tables.table1_panels(evidence, PLD) for row in layout.rows for value in row
-    )
+    assert all("[" not in value for table in shown("table1", evidence) for row in table.rows for value in row)
 
 
 def test_table_1_does_without_reference_time(tmp_path: Path) -> None:
@@ -131,8 +130,8 @@ def test_missing_tasks_and_splits_are_said_in_words(tmp_path: Path) -> None:
         pretrain.append(runs.write_pretrain(tmp_path, arm, 1))
         finetune.append(runs.write_finetune(tmp_path, arm, 1, tasks=["rte", "mnli"], missing=missing))
     glue_scores.write_scores(finetune, tmp_path / "scores.csv")
-    (layout,) = tables.table2_panels(load_evidence(pretrain, finetune, scores=tmp_path / "scores.csv"), PLD)
-    notes = " ".join(layout.notes)
+    (table,) = shown("table2", load_evidence(pretrain, finetune, scores=tmp_path / "scores.csv"))
+    notes = " ".join(table.notes)
     assert "MNLI-mm (the source has no dev_mismatched.tsv)" in notes
     assert "QNLI, QQP F1, QQP Acc (task not fine-tuned at this scale)" in notes
     assert "over 2 of 12 values" in notes
@@ -144,23 +143,25 @@ def test_an_undefined_geometric_mean_is_said_in_words(tmp_path: Path) -> None:
     frame = glue_scores.score(finetune)
     frame.loc[frame["task"] == "cola", "value"] = 0.0
     frame.to_csv(tmp_path / "scores.csv", index=False)
-    (layout,) = tables.table2_panels(load_evidence(pretrain, finetune, scores=tmp_path / "scores.csv"), PLD)
-    assert layout.rows[-1][layout.columns.index("GLUE (paper)")] == "undefined"
+    (table,) = shown("table2", load_evidence(pretrain, finetune, scores=tmp_path / "scores.csv"))
+    assert table.rows[-1][table.headers.index("GLUE (paper)")] == "undefined"
     expected = "GLUE (paper) is undefined where a value is not positive (CoLA): PostLN baseline ckp186."
-    assert expected in layout.notes
+    assert expected in table.notes
 
 
 def test_without_fine_tuning_table_2_is_the_papers_row_alone(study: dict[str, Any]) -> None:
     evidence = load_evidence(study["pretrain"])
     assert tables.table2(evidence, PLD).empty
-    (layout,) = tables.table2_panels(evidence, PLD)
-    assert [row[0] for row in layout.rows] == ["BERT-base original"]
+    (table,) = shown("table2", evidence)
+    assert [row[0] for row in table.rows] == ["BERT-base original"]
 
 
 @pytest.mark.parametrize("name", ["table1", "table2"])
-def test_a_table_is_written_in_three_formats(evidence: Evidence, tmp_path: Path, name: str) -> None:
+def test_a_table_is_written_in_every_format(evidence: Evidence, tmp_path: Path, name: str) -> None:
     tables.write_table(name, evidence, PAPERS, tmp_path / name)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.csv", f"{name}.md", f"{name}.tex"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"{name}.{suffix}" for suffix in ("csv", "html", "md", "tex")
+    ]
     tidy = pd.read_csv(tmp_path / f"{name}.csv")
     assert {
         "arm",
@@ -198,7 +199,69 @@ def test_numbers_as_text() -> None:
     assert text.time_unit([90000]) == ("h", 3600.0)
 
 
-def test_latex_escapes_what_latex_would_read() -> None:
-    latex = layout.Panel("a_b & 5 %", ("x",), (("1 ±2†",),)).latex()
-    assert r"\caption{a\_b \& 5 \%}" in latex
-    assert r"1 $\pm$2$^\dagger$ \\" in latex
+ROW = {
+    "quantity": "speedup", "statistic": "", "measured": 1.234, "low": 1.1, "high": 1.368, "n": 3, "reported": 2.8,
+    "provenance": "unverified", "note": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("show", "text", "interval"),
+    [
+        (layout.interval, "1.23", "[1.10, 1.37]"),
+        (layout.plus_minus, "1.23", "±0.13"),
+        (layout.value, "1.23", ""),
+        (layout.reported, "2.80†", ""),
+        (layout.count, "3", ""),
+    ],
+)
+def test_a_column_shows_a_tidy_row_in_its_own_way(show: layout.Show, text: str, interval: str) -> None:
+    cell = layout.Line({}, [ROW]).cell(layout.Column("x", "speedup", 2, show))
+    assert (cell.text, cell.interval) == (text, interval)
+
+
+def test_what_is_not_measured_is_a_dash_or_the_columns_own_word() -> None:
+    nothing = {**ROW, "measured": None, "low": None, "high": None}
+    line = layout.Line({}, [nothing])
+    assert str(line.cell(layout.Column("x", "speedup"))) == "–"
+    assert str(line.cell(layout.Column("x", "speedup", absent="undefined"))) == "undefined"
+    assert str(line.cell(layout.Column("x", "loss"))) == "–"
+
+
+def test_two_rows_for_one_column_are_refused() -> None:
+    with pytest.raises(ValueError, match="'x'"):
+        layout.Line({}, [ROW, ROW]).cell(layout.Column("x", "speedup"))
+
+
+def test_a_column_of_words_needs_them() -> None:
+    assert layout.Line({"arm": "PLD"}).cell(layout.Column("arm")).text == "PLD"
+    with pytest.raises(ValueError, match="'arm'"):
+        layout.Line({}).cell(layout.Column("arm"))
+
+
+SMALL = layout.Table(
+    "a_b & 5 %",
+    (
+        layout.Column("arm"),
+        layout.Column("speedup", "speedup", 1),
+        layout.Column("reported", "speedup", 1, layout.reported),
+    ),
+    (layout.Line({"arm": "PLD <1>"}, [ROW]),),
+    ("A note.",),
+)
+
+
+def test_one_declaration_is_set_in_every_format() -> None:
+    assert SMALL.rows == (("PLD <1>", "1.2 [1.1, 1.4]", "2.8†"),)
+    assert "| PLD <1> | 1.2 [1.1, 1.4] | 2.8† |" in SMALL.markdown()
+    assert r"PLD <1> & 1.2 [1.1, 1.4] & 2.8$^\dagger$ \\" in SMALL.latex()
+    assert r"\caption{a\_b \& 5 \%}" in SMALL.latex()
+    page = layout.html([SMALL], "table-small")
+    assert '<h3 id="table-small">a_b &amp; 5 %</h3>' in page
+    assert "<td>PLD &lt;1&gt;</td>" in page
+    assert '<td class="number">1.2<small>[1.1, 1.4]</small></td>' in page
+    assert '<td class="number reported">2.8†</td>' in page
+
+
+def test_a_mark_brings_its_footnote() -> None:
+    assert SMALL.footnotes == ("A note.", "† reported value not checked against the paper itself.")

@@ -1,6 +1,7 @@
-"""Tables: tidy data first (csv, full precision), then the paper's wide layout (md, tex, and the report).
+"""Tables: a tidy table of numbers each (csv, full precision), and how it is set (md, tex, and html for the report).
 
-Each table is a function that gives one row per number and one that gives its ``Panel``s, ready to be set.
+A table is a function of ``pldrepro.analysis`` that gives one row per number, called once, and a layout: columns
+declared over those rows.
 """
 
 from __future__ import annotations
@@ -24,61 +25,66 @@ from pldrepro.analysis.significance import glue_tests
 from pldrepro.analysis.text import FAMILIES
 from pldrepro.analysis.time_to_target import time_to_target
 from pldrepro.analysis.training_cost import table1
-from pldrepro.exhibits.layout import Panel
-from pldrepro.exhibits.tables.ablation import table3_panels
-from pldrepro.exhibits.tables.budgets import fair_budgets_panels, memory_panels, overfitting_panels
-from pldrepro.exhibits.tables.cost import table1_panels
-from pldrepro.exhibits.tables.depth import depth_robustness_panels
-from pldrepro.exhibits.tables.glue import table2_panels
-from pldrepro.exhibits.tables.sbld import sbld_table1_panels, sbld_table2_panels
-from pldrepro.exhibits.tables.seed_spread import seeds_panels, stability_panels, variance_panels
-from pldrepro.exhibits.tables.significance import glue_tests_panels
-from pldrepro.exhibits.tables.target import time_to_target_panels
+from pldrepro.exhibits.layout import Table, html
+from pldrepro.exhibits.tables.ablation import table3_layout
+from pldrepro.exhibits.tables.budgets import fair_budgets_layout, memory_layout, overfitting_layout
+from pldrepro.exhibits.tables.cost import table1_layout
+from pldrepro.exhibits.tables.depth import depth_robustness_layout
+from pldrepro.exhibits.tables.glue import table2_layout
+from pldrepro.exhibits.tables.sbld import sbld_table1_layout, sbld_table2_layout
+from pldrepro.exhibits.tables.seed_spread import seeds_layout, stability_layout, variance_layout
+from pldrepro.exhibits.tables.significance import glue_tests_layout
+from pldrepro.exhibits.tables.target import time_to_target_layout
 from pldrepro.files import atomic_path, write_text
 
 Tidy = Callable[[Evidence, Paper], pd.DataFrame]
-Panels = Callable[[Evidence, Paper], list[Panel]]
-TABLES: dict[str, tuple[Tidy, Panels]] = {
-    "table1": (table1, table1_panels),
-    "table2": (table2, table2_panels),
-    "table3": (table3, table3_panels),
-    "time_to_target": (time_to_target, time_to_target_panels),
-    "fair_budgets": (fair_budgets, fair_budgets_panels),
-    "overfitting": (overfitting, overfitting_panels),
-    "memory": (memory, memory_panels),
-    "depth_robustness": (depth_robustness, depth_robustness_panels),
-    "seeds": (seeds, seeds_panels),
-    "variance": (variance, variance_panels),
-    "stability": (stability, stability_panels),
-    "glue_tests": (glue_tests, glue_tests_panels),
-    "sbld_table1": (sbld_table1, sbld_table1_panels),
-    "sbld_table2": (sbld_table2, sbld_table2_panels),
+Layout = Callable[[Evidence, Paper, pd.DataFrame], list[Table]]
+TABLES: dict[str, tuple[Tidy, Layout]] = {
+    "table1": (table1, table1_layout),
+    "table2": (table2, table2_layout),
+    "table3": (table3, table3_layout),
+    "time_to_target": (time_to_target, time_to_target_layout),
+    "fair_budgets": (fair_budgets, fair_budgets_layout),
+    "overfitting": (overfitting, overfitting_layout),
+    "memory": (memory, memory_layout),
+    "depth_robustness": (depth_robustness, depth_robustness_layout),
+    "seeds": (seeds, seeds_layout),
+    "variance": (variance, variance_layout),
+    "stability": (stability, stability_layout),
+    "glue_tests": (glue_tests, glue_tests_layout),
+    "sbld_table1": (sbld_table1, sbld_table1_layout),
+    "sbld_table2": (sbld_table2, sbld_table2_layout),
 }
 
 
 def paper_of(name: str, papers: Mapping[str, Paper]) -> Paper:
-    """The paper whose values stand in a table or figure: SBLD's, or PLD's."""
+    """The paper whose values a table or figure shows: SBLD's, or PLD's."""
     return papers["sbld" if name.startswith("sbld") else "pld"]
 
 
-def panels(name: str, evidence: Evidence, papers: Mapping[str, Paper]) -> list[Panel]:
-    """A table as it is shown. PLD's tables say so where the models are not BERT, as the paper's are."""
+def build(name: str, evidence: Evidence, papers: Mapping[str, Paper]) -> tuple[pd.DataFrame, list[Table]]:
+    """A table's tidy rows, and how they are set. PLD's tables say so where the models are not BERT, as the paper's."""
+    if name not in TABLES:
+        raise ValueError(f"unknown table {name!r}; allowed: {', '.join(TABLES)}")
+    numbers, layout = TABLES[name]
     paper = paper_of(name, papers)
-    rendered = TABLES[name][1](evidence, paper)
-    if paper.key != "pld" or evidence.family == "bert":
-        return rendered
-    note = f"Measured on {FAMILIES[evidence.family]}; what the paper reports is of BERT."
-    return [replace(panel, notes=(*panel.notes, note)) for panel in rendered]
+    frame = numbers(evidence, paper)
+    tables = layout(evidence, paper, frame)
+    if paper.key == "pld" and evidence.family != "bert":
+        note = f"Measured on {FAMILIES[evidence.family]}; what the paper reports is of BERT."
+        tables = [replace(table, notes=(*table.notes, note)) for table in tables]
+    return frame, tables
 
 
 def write_table(name: str, evidence: Evidence, papers: Mapping[str, Paper], out_prefix: Path) -> None:
-    """Write ``out_prefix``.csv (tidy, full precision), .md and .tex of a table."""
-    if name not in TABLES:
-        raise ValueError(f"unknown table {name!r}; allowed: {', '.join(TABLES)}")
-    rendered = panels(name, evidence, papers)
-    with atomic_path(out_prefix.with_name(out_prefix.name + ".csv")) as temporary:
-        TABLES[name][0](evidence, paper_of(name, papers)).to_csv(temporary, index=False)
-    markdown = "\n".join(panel.markdown() for panel in rendered)
-    write_text(out_prefix.with_name(out_prefix.name + ".md"), markdown)
-    latex = "\n\n".join(panel.latex() for panel in rendered)
-    write_text(out_prefix.with_name(out_prefix.name + ".tex"), latex + "\n")
+    """Write ``out_prefix``.csv (tidy, full precision), and .md, .tex and .html (for the report) of a table."""
+    frame, tables = build(name, evidence, papers)
+    with atomic_path(out_prefix.with_name(f"{out_prefix.name}.csv")) as temporary:
+        frame.to_csv(temporary, index=False)
+    texts = {
+        "md": "\n".join(table.markdown() for table in tables),
+        "tex": "\n\n".join(table.latex() for table in tables) + "\n",
+        "html": html(tables, f"table-{name}"),
+    }
+    for suffix, text in texts.items():
+        write_text(out_prefix.with_name(f"{out_prefix.name}.{suffix}"), text)

@@ -2,51 +2,57 @@
 
 from __future__ import annotations
 
-from pldrepro.analysis.budgets import DECAYED, MID, TREATMENTS, epochs_arms, fair_budgets, overfitting, places, rivals
-from pldrepro.analysis.memory import memory
+import pandas as pd
+
+from pldrepro.analysis.budgets import DECAYED, MID, TREATMENTS, Rival, epochs_arms, places, rivals
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.text import DASH, INTERVAL_NOTE, estimate_text, number, time_unit
-from pldrepro.analysis.tidy import cell
-from pldrepro.exhibits.layout import Panel
+from pldrepro.analysis.text import INTERVAL_NOTE, number, time_unit
+from pldrepro.exhibits.layout import Cell, Column, Line, Table, TidyRow, count, select, value
 
 
-def fair_budgets_panels(evidence: Evidence, paper: Paper) -> list[Panel]:
+def fair_budgets_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
     """One line per arm, checkpoint and rival."""
-    frame = fair_budgets(evidence, paper)
-    times = [] if frame.empty else frame[frame["quantity"] == "reference_time"]["measured"].dropna().tolist()
-    unit, seconds = time_unit(times)
-    rows = []
-    for arm, checkpoint in places(evidence):
-        time = cell(frame, arm, checkpoint, "reference_time")
-        for rival in rivals(evidence, arm, checkpoint):
-            found = {name: cell(frame, arm, checkpoint, name, against=rival.arm or "none", condition=rival.schedule)
-                     for name in ("time_ratio", "rival_loss", "loss_difference", "glue_difference")}  # fmt: skip
-            rows.append(
-                (
-                    f"{evidence.label(arm)} {checkpoint}",
-                    DASH if time is None else number(time.value / seconds, 2 if time.value < 10 * seconds else 1),
-                    rival.label,
-                    rival.schedule,
-                    DASH if found["time_ratio"] is None else number(found["time_ratio"].value, 3),
-                    estimate_text(cell(frame, arm, checkpoint, "validation_loss"), 3),
-                    estimate_text(found["rival_loss"], 3),
-                    estimate_text(found["loss_difference"], 3),
-                    estimate_text(found["glue_difference"], 1),
-                    str(found["rival_loss"].n if found["rival_loss"] else 0),
-                )
-            )
+    unit, seconds = time_unit(frame[frame["quantity"] == "reference_time"]["measured"].dropna().tolist())
+
+    def time(row: TidyRow, column: Column) -> Cell | None:
+        """Few units of time are shown with a digit more."""
+        digits = 2 if row["measured"] < 10 * seconds else 1
+        return None if pd.isna(row["measured"]) else Cell(number(row["measured"] / seconds, digits))
+
     return [
-        Panel(
-            caption=f"Fair budgets: each arm against what the same reference time buys, at scale {evidence.scale}",
+        Table(
+            title=f"Fair budgets: each arm against what the same reference time buys, at scale {evidence.scale}",
             columns=(
-                "run", f"reference time [{unit}]", "against", "its learning rate", "its time / the run's",
-                "validation loss [nats]", "its loss [nats]", "loss minus its", "GLUE minus its", "n",
+                Column("run"),
+                Column(f"reference time [{unit}]", "reference_time", show=time),
+                Column("against"),
+                Column("its learning rate"),
+                Column("its time / the run's", "time_ratio", 3, value),
+                Column("validation loss [nats]", "validation_loss", 3),
+                Column("its loss [nats]", "rival_loss", 3),
+                Column("loss minus its", "loss_difference", 3),
+                Column("GLUE minus its", "glue_difference", 1),
+                Column("n", "rival_loss", show=count, absent="0"),
             ),
-            rows=tuple(rows),
+            lines=tuple(
+                _fair_line(evidence, frame, arm, checkpoint, rival)
+                for arm, checkpoint in places(evidence)
+                for rival in rivals(evidence, arm, checkpoint)
+            ),
             notes=(*FAIR_NOTES, INTERVAL_NOTE),
         )
-    ]  # fmt: skip
+    ]
+
+
+def _fair_line(evidence: Evidence, frame: pd.DataFrame, arm: str, checkpoint: str, rival: Rival) -> Line:
+    """The arm's own numbers, and those against a rival."""
+    words = {
+        "run": f"{evidence.label(arm)} {checkpoint}", "against": rival.label, "its learning rate": rival.schedule,
+    }  # fmt: skip
+    own, at = select(frame, arm=arm, checkpoint=checkpoint, against=""), {"arm": arm, "checkpoint": checkpoint}
+    other = select(frame, **at, against=rival.arm, condition=rival.schedule) if rival.arm else []
+    return Line(words, [*own, *other])
 
 
 FAIR_NOTES = (
@@ -61,34 +67,30 @@ FAIR_NOTES = (
 )
 
 
-def overfitting_panels(evidence: Evidence, paper: Paper) -> list[Panel]:
+def overfitting_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
     """One line per number of epochs and treatment."""
-    frame = overfitting(evidence, paper)
-    quantities = ("train_loss", "validation_loss", "gap", "minus_neither", "minus_neither_change")
-    rows = []
-    for epochs, treatments in epochs_arms(evidence).items():
-        for treatment, name in TREATMENTS.items():
-            if treatment not in treatments:
-                rows.append((f"{epochs:g}", name, *[DASH] * len(quantities), "0"))
-                continue
-            arm = treatments[treatment]
-            found = [
-                cell(frame, arm, evidence.final_checkpoint(arm), one, condition=f"{epochs:g} epochs")
-                for one in quantities
-            ]
-            texts = (estimate_text(estimate, 3) for estimate in found)
-            rows.append((f"{epochs:g}", name, *texts, str(len(evidence.runs(arm)))))
+    lines = tuple(
+        Line({"epochs": f"{epochs:g}", "regularised by": name}, select(frame, arm=arms.get(treatment, "")))
+        for epochs, arms in epochs_arms(evidence).items()
+        for treatment, name in TREATMENTS.items()
+    )
     return [
-        Panel(
-            caption=f"Overfitting: as many steps on a part of one corpus that makes N epochs, scale {evidence.scale}",
+        Table(
+            title=f"Overfitting: as many steps on a part of one corpus that makes N epochs, scale {evidence.scale}",
             columns=(
-                "epochs", "regularised by", "train loss", "validation loss", "gap", "validation minus neither's",
-                "change of that since the fewest epochs", "n",
+                Column("epochs"),
+                Column("regularised by"),
+                Column("train loss", "train_loss", 3),
+                Column("validation loss", "validation_loss", 3),
+                Column("gap", "gap", 3),
+                Column("validation minus neither's", "minus_neither", 3),
+                Column("change of that since the fewest epochs", "minus_neither_change", 3),
+                Column("n", "validation_loss", show=count, absent="0"),
             ),
-            rows=tuple(rows),
-            notes=(*OVERFITTING_NOTES, INTERVAL_NOTE) if rows else ("Not measured here: no arms epochs<N>_*.",),
+            lines=lines,
+            notes=(*OVERFITTING_NOTES, INTERVAL_NOTE) if lines else ("Not measured here: no arms epochs<N>_*.",),
         )
-    ]  # fmt: skip
+    ]
 
 
 OVERFITTING_NOTES = (
@@ -100,44 +102,31 @@ OVERFITTING_NOTES = (
 )
 
 
-def memory_panels(evidence: Evidence, paper: Paper) -> list[Panel]:
+def memory_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
     """One line per arm."""
-    frame = memory(evidence, paper)
     several = "reduced_bytes" in set(frame["quantity"])
-    rows = []
-    for arm in evidence.methods:
-        final = evidence.final_checkpoint(arm)
-        found = {name: cell(frame, arm, final, name)
-                 for name in ("parameters", "kept_layers", "peak_memory", "peak_memory_ratio")}  # fmt: skip
-        peak = found["peak_memory"]
-        sent = cell(frame, arm, final, "reduced_bytes") if several else None
-        rows.append(
-            (
-                evidence.label(arm),
-                f"{evidence.runs(arm)[0].summary['parameters']:,}",
-                estimate_text(found["kept_layers"], 2),
-                estimate_text(peak.map(lambda size: size / 2**20) if peak else None, 0),
-                estimate_text(found["peak_memory_ratio"], 3),
-                *([estimate_text(sent.map(lambda size: size / 1e6) if sent else None, 2)] if several else []),
-                str(peak.n if peak else 0),
-            )
-        )
+    sent = Column("gradients sent by a rank in a step [MB]", "reduced_bytes", 2, of=lambda size: size / 1e6)
     return [
-        Panel(
-            caption=f"Peak memory of training, at scale {evidence.scale}",
+        Table(
+            title=f"Peak memory of training, at scale {evidence.scale}",
             columns=(
-                "arm",
-                "parameters",
-                "mean kept layers",
-                "peak memory [MiB]",
-                "ratio to the baseline's",
-                *(["gradients sent by a rank in a step [MB]"] if several else []),
-                "n",
+                Column("arm"),
+                Column("parameters", "parameters", show=thousands),
+                Column("mean kept layers", "kept_layers", 2),
+                Column("peak memory [MiB]", "peak_memory", 0, of=lambda size: size / 2**20),
+                Column("ratio to the baseline's", "peak_memory_ratio", 3),
+                *([sent] if several else []),
+                Column("n", "peak_memory", show=count, absent="0"),
             ),
-            rows=tuple(rows),
+            lines=tuple(Line({"arm": evidence.label(arm)}, select(frame, arm=arm)) for arm in evidence.methods),
             notes=(*_memory_notes(evidence), INTERVAL_NOTE),
         )
     ]
+
+
+def thousands(row: TidyRow, column: Column) -> Cell | None:
+    """A count with commas."""
+    return Cell(f"{row['measured']:,.0f}")
 
 
 def _memory_notes(evidence: Evidence) -> list[str]:

@@ -1,93 +1,75 @@
-"""Table 2, GLUE: one tidy row per number, then the paper's layout, measured values below the reported ones."""
+"""Table 2, GLUE: as the paper prints it, measured values below the reported ones."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from pldrepro.analysis import glue_scores
-from pldrepro.analysis.glue_table import reported_convention, reported_glue, table2
-from pldrepro.analysis.reported import MARKS, Paper, Reported, mark_notes
+from pldrepro.analysis.glue_table import original_bert
+from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.text import DASH, number, plus_minus, reported_text, time_unit
-from pldrepro.analysis.tidy import cell, role
-from pldrepro.exhibits.layout import Panel
+from pldrepro.analysis.text import DASH, number, reported_text, time_unit
+from pldrepro.analysis.tidy import role
+from pldrepro.exhibits.layout import Column, Line, Table, TidyRow, plus_minus, select
 
 
-def table2_panels(evidence: Evidence, paper: Paper) -> list[Panel]:
+def table2_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
     """Table 2 as the paper prints it: per run a line of reported and a line of measured values."""
-    frame = table2(evidence, paper)
-    times = [] if frame.empty else frame[frame["quantity"] == "training_time"]["measured"].dropna().tolist()
-    unit, seconds = time_unit(times)
     labels = {name: paper.tables["table2"].columns[name].label for name in glue_scores.VALUES}
-    rows: list[tuple[str, ...]] = [_original_row(paper)]
-    provenances = ["derived"]
+    label, original = original_bert(paper)
+    lines = [Line({"run": label, "": "reported", "training time": DASH, "n": ""}, original, "reported")]
     for arm, checkpoint in evidence.finetuned:
-        name = f"{evidence.label(arm)} {checkpoint}"
-        if reported_glue(paper, role(evidence, arm), checkpoint, "glue"):
-            cells = _reported_cells(paper, role(evidence, arm), checkpoint)
-            provenances += [cell.provenance for cell in cells.values() if cell]
-            hours = paper.tables["table1"].reported(
-                paper.tables["table1"].row(role(evidence, arm), checkpoint), "hours"
-            )
-            time = DASH if hours is None else f"{reported_text(hours, 2)} h"
-            rows.append((name, "reported", time, *(reported_text(cell, 1) for cell in cells.values()), ""))
-        rows.append(_measured_row(evidence, frame, arm, checkpoint, name, unit, seconds))
+        lines += _lines(evidence, paper, frame, arm, checkpoint)
     return [
-        Panel(
-            caption=f"Table 2: GLUE ({paper.label} paper, {paper.tables['table2'].where}) at scale {evidence.scale}",
-            columns=("run", "", "training time", *labels.values(), *glue_scores.CONVENTIONS.values(), "n"),
-            rows=tuple(rows),
+        Table(
+            title=f"Table 2: GLUE ({paper.label} paper, {paper.tables['table2'].where}) at scale {evidence.scale}",
+            columns=(Column("run"), Column(""), Column("training time"), *glue_columns(labels), Column("n")),
+            lines=tuple(lines),
             notes=(
                 "BERT-base original is on the test sets. Training time: reference time up to the checkpoint.",
                 *glue_notes(evidence, frame, labels),
-                *mark_notes(provenances),
             ),
         )
     ]
 
 
-def _reported_cells(paper: Paper, arm: str, checkpoint: str) -> dict[str, Reported | None]:
-    values = {name: reported_glue(paper, arm, checkpoint, name) for name in glue_scores.VALUES}
-    scores = {name: reported_convention(paper, arm, checkpoint, name) for name in glue_scores.CONVENTIONS}
-    return {**values, **scores}
+def _lines(evidence: Evidence, paper: Paper, frame: pd.DataFrame, arm: str, checkpoint: str) -> list[Line]:
+    """What is reported of a run, if anything, and what was measured."""
+    name, rows = f"{evidence.label(arm)} {checkpoint}", select(frame, arm=arm, checkpoint=checkpoint)
+    unit, seconds = time_unit(frame[frame["quantity"] == "training_time"]["measured"].dropna().tolist())
+    # Reference time comes before measured time.
+    times = [row["measured"] for row in rows if row["quantity"] == "training_time" and pd.notna(row["measured"])]
+    time = f"{number(times[0] / seconds, 1)} {unit}" if times else DASH
+    lines = [Line({"run": name, "": "measured", "training time": time, "n": num_runs(rows)}, rows, "measured")]
+    if any(row["quantity"] == "glue_paper" and pd.notna(row["reported"]) for row in rows):
+        table = paper.tables["table1"]
+        hours = table.reported(table.row(role(evidence, arm), checkpoint), "hours")
+        time = DASH if hours is None else f"{reported_text(hours, 2)} h"
+        lines.insert(0, Line({"run": name, "": "reported", "training time": time, "n": ""}, rows, "reported"))
+    return lines
 
 
-def _original_row(paper: Paper) -> tuple[str, ...]:
-    """BERT as published, on the test sets."""
-    table = paper.tables["table2"]
-    row = next(row for row in table.rows if row.key == "original")
-    values = {name: row.values[name] for name in glue_scores.VALUES}
-    scores = {name: one.value for name, one in glue_scores.glue_scores(values).items()}
-    derived = [number(scores[name] or 0.0, 1) + MARKS["derived"] for name in glue_scores.CONVENTIONS if name != "paper"]
-    cells = [reported_text(table.reported(row, name), 1) for name in (*glue_scores.VALUES, "glue")]
-    return (row.label, "reported", DASH, *cells, *derived, "")
-
-
-def _measured_row(
-    evidence: Evidence, frame: pd.DataFrame, arm: str, checkpoint: str, name: str, unit: str, seconds: float
-) -> tuple[str, ...]:
-    time = cell(frame, arm, checkpoint, "training_time", "reference_time") or cell(
-        frame, arm, checkpoint, "training_time", "measured_time"
-    )
-    values = [cell(frame, arm, checkpoint, value, statistic="median") for value in glue_scores.VALUES]
-    scores = [
-        cell(frame, arm, checkpoint, f"glue_{convention}", statistic="median") for convention in glue_scores.CONVENTIONS
+def glue_columns(labels: Mapping[str, str]) -> list[Column]:
+    """The 12 values, then the three scores, which a value that is not positive leaves undefined."""
+    scores = glue_scores.CONVENTIONS.items()
+    return [
+        *(Column(header, name, 1, plus_minus, statistic="median") for name, header in labels.items()),
+        *(
+            Column(title, f"glue_{name}", 1, plus_minus, statistic="median", absent="undefined")
+            for name, title in scores
+        ),
     ]
-    n = max((cell.n for cell in values if cell), default=0)
-    return (
-        name,
-        "measured",
-        DASH if time is None else f"{number(time.value / seconds, 1)} {unit}",
-        *(plus_minus(cell, 1) for cell in values),
-        *("undefined" if cell is None else plus_minus(cell, 1) for cell in scores),
-        str(n),
-    )
+
+
+def num_runs(rows: Sequence[TidyRow]) -> str:
+    """Pre-training seeds behind the measured values of a line."""
+    return str(max((row["n"] for row in rows if row["quantity"] in glue_scores.VALUES), default=0))
 
 
 def glue_notes(evidence: Evidence, frame: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
-    """What a table of GLUE values (the rows of ``table2``) holds and lacks, in words."""
+    """What tidy rows of GLUE values hold and lack, in words."""
     titles = glue_scores.CONVENTIONS
     notes = [
         "Measured: per pre-training seed the median over fine-tuning seeds at the learning rate with the best median "

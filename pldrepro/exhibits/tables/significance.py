@@ -8,23 +8,29 @@ from pldrepro.analysis import glue_scores
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.seed_spread import compared_arms, finetuned_methods
-from pldrepro.analysis.significance import RESAMPLES, glue_tests
-from pldrepro.analysis.text import estimate_text, number
-from pldrepro.analysis.tidy import find
-from pldrepro.exhibits.layout import Panel
+from pldrepro.analysis.significance import RESAMPLES
+from pldrepro.exhibits.layout import Column, Line, Table, count, select
 from pldrepro.exhibits.tables.seed_spread import TASK_NAMES, task_names
 
-TEST_COLUMNS = ("task", "metric", "difference", "p", "p (Holm)", "examples", "difference over seeds", "seeds")
+COLUMNS = (
+    Column("task"),
+    Column("metric"),
+    Column("difference", None, 2, statistic="examples"),
+    Column("p", None, 4, statistic="p"),
+    Column("p (Holm)", None, 4, statistic="p_holm"),
+    Column("examples", None, show=count, statistic="examples"),
+    Column("difference over seeds", None, 2, statistic="seeds"),
+    Column("seeds", None, show=count, statistic="seeds"),
+)
 
 
-def glue_tests_panels(evidence: Evidence, paper: Paper) -> list[Panel]:
-    """One panel per arm that PLD is compared with."""
-    frame = glue_tests(evidence, paper)
+def glue_tests_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
+    """One table per arm that PLD is compared with."""
     if frame.empty:
-        caption = f"PLD's GLUE differences, tested on the development examples, at scale {evidence.scale}"
-        return [Panel(caption, TEST_COLUMNS, (), (_why_no_tests(evidence),))]
+        title = f"PLD's GLUE differences, tested on the development examples, at scale {evidence.scale}"
+        return [Table(title, COLUMNS, notes=(_why_no_tests(evidence),))]
     return [
-        _tests_panel(evidence, frame[frame["against"] == other], other)
+        _against(evidence, frame[frame["against"] == other], other)
         for other in compared_arms(evidence, evidence.pld)
         if other in set(frame["against"])
     ]
@@ -41,20 +47,8 @@ def _why_no_tests(evidence: Evidence) -> str:
     return f"{evidence.label(evidence.pld)} shares no fine-tuned task and seed with {names or 'any other arm'}."
 
 
-def _tests_panel(evidence: Evidence, part: pd.DataFrame, other: str) -> Panel:
-    rows = []
-    for task, name in glue_scores.PRIMARY.items():
-        cells = {axis: find(part, quantity=name, statistic=axis) for axis in ("examples", "seeds", "p", "p_holm")}
-        over_examples, over_seeds, p, p_holm = cells.values()
-        if over_examples is None or over_seeds is None or p is None or p_holm is None:
-            continue
-        rows.append(
-            (
-                TASK_NAMES[task], glue_scores.VALUES[name][2], estimate_text(over_examples, 2), number(p.value, 4),
-                number(p_holm.value, 4), str(over_examples.n), estimate_text(over_seeds, 2), str(over_seeds.n),
-            )
-        )  # fmt: skip
-    absent = [task for task, name in glue_scores.PRIMARY.items() if name not in set(part["quantity"])]
+def _against(evidence: Evidence, part: pd.DataFrame, other: str) -> Table:
+    tested = {task: rows for task, name in glue_scores.PRIMARY.items() if (rows := select(part, quantity=name))}
     notes = [
         "Difference in percent at the final checkpoints, the metric averaged over the runs (common pre-training seeds "
         "× fine-tuning seeds, at the selected learning rates). Interval and p (two-sided): paired percentile bootstrap "
@@ -63,10 +57,16 @@ def _tests_panel(evidence: Evidence, part: pd.DataFrame, other: str) -> Panel:
         "its 95 % t interval over pre-training seeds, which holds what another seed would change: a difference that "
         "only the examples support may be these runs' alone. The learning rates were selected on the same examples.",
     ]
+    absent = [task for task in glue_scores.PRIMARY if task not in tested]
     if absent:
         notes.append(f"Without predictions of both arms: {task_names(absent)}.")
-    caption = (
+    return Table(
         f"{evidence.label(evidence.pld)} minus {evidence.label(other)}, tested on the development examples, "
-        f"at scale {evidence.scale}"
+        f"at scale {evidence.scale}",
+        COLUMNS,
+        tuple(
+            Line({"task": TASK_NAMES[task], "metric": glue_scores.VALUES[glue_scores.PRIMARY[task]][2]}, rows)
+            for task, rows in tested.items()
+        ),
+        tuple(notes),
     )
-    return Panel(caption, TEST_COLUMNS, tuple(rows), tuple(notes))

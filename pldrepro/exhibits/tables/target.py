@@ -7,53 +7,46 @@ from collections.abc import Iterable
 import pandas as pd
 
 from pldrepro.analysis import comparisons
-from pldrepro.analysis.reported import Paper, mark_notes
+from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import AXES, Evidence
-from pldrepro.analysis.text import DASH, INTERVAL_NOTE, estimate_text, reported_text
-from pldrepro.analysis.tidy import cell, estimate_of
-from pldrepro.analysis.time_to_target import CHANGES, TARGETS, chain, decompose, reported_factors, time_to_target
-from pldrepro.exhibits.layout import Panel
-
-# ---- their panels ----
+from pldrepro.analysis.text import INTERVAL_NOTE
+from pldrepro.analysis.time_to_target import BOUND, CHANGES, PER_SAMPLE, TARGETS, chain
+from pldrepro.exhibits.layout import Cell, Column, Line, Table, TidyRow, count, interval, reported, select
 
 
-def time_to_target_panels(evidence: Evidence, paper: Paper) -> list[Panel]:
-    """One panel per target, and PLD's speedup step by step."""
-    frame = time_to_target(evidence, paper)
-    return [*(_target_panel(evidence, frame, paper, target) for target in TARGETS), _steps_panel(evidence, paper)]
+def time_to_target_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
+    """One table per target, and PLD's speedup step by step."""
+    return [*(_target(evidence, frame, target) for target in TARGETS), _steps(evidence, paper, frame)]
 
 
-def _target_panel(evidence: Evidence, frame: pd.DataFrame, paper: Paper, target: str) -> Panel:
-    reported = reported_factors(paper, target)
-    rows = []
-    for arm in evidence.methods:
-        final = evidence.final_checkpoint(arm)
-        reached = cell(frame, arm, final, f"reached_{target}")
-        if reached is None:
-            continue
-        bound = "" if reached.value == reached.n else "≤ "
-        speedups = [cell(frame, arm, final, f"speedup_to_{target}", axis) for axis in AXES]
-        own = reported if arm == evidence.pld else {}
-        rows.append(
-            (
-                evidence.label(arm),
-                f"{reached.value:.0f} of {reached.n}",
-                *(reported_text(own.get(axis), digits) for axis, digits in (("samples", 2), ("reference_time", 1))),
-                *(bound + estimate_text(one, 2) if one else DASH for one in speedups),
-                str(reached.n),
-            )
-        )
+def reached(row: TidyRow, column: Column) -> Cell | None:
+    """How many runs reach the target."""
+    return Cell(f"{row['measured']:.0f} of {row['n']}") if row["n"] else None
+
+
+def at_most(row: TidyRow, column: Column) -> Cell | None:
+    """The estimate, marked where it is a bound."""
+    shown = interval(row, column)
+    return Cell(f"≤ {shown.text}", shown.interval) if shown and row["note"] == BOUND else shown
+
+
+def _target(evidence: Evidence, frame: pd.DataFrame, target: str) -> Table:
     name, _ = TARGETS[target]
-    return Panel(
-        caption=f"How soon {name} is reached: the baseline's whole run over the arm's run up to there [x], at scale "
+    speedup, reach = f"speedup_to_{target}", f"reached_{target}"
+    arms = [arm for arm in evidence.methods if select(frame, arm=arm, quantity=reach)]
+    return Table(
+        title=f"How soon {name} is reached: the baseline's whole run over the arm's run up to there [x], at scale "
         f"{evidence.scale}",
-        columns=("arm", "runs that reach it", "reported, samples", "reported, time", *AXES.values(), "n"),
-        rows=tuple(rows),
-        notes=(
-            *_target_notes(evidence, target),
-            INTERVAL_NOTE,
-            *mark_notes(one.provenance for one in reported.values()),
+        columns=(
+            Column("arm"),
+            Column("runs that reach it", reach, show=reached),
+            Column("reported, samples", speedup, 2, reported, "samples"),
+            Column("reported, time", speedup, 1, reported, "reference_time"),
+            *(Column(header, speedup, 2, at_most, axis) for axis, header in AXES.items()),
+            Column("n", reach, show=count),
         ),
+        lines=tuple(Line({"arm": evidence.label(arm)}, select(frame, arm=arm)) for arm in arms),
+        notes=(*_target_notes(evidence, target), INTERVAL_NOTE),
     )
 
 
@@ -61,7 +54,7 @@ def _target_notes(evidence: Evidence, target: str) -> list[str]:
     notes = [
         "A run that never gets there counts with its whole run, so that the true speedup is at most the one shown (≤); "
         "above 1 it says only that the run was cheaper, not that it was as good. The baseline is in mid-schedule when "
-        "another arm passes its final loss: what it reaches in the same time with its learning rate decayed stands in "
+        "another arm passes its final loss: what it reaches in the same time with its learning rate decayed is in "
         "the table of fair budgets."
     ]
     if target == "loss":
@@ -75,33 +68,45 @@ def _target_notes(evidence: Evidence, target: str) -> list[str]:
 
 
 def _tuned_once(evidence: Evidence, arms: Iterable[str]) -> list[str]:
-    """A note on the arms whose GLUE score is known at one checkpoint alone."""
+    """A note on the arms whose GLUE score is known at one checkpoint only."""
     tuned = [arm for arm, _ in evidence.finetuned]
     once = [evidence.label(arm) for arm in arms if tuned.count(arm) == 1]
     if not once:
         return []
-    return [f"Fine-tuned at one checkpoint alone, where alone its GLUE score can be reached: {'; '.join(once)}."]
+    return [f"Fine-tuned at one checkpoint, the only one where its GLUE score can be reached: {'; '.join(once)}."]
 
 
-def _steps_panel(evidence: Evidence, paper: Paper) -> Panel:
-    rows: list[tuple[str, ...]] = []
-    provenances: list[str] = []
-    for target, (name, _) in TARGETS.items():
-        steps = decompose(evidence, target)
-        for step in steps:
-            factors = [estimate_text(estimate_of(factor), 2) for factor in step.factors.values()]
-            rows.append((name, step.change, evidence.label(step.arm), *factors, f"{step.reached} of {step.n}"))
-        reported = reported_factors(paper, target)
-        if steps and reported:
-            provenances += [one.provenance for one in reported.values()]
-            cells = (reported_text(one, 2) for one in reported.values())
-            rows.append((name, "all of it, reported", paper.label, *cells, DASH))
-    return Panel(
-        caption=f"PLD's speedup, step by step from the baseline, at scale {evidence.scale}",
-        columns=("target", "what changes", "arm", "fewer samples [x]", "cheaper samples [x]", "both [x]", "reached"),
-        rows=tuple(rows),
-        notes=(*_steps_notes(evidence), *mark_notes(provenances)),
+def _steps(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> Table:
+    return Table(
+        title=f"PLD's speedup, step by step from the baseline, at scale {evidence.scale}",
+        columns=(
+            Column("target"),
+            Column("what changes"),
+            Column("arm"),
+            Column("fewer samples [x]", None, 2, cost_axis="samples"),
+            Column("cheaper samples [x]", None, 2, cost_axis=PER_SAMPLE),
+            Column("both [x]", None, 2, cost_axis="reference_time"),
+            Column("reached", "reached", show=reached),
+        ),
+        lines=tuple(line for target in TARGETS for line in _step_lines(paper, frame, target)),
+        notes=tuple(_steps_notes(evidence)),
     )
+
+
+def _step_lines(paper: Paper, frame: pd.DataFrame, target: str) -> list[Line]:
+    """A line per step, one for all of them, and what the paper reports of that."""
+    name, _ = TARGETS[target]
+    steps = frame[frame["quantity"].isin([f"step_to_{target}", f"total_to_{target}"])]
+    lines = []
+    for (_, arm, change), part in steps.groupby(["quantity", "arm", "condition"], sort=False):
+        rows = select(part)
+        runs = [{**row, "quantity": "reached"} for row in select(frame, arm=str(arm), quantity=f"reached_{target}")]
+        lines.append(Line({"target": name, "what changes": str(change), "arm": rows[0]["label"]}, [*rows, *runs]))
+    total = select(steps, quantity=f"total_to_{target}")
+    if any(row["reported"] is not None and not pd.isna(row["reported"]) for row in total):
+        words = {"target": name, "what changes": "all of it, reported", "arm": paper.label}
+        lines.append(Line(words, total, "reported"))
+    return lines
 
 
 def _steps_notes(evidence: Evidence) -> list[str]:
@@ -109,9 +114,9 @@ def _steps_notes(evidence: Evidence) -> list[str]:
         return [f"Not measured here: no arm {evidence.pld!r} in this study."]
     notes = [
         "Fewer samples: samples until the target, the arm before over this arm. Cheaper samples: reference time per "
-        "sample up to there, likewise. Both is their product, and the steps multiply to the last line of each target. "
-        "PLD's own part is its last step. Where an arm reaches the target in some runs only, the others count with "
-        "their whole run: such an arm's step is at most as large as shown, and the step after it at least."
+        "sample up to there, in the same way. Both is their product, and the steps multiply to the last line of each "
+        "target. PLD's own part is its last step. Where an arm reaches the target in some runs only, the others count "
+        "with their whole run: such an arm's step is at most as large as shown, and the step after it at least."
     ]
     missing = [arm for arm in CHANGES if arm not in evidence.arms]
     if missing:
