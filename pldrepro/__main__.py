@@ -118,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True)
 
     for name, function, what in (
-        ("tables", make_tables, "tables as csv, md and tex"),
+        ("tables", make_tables, "tables as csv, md, tex and html"),
         ("figures", make_figures, "figures as pdf, png and svg, with their data and captions"),
     ):
         verb = add(name, function, f"make {what}; --out names the folder")
@@ -134,6 +134,7 @@ def parser() -> argparse.ArgumentParser:
     verb = add("report", report, "make the self-contained report")
     evidence_of(verb)
     verb.add_argument("--claims", type=Path, required=True, help="claims.csv")
+    verb.add_argument("--tables", type=Path, required=True, help="folder of the tables")
     verb.add_argument("--figures", type=Path, required=True, help="folder of the figures")
     verb.add_argument("--reviews", type=Path, help="the page of answers to the reviews, to append")
     verb.add_argument("--deviations", type=Path, help="a Markdown page to append")
@@ -338,7 +339,7 @@ def report(options: argparse.Namespace) -> None:
 
     runs, papers = evidence(options)
     pages = [page for page in (options.reviews, options.deviations) if page is not None]
-    write_report(runs, papers, options.claims, options.figures, options.out, pages)
+    write_report(runs, papers, options.claims, options.tables, options.figures, options.out, pages)
 
 
 def show(options: argparse.Namespace) -> None:

@@ -1,9 +1,11 @@
-"""report.html: one self-contained page that opens offline; verdicts first, then tables, figures and settings."""
+"""report.html: one self-contained page that opens offline; verdicts first, then tables, figures and settings.
+
+Verdicts, tables and figures are read as they were written; nothing is measured again.
+"""
 
 from __future__ import annotations
 
 import base64
-import html
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from pldrepro.analysis import claims as claims_module
@@ -23,7 +25,8 @@ from pldrepro.analysis.text import DASH, FAMILIES
 from pldrepro.errors import RecordError
 from pldrepro.exhibits.figures import FIGURES
 from pldrepro.exhibits.figures.style import device_text
-from pldrepro.exhibits.tables import TABLES, panels, paper_of
+from pldrepro.exhibits.layout import template
+from pldrepro.exhibits.tables import TABLES, paper_of
 from pldrepro.files import write_text
 
 UNMEASURED = "not measured at this scale"
@@ -41,32 +44,32 @@ def write_report(
     evidence: Evidence,
     papers: Mapping[str, Paper],
     claims: Path,
+    tables: Path,
     figures: Path,
     out: Path,
     pages: Sequence[Path] = (),
 ) -> None:
-    """Write the report from runs, claims.csv, the folder of the figures (.svg and .txt are read) and Markdown pages."""
+    """Write the report from what was run, claims.csv, the folders of tables and figures, and Markdown pages.
+
+    Of a table its .html is read, of a figure .svg and .txt; a missing one is a RecordError.
+    """
     frame = claims_module.read_claims(claims)
     studies = (evidence, *evidence.others)
-    page = (
-        Environment(loader=PackageLoader("pldrepro.exhibits", "."), autoescape=True, undefined=StrictUndefined)
-        .get_template("report.html")
-        .render(
-            scales=list(dict.fromkeys(study.scale for study in studies)),
-            papers=list(papers.values()),
-            overviews=[(FAMILIES[study.family], overview(study, paper_on(study, papers))) for study in studies],
-            support=support(studies, papers),
-            counts=[(*BADGES[name], name, int((frame["verdict"] == name).sum())) for name in VERDICTS],
-            verdicts=VERDICTS,
-            measured=_by_paper(frame[frame["verdict"] != UNMEASURED]),
-            unmeasured=_by_paper(frame[frame["verdict"] == UNMEASURED]),
-            marks=mark_notes(frame["provenance"]),
-            tables=_exhibits({name: panels(name, evidence, papers) for name in TABLES}, papers),
-            figures=_exhibits({name: _figure(figures / name) for name in FIGURES}, papers),
-            settings=[_settings(study) for study in studies],
-            environment=environment(evidence),
-            pages=[_page(path) for path in pages],
-        )
+    page = template("report.html").render(
+        scales=list(dict.fromkeys(study.scale for study in studies)),
+        papers=list(papers.values()),
+        overviews=[(FAMILIES[study.family], overview(study, paper_on(study, papers))) for study in studies],
+        support=support(studies, papers),
+        counts=[(*BADGES[name], name, int((frame["verdict"] == name).sum())) for name in VERDICTS],
+        verdicts=VERDICTS,
+        measured=_by_paper(frame[frame["verdict"] != UNMEASURED]),
+        unmeasured=_by_paper(frame[frame["verdict"] == UNMEASURED]),
+        marks=mark_notes(frame["provenance"]),
+        tables=_exhibits({name: _table(tables / name) for name in TABLES}, papers),
+        figures=_exhibits({name: _figure(figures / name) for name in FIGURES}, papers),
+        settings=[_settings(study) for study in studies],
+        environment=environment(evidence),
+        pages=[_page(path) for path in pages],
     )
     write_text(out, page)
 
@@ -110,17 +113,26 @@ def title(name: str) -> str:
     return text.replace("_", " ").capitalize()
 
 
+def _table(prefix: Path) -> Markup:
+    """A table as it was set."""
+    return Markup(_written(prefix, "html").decode("utf-8"))
+
+
 def _figure(prefix: Path) -> dict[str, str]:
     """An embedded figure: base64 of its SVG (inlined SVGs would share ids) and its caption."""
-    svg, caption = (prefix.with_name(f"{prefix.name}.{suffix}") for suffix in ("svg", "txt"))
-    for path in (svg, caption):
-        if not path.is_file():
-            raise RecordError(f"{path}: no such figure; run `figures {prefix.name}` first")
-    encoded = base64.b64encode(svg.read_bytes()).decode("ascii")
+    encoded = base64.b64encode(_written(prefix, "svg")).decode("ascii")
     return {
         "source": f"data:image/svg+xml;base64,{encoded}",
-        "caption": caption.read_text("utf-8"),
+        "caption": _written(prefix, "txt").decode("utf-8"),
     }
+
+
+def _written(prefix: Path, suffix: str) -> bytes:
+    """A file of an exhibit that was made before."""
+    path = prefix.with_name(f"{prefix.name}.{suffix}")
+    if not path.is_file():
+        raise RecordError(f"{path}: no such exhibit; make {prefix.name} first")
+    return path.read_bytes()
 
 
 # ---- what was run ----
@@ -303,38 +315,16 @@ def environment(evidence: Evidence) -> list[tuple[str, str]]:
     return [(name, "; ".join(values)) for name, values in found.items() if values]
 
 
-# ---- the subset of Markdown that docs/deviations.md uses ----
+# ---- Markdown pages ----
 
 
 def markdown(text: str) -> str:
-    """Headings, paragraphs, lists, tables, code, bold and links of Markdown as HTML."""
-    blocks = re.split(r"\n\s*\n", text.strip())
-    return "\n".join(_block(block.splitlines()) for block in blocks)
-
-
-def _block(lines: list[str]) -> str:
-    if heading := re.match(r"(#+)\s+(.*)", lines[0]):
-        level = min(len(heading[1]) + 2, 6)
-        rest = f"\n{_block(lines[1:])}" if lines[1:] else ""
-        return f"<h{level}>{_inline(heading[2])}</h{level}>{rest}"
-    if lines[0].startswith("|"):
-        return _table(lines)
-    if re.match(r"([-*]|\d+\.)\s", lines[0]):
-        tag = "ul" if lines[0][0] in "-*" else "ol"
-        items = re.split(r"(?:^|\n)(?:[-*]|\d+\.)\s+", "\n".join(lines))[1:]
-        return f"<{tag}>" + "".join(f"<li>{_inline(item)}</li>" for item in items) + f"</{tag}>"
-    return f"<p>{_inline(' '.join(lines))}</p>"
-
-
-def _table(lines: list[str]) -> str:
-    rows = [[_inline(cell.strip()) for cell in line.strip().strip("|").split("|")] for line in lines]
-    head = "".join(f"<th>{cell}</th>" for cell in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows[2:])
-    return f'<div class="wide"><table class="prose"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _inline(text: str) -> str:
-    text = html.escape(text, quote=False)
-    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
-    text = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", text)
-    return re.sub(r"\[([^\]]+)\]\((https?://[^)\s]+)\)", r'<a href="\2">\1</a>', text)
+    """Markdown as HTML, without raw HTML and with links to the web only; headings go below the page's own title."""
+    renderer = MarkdownIt("commonmark", {"html": False}).enable("table")
+    renderer.validateLink = lambda url: url.startswith(("https://", "http://", "#"))  # type: ignore[method-assign]
+    tokens = renderer.parse(text)
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(int(token.tag[1]) + 1, 6)}"
+    page = str(renderer.renderer.render(tokens, renderer.options, {}))
+    return page.replace("<table>", '<div class="wide"><table class="prose">').replace("</table>", "</table></div>")

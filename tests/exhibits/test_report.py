@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,17 @@ from pldrepro.analysis import claims, glue_scores
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence, load_evidence
 from pldrepro.errors import RecordError
-from pldrepro.exhibits import figures, report
+from pldrepro.exhibits import figures, report, tables
 from pldrepro.exhibits.figures import costs
 from tests.support import runs
 
 PAPERS = load_papers()
+
+
+def write(evidence: Evidence, folder: Path, out: Path, pages: Sequence[Path] = (), figures: Path | None = None) -> None:
+    """The report of a results folder; the figures may be those of another one."""
+    parts = folder / "claims.csv", folder / "tables", figures or folder / "figures"
+    report.write_report(evidence, PAPERS, *parts, out, pages)
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +38,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     evidence = load_evidence(**paths, scores=root / "scores.csv")
     for name in figures.FIGURES:
         figures.write_figure(name, evidence, PAPERS, root / "figures" / name)
+    for name in tables.TABLES:
+        tables.write_table(name, evidence, PAPERS, root / "tables" / name)
     claims.write_claims(evidence, PAPERS, root / "claims.csv")
     (root / "deviations.md").write_text("# Deviations\n\nGates are drawn **per step**.\n", encoding="utf-8")
     pages = [root / "deviations.md"]
-    report.write_report(evidence, PAPERS, root / "claims.csv", root / "figures", root / "report.html", pages)
+    write(evidence, root, root / "report.html", pages)
     page = (root / "report.html").read_text(encoding="utf-8")
     return {"root": root, "evidence": evidence, "page": page}
 
@@ -71,8 +81,12 @@ def test_counted_layers_follow_the_expected_ones(built: dict[str, Any]) -> None:
 def test_unknown_or_missing_figures_are_refused(built: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown figure 'figure11'; allowed: figure1"):
         figures.write_figure("figure11", built["evidence"], PAPERS, tmp_path / "x")
-    with pytest.raises(RecordError, match=r"figure1.svg: no such figure; run `figures figure1` first"):
-        report.write_report(built["evidence"], PAPERS, built["root"] / "claims.csv", tmp_path, tmp_path / "r.html")
+    for missing in ("table1.html", "figure1.svg"):
+        folder = tmp_path / missing
+        shutil.copytree(built["root"], folder)
+        next(folder.rglob(missing)).unlink()
+        with pytest.raises(RecordError, match=missing):
+            write(built["evidence"], folder, tmp_path / "r.html")
 
 
 def test_the_report_points_to_nothing_outside(built: dict[str, Any]) -> None:
@@ -92,7 +106,7 @@ def test_the_report_shows_verdicts_first_in_words(built: dict[str, Any]) -> None
     assert "support or question the direction of a claim" in page
     assert "same direction" in page
     assert "13.53†" in page
-    assert "<b>per step</b>" in page
+    assert "<strong>per step</strong>" in page
     assert runs.PROVENANCE["commit"] in page
 
 
@@ -130,7 +144,9 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evidence]:
 def page_of(evidence: Evidence, built: dict[str, Any], folder: Path) -> str:
     """The report of a set, with the figures of another one."""
     claims.write_claims(evidence, PAPERS, folder / "claims.csv")
-    report.write_report(evidence, PAPERS, folder / "claims.csv", built["root"] / "figures", folder / "report.html")
+    for name in tables.TABLES:
+        tables.write_table(name, evidence, PAPERS, folder / "tables" / name)
+    write(evidence, folder, folder / "report.html", figures=built["root"] / "figures")
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
@@ -170,27 +186,18 @@ def test_names_for_people() -> None:
 
 def test_html_in_the_deviations_is_escaped(built: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "deviations.md").write_text("# <b>\n\n<script>alert(1)</script>", encoding="utf-8")
-    report.write_report(
-        built["evidence"],
-        PAPERS,
-        built["root"] / "claims.csv",
-        built["root"] / "figures",
-        tmp_path / "r.html",
-        [tmp_path / "deviations.md"],
-    )
+    write(built["evidence"], built["root"], tmp_path / "r.html", [tmp_path / "deviations.md"])
     assert "<script>" not in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
-def test_the_markdown_subset() -> None:
-    text = (
-        "# Title\n\nA `code` and\na [link](https://example.org).\n\n"
-        "- one\n  more\n- two\n\n| a | b |\n|---|---|\n| 1 | 2 |"
+def test_pages_have_tables_links_to_the_web_and_headings_below_their_title() -> None:
+    page = report.markdown(
+        "## Title\n\n[web](https://example.org), [file](other.md)\n\n| a | b |\n|---|---|\n| 1 | 2 |"
     )
-    page = report.markdown(text)
     assert "<h3>Title</h3>" in page
-    assert '<p>A <code>code</code> and a <a href="https://example.org">link</a>.</p>' in page
-    assert page.count("<li>") == 2
-    assert "<td>1</td><td>2</td>" in page
+    assert '<a href="https://example.org">web</a>' in page
+    assert "[file](other.md)" in page
+    assert '<div class="wide"><table class="prose">' in page
 
 
 def test_the_analysis_never_imports_torch() -> None:

@@ -21,7 +21,8 @@ BY_FOLDER = {one.results: one for one in SETS}
 RESULT_FOLDERS = list(BY_FOLDER)
 PAPERS = ["config/papers/pld.yaml", "config/papers/sbld.yaml"]
 ANALYSIS = sorted(map(str, [*Path("pldrepro/analysis").glob("*.py"), *Path("pldrepro/runs").glob("*.py")]))
-TABLE_MODULES = [*ANALYSIS, *sorted(map(str, Path("pldrepro/exhibits/tables").glob("*.py")))]
+LAYOUT = ["pldrepro/exhibits/layout.py", "pldrepro/exhibits/table.html"]
+TABLE_MODULES = [*ANALYSIS, *LAYOUT, *sorted(map(str, Path("pldrepro/exhibits/tables").glob("*.py")))]
 FIGURE_MODULES = [*ANALYSIS, *sorted(map(str, Path("pldrepro/exhibits/figures").glob("*.py")))]
 
 
@@ -80,7 +81,7 @@ rule set_tables:
         papers=PAPERS,
         code=TABLE_MODULES,
     output:
-        expand("{{results}}/tables/{table}{suffix}", table=TABLES, suffix=[".csv", ".md", ".tex"]),
+        expand("{{results}}/tables/{table}{suffix}", table=TABLES, suffix=[".csv", ".md", ".tex", ".html"]),
     log:
         "{results}/logs/tables.log",
     conda:
@@ -151,7 +152,7 @@ rule page:
         tables="{results}/tables/table1.csv",
         figures="{results}/figures/figure1.svg",
         deviations=DEVIATIONS,
-        code=["pldrepro/exhibits/report.py", "pldrepro/exhibits/report.html", *TABLE_MODULES],
+        code=["pldrepro/exhibits/report.py", "pldrepro/exhibits/report.html", *ANALYSIS],
     output:
         report("{results}/report.html", caption="../report/report.rst", category="Report"),
     log:
@@ -159,10 +160,11 @@ rule page:
     conda:
         "../../environment.yml"
     params:
+        tables=subpath(input.tables, parent=True),
         figures=subpath(input.figures, parent=True),
     shell:
         "python -m pldrepro report --evidence {input.evidence:q} --papers {input.papers:q} --claims {input.claims:q}"
-        " --figures {params.figures:q} --reviews {input.reviews:q} --deviations {input.deviations:q}"
+        " --tables {params.tables:q} --figures {params.figures:q} --reviews {input.reviews:q} --deviations {input.deviations:q}"
         " --out {output:q} 2> {log:q}"
 
 
