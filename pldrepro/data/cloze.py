@@ -47,7 +47,9 @@ def find_cloze(
     """
     if len(tokens) < length:
         raise DataError(f"cloze: {len(tokens)} held-out tokens; expected {length} or more")
-    parts: list[tuple[int, np.ndarray, int]] = []
+    numbers: list[int] = []
+    found = [np.zeros(0, np.int64)]
+    rivals: list[int] = []
     for number, pair in enumerate(contrasts):
         for word in pair:
             if word not in vocabulary:
@@ -60,18 +62,16 @@ def find_cloze(
                 f"cloze: {pair[int(len(places[1]) < len(places[0]))]!r} does not occur in the held-out text"
             )
         for token, at in zip(reversed(ids), places, strict=True):
-            parts.append((number, at[np.arange(count) * len(at) // count], token))
-    numbers, found, others = zip(*parts, strict=True) if parts else ((), (), ())
-    sizes = [len(at) for at in found]
-    positions = np.concatenate([np.zeros(0, np.int64), *found])
+            numbers += [number] * count
+            found.append(at[np.arange(count) * len(at) // count])
+            rivals += [token] * count
+    positions = np.concatenate(found)
     first = np.clip(positions - length // 2, 0, len(tokens) - length)
     return Cloze(
-        contrast=np.concatenate(
-            [np.full(len(at), number, np.int32) for number, at, _ in parts] or [np.zeros(0, np.int32)]
-        ),
+        contrast=np.array(numbers, np.int32),
         windows=np.asarray(tokens)[first[:, None] + np.arange(length)].astype(np.int64),
         places=positions - first,
-        rivals=np.repeat(np.array(others, np.int64), sizes),
+        rivals=np.array(rivals, np.int64),
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 
+@cache
 def imports(path: Path, module_level_only: bool = False) -> set[str]:
     """Dotted names of what a file imports, inside functions too; ``pldrepro.config`` gives ``pldrepro.config.NAME``."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
