@@ -126,7 +126,7 @@ def test_a_scale_may_be_a_tensor_with_a_gradient(settings: VisionSettings) -> No
 
 
 def test_one_gate_per_block(settings: VisionSettings) -> None:
-    with pytest.raises(ValueError, match="3 gates for 4 blocks; allowed: one gate per block"):
+    with pytest.raises(ValueError, match="3 gates for 4 blocks"):
         build(settings)(pixels(), all_kept(3))
 
 
@@ -168,7 +168,7 @@ def test_initial_weights_have_the_distributions_of_transformers() -> None:
 
 
 def test_compilation_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"impl.compile: not available for images; allowed: false"):
+    with pytest.raises(SettingsError, match=r"impl.compile"):
         VisionModel(VIT).compile_blocks()
 
 
@@ -210,7 +210,7 @@ def test_scales_are_folded_into_a_saved_model(settings: VisionSettings, tmp_path
     assert torch.allclose(plain(pixels()).logits, model(pixels(), gates), rtol=1e-5, atol=1e-6)
     assert not torch.allclose(plain(pixels()).logits, model(pixels(), all_kept(4)), rtol=1e-2)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    with pytest.raises(ValueError, match="3 scales for 4 layers; allowed: one scale per layer"):
+    with pytest.raises(ValueError, match="3 scales for 4 layers"):
         save_vision(model, settings, tmp_path, SCALES[:3])
 
 
