@@ -155,7 +155,7 @@ def put_table(root: Path, task: str, content: bytes, suffix: str = "") -> FilesS
 
 
 @given(data=st.data(), task=st.sampled_from(sorted(TASKS)), suffix=st.sampled_from(sorted(PACK)))
-@settings(max_examples=100, **FUZZ)
+@settings(max_examples=50, **FUZZ)
 def test_every_good_row_comes_back(data: st.DataObject, task: str, suffix: str, tmp_path: Path) -> None:
     rows, expected = rows_of(data.draw, task)
     end = data.draw(st.sampled_from(["\n", "\r\n"]))
@@ -170,7 +170,7 @@ def test_every_good_row_comes_back(data: st.DataObject, task: str, suffix: str, 
 
 
 @given(data=st.data(), task=st.sampled_from(sorted(TASKS)))
-@settings(max_examples=150, **FUZZ)
+@settings(max_examples=80, **FUZZ)
 def test_a_broken_row_is_named_and_none_is_left_out(data: st.DataObject, task: str, tmp_path: Path) -> None:
     layout = LAYOUTS[task]
     rows, expected = rows_of(data.draw, task)
@@ -203,7 +203,7 @@ def test_a_broken_row_is_named_and_none_is_left_out(data: st.DataObject, task: s
 
 
 @given(data=st.data(), task=st.sampled_from(sorted(TASKS)), suffix=st.sampled_from(sorted(PACK)))
-@settings(max_examples=120, **FUZZ)
+@settings(max_examples=60, **FUZZ)
 def test_damaged_tables_are_read_or_refused_by_name(
     data: st.DataObject, task: str, suffix: str, tmp_path: Path
 ) -> None:
@@ -222,7 +222,7 @@ def test_damaged_tables_are_read_or_refused_by_name(
 
 
 @given(data=st.data())
-@settings(max_examples=100, **FUZZ)
+@settings(max_examples=50, **FUZZ)
 def test_passages_are_read_or_refused_by_line(data: st.DataObject, tmp_path: Path) -> None:
     texts = data.draw(st.lists(FIELDS, min_size=1, max_size=5))
     lines = [json.dumps({"text": text}).encode() for text in texts]
@@ -239,7 +239,7 @@ def test_passages_are_read_or_refused_by_line(data: st.DataObject, tmp_path: Pat
 
 
 @given(data=st.data(), suffix=st.sampled_from([".txt", ".gz", ".xz", ".zst"]))
-@settings(max_examples=80, **FUZZ)
+@settings(max_examples=50, **FUZZ)
 def test_text_is_read_or_refused_by_name(data: st.DataObject, suffix: str, tmp_path: Path) -> None:
     for path in tmp_path.glob("a.txt*"):
         path.unlink()
@@ -383,7 +383,7 @@ def test_what_is_read_can_be_judged(data: st.DataObject, study: Path, tmp_path: 
 
 
 @given(data=st.data())
-@settings(max_examples=60, **FUZZ)
+@settings(max_examples=30, **FUZZ)
 def test_a_damaged_manifest_is_named(data: st.DataObject, corpus: Path, glue: Path, tmp_path: Path) -> None:
     kind, folder = data.draw(st.sampled_from([("corpus", corpus), ("glue", glue)]))
     copied = tmp_path / kind
