@@ -370,7 +370,7 @@ def robust_over_rates(evidence: Evidence) -> Measurement:
 
 def small_theta_bar(evidence: Evidence) -> Measurement:
     """Final loss at the smallest theta_bar below PLD's minus that at PLD's own [nats]; the larger ones in the note."""
-    limits = {arm: evidence.runs(arm)[0].settings["drop"]["theta_bar"] for arm in evidence.theta_arms}
+    limits = evidence.theta_arms
     own = limits[evidence.pld]
     smaller = [arm for arm in limits if limits[arm] < own]
     if not smaller:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from pldrepro.analysis import glue_scores
+from pldrepro.config.arm import ArmTags, Role
 from pldrepro.errors import RecordError
 from pldrepro.records import read_checked
 from pldrepro.runs.folder import (
@@ -44,11 +45,10 @@ class Evidence:
     finetune: tuple[FinetuneRun, ...] = ()
     calibration: Calibration | None = None
     scores: pd.DataFrame | None = None
-    baseline: str = "baseline"
-    pld: str = "pld"
     probes: tuple[ProbeRun, ...] = ()
-    sbld: str = "sbld"
     lambada: tuple[LambadaRun, ...] = ()
+    tags: Mapping[str, ArmTags] = field(default_factory=dict)
+    """What the arms' YAML says of them, of arms without runs here, too; an arm that is not in it has no role."""
     others: tuple[Evidence, ...] = ()
     """The studies of other families of models that are shown beside this one."""
 
@@ -69,6 +69,50 @@ class Evidence:
     def arms(self) -> list[str]:
         """Names of the arms."""
         return list(dict.fromkeys(run.arm for run in self.pretrain))
+
+    @property
+    def baseline(self) -> str:
+        """The arm that the others are compared with."""
+        return self.arm_with_role("baseline")
+
+    @property
+    def pld(self) -> str:
+        """The arm that is PLD."""
+        return self.arm_with_role("pld")
+
+    @property
+    def sbld(self) -> str:
+        """The arm that is SBLD."""
+        return self.arm_with_role("sbld")
+
+    def arm_with_role(self, role: Role) -> str:
+        """The arm of a role: of this study, else one without runs here, else an empty name."""
+        return next((arm for arm in (*self.arms, *self.tags) if self.role(arm) == role), "")
+
+    def role(self, arm: str) -> str | None:
+        """What an arm is in the comparisons of the papers."""
+        return self.tags[arm].role if arm in self.tags else None
+
+    def treatment(self, arm: str) -> str | None:
+        """What an arm of a grid of epochs x treatment does against overfitting."""
+        return self.tags[arm].treatment if arm in self.tags else None
+
+    def shown_in(self, exhibit: str) -> list[str]:
+        """The arms of this study that name an exhibit, by their places in it."""
+        return [arm for arm in self._naming("exhibits", exhibit) if arm in self.arms]
+
+    def missing_in(self, exhibit: str) -> list[str]:
+        """The arms that name an exhibit and have no runs here, by their places in it."""
+        return [arm for arm in self._naming("exhibits", exhibit) if arm not in self.arms]
+
+    def asked_in(self, question: str) -> list[str]:
+        """The arms that a paper's question is about, by their places in its answer; of arms without runs here, too."""
+        return self._naming("questions", question)
+
+    def _naming(self, kind: Literal["exhibits", "questions"], name: str) -> list[str]:
+        places = {arm: getattr(self.tags[arm], kind).get(name) for arm in (*self.arms, *self.tags) if arm in self.tags}
+        found = [arm for arm, place in places.items() if place is not None]
+        return sorted(found, key=lambda arm: places[arm])
 
     @property
     def scale(self) -> str:
@@ -129,18 +173,19 @@ class Evidence:
         return None
 
     @property
-    def theta_arms(self) -> list[str]:
-        """PLD and the arms that differ from it by the limit of theta alone, by theta_bar."""
+    def theta_arms(self) -> dict[str, float]:
+        """Arm -> theta_bar, smallest first: PLD and the arms that differ from it in theta_bar only."""
         if self.pld not in self.arms:
-            return []
+            return {}
 
         def but_theta(arm: str) -> dict[str, Any]:
             settings = self.runs(arm)[0].settings
-            others = {key: value for key, value in settings["drop"].items() if key != "theta_bar"}
-            return {**{group: settings[group] for group in ("model", "training", "impl")}, "drop": others}
+            groups = {group: settings[group] for group in ("model", "data", "training", "impl")}
+            return {**groups, "drop": {**settings["drop"], "theta_bar": None}}
 
         same = [arm for arm in self.methods if but_theta(arm) == but_theta(self.pld)]
-        return sorted(same, key=lambda arm: self.runs(arm)[0].settings["drop"]["theta_bar"])
+        limits = {arm: float(self.runs(arm)[0].settings["drop"]["theta_bar"]) for arm in same}
+        return dict(sorted(limits.items(), key=lambda item: item[1]))
 
     @cached_property
     def glue_values(self) -> dict[tuple[str, int, str], dict[str, float]]:
@@ -266,10 +311,9 @@ def load_evidence(
     *,
     probes: Sequence[Path] = (),
     lambada: Sequence[Path] = (),
-    baseline: str = "baseline",
-    pld: str = "pld",
+    tags: Mapping[str, ArmTags],
 ) -> Evidence:
-    """Read run folders (or their summary.json); an unfinished run or an unknown arm is a RecordError."""
+    """Read run folders (or their summary.json); an unfinished run, or none of the baseline, is a RecordError."""
     if not pretrain:
         raise RecordError("no pre-training runs were given")
     evidence = Evidence(
@@ -277,8 +321,7 @@ def load_evidence(
         finetune=tuple(map(load_finetune, finetune)),
         calibration=load_calibration(calibration) if calibration else None,
         scores=glue_scores.read_scores(scores) if scores else None,
-        baseline=baseline,
-        pld=pld,
+        tags=tags,
         probes=tuple(map(load_probe, probes)),
         lambada=tuple(map(load_lambada, lambada)),
     )
@@ -299,8 +342,8 @@ def load_evidence(
                 raise RecordError(f"{run.folder}: not the checkpoints of {evidence.runs(arm)[0].folder}")
     _check_belongs(evidence, evidence.probes)
     _check_belongs(evidence, evidence.lambada)
-    if baseline not in evidence.arms:
-        raise RecordError(f"no run of the baseline arm {baseline!r}; arms here: {', '.join(evidence.arms)}")
+    if evidence.baseline not in evidence.arms:
+        raise RecordError(f"no run of an arm of role baseline; arms here: {', '.join(evidence.arms)}")
     return evidence
 
 
@@ -346,5 +389,5 @@ def _read_study(study: Mapping[str, Any], scores: Path) -> Evidence:
         scores if study["finetune"] else None,
         probes=list(map(Path, study["probes"])),
         lambada=list(map(Path, study["lambada"])),
-        baseline=study["baseline"],
+        tags={arm: ArmTags.model_validate(tags) for arm, tags in study.get("arms", {}).items()},
     )

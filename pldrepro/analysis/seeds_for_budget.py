@@ -26,7 +26,6 @@ from pldrepro.costs.plan import AnyDevice, study_work, wrapped
 from pldrepro.stats import Estimate
 
 RECORDED_FILE = Path("config/recorded.yaml")
-PLD, SBLD = "pld", "sbld"
 STAY = 2  # arms of a study that are never left out: nothing can be compared with fewer
 MOST = 50.0  # standard deviations; no effect is looked for beyond
 
@@ -59,15 +58,16 @@ def by_importance(study: Study) -> list[str]:
     """
     settings = study.settings
     runs = {arm: study.run(arm, settings.seeds[0]) for arm in settings.arms}
-    first = [settings.baseline, PLD]
-    if PLD in runs:
+    pld, sbld = study.arm_with_role("pld"), study.arm_with_role("sbld")
+    first = [study.baseline, pld]
+    if pld:
         groups = ("model", "data", "training", "impl")
         first += [
             arm
             for arm, run in runs.items()
-            if run.drop.schedule == "none" and all(getattr(run, key) == getattr(runs[PLD], key) for key in groups)
+            if run.drop.schedule == "none" and all(getattr(run, key) == getattr(runs[pld], key) for key in groups)
         ]
-    return list(dict.fromkeys([*(arm for arm in [*first, SBLD] if arm in runs), *settings.arms]))
+    return list(dict.fromkeys([*(arm for arm in [*first, sbld] if arm), *settings.arms]))
 
 
 def study_cost(study: Study, device: AnyDevice) -> Cost:
@@ -146,28 +146,35 @@ class Spread:
 def recorded_spreads(families: Sequence[str], path: Path = RECORDED_FILE) -> list[Spread]:
     """Spreads of some families of models, each from the recorded study of it with the most seeds of PLD."""
     sets = load_recorded(read_yaml(path)).result_sets()
-    found = [(runs, results.load_evidence(list(map(Path, runs.pretrain)))) for one in sets for runs in one.studies]
+    found = [
+        (runs, results.load_evidence(list(map(Path, runs.pretrain)), tags=runs.arms))
+        for one in sets
+        for runs in one.studies
+    ]
     spreads = []
     for family in families:
-        own = [(runs, evidence) for runs, evidence in found if evidence.family == family and PLD in evidence.arms]
+        own = [
+            (runs, evidence) for runs, evidence in found if evidence.family == family and evidence.pld in evidence.arms
+        ]
         if own:
-            runs, evidence = max(own, key=lambda item: len(item[1].pairs(PLD, item[1].baseline)))
+            runs, evidence = max(own, key=lambda item: len(item[1].pairs(item[1].pld, item[1].baseline)))
             spreads += _spreads(runs, evidence)
     return spreads
 
 
 def _spreads(runs: StudyRuns, evidence: Evidence) -> list[Spread]:
     place = str(Path(runs.calibration).parent.parent)
-    others, parameters = compared_arms(evidence, PLD), evidence.runs(PLD)[0].summary["parameters"]
-    final = {arm: evidence.final_checkpoint(arm) for arm in (PLD, *others)}
+    pld = evidence.pld
+    others, parameters = compared_arms(evidence, pld), evidence.runs(pld)[0].summary["parameters"]
+    final = {arm: evidence.final_checkpoint(arm) for arm in (pld, *others)}
     # .../finetune/ARM/seedN/CHECKPOINT/GROUP/summary.json
     tuned = [Path(file) for file in runs.finetune if final.get(Path(file).parts[-5]) == Path(file).parts[-3]]
     evidence = replace(evidence, scores=glue_scores.score([file.parent for file in tuned]) if tuned else None)
     spreads = []
     for other in others:
         differences = {
-            "validation_loss": ev.loss_difference(evidence, PLD, other),
-            "glue_nine": ev.glue_gain(evidence, PLD, final[PLD], other, final[other], "nine"),
+            "validation_loss": ev.loss_difference(evidence, pld, other),
+            "glue_nine": ev.glue_gain(evidence, pld, final[pld], other, final[other], "nine"),
         }
         for quantity, paired in differences.items():
             deviation = stats.deviation_interval(paired.effects) if paired else None

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from pldrepro.config.arm import ArmTags
 from pldrepro.config.base import Name, Strict, merge, read_mapping, validate
 from pldrepro.errors import SettingsError
 
@@ -32,7 +33,7 @@ class BudgetOf(Strict):
     checkpoint: Name
 
 
-class Experiment(Strict):
+class Experiment(ArmTags):
     """One arm: a label, what it is, the experiment it starts from, and the few lines that differ."""
 
     label: str
@@ -110,3 +111,18 @@ def experiment_chain(name: str, folder: Path) -> list[Experiment]:
         chain.insert(0, known[current])
         current = chain[0].base
     return chain
+
+
+def experiments_folder(family: str) -> Path:
+    """Folder of the shipped experiments with models of a family."""
+    return EXPERIMENTS_FOLDER / ("bert" if family == "bert" else "gpt_and_vision")
+
+
+def arm_tags(folder: Path) -> dict[str, ArmTags]:
+    """The tags of every experiment of a folder that has any."""
+    fields = ArmTags.model_fields
+    found = {
+        arm: ArmTags(**{name: getattr(experiment, name) for name in fields})
+        for arm, experiment in read_experiments(folder).items()
+    }
+    return {arm: tags for arm, tags in found.items() if tags != ArmTags()}

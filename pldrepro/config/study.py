@@ -18,9 +18,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from pldrepro.config.arm import ROLES, ArmTags, Role
 from pldrepro.config.base import Distinct, Folder, Name, Sha256, Strict, merge, read_mapping, read_yaml, validate
 from pldrepro.config.data import DataSettings, ImageDataSettings
-from pldrepro.config.experiment import EXPERIMENTS_FOLDER, BudgetOf, DepthMatch, experiment_chain
+from pldrepro.config.experiment import (
+    EXPERIMENTS_FOLDER,
+    BudgetOf,
+    DepthMatch,
+    arm_tags,
+    experiment_chain,
+    experiments_folder,
+)
 from pldrepro.config.model import VisionSettings
 from pldrepro.config.run import (
     Budget,
@@ -32,6 +40,7 @@ from pldrepro.config.run import (
     RunSettings,
 )
 from pldrepro.errors import SettingsError
+from pldrepro.files import read_json
 from pldrepro.policy.drop import match_depth, mean_expected_depth
 
 
@@ -57,7 +66,6 @@ class StudySettings(Strict):
     glue_hash: Sha256 | None = Field(None, description="what the `hash` of the manifest of GLUE must be; likewise")
     experiments: str = Field("bert", description="folder of the arms' files in config/experiments, or anywhere")
     arms: Annotated[tuple[Name, ...], Distinct] = Field(min_length=1)
-    baseline: Name = Field("baseline", description="the arm that the others are compared with")
     seeds: Annotated[tuple[int, ...], Distinct] = Field(
         min_length=1, description="pre-training seeds, paired over arms"
     )
@@ -85,7 +93,6 @@ class RecordedSettings(Strict):
     recorded: dict[Name, tuple[str, ...]] = Field(
         min_length=1, description="name -> folders of run folders, one for each family of models"
     )
-    baseline: Name = "baseline"
 
     def result_sets(self) -> list[ResultSet]:
         """What the recorded folders hold; a folder without a finished run is a SettingsError."""
@@ -100,7 +107,8 @@ class RecordedSettings(Strict):
             raise SettingsError(f"recorded: {folder}: no finished pre-training run (pretrain/ARM/seedN/summary.json)")
         finetune = sorted(map(str, folder.glob("finetune/*/*/*/*/summary.json")))
         probes, lambada = (sorted(map(str, folder.glob(f"{kind}/*/*/summary.json"))) for kind in ("probe", "lambada"))
-        return StudyRuns(pretrain, finetune, probes, lambada, str(folder / "calibration/summary.json"), self.baseline)
+        tags = arm_tags(experiments_folder(read_json(Path(pretrain[0])).get("family", "bert")))
+        return StudyRuns(pretrain, finetune, probes, lambada, str(folder / "calibration/summary.json"), tags)
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,8 @@ class StudyRuns:
     probes: list[str]
     lambada: list[str]
     calibration: str
-    baseline: str
+    arms: dict[str, ArmTags]
+    """What every experiment with tags says of itself; of those without runs, too: an exhibit says that they miss."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +148,11 @@ class ResultSet:
     @property
     def listing(self) -> str:
         """The text of evidence.json, from which every exhibit finds the runs."""
-        return json.dumps(
-            {"scores": f"{self.results}/scores.csv", "studies": [vars(s) for s in self.studies]}, indent=1
-        )
+        studies = [
+            {**vars(one), "arms": {name: tags.model_dump(exclude_defaults=True) for name, tags in one.arms.items()}}
+            for one in self.studies
+        ]
+        return json.dumps({"scores": f"{self.results}/scores.csv", "studies": studies}, indent=1)
 
 
 class Study:
@@ -155,13 +166,31 @@ class Study:
         self._arms: dict[str, RunSettings] = {}
         self._runs: dict[tuple[str, int], RunSettings] = {}
         self.companions = tuple(self._companion(name, Path(file)) for name, file in settings.companions.items())
-        if settings.baseline not in settings.arms:
-            raise SettingsError(f"baseline: {settings.baseline!r} is not among the arms: {', '.join(settings.arms)}")
+        self._roles = {arm: experiment_chain(arm, self._experiments)[-1].role for arm in settings.arms}
+        self._check_roles()
         strange = sorted(set(settings.probe_arms or ()) - set(settings.arms))
         if strange:
             raise SettingsError(f"probe_arms: {', '.join(strange)} not among the arms: {', '.join(settings.arms)}")
         for arm in settings.arms:
             self._check_arm(arm)
+
+    def _check_roles(self) -> None:
+        """A baseline is needed, and an arm of another role can be there once."""
+        for role in ROLES:
+            arms = [arm for arm, own in self._roles.items() if own == role]
+            if len(arms) > 1 and role != "control":
+                raise SettingsError(f"arms: expected one arm of role {role}, got {', '.join(arms)}")
+        if self.arm_with_role("baseline") is None:
+            raise SettingsError(f"arms: expected one of role baseline, got {', '.join(self.settings.arms)}")
+
+    def arm_with_role(self, role: Role) -> str | None:
+        """The arm that has a role in the comparisons of the papers."""
+        return next((arm for arm, own in self._roles.items() if own == role), None)
+
+    @property
+    def baseline(self) -> str:
+        """The arm that the others are compared with."""
+        return self.arm_with_role("baseline") or ""
 
     def _companion(self, name: str, file: Path) -> Study:
         """The study of another family of models, with its results and its data beside those of this one."""
@@ -270,7 +299,7 @@ class Study:
 
     def data(self) -> DataSettings | ImageDataSettings:
         """The data settings, which all arms share, with the folder and the hashes that the preparation alone needs."""
-        data, study = self.run(self.settings.baseline, self.settings.seeds[0]).data, self.settings
+        data, study = self.run(self.baseline, self.settings.seeds[0]).data, self.settings
         own = {"root": study.data_root, "hash": study.data_hash, "glue_hash": study.glue_hash}
         given = {key: value for key, value in own.items() if value is not None and key in type(data).model_fields}
         return data.model_copy(update=given)
@@ -288,7 +317,7 @@ class Study:
     @property
     def impl(self) -> ImplSettings:
         """How the runs are executed, the same for all arms."""
-        return self.run(self.settings.baseline, self.settings.seeds[0]).impl
+        return self.run(self.baseline, self.settings.seeds[0]).impl
 
     def finetune_checkpoints(self, arm: str) -> tuple[str, ...]:
         """Names of the checkpoints of an arm that are fine-tuned."""
@@ -319,13 +348,13 @@ class Study:
             [f"{self.runs}/probe/{arm}/seed{seed}/summary.json" for arm, seed in self.probe_runs()],
             [f"{self.runs}/lambada/{arm}/seed{seed}/summary.json" for arm, seed in self.lambada_runs()],
             f"{self.runs}/calibration/summary.json",
-            self.settings.baseline,
+            arm_tags(self._experiments),
         )
 
     @property
     def family(self) -> str:
         """Family of models, the same for all arms."""
-        return self.run(self.settings.baseline, self.settings.seeds[0]).model.family
+        return self.run(self.baseline, self.settings.seeds[0]).model.family
 
     def finetune_runs(self) -> list[tuple[str, int, str, str]]:
         """(arm, seed, checkpoint, group) of every fine-tuning job; GLUE is for BERT alone."""

@@ -282,7 +282,7 @@ EXHIBITS = ("score", "evidence", "set_tables", "draw_figures", "judge", "answer"
 def study_work(study: Study) -> list[Work]:
     """The work of a study, without its companions: of one seed of every arm, and what is done once."""
     settings, seed = study.settings, study.settings.seeds[0]
-    first = study.run(settings.baseline, seed)
+    first = study.run(study.baseline, seed)
     work = [Work("images" if study.prepared == "images" else "corpus", None, 1)]
     finetune, probes, lambada = study.finetune_runs(), study.probe_runs(), study.lambada_runs()
     if finetune:

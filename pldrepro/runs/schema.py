@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, RootModel, Tag, model_validator
 
+from pldrepro.config.arm import ArmTags
 from pldrepro.config.base import MAX_LAYERS, Sha256, text_or_images
 from pldrepro.config.data import DataSettings, ImageDataSettings
 from pldrepro.config.model import ModelSettings, VisionSettings
@@ -371,7 +372,8 @@ class StudyRecord(Recorded):
     probes: list[File]
     lambada: list[File]
     calibration: File
-    baseline: str
+    arms: dict[str, ArmTags] = {}
+    """What the arms' YAML says of them; of arms without runs, too."""
 
 
 class EvidenceRecord(Recorded):

@@ -10,9 +10,10 @@ from pldrepro.analysis import claim_estimators
 from pldrepro.analysis.claim_estimators import MEASURES, PLD_MEASURES, SBLD_MEASURES, Measurement, missing_arm
 from pldrepro.analysis.comparisons import difference
 from pldrepro.analysis.reported import load_papers
-from pldrepro.analysis.results import Evidence, load_evidence
+from pldrepro.analysis.results import Evidence
 from pldrepro.costs.flops import StepFlops
 from tests.support import runs
+from tests.support.runs import load_evidence
 
 PROBED = ("baseline", "preln_higher")
 

@@ -13,9 +13,10 @@ from pldrepro.analysis import claims, glue_scores
 from pldrepro.analysis.claims import Measurement, judge, verdict
 from pldrepro.analysis.comparisons import ratio
 from pldrepro.analysis.reported import Claim, load_papers
-from pldrepro.analysis.results import Evidence, load_evidence
+from pldrepro.analysis.results import Evidence
 from pldrepro.errors import SettingsError
 from tests.support import runs
+from tests.support.runs import load_evidence
 
 PAPERS = load_papers()
 number = st.floats(-100, 100)

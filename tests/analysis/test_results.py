@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from pldrepro.analysis import comparisons
-from pldrepro.analysis.results import Evidence, load_evidence
+from pldrepro.analysis.results import Evidence
 from pldrepro.errors import RecordError
 from pldrepro.runs.folder import load_finetune, load_pretrain, log_path
 from tests.support import runs
+from tests.support.runs import load_evidence
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +82,8 @@ def test_arms_keep_their_order_and_seeds_are_paired(study: dict[str, Any]) -> No
 
 
 def test_what_cannot_be_compared_is_refused(study: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="no run of the baseline arm 'postln'; arms here: baseline"):
-        load_evidence(study["pretrain"], baseline="postln")
+    with pytest.raises(RecordError, match="no run of an arm of role baseline"):
+        load_evidence(study["pretrain"], tags={})
     with pytest.raises(RecordError, match="no pre-training runs"):
         load_evidence([])
     with pytest.raises(RecordError, match="both baseline, seed 1"):

@@ -103,7 +103,7 @@ def test_the_schema_accepts_every_shipped_file_and_refuses_an_unknown_key(path: 
     schema, values = study_schema(), read_yaml(path)
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(values, schema)
-    for wrong in ({"sead": 1}, {"finetune": {"epoch": 1}}, {"baseline": 3}):
+    for wrong in ({"sead": 1}, {"finetune": {"epoch": 1}}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(merge(values, wrong), schema)
 
@@ -116,7 +116,7 @@ def test_recorded_runs_are_found_in_their_folders(tmp_path: Path) -> None:
         load_recorded(values).result_sets()
     for place in ("pretrain/pld/seed1", "pretrain/pld/seed2", "finetune/pld/seed1/ckp87/glue"):
         (tmp_path / place).mkdir(parents=True)
-        (tmp_path / place / "summary.json").touch()
+        (tmp_path / place / "summary.json").write_text("{}")
     (tmp_path / "pretrain" / "pld" / "seed3").mkdir()  # not finished
     (found,) = load_recorded(values).result_sets()
     assert found.results == "there/cpu"
@@ -284,7 +284,7 @@ def test_an_unknown_key_is_named_with_its_path_and_the_allowed_names(
 
 
 def write_experiments(folder: Path, **experiments: dict[str, Any]) -> Path:
-    for name, values in {"baseline": {}, **experiments}.items():
+    for name, values in {"baseline": {"role": "baseline"}, **experiments}.items():
         about = {"label": name, "description": name, **values}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(about))
     return folder
@@ -346,7 +346,7 @@ def test_a_child_inherits_and_replaces(tmp_path: Path) -> None:
             {"arms": ["baseline", "plb"]},
             "config/experiments/bert: no experiment plb; expected one of baseline, baseline_at_ckp100",
         ),
-        ({"arms": ["pld"]}, "baseline: 'baseline' is not among the arms: pld"),
+        ({"arms": ["pld"]}, "arms: expected one of role baseline"),
         ({"arms": []}, "arms: Tuple should have at least 1 item"),
         ({"probe_arms": ["preln"]}, "probe_arms: preln not among the arms: baseline, pld"),
         ({"arms": ["baseline", "baseline"]}, "arms: an entry is repeated"),

@@ -7,9 +7,10 @@ import pytest
 
 from pldrepro.analysis import ablation
 from pldrepro.analysis.reported import load_papers
-from pldrepro.analysis.results import Evidence, load_evidence
+from pldrepro.analysis.results import Evidence
 from pldrepro.exhibits import tables
 from tests.support import runs
+from tests.support.runs import load_evidence
 from tests.support.tables import shown
 
 PLD = load_papers()["pld"]

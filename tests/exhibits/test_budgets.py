@@ -13,9 +13,10 @@ import pytest
 
 from pldrepro.analysis import budgets, claim_estimators, comparisons, time_to_target
 from pldrepro.analysis.reported import load_papers
-from pldrepro.analysis.results import Evidence, load_evidence
+from pldrepro.analysis.results import Evidence
 from pldrepro.exhibits import tables
 from tests.support import runs
+from tests.support.runs import load_evidence
 from tests.support.tables import shown
 
 PAPERS = load_papers()

@@ -8,11 +8,11 @@ import pytest
 from pldrepro.__main__ import main
 from pldrepro.analysis import claims, glue_scores
 from pldrepro.analysis.reported import load_papers
-from pldrepro.analysis.results import load_evidence
 from pldrepro.errors import RecordError
 from pldrepro.exhibits import tables
 from pldrepro.exhibits.compare import compare, compare_exhibit
 from tests.support import runs
+from tests.support.runs import load_evidence
 
 COLUMNS = ("arm", "label", "quantity", "measured", "low", "high", "n", "note")
 

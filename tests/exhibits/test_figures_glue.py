@@ -9,10 +9,11 @@ import pytest
 
 from pldrepro.analysis.glue_scores import PRIMARY
 from pldrepro.analysis.reported import load_papers
-from pldrepro.analysis.results import Evidence, load_evidence
+from pldrepro.analysis.results import Evidence
 from pldrepro.exhibits import figures
 from pldrepro.exhibits.figures import budgets, glue
 from tests.support import runs
+from tests.support.runs import load_evidence
 
 PAPERS = load_papers()
 PLD = PAPERS["pld"]

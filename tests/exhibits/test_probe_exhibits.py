@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from pldrepro.analysis.reported import load_papers
-from pldrepro.analysis.results import Evidence, load_evidence
+from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.tidy import find
 from pldrepro.errors import RecordError
 from pldrepro.exhibits import figures, tables
@@ -19,6 +19,7 @@ from pldrepro.exhibits.figures import probes
 from pldrepro.exhibits.figures.style import STYLE
 from pldrepro.stats import Estimate, geometric_interval, mean_interval
 from tests.support import runs
+from tests.support.runs import load_evidence
 from tests.support.tables import shown
 
 PAPERS = load_papers()

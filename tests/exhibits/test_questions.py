@@ -7,12 +7,13 @@ import pytest
 
 from pldrepro.analysis import glue_scores
 from pldrepro.analysis.reported import Question, load_papers
-from pldrepro.analysis.results import Evidence, load_evidence
+from pldrepro.analysis.results import Evidence
 from pldrepro.errors import RecordError, SettingsError
 from pldrepro.exhibits import questions
 from pldrepro.exhibits.figures import FIGURES
 from pldrepro.exhibits.tables import TABLES
 from tests.support import runs
+from tests.support.runs import load_evidence
 
 PLD = load_papers()["pld"]
 

@@ -15,11 +15,12 @@ import pytest
 
 from pldrepro.analysis import claims, glue_scores
 from pldrepro.analysis.reported import load_papers
-from pldrepro.analysis.results import Evidence, load_evidence
+from pldrepro.analysis.results import Evidence
 from pldrepro.errors import RecordError
 from pldrepro.exhibits import figures, report, tables
 from pldrepro.exhibits.figures import costs
 from tests.support import runs
+from tests.support.runs import load_evidence
 
 PAPERS = load_papers()
 

@@ -12,13 +12,14 @@ import pytest
 
 from pldrepro.analysis.claim_estimators import MEASURES, PLD_MEASURES
 from pldrepro.analysis.reported import load_papers
-from pldrepro.analysis.results import Evidence, load_evidence
+from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import accuracy_change, accuracy_gain
 from pldrepro.exhibits import compare, figures, tables
 from pldrepro.exhibits.figures import costs, sbld
 from pldrepro.exhibits.figures.costs import recorded_ranks
 from pldrepro.policy.drop import DropSettings
 from tests.support import runs
+from tests.support.runs import load_evidence
 from tests.support.tables import shown
 
 PAPERS = load_papers()

@@ -12,10 +12,11 @@ from safetensors.numpy import load_file, save_file
 
 from pldrepro.analysis import glue_scores
 from pldrepro.analysis.reported import load_papers
-from pldrepro.analysis.results import Evidence, load_evidence
+from pldrepro.analysis.results import Evidence
 from pldrepro.errors import RecordError
 from pldrepro.exhibits import tables
 from tests.support import runs
+from tests.support.runs import load_evidence
 from tests.support.tables import shown
 
 PAPERS = load_papers()

@@ -8,10 +8,11 @@ import pytest
 
 from pldrepro.analysis import glue_scores, text
 from pldrepro.analysis.reported import load_papers
-from pldrepro.analysis.results import Evidence, load_evidence
+from pldrepro.analysis.results import Evidence
 from pldrepro.exhibits import layout, tables
 from pldrepro.stats import Estimate
 from tests.support import runs
+from tests.support.runs import load_evidence
 from tests.support.tables import shown
 
 PAPERS = load_papers()

@@ -10,14 +10,17 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
+from pldrepro.analysis import results
 from pldrepro.analysis.glue_scores import VALUES
-from pldrepro.analysis.results import Evidence, load_evidence
+from pldrepro.analysis.results import Evidence
 from pldrepro.config.base import merge
 from pldrepro.config.run import RunSettings
+from pldrepro.config.study import arm_tags, experiments_folder
 from pldrepro.files import append_jsonl, write_json
 from pldrepro.policy.drop import draw_gates, is_analysed, rank_layers
 from pldrepro.records import AnyRecord, read_checked_lines
 
+TAGS = {**arm_tags(experiments_folder("gpt")), **arm_tags(experiments_folder("bert"))}
 STEPS, BATCH, LENGTH = 400, 8, 16
 SHARES = {"ckp87": 87 / 186, "ckp100": 100 / 186, "ckp186": 1.0}
 # tau(k) = 2 ms + 3 ms x k for k = 0..4, so the layers take 12/14 of a full step.
@@ -274,6 +277,11 @@ def write_calibration(root: Path, family: str = "bert") -> Path:
     write_json(folder / "provenance.json", PROVENANCE)
     write_json(folder / "summary.json", {"threads": 1, "device": PROVENANCE["device"], "shapes": shapes})
     return folder
+
+
+def load_evidence(pretrain: Sequence[Path], *args: Any, **more: Any) -> Evidence:
+    """The evidence of some run folders whose arms are what the shipped experiments of their names say."""
+    return results.load_evidence(pretrain, *args, **{"tags": TAGS, **more})
 
 
 def sbld_study(

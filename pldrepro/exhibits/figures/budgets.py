@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -40,31 +39,12 @@ def _final_losses(evidence: Evidence, arms: Sequence[str]) -> list[Estimate]:
 
 # ---- theta_bar ----
 
-# Arms that the study plans beside PLD's own theta_bar.
-PLANNED_THETAS = ("pld_theta10", "pld_theta30", "pld_theta70", "pld_theta90")
-
-
-def theta_arms(evidence: Evidence) -> dict[str, float]:
-    """Arm -> theta_bar, smallest first: PLD, arms that differ from it in theta_bar alone, its undropped twin (1)."""
-
-    def settings(arm: str) -> dict[str, Any]:
-        return evidence.runs(arm)[0].settings
-
-    own = settings(evidence.pld)
-    groups = ("model", "data", "training", "impl")
-    found = {
-        arm: float(settings(arm)["drop"]["theta_bar"])
-        for arm in evidence.methods
-        if all(settings(arm)[group] == own[group] for group in groups)
-        and {**settings(arm)["drop"], "theta_bar": None} == {**own["drop"], "theta_bar": None}
-    }
-    twin = evidence.undropped_twin(evidence.pld)
-    return dict(sorted({**found, **({twin: 1.0} if twin else {})}.items(), key=lambda item: item[1]))
-
 
 def figure10(evidence: Evidence, paper: Paper) -> Drawing:
     """Convergence for several theta_bar, and the loss that each ends at (PLD, Figure 10)."""
-    arms = theta_arms(evidence) if evidence.pld in evidence.arms else {}
+    arms = evidence.theta_arms
+    if arms and (twin := evidence.undropped_twin(evidence.pld)):
+        arms[twin] = 1.0
     if len(arms) < 2:
         return nothing("no arm of this study differs from PLD by theta_bar alone")
     data = loss_data(evidence, list(arms))
@@ -87,7 +67,7 @@ def figure10(evidence: Evidence, paper: Paper) -> Drawing:
     right.set_title("at the end", loc="left")
     left.set_title("along the run", loc="left")
     figure.legend(loc="outside lower center", ncols=3, handlelength=3)
-    absent = [arm for arm in PLANNED_THETAS if arm not in arms]
+    absent = evidence.missing_in("figure10")
     caption = (
         "Validation loss for several limits theta_bar of the keep probability (1: nothing is dropped). Left: single "
         "runs (thin) and their mean (bold). Right: final losses on a scale of their own; dots: single runs, marks: "
