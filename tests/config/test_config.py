@@ -293,7 +293,7 @@ def write_experiments(folder: Path, **experiments: dict[str, Any]) -> Path:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"dropp": {}}, "arm.yaml: dropp: unknown key; allowed here: label, description, base"),
+        ({"dropp": {}}, "arm.yaml: dropp: unknown key"),
         ({"drop": {"thetabar": 0.5}}, "experiment arm: drop.thetabar: unknown key; allowed here: dialect, schedule"),
         ({"drop": {"dialect": "mine"}}, "drop: unknown dialect 'mine'; allowed: none, paper_alg1"),
         ({"drop": {"schedule": "exponential", "theta_bar": 0}}, "drop.theta_bar: Input should be greater than 0"),
