@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from pldrepro.analysis import comparisons, results
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.tidy import cost_estimate, estimate_of, tidy, tidy_row
+from pldrepro.config.arm import ROLES
 from pldrepro.runs.folder import PretrainRun
 from pldrepro.stats import Estimate
 
@@ -137,18 +137,27 @@ def _mid_glue(evidence: Evidence, arm: str, checkpoint: str, other: str, convent
 
 # ---- overfitting ----
 
-TREATMENTS = {"pld": "PLD", "dropout": "dropout", "neither": "neither"}
-_EPOCHS_ARM = re.compile(rf"epochs\d+_({'|'.join(TREATMENTS)})")
+UNTREATED = "neither"  # the treatment that the others are compared with
 
 
 def epochs_arms(evidence: Evidence) -> dict[float, dict[str, str]]:
-    """Epochs -> treatment -> arm, of the arms on a cut corpus (``epochs<N>_<treatment>``), fewest epochs first."""
+    """Epochs -> treatment -> arm, of the arms on a cut corpus that name their treatment, fewest epochs first."""
     found: dict[float, dict[str, str]] = {}
     for arm in evidence.arms:
-        epochs, match = evidence.epochs(arm), _EPOCHS_ARM.fullmatch(arm)
-        if epochs is not None and match:
-            found.setdefault(epochs, {})[match[1]] = arm
+        epochs, treatment = evidence.epochs(arm), evidence.treatment(arm)
+        if epochs is not None and treatment is not None:
+            found.setdefault(epochs, {})[treatment] = arm
     return dict(sorted(found.items()))
+
+
+def treatments(evidence: Evidence) -> dict[str, str]:
+    """Treatment -> its name for people, of arms without runs here, too; PLD first, the untreated last.
+
+    A treatment that is named as a role is a method, written in capitals.
+    """
+    named = {tags.treatment for tags in evidence.tags.values() if tags.treatment}
+    ordered = sorted(named, key=lambda name: (name == UNTREATED, name not in ROLES, name))
+    return {name: name.upper() if name in ROLES else name for name in ordered}
 
 
 def overfitting(evidence: Evidence, paper: Paper) -> pd.DataFrame:
@@ -160,8 +169,8 @@ def overfitting(evidence: Evidence, paper: Paper) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     arms = epochs_arms(evidence)
-    for epochs, treatments in arms.items():
-        for treatment, arm in treatments.items():
+    for epochs, by_treatment in arms.items():
+        for treatment, arm in by_treatment.items():
             rows += _overfitting_rows(evidence, arms, epochs, treatment, arm)
     return tidy(rows)
 
@@ -177,7 +186,7 @@ def _overfitting_rows(
         "validation_loss": stats.mean_interval(validation),
         "gap": stats.mean_interval([after - before for after, before in zip(validation, train, strict=True)]),
     }
-    if treatment != "neither":
+    if treatment != UNTREATED:
         effects = _effects(evidence, arms[epochs], treatment)
         fewest = _effects(evidence, next(iter(arms.values())), treatment)
         change = [(effects[seed], fewest[seed]) for seed in effects if seed in fewest and epochs != min(arms)]
@@ -197,11 +206,11 @@ def final_train_loss(run: PretrainRun) -> float:
     return float(sum(line["main_loss"] for line in last) / len(last))
 
 
-def _effects(evidence: Evidence, treatments: dict[str, str], treatment: str) -> dict[int, float]:
-    """Seed -> final validation loss minus that without PLD and dropout, of as many epochs."""
-    if not {treatment, "neither"} <= set(treatments):
+def _effects(evidence: Evidence, arms: dict[str, str], treatment: str) -> dict[int, float]:
+    """Seed -> final validation loss minus that of the untreated arm of as many epochs; ``arms``: by treatment."""
+    if not {treatment, UNTREATED} <= set(arms):
         return {}
     return {
         run.seed: run.summary["validation_loss"] - bare.summary["validation_loss"]
-        for run, bare in evidence.pairs(treatments[treatment], treatments["neither"])
+        for run, bare in evidence.pairs(arms[treatment], arms[UNTREATED])
     }

@@ -19,6 +19,7 @@ from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import accuracy_change, accuracy_gain, accuracy_pairs, analysis_share, time_saved
 from pldrepro.analysis.text import FAMILIES, estimate_text, number
 from pldrepro.analysis.tidy import estimate_of
+from pldrepro.config.arm import Role
 from pldrepro.costs.flops import recorded_step_flops
 
 # "Similar accuracy": not more than this many GLUE points below the baseline, by the lower limit of the interval.
@@ -41,8 +42,8 @@ class Measurement:
 
 def missing_arm(evidence: Evidence, measure: str) -> str:
     """Why a measure can find nothing: this study lacks the arm that it is about; empty when it has it."""
-    arm = evidence.sbld if measure in SBLD_MEASURES else evidence.pld
-    return "" if arm in evidence.arms else f"no arm {arm!r} in this study"
+    role: Role = "sbld" if measure in SBLD_MEASURES else "pld"
+    return "" if evidence.arm_with_role(role) in evidence.arms else f"no arm of role {role} in this study"
 
 
 def _estimate_note(name: str, paired: Paired | None, digits: int, unit: str) -> str:
@@ -193,9 +194,10 @@ def speedup_at_similar_glue(evidence: Evidence) -> Measurement:
 
 def hurt_by_higher_rate(evidence: Evidence) -> Measurement:
     """Final loss of the baseline at PLD's learning rate minus that at its own [nats]; PLD must reach the latter."""
-    if "baseline_higher" not in evidence.arms:
+    higher = evidence.arm_with_role("baseline_higher_lr")
+    if higher not in evidence.arms:
         return Measurement(note="the baseline at the higher learning rate is not an arm of this study")
-    gap = comparisons.loss_difference(evidence, "baseline_higher", evidence.baseline)
+    gap = comparisons.loss_difference(evidence, higher, evidence.baseline)
     own = comparisons.loss_difference(evidence, evidence.pld, evidence.baseline)
     note = _estimate_note("PLD's final loss minus the baseline's", own, 3, "nats")
     return Measurement(gap, note, premise_of(own, 0.0))
@@ -231,7 +233,8 @@ def flops_at_the_limit(evidence: Evidence) -> Measurement:
 
 def preln_arm(evidence: Evidence) -> str | None:
     """The probed PreLN arm that drops nothing: at the baseline's learning rate where there is one."""
-    return next((arm for arm in ("preln", "preln_higher") if arm in evidence.probed), None)
+    arms = (evidence.arm_with_role("preln"), evidence.arm_with_role("preln_higher_lr"))
+    return next((arm for arm in arms if arm in evidence.probed), None)
 
 
 def _probed_pair(evidence: Evidence) -> tuple[str, str] | None:
@@ -464,7 +467,7 @@ def sbld_over_pld(evidence: Evidence) -> Measurement:
     """Final validation loss of PLD minus SBLD's [nats], given that SBLD's throughput is not below PLD's."""
     sbld, pld = evidence.sbld, evidence.pld
     if pld not in evidence.arms:
-        return Measurement(note=f"no arm {pld!r} in this study")
+        return Measurement(note="no arm of role pld in this study")
     time = comparisons.relative_cost(evidence, sbld, pld, "reference_time")
     measured = estimate_of(comparisons.relative_cost(evidence, pld, sbld, "measured_time"))
     kept = [

@@ -87,7 +87,11 @@ class Evidence:
 
     def arm_with_role(self, role: Role) -> str:
         """The arm of a role: of this study, else one without runs here, else an empty name."""
-        return next((arm for arm in (*self.arms, *self.tags) if self.role(arm) == role), "")
+        return next(iter(self.arms_with_role(role)), "")
+
+    def arms_with_role(self, role: Role) -> list[str]:
+        """The arms of a role: those of this study, then those without runs here."""
+        return [arm for arm in dict.fromkeys([*self.arms, *self.tags]) if self.role(arm) == role]
 
     def role(self, arm: str) -> str | None:
         """What an arm is in the comparisons of the papers."""
@@ -97,9 +101,9 @@ class Evidence:
         """What an arm of a grid of epochs x treatment does against overfitting."""
         return self.tags[arm].treatment if arm in self.tags else None
 
-    def shown_in(self, exhibit: str) -> list[str]:
-        """The arms of this study that name an exhibit, by their places in it."""
-        return [arm for arm in self._naming("exhibits", exhibit) if arm in self.arms]
+    def shown_in(self, exhibit: str) -> dict[str, int]:
+        """The arms of this study that name an exhibit, with their places in it, first to last."""
+        return {arm: place for arm, place in self._naming("exhibits", exhibit).items() if arm in self.arms}
 
     def missing_in(self, exhibit: str) -> list[str]:
         """The arms that name an exhibit and have no runs here, by their places in it."""
@@ -107,12 +111,12 @@ class Evidence:
 
     def asked_in(self, question: str) -> list[str]:
         """The arms that a paper's question is about, by their places in its answer; of arms without runs here, too."""
-        return self._naming("questions", question)
+        return list(self._naming("questions", question))
 
-    def _naming(self, kind: Literal["exhibits", "questions"], name: str) -> list[str]:
-        places = {arm: getattr(self.tags[arm], kind).get(name) for arm in (*self.arms, *self.tags) if arm in self.tags}
-        found = [arm for arm, place in places.items() if place is not None]
-        return sorted(found, key=lambda arm: places[arm])
+    def _naming(self, kind: Literal["exhibits", "questions"], name: str) -> dict[str, int]:
+        named = {arm: getattr(self.tags[arm], kind) for arm in (*self.arms, *self.tags) if arm in self.tags}
+        places = {arm: places[name] for arm, places in named.items() if name in places}
+        return dict(sorted(places.items(), key=lambda item: item[1]))
 
     @property
     def scale(self) -> str:

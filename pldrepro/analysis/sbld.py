@@ -18,7 +18,6 @@ from pldrepro.analysis.tidy import claimed, estimate_of, tidy, tidy_row
 from pldrepro.stats import Estimate
 
 IMAGES = ("swinv2", "vit")
-CONTROLS = ("sbld_random", "sbld_depth", "sbld_reversed", "pld_by_sensitivity", "pwegd_by_depth")
 CLOCKS = ("reference_time", "measured_time")
 
 

@@ -13,6 +13,7 @@ from pldrepro.analysis.comparisons import Paired, Reach
 from pldrepro.analysis.reported import Paper, Reported
 from pldrepro.analysis.results import AXES, Evidence
 from pldrepro.analysis.tidy import estimate_of, role, tidy, tidy_row
+from pldrepro.config.arm import Role
 from pldrepro.stats import Estimate
 
 # What is to be reached, and the checkpoint at which the paper says that PLD has it.
@@ -81,8 +82,8 @@ def reported_factors(paper: Paper, target: str) -> dict[str, Reported]:
 
 # ---- PLD's speedup, step by step ----
 
-# What each arm changes against the one before it; the last step is PLD's own.
-CHANGES = {"preln": "PreLN", "preln_higher": "the higher learning rate"}
+# Role of an arm -> what it changes against the one before it; the last step is PLD's own.
+CHANGES: dict[Role, str] = {"preln": "PreLN", "preln_higher_lr": "the higher learning rate", "pld": "dropping layers"}
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Step:
 
 def chain(evidence: Evidence) -> list[str]:
     """The arms from the baseline to PLD, those of them that this study has; empty without PLD."""
-    arms = dict.fromkeys([evidence.baseline, *CHANGES, evidence.pld])
+    arms = [evidence.baseline, *map(evidence.arm_with_role, CHANGES)]
     return [arm for arm in arms if arm in evidence.arms] if evidence.pld in evidence.arms else []
 
 
@@ -113,8 +114,9 @@ def decompose(evidence: Evidence, target: str) -> list[Step]:
     if not seeds:
         return []
     steps, before, skipped = [], arms[0], []
-    for name in (*CHANGES, evidence.pld):
-        skipped.append(CHANGES.get(name, "dropping layers"))
+    for role_, change in CHANGES.items():
+        name = evidence.arm_with_role(role_)
+        skipped.append(change)
         if name in arms:
             steps.append(_step(evidence, " and ".join(skipped), spent, (before, name), seeds))
             before, skipped = name, []

@@ -57,18 +57,25 @@ def _depth(evidence: Evidence, arm: str) -> str:
 
 def missing(evidence: Evidence, arms: Sequence[str]) -> list[str]:
     """The arms that this study lacks, as a sentence, if there are any."""
-    absent = [arm for arm in arms if arm not in evidence.arms]
+    absent = [arm for arm in arms if arm and arm not in evidence.arms]
     return [f"Not in this study: {', '.join(absent)}."] if absent else []
 
 
-def against_pld(*arms: str) -> Answer:
-    """An answer that compares the final loss of some arms with PLD's."""
+def compared(question: str) -> Answer:
+    """An answer that compares the final loss of the arms that name a question: with the baseline's or with PLD's."""
 
     def answer(evidence: Evidence, paper: Paper) -> list[str]:
+        arms = evidence.asked_in(question)
         there = [arm for arm in arms if arm in evidence.arms]
-        return [loss_sentence(evidence, arm, evidence.pld) for arm in there] + missing(evidence, arms)
+        return [loss_sentence(evidence, arm, _nearest(evidence, arm)) for arm in there] + missing(evidence, arms)
 
     return answer
+
+
+def _nearest(evidence: Evidence, arm: str) -> str:
+    """The baseline for an arm of its model, PLD for any other."""
+    own, base = (evidence.runs(name)[0].settings["model"] for name in (arm, evidence.baseline))
+    return evidence.baseline if own == base else evidence.pld
 
 
 def preln_or_pld(evidence: Evidence, paper: Paper) -> list[str]:
@@ -83,7 +90,11 @@ def preln_or_pld(evidence: Evidence, paper: Paper) -> list[str]:
                 f"samples (reached in {step.reached} of {step.n} runs{bound})."
             )
     twin = evidence.undropped_twin(evidence.pld)
-    return sentences + ([loss_sentence(evidence, evidence.pld, twin)] if twin else []) + missing(evidence, ["preln"])
+    return (
+        sentences
+        + ([loss_sentence(evidence, evidence.pld, twin)] if twin else [])
+        + missing(evidence, [evidence.arm_with_role("preln")])
+    )
 
 
 def destabilises(evidence: Evidence, paper: Paper) -> list[str]:
@@ -97,16 +108,6 @@ def destabilises(evidence: Evidence, paper: Paper) -> list[str]:
     if not sentences:
         return ["One seed has no standard deviation."]
     return ["Standard deviation of the final validation loss over pre-training seeds:", *sentences]
-
-
-def needs_switchable_blocks(evidence: Evidence, paper: Paper) -> list[str]:
-    """PLD on PostLN against PostLN, and PLD without rescaling against PLD."""
-    sentences = []
-    if "pld_postln" in evidence.arms:
-        sentences.append(loss_sentence(evidence, "pld_postln", evidence.baseline))
-    if "pld_no_rescale" in evidence.arms:
-        sentences.append(loss_sentence(evidence, "pld_no_rescale", evidence.pld))
-    return sentences + missing(evidence, ["pld_postln", "pld_no_rescale"])
 
 
 def finetuning_stability(evidence: Evidence, paper: Paper) -> list[str]:
@@ -203,11 +204,11 @@ def which_split(evidence: Evidence, paper: Paper) -> list[str]:
 
 ANSWERS: dict[str, Answer] = {
     "preln_or_pld": preln_or_pld,
-    "schedules": against_pld("depth_only", "linear", "cosine", "pld_reversed", "random", "time_only"),
+    "schedules": compared("schedules"),
     "destabilises": destabilises,
-    "known_methods": against_pld("layerdrop", "stochastic_depth"),
-    "without_sampling": against_pld("growing", "shrinking", "stacking", "shallow"),
-    "needs_switchable_blocks": needs_switchable_blocks,
+    "known_methods": compared("known_methods"),
+    "without_sampling": compared("without_sampling"),
+    "needs_switchable_blocks": compared("needs_switchable_blocks"),
     "finetuning_stability": finetuning_stability,
     "wall_clock": wall_clock,
     "memory": peak_memory,

@@ -144,4 +144,4 @@ def test_a_study_of_the_baseline_and_pld_alone_breaks_no_measure(tmp_path: Path,
 def test_a_measure_needs_the_arm_that_it_is_about(tmp_path: Path) -> None:
     evidence = study(tmp_path, {"baseline": 3.0, "pld": 2.5})
     assert {missing_arm(evidence, name) for name in PLD_MEASURES} == {""}
-    assert {missing_arm(evidence, name) for name in SBLD_MEASURES} == {"no arm 'sbld' in this study"}
+    assert {missing_arm(evidence, name) for name in SBLD_MEASURES} == {"no arm of role sbld in this study"}

@@ -158,7 +158,7 @@ def test_the_baseline_and_pld_are_drawn_before_others(evidence: Evidence) -> Non
 
 
 def test_theta_bar_compares_arms_that_differ_in_nothing_else(evidence: Evidence) -> None:
-    assert budgets.theta_arms(evidence) == {"pld_theta30": 0.3, "pld": 0.5, "preln_higher": 1.0}
+    assert evidence.theta_arms == {"pld_theta30": 0.3, "pld": 0.5}
     figure, data, caption = budgets.figure10(evidence, PLD)
     assert set(data["theta_bar"]) == {0.3, 0.5, 1.0}
     labels = [text.get_text() for text in figure.legends[0].get_texts()]

@@ -11,7 +11,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 
 from pldrepro import stats
 from pldrepro.analysis import comparisons
-from pldrepro.analysis.budgets import TREATMENTS, epochs_arms, final_train_loss, original
+from pldrepro.analysis.budgets import UNTREATED, epochs_arms, final_train_loss, original, treatments
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.exhibits.figures.costs import late_losses, loss_data, loss_lines
@@ -160,12 +160,13 @@ def overfitting(evidence: Evidence, paper: Paper) -> Drawing:
     """Loss against the epochs of a cut corpus, as many steps each: with PLD, with dropout, with neither."""
     data = overfitting_data(evidence)
     if data.empty:
-        return nothing("no runs on a cut corpus (arms epochs<N>_*) in this study")
+        return nothing("no runs on a cut corpus that name a treatment in this study")
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.2))
-    arms = [arm for treatments in epochs_arms(evidence).values() for arm in treatments.values()]
-    for treatment, name in TREATMENTS.items():
-        look = style(list(TREATMENTS).index(treatment) + 1)
-        marker = MARKERS[list(TREATMENTS).index(treatment)]
+    arms = [arm for by_treatment in epochs_arms(evidence).values() for arm in by_treatment.values()]
+    names = treatments(evidence)
+    for position, (treatment, name) in enumerate(names.items()):
+        look = style(position + 1)
+        marker = MARKERS[position % len(MARKERS)]
         for quantity, panel, line in (
             ("validation_loss", left, {**look, "label": f"{name}: validation"}),
             ("train_loss", left, {**look, "alpha": 0.55, "markerfacecolor": "white", "label": f"{name}: training"}),
@@ -180,7 +181,7 @@ def overfitting(evidence: Evidence, paper: Paper) -> Drawing:
     left.set_ylabel("loss [nats]")
     right.set_ylabel("loss minus neither's [nats]")
     figure.legend(loc="outside lower center", ncols=3, handlelength=3)
-    absent = [TREATMENTS[name] for name in TREATMENTS if name not in set(data["treatment"])]
+    absent = [name for treatment, name in names.items() if treatment not in set(data["treatment"])]
     caption = (
         "As many steps on a part of one corpus that makes N epochs. Left: final validation loss (filled) and training "
         "loss (hollow, mean over the last tenth of the steps, with layers or units dropped where they are). Right: "
@@ -193,14 +194,14 @@ def overfitting(evidence: Evidence, paper: Paper) -> Drawing:
 def overfitting_data(evidence: Evidence) -> pd.DataFrame:
     """One row per number of epochs, treatment and quantity [nats]: mean over seeds with its interval."""
     rows = []
-    for epochs, treatments in epochs_arms(evidence).items():
-        for treatment, arm in treatments.items():
+    for epochs, by_treatment in epochs_arms(evidence).items():
+        for treatment, arm in by_treatment.items():
             runs = evidence.runs(arm)
             found: dict[str, Estimate] = {
                 "validation_loss": stats.mean_interval([run.summary["validation_loss"] for run in runs]),
                 "train_loss": stats.mean_interval([final_train_loss(run) for run in runs]),
             }
-            bare = treatments.get("neither")
+            bare = by_treatment.get(UNTREATED)
             effect = comparisons.loss_difference(evidence, arm, bare) if bare and bare != arm else None
             if effect:
                 found["minus_neither"] = effect.estimate

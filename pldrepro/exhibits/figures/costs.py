@@ -35,8 +35,6 @@ from pldrepro.runs.step_times import TauShape
 # ---- validation loss ----
 
 
-# Figure 7 sets the baseline and PLD at both learning rates against one another.
-COMPARED = ("baseline_higher", "preln", "preln_higher")
 TASKS = {"bert": "masked-language modelling", "gpt": "next token"}  # of the others: classification
 
 
@@ -45,7 +43,8 @@ def figure7(evidence: Evidence, paper: Paper) -> Drawing:
     axes_shown = [axis for axis in ("samples", "flops", "reference_time") if measured(evidence, axis)]
     if "reference_time" not in axes_shown:
         axes_shown.append("measured_time")
-    arms = [arm for arm in evidence.arms if arm in (evidence.baseline, evidence.pld, *COMPARED)]
+    named = evidence.shown_in("figure7")
+    arms = [arm for arm in evidence.arms if arm in named]
     data = loss_data(evidence, arms)
     figure, panels = plt.subplots(1, len(axes_shown), figsize=(7.2, 3.2), sharey=True, squeeze=False)
     target = float(np.mean([run.summary["validation_loss"] for run in evidence.runs(evidence.baseline)]))
@@ -60,7 +59,7 @@ def figure7(evidence: Evidence, paper: Paper) -> Drawing:
     panels[0][0].set_ylabel("validation loss [nats]")
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), handlelength=3)
-    absent = [name for name in COMPARED if name not in evidence.arms]
+    absent = evidence.missing_in("figure7")
     task = TASKS.get(evidence.family, "classification")
     caption = (
         f"Validation loss ({task}, held-out data) against what it cost. Thin lines: single runs; bold lines: mean over "
@@ -148,12 +147,12 @@ def late_losses(data: pd.DataFrame, axis: str) -> list[float]:
 # ---- FLOPs along the schedule ----
 
 MOST_ARMS = 6  # in one panel; the csv holds all of them
-SCHEDULES = ("pld", "sbld", "pld_paper_eq", "random", "time_only", "linear", "growing", "stacking")  # come first
 
 
-def first_of(arms: Sequence[str], preferred: Sequence[str]) -> list[str]:
-    """At most MOST_ARMS of some arms, those that are preferred first, in the order of the study."""
-    ranked = sorted(arms, key=lambda arm: preferred.index(arm) if arm in preferred else len(preferred))
+def first_of(evidence: Evidence, arms: Sequence[str], exhibit: str) -> list[str]:
+    """At most MOST_ARMS of some arms, those that name the exhibit before the others, in the order of the study."""
+    named = list(evidence.shown_in(exhibit))
+    ranked = sorted(arms, key=lambda arm: named.index(arm) if arm in named else len(named))
     return [arm for arm in arms if arm in ranked[:MOST_ARMS]]
 
 
@@ -162,7 +161,7 @@ def figure6(evidence: Evidence, paper: Paper) -> Drawing:
     every = [arm for arm in evidence.methods if evidence.runs(arm)[0].settings["drop"]["schedule"] != "none"]
     if not every:
         return nothing("no arm of this study drops layers")
-    data, arms = flops_data(evidence, every), first_of(every, SCHEDULES)
+    data, arms = flops_data(evidence, every), first_of(evidence, every, "figure6")
     reported = claimed(paper, "flops_along_schedule")
     figure, panel = plt.subplots(figsize=(7.2, 3.2))
     for arm in arms:
@@ -230,7 +229,7 @@ def schedule(evidence: Evidence, paper: Paper) -> Drawing:
             )  # fmt: skip
     left.set(xlabel="share of the run", ylabel="keep probability", ylim=(0, 1.04), xlim=(0, 1))
     left.set_title(f"{evidence.label(arm)}: policy", loc="left")
-    shown = first_of(evidence.methods, (arm, *SCHEDULES))
+    shown = first_of(evidence, evidence.methods, "schedule")
     for name in shown:
         part = depth[depth["arm"] == name]
         look = style(evidence.arms.index(name))

@@ -18,6 +18,7 @@ from pldrepro.analysis.reported import Paper, mark_notes
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.text import number, reported_text
 from pldrepro.analysis.tidy import role
+from pldrepro.config.arm import ROLES
 from pldrepro.exhibits.figures.style import (
     MARKERS,
     Drawing,
@@ -39,10 +40,9 @@ BARS = (
 
 
 def drawn(evidence: Evidence, arms: Iterable[str]) -> list[str]:
-    """Those of some arms that are drawn: the baseline, PreLN and PLD before the others, in the order of the study."""
-    there = list(arms)
-    first = [arm for arm in (evidence.baseline, evidence.pld, "preln_higher", "preln") if arm in there]
-    chosen = [*first, *(arm for arm in there if arm not in first)][:MOST_LINES]
+    """Those of some arms that are drawn: those of the most important roles first, in the order of the study."""
+    roles = [*ROLES, None]
+    chosen = sorted(arms, key=lambda arm: roles.index(evidence.role(arm)))[:MOST_LINES]
     return [arm for arm in evidence.arms if arm in chosen]
 
 

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import AXES, Evidence
-from pldrepro.analysis.sbld import CONTROLS, IMAGES
+from pldrepro.analysis.sbld import IMAGES
 from pldrepro.analysis.text import FAMILIES, number
 from pldrepro.exhibits.figures.costs import keep_data, late_losses, loss_data, loss_lines
 from pldrepro.exhibits.figures.style import (
@@ -237,9 +237,6 @@ def _colour_bar(figure: Figure, grid: np.ndarray) -> None:
 
 # ---- loss against time ----
 
-# At most six lines: the methods, what SBLD's ranking is worth (reversed, random), and what its schedule is.
-DRAWN = ("baseline", "pld", "sbld", "sbld_reversed", "sbld_random", "pld_by_sensitivity")
-
 
 def sbld_loss(evidence: Evidence, paper: Paper) -> Drawing:
     """Validation loss against reference time on GPT and on images: no dropping, PLD, SBLD and controls."""
@@ -253,12 +250,12 @@ def sbld_loss(evidence: Evidence, paper: Paper) -> Drawing:
         axis = "reference_time" if measured(study, "reference_time") else "measured_time"
         arms = _loss_arms(study)
         data = loss_data(study, arms)
-        drawn = {name: arm for name, arm in _roles(study).items() if arm in arms}
+        drawn = {arm: place for arm, place in study.shown_in("sbld_loss").items() if arm in arms}
         scale, unit = axis_scale(data[axis].max(), axis)
-        for name, arm in drawn.items():
+        for arm, place in drawn.items():
             part = data[data["arm"] == arm]
-            loss_lines(panel, part, axis, scale, study.label(arm), style(DRAWN.index(name)))
-        visible = data[data["arm"].isin(list(drawn.values()))]
+            loss_lines(panel, part, axis, scale, study.label(arm), style(place - 1))
+        visible = data[data["arm"].isin(list(drawn))]
         fit_y(panel, late_losses(visible, axis), 0.06)
         panel.set(xlabel=f"{AXES[axis]}{unit}")
         panel.set_xlim(left=0)
@@ -266,9 +263,7 @@ def sbld_loss(evidence: Evidence, paper: Paper) -> Drawing:
         handles, names = panel.get_legend_handles_labels()
         lines |= dict(zip(names, handles, strict=True))
         parts.append(data.assign(family=study.family))
-        rest.append(
-            f"{FAMILIES[study.family]}: {seeds_text(study, arms)}.{left_out(study, arms, list(drawn.values()))}"
-        )
+        rest.append(f"{FAMILIES[study.family]}: {seeds_text(study, arms)}.{left_out(study, arms, list(drawn))}")
     panels[0][0].set_ylabel("validation loss [nats]")
     figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=3, handlelength=3)
     caption = (
@@ -280,11 +275,5 @@ def sbld_loss(evidence: Evidence, paper: Paper) -> Drawing:
 
 
 def _loss_arms(study: Evidence) -> list[str]:
-    wanted = {study.baseline, study.pld, study.sbld, *CONTROLS}
+    wanted = {study.baseline, study.pld, study.sbld, *study.arms_with_role("control"), *study.shown_in("sbld_loss")}
     return [arm for arm in study.arms if arm in wanted]
-
-
-def _roles(study: Evidence) -> dict[str, str]:
-    """Entry of DRAWN -> the arm of this study."""
-    own = {"baseline": study.baseline, "pld": study.pld, "sbld": study.sbld}
-    return {name: own.get(name, name) for name in DRAWN}

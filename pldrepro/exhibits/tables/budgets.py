@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from pldrepro.analysis.budgets import DECAYED, MID, TREATMENTS, Rival, epochs_arms, places, rivals
+from pldrepro.analysis.budgets import DECAYED, MID, Rival, epochs_arms, places, rivals, treatments
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.text import INTERVAL_NOTE, number, time_unit
@@ -72,7 +72,7 @@ def overfitting_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) ->
     lines = tuple(
         Line({"epochs": f"{epochs:g}", "regularised by": name}, select(frame, arm=arms.get(treatment, "")))
         for epochs, arms in epochs_arms(evidence).items()
-        for treatment, name in TREATMENTS.items()
+        for treatment, name in treatments(evidence).items()
     )
     return [
         Table(
@@ -88,7 +88,9 @@ def overfitting_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) ->
                 Column("n", "validation_loss", show=count, absent="0"),
             ),
             lines=lines,
-            notes=(*OVERFITTING_NOTES, INTERVAL_NOTE) if lines else ("Not measured here: no arms epochs<N>_*.",),
+            notes=(*OVERFITTING_NOTES, INTERVAL_NOTE)
+            if lines
+            else ("Not measured here: no arms on a cut corpus that name a treatment.",),
         )
     ]
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.sbld import CONTROLS, IMAGES, TABLE1, TABLE2, Contents, accuracies
+from pldrepro.analysis.sbld import IMAGES, TABLE1, TABLE2, Contents, accuracies
 from pldrepro.analysis.text import FAMILIES, INTERVAL_NOTE
 from pldrepro.analysis.tidy import claimed
 from pldrepro.exhibits.layout import Column, Line, Table, count, reported, select, value
@@ -127,7 +127,8 @@ def _arm_notes(study: Evidence, paper: Paper) -> list[str]:
     matched = [study.label(arm) for arm in study.methods if study.matched_depth(arm)]
     if matched:
         notes.append(f"Keep as many layers on average as another arm: {'; '.join(matched)}.")
-    absent = [arm for arm in (study.pld, study.sbld, *CONTROLS) if arm not in study.arms]
+    wanted = (study.pld, study.sbld, *study.arms_with_role("control"))
+    absent = [arm for arm in wanted if arm and arm not in study.arms]
     return [*notes, f"Not in this study: {', '.join(absent)}."] if absent else notes
 
 

@@ -118,7 +118,7 @@ def _steps_notes(evidence: Evidence) -> list[str]:
         "target. PLD's own part is its last step. Where an arm reaches the target in some runs only, the others count "
         "with their whole run: such an arm's step is at most as large as shown, and the step after it at least."
     ]
-    missing = [arm for arm in CHANGES if arm not in evidence.arms]
+    missing = [arm for arm in map(evidence.arm_with_role, CHANGES) if arm and arm not in evidence.arms]
     if missing:
         notes.append(
             f"Not in this study: {', '.join(missing)}; what it would have separated is one step together with the next."
