@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from pldrepro import stats
-from pldrepro.analysis import comparisons, results
+from pldrepro.analysis import comparisons
+from pldrepro.analysis.interpolation import value_at
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.tidy import cost_estimate, estimate_of, tidy, tidy_row
@@ -129,7 +130,7 @@ def _mid_glue(evidence: Evidence, arm: str, checkpoint: str, other: str, convent
     for run, base in evidence.pairs(arm, other):
         values = evidence.glue_values.get((arm, run.seed, checkpoint), {})
         curve, own = comparisons.glue_curve(evidence, base, "reference_time", convention, values)
-        there = results.value_at(curve, evidence.cost(run, "reference_time", checkpoint))
+        there = value_at(curve, evidence.cost(run, "reference_time", checkpoint))
         if own is not None and there is not None:
             pairs.append((own, there))
     return pairs
@@ -214,3 +215,25 @@ def _effects(evidence: Evidence, arms: dict[str, str], treatment: str) -> dict[i
         run.seed: run.summary["validation_loss"] - bare.summary["validation_loss"]
         for run, bare in evidence.pairs(arms[treatment], arms[UNTREATED])
     }
+
+
+def overfitting_data(evidence: Evidence) -> pd.DataFrame:
+    """One row per number of epochs, treatment and quantity [nats]: mean over seeds with its interval."""
+    rows = []
+    for epochs, by_treatment in epochs_arms(evidence).items():
+        for treatment, arm in by_treatment.items():
+            runs = evidence.runs(arm)
+            found: dict[str, Estimate] = {
+                "validation_loss": stats.mean_interval([run.summary["validation_loss"] for run in runs]),
+                "train_loss": stats.mean_interval([final_train_loss(run) for run in runs]),
+            }
+            bare = by_treatment.get(UNTREATED)
+            effect = comparisons.loss_difference(evidence, arm, bare) if bare and bare != arm else None
+            if effect:
+                found["minus_neither"] = effect.estimate
+            rows += [
+                {"arm": arm, "epochs": epochs, "treatment": treatment, "quantity": quantity, "mean": one.value,
+                 "low": one.low, "high": one.high, "n": one.n, "method": one.method}
+                for quantity, one in found.items()
+            ]  # fmt: skip
+    return pd.DataFrame(rows)

@@ -1,6 +1,6 @@
 """Claims of the papers, measured: one row each in claims.csv, with a verdict that is computed, never typed.
 
-A claim names its measure, a function of ``pldrepro.analysis.claim_estimators``.
+A claim names its estimator (``measure``), a function of ``pldrepro.analysis.claim_estimators.ESTIMATORS``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from pldrepro import stats
-from pldrepro.analysis.claim_estimators import MEASURES, Measurement, join_notes, missing_arm
+from pldrepro.analysis.claim_estimators import ESTIMATORS, missing_arm
 from pldrepro.analysis.comparisons import Paired
+from pldrepro.analysis.measurement import Measurement, join_notes
 from pldrepro.analysis.reported import MARKS, Claim, Paper, mark_notes
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.text import DASH, FAMILIES, estimate_text
@@ -105,7 +106,7 @@ def claims(evidence: Evidence, papers: Mapping[str, Paper]) -> pd.DataFrame:
     rows = []
     for paper in papers.values():
         for claim in paper.claims:
-            measurement = measure(evidence, claim)
+            measurement = measure_claim(evidence, claim)
             found, note = judge(claim, measurement)
             estimate = measurement.paired.estimate if measurement.paired else None
             rows.append(
@@ -118,18 +119,18 @@ def claims(evidence: Evidence, papers: Mapping[str, Paper]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def measure(evidence: Evidence, claim: Claim) -> Measurement:
+def measure_claim(evidence: Evidence, claim: Claim) -> Measurement:
     """Measure a claim; without a measure, or without the arm, a Measurement of nothing that says why."""
     if claim.measure is None:
         return Measurement()
-    if claim.measure not in MEASURES:
-        raise SettingsError(f"claim {claim.id}: unknown measure {claim.measure!r}; allowed: {', '.join(MEASURES)}")
+    if claim.measure not in ESTIMATORS:
+        raise SettingsError(f"claim {claim.id}: unknown measure {claim.measure!r}; allowed: {', '.join(ESTIMATORS)}")
     study = evidence.of(*claim.families) if claim.families else evidence
     if study is None:
         names = " or ".join(FAMILIES[family] for family in claim.families)
         return Measurement(note=f"no study of {names} is in this set")
     missing = missing_arm(study, claim.measure)
-    return Measurement(note=missing) if missing else MEASURES[claim.measure](study)
+    return Measurement(note=missing) if missing else ESTIMATORS[claim.measure](study)
 
 
 def _limits(estimate: Estimate | None) -> dict[str, float | int | None]:

@@ -12,7 +12,8 @@ import pandas as pd
 
 from pldrepro import stats
 from pldrepro.analysis import glue_scores
-from pldrepro.analysis.results import Evidence, _first_at_or_below
+from pldrepro.analysis.interpolation import first_at_or_below
+from pldrepro.analysis.results import Evidence
 from pldrepro.runs.folder import PretrainRun
 from pldrepro.runs.step_times import TauShape
 from pldrepro.stats import Estimate
@@ -139,7 +140,7 @@ def reach_glue(evidence: Evidence, arm: str, axis: str, convention: str) -> Reac
         curve, target_score = glue_curve(evidence, run, axis, convention, target)
         if target_score is None or not curve:
             continue
-        first = _first_at_or_below(((cost, -value) for cost, value in curve), -target_score)
+        first = first_at_or_below(((cost, -value) for cost, value in curve), -target_score)
         reached += any(value >= target_score for _, value in curve)
         costs[run.seed] = (evidence.cost(base, axis), evidence.cost(run, axis) if first is None else first)
     return Reach(costs, reached)

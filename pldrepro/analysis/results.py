@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pldrepro.analysis import glue_scores
+from pldrepro.analysis.interpolation import first_at_or_below, value_at
 from pldrepro.config.arm import ArmTags, Role
 from pldrepro.errors import RecordError
 from pldrepro.records import read_checked
@@ -245,6 +246,15 @@ class Evidence:
             return self.reference_seconds(run, point)
         return float(point[_FIELDS[axis]])
 
+    def measured(self, axis: str) -> bool:
+        """Whether every run has its cost on an axis."""
+        return all(self.cost(run, axis) is not None for run in self.pretrain)
+
+    @property
+    def clock(self) -> str:
+        """The axis of time that every run has: reference time, else measured time."""
+        return "reference_time" if self.measured("reference_time") else "measured_time"
+
     def cost_at(self, run: PretrainRun, axis: str, line: dict[str, Any]) -> float | None:
         """What a run had spent on an axis at a line of its metrics."""
         return self.reference_seconds(run, line) if axis == "reference_time" else float(line[_FIELDS[axis]])
@@ -270,33 +280,11 @@ class Evidence:
 
     def first_at(self, run: PretrainRun, loss: float, axis: str) -> float | None:
         """Cost at which a run's validation loss first reaches ``loss``, linear between validations; None: never."""
-        return _first_at_or_below(((self.cost_at(run, axis, line), line["loss"]) for line in run.validation), loss)
+        return first_at_or_below(((self.cost_at(run, axis, line), line["loss"]) for line in run.validation), loss)
 
     def loss_at(self, run: PretrainRun, cost: float | None, axis: str) -> float | None:
         """Validation loss of a run in mid-schedule, at a cost; linear between validations, None outside of them."""
         return value_at([(self.cost_at(run, axis, line), line["loss"]) for line in run.validation], cost)
-
-
-def _first_at_or_below(points: Iterable[tuple[float | None, float]], level: float) -> float | None:
-    """Cost at which a curve of (cost, value) first falls to a level, linear between points; None: never."""
-    before: tuple[float, float] | None = None
-    for cost, value in points:
-        if cost is None:
-            return None
-        if value <= level:
-            if before is None:
-                return cost
-            return before[0] + (before[1] - level) / (before[1] - value) * (cost - before[0])
-        before = (cost, value)
-    return None
-
-
-def value_at(points: Sequence[tuple[float | None, float]], cost: float | None) -> float | None:
-    """Value of a curve of (cost, value) at a cost, linear between points; None outside of them."""
-    known = [(at, value) for at, value in points if at is not None]
-    if cost is None or not known or not known[0][0] <= cost <= known[-1][0]:
-        return None
-    return float(np.interp(cost, [at for at, _ in known], [value for _, value in known]))
 
 
 def _kept_layers(run: PretrainRun, step: int, total: int) -> float:

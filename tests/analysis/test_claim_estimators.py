@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from pldrepro.analysis import claim_estimators
-from pldrepro.analysis.claim_estimators import MEASURES, PLD_MEASURES, SBLD_MEASURES, Measurement, missing_arm
+from pldrepro.analysis.claim_estimators import ESTIMATORS, PLD_ESTIMATORS, SBLD_ESTIMATORS, missing_arm
 from pldrepro.analysis.comparisons import difference
+from pldrepro.analysis.measurement import Measurement, premise_of
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.costs.flops import StepFlops
@@ -52,7 +53,7 @@ def test_postln_gradients_fall_by_half_from_layer_to_layer(probed: Evidence) -> 
     [((-1.0, -1.1), "holds"), ((1.0, 1.1), "fails"), ((-1.0, 1.0), "open"), ((1.0,), "open")],
 )
 def test_a_premise_holds_fails_or_is_open_by_the_interval(differences: tuple[float, ...], premise: str) -> None:
-    assert claim_estimators.premise_of(difference((value, 0.0) for value in differences), 0.0) == premise
+    assert premise_of(difference((value, 0.0) for value in differences), 0.0) == premise
 
 
 def test_gradient_preserving_ratios_of_0_8_and_1(probed: Evidence) -> None:
@@ -74,7 +75,7 @@ PROBES = ("vanishing_gradients", "gradient_preserving", "upper_layers_refine", "
 
 @pytest.mark.parametrize("name", PROBES)
 def test_without_probes_nothing_is_measured(tmp_path: Path, name: str) -> None:
-    found = MEASURES[name](study(tmp_path, {"baseline": 3.0, "pld": 2.5}))
+    found = ESTIMATORS[name](study(tmp_path, {"baseline": 3.0, "pld": 2.5}))
     assert found.paired is None
     assert "probed" in found.note
 
@@ -131,17 +132,17 @@ def test_one_rate_says_nothing_of_robustness(tmp_path: Path) -> None:
 
 def test_every_measure_that_a_claim_names_exists_and_none_is_idle() -> None:
     named = {claim.measure for paper in load_papers().values() for claim in paper.claims if claim.measure}
-    assert named == set(MEASURES)
+    assert named == set(ESTIMATORS)
 
 
-@pytest.mark.parametrize("name", sorted(PLD_MEASURES))
+@pytest.mark.parametrize("name", sorted(PLD_ESTIMATORS))
 def test_a_study_of_the_baseline_and_pld_alone_breaks_no_measure(tmp_path: Path, name: str) -> None:
-    measure: Callable[[Evidence], Measurement] = MEASURES[name]
+    measure: Callable[[Evidence], Measurement] = ESTIMATORS[name]
     found = measure(study(tmp_path, {"baseline": 3.0, "pld": 2.5}))
     assert found.paired is not None or found.note
 
 
 def test_a_measure_needs_the_arm_that_it_is_about(tmp_path: Path) -> None:
     evidence = study(tmp_path, {"baseline": 3.0, "pld": 2.5})
-    assert {missing_arm(evidence, name) for name in PLD_MEASURES} == {""}
-    assert {missing_arm(evidence, name) for name in SBLD_MEASURES} == {"no arm of role sbld in this study"}
+    assert {missing_arm(evidence, name) for name in PLD_ESTIMATORS} == {""}
+    assert {missing_arm(evidence, name) for name in SBLD_ESTIMATORS} == {"no arm of role sbld in this study"}

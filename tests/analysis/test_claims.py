@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pldrepro.analysis import claims, glue_scores
-from pldrepro.analysis.claims import Measurement, judge, verdict
+from pldrepro.analysis.claims import judge, verdict
 from pldrepro.analysis.comparisons import ratio
+from pldrepro.analysis.measurement import Measurement
 from pldrepro.analysis.reported import Claim, load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.errors import SettingsError
@@ -175,7 +176,7 @@ def test_where_the_papers_score_is_undefined_the_nine_metric_mean_is_judged(tmp_
 def test_an_unknown_measure_is_refused(tmp_path: Path) -> None:
     evidence = load_evidence([runs.write_pretrain(tmp_path, "baseline", 1)])
     with pytest.raises(SettingsError, match="unknown measure 'guess'; allowed: time_saving"):
-        claims.measure(evidence, CLAIM.model_copy(update={"measure": "guess"}))
+        claims.measure_claim(evidence, CLAIM.model_copy(update={"measure": "guess"}))
 
 
 def test_claims_are_read_back_and_fit_a_terminal(better: pd.DataFrame, tmp_path: Path) -> None:

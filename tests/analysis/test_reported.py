@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pldrepro.analysis.claims import MEASURES
+from pldrepro.analysis.claim_estimators import ESTIMATORS
 from pldrepro.analysis.glue_scores import VALUES
 from pldrepro.analysis.reported import PAPERS_FOLDER, Paper, load_papers
 from pldrepro.config.base import read_yaml, validate
@@ -64,7 +64,7 @@ def test_claims_are_complete_and_name_existing_measures() -> None:
         "sbld.time": 19.67, "sbld.accuracy": 1.65,
     }  # fmt: skip
     assert claims["pld.samples_same_loss"].provenance == "unverified"
-    assert {claim.measure for claim in claims.values() if claim.measure} == set(MEASURES)
+    assert {claim.measure for claim in claims.values() if claim.measure} == set(ESTIMATORS)
     assert {paper: {family for claim in PAPERS[paper].claims for family in claim.families} for paper in PAPERS} == {
         "pld": {"bert"}, "sbld": {"gpt", "swinv2"},
     }  # fmt: skip

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
+from pldrepro.analysis import glue_curves
 from pldrepro.analysis.glue_scores import PRIMARY
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
@@ -85,7 +86,7 @@ def row(frame: pd.DataFrame, **keys: object) -> pd.Series:
 
 
 def test_every_task_and_the_glue_score_have_a_panel(evidence: Evidence) -> None:
-    data = glue.checkpoint_data(evidence)
+    data = glue_curves.checkpoint_data(evidence)
     assert data["panel"].unique().tolist() == [*PRIMARY.values(), "glue"]
     found = row(data, arm="pld", checkpoint="ckp100", panel="rte_accuracy")
     # The best rate of the grid adds nothing; the seeds add 1 and 2.
@@ -119,7 +120,7 @@ def test_reported_scores_are_drawn_where_they_fit_and_always_said(evidence: Evid
 
 
 def test_the_grid_is_medians_over_fine_tuning_seeds_then_means(evidence: Evidence) -> None:
-    data = glue.rate_data(evidence)
+    data = glue_curves.rate_data(evidence)
     found = [row(data, arm="baseline", panel="mean", learning_rate=rate)["mean"] for rate in (1e-5, 5e-5, 1e-4)]
     assert found == pytest.approx([77.5, 81.5, 80.5])
     assert set(data["panel"]) == {*PRIMARY.values(), "mean"}
@@ -133,7 +134,7 @@ def test_a_median_is_not_moved_by_one_failed_fine_tuning(tmp_path: Path) -> None
     scores = pd.read_csv(path)
     scores.loc[scores["finetune_seed"] == 2, "value"] = 0.0
     scores.to_csv(path, index=False)
-    data = glue.rate_data(load_evidence(pretrain, scores=path))
+    data = glue_curves.rate_data(load_evidence(pretrain, scores=path))
     assert set(data["mean"]) == {80.0}
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from pldrepro.analysis import probes as probe_data
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.tidy import find
@@ -98,21 +99,21 @@ def test_without_probes_a_figure_says_so(paths: dict[str, Any], name: str) -> No
 
 
 def test_who_is_shown(paths: dict[str, Any]) -> None:
-    assert probes.shown(load_evidence(**paths)) == ["baseline", "preln_higher", "pld"]
+    assert probe_data.shown(load_evidence(**paths)) == ["baseline", "preln_higher", "pld"]
     some = [path for path in paths["probes"] if "preln_higher" in str(path)]
-    assert probes.shown(load_evidence(paths["pretrain"], probes=some)) == ["preln_higher"]
+    assert probe_data.shown(load_evidence(paths["pretrain"], probes=some)) == ["preln_higher"]
     other = [path for path in paths["pretrain"] if "/pld/" not in str(path)]
     kept = [path for path in paths["probes"] if "/pld/" not in str(path)]
-    assert probes.shown(load_evidence(other, probes=kept)) == ["baseline", "preln_higher"]
+    assert probe_data.shown(load_evidence(other, probes=kept)) == ["baseline", "preln_higher"]
 
 
 def test_layer_data_holds_estimates_over_seeds(evidence: Evidence) -> None:
-    data = probes.layer_data(evidence, ["pld"], "angle", mean_interval)
+    data = probe_data.layer_data(evidence, ["pld"], "angle", mean_interval)
     one = data.query("checkpoint == 'ckp186' and layer == 2").iloc[0]
     assert (one["value"], one["least"], one["most"], one["n"], one["depth"]) == (12, 11, 13, 3, 0.5)
     # t(2) x s / sqrt(n) with s = 1
     assert one["high"] - one["value"] == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
-    norms = probes.layer_data(evidence, ["pld"], "gradient_norm", geometric_interval)
+    norms = probe_data.layer_data(evidence, ["pld"], "gradient_norm", geometric_interval)
     whole = norms.query("checkpoint == 'ckp186' and layer == 2 and part == 'block'").iloc[0]
     assert whole["value"] == pytest.approx((1.1 * 1.2 * 1.3) ** (1 / 3))
     assert set(norms["part"]) == {"block", "qkv", "attention_output", "ffn_up", "ffn_down"}
@@ -120,7 +121,7 @@ def test_layer_data_holds_estimates_over_seeds(evidence: Evidence) -> None:
 
 def test_few_seeds_are_drawn_as_their_range(tmp_path: Path) -> None:
     two = load_evidence(**study(tmp_path, (1, 2)))
-    data = probes.layer_data(two, ["pld"], "angle", mean_interval)
+    data = probe_data.layer_data(two, ["pld"], "angle", mean_interval)
     low, high = probes._spread(data)
     assert low.tolist() == data["least"].tolist() != data["low"].tolist()
     assert high.tolist() == data["most"].tolist()
@@ -139,18 +140,18 @@ def test_the_papers_angles_lie_on_arms_that_are_not_dropped(evidence: Evidence) 
 
 
 def test_lesions_are_means_over_draws_and_increases_are_paired(evidence: Evidence) -> None:
-    course = probes.lesion_data(evidence, ["baseline"]).query("checkpoint == 'ckp186'").set_index("state")
+    course = probe_data.lesion_data(evidence, ["baseline"]).query("checkpoint == 'ckp186'").set_index("state")
     # Draws 0 to 3 of 4 layers miss 4, 3, 3 and 2 of them, at 1 + 0.01 x seed each.
     assert course["value"].to_dict() == pytest.approx({"intact": 3.0, "lesioned": 3 + 3 * 1.02})
     assert course["n"].to_dict() == {"intact": 3, "lesioned": 3}
-    draws = probes.draw_data(evidence, ["baseline"]).set_index("draw")
+    draws = probe_data.draw_data(evidence, ["baseline"]).set_index("draw")
     assert draws["value"].tolist() == pytest.approx([4.08, 3.06, 3.06, 2.04])
     assert draws["first_layer_kept"].tolist() == [False, True, False, True]
     assert draws["num_kept"].tolist() == [0, 1, 1, 2]
 
 
 def test_depth_data_names_the_layer_that_is_missing(evidence: Evidence) -> None:
-    data = probes.depth_data(evidence, ["pld"])
+    data = probe_data.depth_data(evidence, ["pld"])
     single = data[data["selection"] == "without_one"].set_index("removed")["value"]
     assert single.to_dict() == pytest.approx({1: 4.02, 2: 3.52, 3: 3 + 1 / 3 + 0.02, 4: 3.27})
     first = data[data["selection"] == "first"].set_index("num_kept")["value"]

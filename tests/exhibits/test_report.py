@@ -13,12 +13,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pldrepro.analysis import claims, glue_scores
+from pldrepro.analysis import claims, curves, glue_scores, keep
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.errors import RecordError
 from pldrepro.exhibits import figures, report, tables
-from pldrepro.exhibits.figures import costs
 from tests.support import runs
 from tests.support.runs import load_evidence
 
@@ -67,13 +66,13 @@ def test_a_figure_is_the_same_when_drawn_again(built: dict[str, Any], tmp_path: 
 
 
 def test_loss_data_holds_every_validation_on_every_axis(built: dict[str, Any]) -> None:
-    data = costs.loss_data(built["evidence"], built["evidence"].arms)
+    data = curves.loss_data(built["evidence"], built["evidence"].arms)
     assert len(data) == 3 * 2 * 20
     assert {"samples", "flops", "reference_time", "measured_time", "validation_loss"} <= set(data)
 
 
 def test_counted_layers_follow_the_expected_ones(built: dict[str, Any]) -> None:
-    data = costs.depth_data(built["evidence"], built["evidence"].arms)
+    data = keep.depth_data(built["evidence"], built["evidence"].arms)
     pld = data[data["arm"] == "pld"]
     assert pld["measured"].mean() == pytest.approx(pld["expected"].mean(), abs=0.1)
     assert (data[data["arm"] == "baseline"][["measured", "expected"]] == 4).all(axis=None)

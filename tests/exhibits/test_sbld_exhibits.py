@@ -10,13 +10,14 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from pldrepro.analysis.claim_estimators import MEASURES, PLD_MEASURES
+from pldrepro.analysis import curves, keep, layer_sensitivity
+from pldrepro.analysis.claim_estimators import ESTIMATORS, PLD_ESTIMATORS
+from pldrepro.analysis.keep import recorded_ranks
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import accuracy_change, accuracy_gain
 from pldrepro.exhibits import compare, figures, tables
 from pldrepro.exhibits.figures import costs, sbld
-from pldrepro.exhibits.figures.costs import recorded_ranks
 from pldrepro.policy.drop import DropSettings
 from tests.support import runs
 from tests.support.runs import load_evidence
@@ -138,7 +139,7 @@ def test_a_model_that_gets_nothing_right_has_no_relative_change(tmp_path: Path) 
     ]
     study = load_evidence(pretrain, lambada=sorted((tmp_path / "runs/lambada").glob("*/*")))
     assert accuracy_change(study, "sbld", "baseline", "lambada_accuracy") is None
-    measurement = MEASURES["sbld_lambada_gain"](study)  # 100 passages, of which the baseline has 0 right
+    measurement = ESTIMATORS["sbld_lambada_gain"](study)  # 100 passages, of which the baseline has 0 right
     assert measurement.premise == "open"
     assert "0 right in the worst run: too few to compare" in measurement.note
     gain = accuracy_gain(study, "sbld", "baseline", "lambada_accuracy")
@@ -166,7 +167,7 @@ def test_sbld_is_an_arm_of_plds_tables_on_bert(tmp_path: Path) -> None:
 
 
 def test_sensitivity_by_layer_has_scores_ranks_and_lists(gpt: Evidence) -> None:
-    data = sbld.sensitivity_data(gpt)
+    data = layer_sensitivity.sensitivity_data(gpt)
     part = data[(data["arm"] == "sbld") & (data["seed"] == 1)]
     assert part["score"].tolist() == pytest.approx([0.4, 0.1, 0.3, 0.2], abs=1e-5)
     assert part["rank"].tolist() == [1, 4, 2, 3]
@@ -178,11 +179,11 @@ def test_sensitivity_by_layer_has_scores_ranks_and_lists(gpt: Evidence) -> None:
 
 @pytest.mark.parametrize(("rank", "expected"), [(1, "block"), (2, "neutral"), (6, "neutral"), (7, "allow")])
 def test_the_lists_of_8_layers(rank: int, expected: str) -> None:
-    assert sbld.list_of(DropSettings(dialect="sbld"), rank, 8) == expected
+    assert layer_sensitivity.list_of(DropSettings(dialect="sbld"), rank, 8) == expected
 
 
 def test_keep_probabilities_follow_the_recorded_ranks(gpt: Evidence) -> None:
-    data = sbld.keep_map(gpt, "sbld")
+    data = keep.keep_map(gpt, "sbld")
     start, end = (data[data["step"] == step].set_index("layer")["keep_probability"] for step in (0, 399))
     assert start.tolist() == [1, 1, 1, 1]
     # At theta 0.5 the mean keep of 4 layers is 1 - 0.5 x 5/8; the weights of ranks 1, 4, 2, 3 are 0, 2, 1/2, 3/4.
@@ -208,7 +209,7 @@ def test_ranks_that_are_measured_again_count_from_there(gpt: Evidence) -> None:
 
 
 def test_the_analysis_shifts_the_loss_curve(gpt: Evidence) -> None:
-    data = costs.loss_data(gpt, ["sbld", "sbld_random"])
+    data = curves.loss_data(gpt, ["sbld", "sbld_random"])
     first = data[(data["seed"] == 1) & (data["step"] == 20)].set_index("arm")["reference_time"]
     # The first 20 steps are at full depth but for a few: 20 x 14 ms, and 10 x 14 ms more with an analysis.
     assert first["sbld_random"] == pytest.approx(0.28, abs=0.02)
@@ -286,10 +287,10 @@ def test_every_figure_can_be_drawn_for_every_family(alone: Evidence, name: str) 
 
 
 def test_every_measure_finds_something_or_says_why_not(alone: Evidence) -> None:
-    for name, measure in MEASURES.items():
+    for name, measure in ESTIMATORS.items():
         found = measure(alone)
         assert found.paired is not None or found.note, name
-    assert [name for name in PLD_MEASURES if MEASURES[name](alone).paired is not None] == [
+    assert [name for name in PLD_ESTIMATORS if ESTIMATORS[name](alone).paired is not None] == [
         "time_saving", "flops_saving", "speedup_equal_samples", "speedup_to_baseline_loss",
         "sample_saving_to_baseline_loss", "flops_at_the_limit",
     ]  # fmt: skip

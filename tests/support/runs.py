@@ -14,8 +14,8 @@ from pldrepro.analysis import results
 from pldrepro.analysis.glue_scores import VALUES
 from pldrepro.analysis.results import Evidence
 from pldrepro.config.base import merge
+from pldrepro.config.experiment import arm_tags, experiments_folder
 from pldrepro.config.run import RunSettings
-from pldrepro.config.study import arm_tags, experiments_folder
 from pldrepro.files import append_jsonl, write_json
 from pldrepro.policy.drop import draw_gates, is_analysed, rank_layers
 from pldrepro.records import AnyRecord, read_checked_lines

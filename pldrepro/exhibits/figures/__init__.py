@@ -16,11 +16,11 @@ from pldrepro.exhibits.figures.costs import figure6, figure7, schedule, step_tim
 from pldrepro.exhibits.figures.glue import figure8, figure9
 from pldrepro.exhibits.figures.probes import depth_robustness, figure1, figure2, figure3, figure4
 from pldrepro.exhibits.figures.sbld import sbld_keep, sbld_loss, sbld_sensitivity
-from pldrepro.exhibits.figures.style import STYLE, Drawing
+from pldrepro.exhibits.figures.style import STYLE, FigureData
 from pldrepro.exhibits.tables import paper_of
 from pldrepro.files import atomic_path, write_text
 
-FIGURES: dict[str, Callable[[Evidence, Paper], Drawing]] = {
+FIGURES: dict[str, Callable[[Evidence, Paper], FigureData]] = {
     "figure1": figure1,
     "figure2": figure2,
     "figure3": figure3,

@@ -10,37 +10,31 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from pldrepro import stats
-from pldrepro.analysis import comparisons
-from pldrepro.analysis.budgets import UNTREATED, epochs_arms, final_train_loss, original, treatments
+from pldrepro.analysis.budgets import epochs_arms, original, overfitting_data, treatments
+from pldrepro.analysis.curves import final_losses, final_validations, loss_data
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.exhibits.figures.costs import late_losses, loss_data, loss_lines
+from pldrepro.exhibits.figures.costs import late_losses, loss_lines
 from pldrepro.exhibits.figures.style import (
     COLOURS,
     MARKERS,
-    Drawing,
+    FigureData,
     axis_scale,
     estimates,
     fit_y,
     interval_bars,
-    measured,
     nothing,
     seeds_text,
     style,
 )
-from pldrepro.stats import Estimate
 
 BARS = "bars: 95 % t interval of the mean over pre-training seeds, cut off at a panel's edge"
-
-
-def _final_losses(evidence: Evidence, arms: Sequence[str]) -> list[Estimate]:
-    return [stats.mean_interval([run.summary["validation_loss"] for run in evidence.runs(arm)]) for arm in arms]
 
 
 # ---- theta_bar ----
 
 
-def figure10(evidence: Evidence, paper: Paper) -> Drawing:
+def figure10(evidence: Evidence, paper: Paper) -> FigureData:
     """Convergence for several theta_bar, and the loss that each ends at (PLD, Figure 10)."""
     arms = evidence.theta_arms
     if arms and (twin := evidence.undropped_twin(evidence.pld)):
@@ -51,7 +45,7 @@ def figure10(evidence: Evidence, paper: Paper) -> Drawing:
     data = data.assign(theta_bar=data["arm"].map(arms))
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.3), width_ratios=(1.5, 1))
     scale, unit = axis_scale(data["samples"].max(), "samples")
-    finals = _final_losses(evidence, list(arms))
+    finals = final_losses(evidence, list(arms))
     for position, ((arm, theta), final) in enumerate(zip(arms.items(), finals, strict=True)):
         # By the order of theta_bar: so many arms of one kind would share colours by their places in the study.
         look = style(position)
@@ -85,57 +79,50 @@ def _theta_label(evidence: Evidence, arm: str, theta: float) -> str:
 # ---- fair budgets ----
 
 
-def fair_budgets(evidence: Evidence, paper: Paper) -> Drawing:
+def fair_budgets(evidence: Evidence, paper: Paper) -> FigureData:
     """Loss against reference time: PLD, the baseline in mid-schedule, and what is fully decayed at PLD's budgets."""
     cut = [arm for arm in evidence.arms if (budget := evidence.budget(arm)) and budget[0] == evidence.pld]
-    if evidence.pld not in evidence.arms or not measured(evidence, "reference_time"):
+    if evidence.pld not in evidence.arms or not evidence.measured("reference_time"):
         return nothing("no PLD with reference time in this study")
     twin = evidence.undropped_twin(evidence.pld)
     curves = list(dict.fromkeys(arm for arm in (evidence.baseline, twin, evidence.pld) if arm))
-    data = pd.concat([loss_data(evidence, curves).assign(kind="curve"), _ends(evidence, cut)], ignore_index=True)
-    figure, panel = plt.subplots(figsize=(7.2, 3.8))
+    courses, ends = loss_data(evidence, curves).assign(kind="curve"), final_validations(evidence, cut)
+    data = pd.concat([courses, ends], ignore_index=True)
+    figure, ax = plt.subplots(figsize=(7.2, 3.8))
     scale, unit = axis_scale(data["reference_time"].max(), "reference_time")
     for arm in curves:
         own = data[(data["arm"] == arm) & (data["kind"] == "curve")]
-        loss_lines(panel, own, "reference_time", scale, evidence.label(arm), style(evidence.arms.index(arm)))
+        loss_lines(ax, own, "reference_time", scale, evidence.label(arm), style(evidence.arms.index(arm)))
     for position, arm in enumerate(cut):
-        _end_point(evidence, panel, data[(data["arm"] == arm) & (data["kind"] == "end")], arm, scale, position)
-    ends = {budget[1] for arm in cut if (budget := evidence.budget(arm))}
-    budgets = [checkpoint for checkpoint in evidence.checkpoints(evidence.pld) if checkpoint in ends]
+        _end_point(evidence, ax, data[(data["arm"] == arm) & (data["kind"] == "end")], arm, scale, position)
+    at = {budget[1] for arm in cut if (budget := evidence.budget(arm))}
+    budgets = [checkpoint for checkpoint in evidence.checkpoints(evidence.pld) if checkpoint in at]
     for position, checkpoint in enumerate(budgets):
         # The paper's first two lie so close that their names go to either side.
-        _budget_line(evidence, panel, checkpoint, scale, ("right", "left", "center")[min(position, 2)])
-    fit_y(panel, late_losses(data, "reference_time"), 0.06)
-    panel.set(xlabel=f"reference time{unit}", ylabel="validation loss [nats]")
-    panel.set_xlim(left=0)
+        _budget_line(evidence, ax, checkpoint, scale, ("right", "left", "center")[min(position, 2)])
+    fit_y(ax, late_losses(data, "reference_time"), 0.06)
+    ax.set(xlabel=f"reference time{unit}", ylabel="validation loss [nats]")
+    ax.set_xlim(left=0)
     figure.legend(loc="outside lower center", ncols=2, handlelength=3)
     return figure, data, _fair_caption(evidence, curves, cut)
 
 
-def _ends(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
-    """The last validation of the runs that were cut to a budget."""
-    if not arms:
-        return pd.DataFrame()
-    data = loss_data(evidence, arms)
-    return data.loc[data.groupby(["arm", "seed"], sort=False)["step"].idxmax()].assign(kind="end")
-
-
-def _end_point(evidence: Evidence, panel: Axes, data: pd.DataFrame, arm: str, scale: float, position: int) -> None:
+def _end_point(evidence: Evidence, ax: Axes, data: pd.DataFrame, arm: str, scale: float, position: int) -> None:
     """The loss at which a decayed run ends, in the colour of the arm that it is a copy of."""
     source = original(evidence, arm)
     look = style(evidence.arms.index(source if source else arm))
     interval_bars(
-        panel, [data["reference_time"].mean() / scale], [stats.mean_interval(data["validation_loss"].tolist())],
+        ax, [data["reference_time"].mean() / scale], [stats.mean_interval(data["validation_loss"].tolist())],
         marker=MARKERS[(position + 1) % len(MARKERS)], color=look["color"], markerfacecolor="white", markersize=6,
         linestyle="none", label=evidence.label(arm), zorder=4,
     )  # fmt: skip
 
 
-def _budget_line(evidence: Evidence, panel: Axes, checkpoint: str, scale: float, side: str) -> None:
+def _budget_line(evidence: Evidence, ax: Axes, checkpoint: str, scale: float, side: str) -> None:
     times = [evidence.cost(run, "reference_time", checkpoint) for run in evidence.runs(evidence.pld)]
     time = sum(time for time in times if time is not None) / len(times) / scale
-    panel.axvline(time, color=COLOURS[7], linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
-    panel.annotate(
+    ax.axvline(time, color=COLOURS[7], linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
+    ax.annotate(
         f"PLD {checkpoint}", (time, 1), xycoords=("data", "axes fraction"), xytext=(0, 2), textcoords="offset points",
         ha=side, va="bottom", fontsize=7.5, color="#555555",
     )  # fmt: skip
@@ -156,7 +143,7 @@ def _fair_caption(evidence: Evidence, curves: Sequence[str], cut: Sequence[str])
 # ---- overfitting ----
 
 
-def overfitting(evidence: Evidence, paper: Paper) -> Drawing:
+def overfitting(evidence: Evidence, paper: Paper) -> FigureData:
     """Loss against the epochs of a cut corpus, as many steps each: with PLD, with dropout, with neither."""
     data = overfitting_data(evidence)
     if data.empty:
@@ -167,17 +154,17 @@ def overfitting(evidence: Evidence, paper: Paper) -> Drawing:
     for position, (treatment, name) in enumerate(names.items()):
         look = style(position + 1)
         marker = MARKERS[position % len(MARKERS)]
-        for quantity, panel, line in (
+        for quantity, ax, line in (
             ("validation_loss", left, {**look, "label": f"{name}: validation"}),
             ("train_loss", left, {**look, "alpha": 0.55, "markerfacecolor": "white", "label": f"{name}: training"}),
             ("minus_neither", right, look),
         ):
             part = data[(data["treatment"] == treatment) & (data["quantity"] == quantity)]
             if len(part):
-                interval_bars(panel, part["epochs"].tolist(), estimates(part), marker=marker, linewidth=1.4, **line)
+                interval_bars(ax, part["epochs"].tolist(), estimates(part), marker=marker, linewidth=1.4, **line)
     right.axhline(0, color="#7f7f7f", linewidth=0.8, zorder=1)
-    for panel, quantities in ((left, ["validation_loss", "train_loss"]), (right, ["minus_neither"])):
-        _epochs_axis(panel, data, quantities)
+    for ax, quantities in ((left, ["validation_loss", "train_loss"]), (right, ["minus_neither"])):
+        _epochs_axis(ax, data, quantities)
     left.set_ylabel("loss [nats]")
     right.set_ylabel("loss minus neither's [nats]")
     figure.legend(loc="outside lower center", ncols=3, handlelength=3)
@@ -191,35 +178,13 @@ def overfitting(evidence: Evidence, paper: Paper) -> Drawing:
     return figure, data, caption
 
 
-def overfitting_data(evidence: Evidence) -> pd.DataFrame:
-    """One row per number of epochs, treatment and quantity [nats]: mean over seeds with its interval."""
-    rows = []
-    for epochs, by_treatment in epochs_arms(evidence).items():
-        for treatment, arm in by_treatment.items():
-            runs = evidence.runs(arm)
-            found: dict[str, Estimate] = {
-                "validation_loss": stats.mean_interval([run.summary["validation_loss"] for run in runs]),
-                "train_loss": stats.mean_interval([final_train_loss(run) for run in runs]),
-            }
-            bare = by_treatment.get(UNTREATED)
-            effect = comparisons.loss_difference(evidence, arm, bare) if bare and bare != arm else None
-            if effect:
-                found["minus_neither"] = effect.estimate
-            rows += [
-                {"arm": arm, "epochs": epochs, "treatment": treatment, "quantity": quantity, "mean": one.value,
-                 "low": one.low, "high": one.high, "n": one.n, "method": one.method}
-                for quantity, one in found.items()
-            ]  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def _epochs_axis(panel: Axes, data: pd.DataFrame, quantities: Sequence[str]) -> None:
+def _epochs_axis(ax: Axes, data: pd.DataFrame, quantities: Sequence[str]) -> None:
     values = data[data["quantity"].isin(quantities)]["mean"].tolist()
     epochs = sorted(data["epochs"].unique())
-    fit_y(panel, [*values, 0.0] if "minus_neither" in quantities else values)
-    panel.set_xscale("log")
-    panel.set_xlim(epochs[0] / 1.3, epochs[-1] * 1.3)
-    panel.set_xticks(epochs, [f"{count:g}" for count in epochs])
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.xaxis.set_minor_formatter(NullFormatter())
-    panel.set_xlabel("epochs")
+    fit_y(ax, [*values, 0.0] if "minus_neither" in quantities else values)
+    ax.set_xscale("log")
+    ax.set_xlim(epochs[0] / 1.3, epochs[-1] * 1.3)
+    ax.set_xticks(epochs, [f"{count:g}" for count in epochs])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("epochs")

@@ -11,25 +11,23 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from pldrepro.analysis.curves import flops_data, loss_data, tau_data, trade_off_data
+from pldrepro.analysis.keep import depth_data, keep_data
 from pldrepro.analysis.reported import Paper, mark_notes
 from pldrepro.analysis.results import AXES, Evidence
 from pldrepro.analysis.text import FAMILIES, number
 from pldrepro.analysis.tidy import claimed
-from pldrepro.costs.flops import recorded_step_flops
 from pldrepro.errors import RecordError
 from pldrepro.exhibits.figures.style import (
     MARKERS,
-    Drawing,
+    FigureData,
     axis_scale,
     device_text,
     left_out,
-    measured,
     nothing,
     seeds_text,
     style,
 )
-from pldrepro.policy import drop
-from pldrepro.runs.folder import PretrainRun
 from pldrepro.runs.step_times import TauShape
 
 # ---- validation loss ----
@@ -38,26 +36,26 @@ from pldrepro.runs.step_times import TauShape
 TASKS = {"bert": "masked-language modelling", "gpt": "next token"}  # of the others: classification
 
 
-def figure7(evidence: Evidence, paper: Paper) -> Drawing:
+def figure7(evidence: Evidence, paper: Paper) -> FigureData:
     """Validation loss against samples, FLOPs and time, both learning rates (PLD, Figure 7); a thin line per seed."""
-    axes_shown = [axis for axis in ("samples", "flops", "reference_time") if measured(evidence, axis)]
+    axes_shown = [axis for axis in ("samples", "flops", "reference_time") if evidence.measured(axis)]
     if "reference_time" not in axes_shown:
         axes_shown.append("measured_time")
     named = evidence.shown_in("figure7")
     arms = [arm for arm in evidence.arms if arm in named]
     data = loss_data(evidence, arms)
-    figure, panels = plt.subplots(1, len(axes_shown), figsize=(7.2, 3.2), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(axes_shown), figsize=(7.2, 3.2), sharey=True, squeeze=False)
     target = float(np.mean([run.summary["validation_loss"] for run in evidence.runs(evidence.baseline)]))
-    for panel, axis in zip(panels[0], axes_shown, strict=True):
+    for ax, axis in zip(axes[0], axes_shown, strict=True):
         scale, unit = axis_scale(data[axis].max(), axis)
         for arm in arms:
             look = style(evidence.arms.index(arm))
-            loss_lines(panel, data[data["arm"] == arm], axis, scale, evidence.label(arm), look)
-        panel.axhline(target, color="#7f7f7f", linewidth=0.8, zorder=1)
-        panel.set_xlabel(f"{AXES[axis]}{unit}")
-        panel.set_xlim(left=0)
-    panels[0][0].set_ylabel("validation loss [nats]")
-    handles, labels = panels[0][0].get_legend_handles_labels()
+            loss_lines(ax, data[data["arm"] == arm], axis, scale, evidence.label(arm), look)
+        ax.axhline(target, color="#7f7f7f", linewidth=0.8, zorder=1)
+        ax.set_xlabel(f"{AXES[axis]}{unit}")
+        ax.set_xlim(left=0)
+    axes[0][0].set_ylabel("validation loss [nats]")
+    handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), handlelength=3)
     absent = evidence.missing_in("figure7")
     task = TASKS.get(evidence.family, "classification")
@@ -69,22 +67,22 @@ def figure7(evidence: Evidence, paper: Paper) -> Drawing:
     return figure, data, caption
 
 
-def trade_off(evidence: Evidence, paper: Paper) -> Drawing:
+def trade_off(evidence: Evidence, paper: Paper) -> FigureData:
     """Final validation loss of every method against its reference time: what each buys for what it costs."""
     data = trade_off_data(evidence)
-    figure, panel = plt.subplots(figsize=(7.2, max(4.2, 0.8 + 0.19 * len(data))))
+    figure, ax = plt.subplots(figsize=(7.2, max(4.2, 0.8 + 0.19 * len(data))))
     for position, row in enumerate(data.to_dict("records")):
         look = style(evidence.arms.index(row["arm"]))
         error = [[row["loss"] - row["low"]], [row["high"] - row["loss"]]] if row["n"] > 1 else None
-        panel.errorbar(
+        ax.errorbar(
             row["time"], row["loss"], yerr=error, fmt=MARKERS[position % len(MARKERS)], markersize=5, capsize=2,
             color=look["color"], elinewidth=0.9, label=f"{position + 1} {row['label']}",
         )  # fmt: skip
-        panel.annotate(
+        ax.annotate(
             str(position + 1), (row["time"], row["loss"]), xytext=(5, 4), textcoords="offset points", fontsize=8,
             color=look["color"],
         )  # fmt: skip
-    panel.set(xlabel="reference time of the whole run / the baseline's", ylabel="final validation loss [nats]")
+    ax.set(xlabel="reference time of the whole run / the baseline's", ylabel="final validation loss [nats]")
     figure.legend(loc="outside right upper", handletextpad=0.3, fontsize=8)
     caption = (
         "Final validation loss against the reference time of the whole run, relative to the baseline's. Points: mean "
@@ -94,45 +92,13 @@ def trade_off(evidence: Evidence, paper: Paper) -> Drawing:
     return figure, data, caption
 
 
-def trade_off_data(evidence: Evidence) -> pd.DataFrame:
-    """One row per method: final validation loss with its standard error, and time relative to the baseline's."""
-    axis = "reference_time" if measured(evidence, "reference_time") else "measured_time"
-    whole = np.mean([evidence.cost(run, axis) for run in evidence.runs(evidence.baseline)])
-    rows = []
-    for arm in evidence.methods:
-        runs = evidence.runs(arm)
-        losses = np.array([run.summary["validation_loss"] for run in runs])
-        error = float(losses.std(ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 else 0.0
-        time = np.mean([evidence.cost(run, axis) for run in runs]) / whole
-        mean = float(losses.mean())
-        rows.append(
-            {"arm": arm, "label": evidence.label(arm), "time": time, "loss": mean, "low": mean - error,
-             "high": mean + error, "n": len(runs)}
-        )  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def loss_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
-    """One row per validation of every run of these arms, with its cost on each axis."""
-    rows = []
-    for arm in arms:
-        for run in evidence.runs(arm):
-            for line in run.validation:
-                costs = {axis: evidence.cost_at(run, axis, line) for axis in AXES}
-                rows.append(
-                    {"arm": arm, "label": run.label, "seed": run.seed, "step": line["step"], **costs,
-                     "validation_loss": line["loss"]}
-                )  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def loss_lines(panel: Axes, data: pd.DataFrame, axis: str, scale: float, label: str, look: dict[str, Any]) -> None:
+def loss_lines(ax: Axes, data: pd.DataFrame, axis: str, scale: float, label: str, look: dict[str, Any]) -> None:
     """A thin line per run of an arm and a bold one for their mean at equal steps."""
     for _, run in data.groupby("seed"):
-        panel.plot(run[axis] / scale, run["validation_loss"], color=look["color"], linewidth=0.6, alpha=0.45)
+        ax.plot(run[axis] / scale, run["validation_loss"], color=look["color"], linewidth=0.6, alpha=0.45)
     # Runs of an arm validate at the same steps; their costs differ by the gates drawn, so both are averaged.
     mean = data.groupby("step")[[axis, "validation_loss"]].mean()
-    panel.plot(mean[axis] / scale, mean["validation_loss"], linewidth=1.8, label=label, **look)
+    ax.plot(mean[axis] / scale, mean["validation_loss"], linewidth=1.8, label=label, **look)
 
 
 # Losses before this share of a run are left out of a scale: they would hide all differences.
@@ -146,7 +112,7 @@ def late_losses(data: pd.DataFrame, axis: str) -> list[float]:
 
 # ---- FLOPs along the schedule ----
 
-MOST_ARMS = 6  # in one panel; the csv holds all of them
+MOST_ARMS = 6  # in one figure; the csv holds all of them
 
 
 def first_of(evidence: Evidence, arms: Sequence[str], exhibit: str) -> list[str]:
@@ -156,28 +122,28 @@ def first_of(evidence: Evidence, arms: Sequence[str], exhibit: str) -> list[str]
     return [arm for arm in arms if arm in ranked[:MOST_ARMS]]
 
 
-def figure6(evidence: Evidence, paper: Paper) -> Drawing:
+def figure6(evidence: Evidence, paper: Paper) -> FigureData:
     """FLOPs of a step along the run, relative to a step that drops nothing: predicted and counted (PLD, Figure 6)."""
     every = [arm for arm in evidence.methods if evidence.runs(arm)[0].settings["drop"]["schedule"] != "none"]
     if not every:
         return nothing("no arm of this study drops layers")
     data, arms = flops_data(evidence, every), first_of(evidence, every, "figure6")
     reported = claimed(paper, "flops_along_schedule")
-    figure, panel = plt.subplots(figsize=(7.2, 3.2))
+    figure, ax = plt.subplots(figsize=(7.2, 3.2))
     for arm in arms:
         part, look = data[data["arm"] == arm], style(evidence.arms.index(arm))
         mean = 100 * (1 - part["counted"].mean())
         label = f"{evidence.label(arm)}: {number(mean, 1)} % less"
-        panel.plot(part["share"], part["predicted"], linewidth=1.6, label=label, **look)
-        panel.plot(part["share"], part["counted"], ".", markersize=4, alpha=0.6, color=look["color"])
+        ax.plot(part["share"], part["predicted"], linewidth=1.6, label=label, **look)
+        ax.plot(part["share"], part["counted"], ".", markersize=4, alpha=0.6, color=look["color"])
     if reported:
-        panel.axhline(1 - reported.value / 100, color="#7f7f7f", linewidth=0.9, zorder=1)
-        panel.annotate(
+        ax.axhline(1 - reported.value / 100, color="#7f7f7f", linewidth=0.9, zorder=1)
+        ax.annotate(
             f"paper: {number(reported.value, 0)} % less{reported.mark}", (1, 1 - reported.value / 100), xytext=(-2, 2),
             textcoords="offset points", ha="right", va="bottom", fontsize=7.5, color="#555555",
         )  # fmt: skip
-    panel.set(xlabel="share of the run", ylabel="FLOPs of a step / without dropping", xlim=(0, 1))
-    panel.set_ylim(0, 1.05)
+    ax.set(xlabel="share of the run", ylabel="FLOPs of a step / without dropping", xlim=(0, 1))
+    ax.set_ylim(0, 1.05)
     figure.legend(loc="outside lower center", ncols=min(2, len(arms)), handlelength=3)
     staged = len(evidence.runs(arms[0])[0].settings["model"].get("stages", ())) > 1
     caption = (
@@ -190,26 +156,10 @@ def figure6(evidence: Evidence, paper: Paper) -> Drawing:
     return figure, data, caption
 
 
-def flops_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
-    """FLOPs between two log lines relative to those of all layers, counted (mean over seeds) and predicted."""
-    parts = []
-    for arm in arms:
-        run = evidence.runs(arm)[0]
-        step = recorded_step_flops(run.settings)
-        depth = depth_data(evidence, [arm])
-        whole = step.of(run.summary["num_layers"])
-        relative = {
-            name: depth[column].map(step.of).div(whole)
-            for name, column in (("predicted", "expected"), ("counted", "measured"))
-        }
-        parts.append(depth[["arm", "share"]].assign(**relative))
-    return pd.concat(parts)
-
-
 # ---- the schedule ----
 
 
-def schedule(evidence: Evidence, paper: Paper) -> Drawing:
+def schedule(evidence: Evidence, paper: Paper) -> FigureData:
     """Keep probability per layer along PLD's run, and kept layers of every arm: expected and measured."""
     arm = evidence.pld if evidence.pld in evidence.arms else evidence.arms[-1]
     run = evidence.runs(arm)[0]
@@ -249,50 +199,6 @@ def schedule(evidence: Evidence, paper: Paper) -> Drawing:
     return figure, data, caption
 
 
-def keep_data(run: PretrainRun, points: int = 201) -> pd.DataFrame:
-    """Keep probability of every layer (1..L) along a run, from its recorded drop settings and ranks."""
-    settings = drop.DropSettings.model_validate(run.settings["drop"])
-    steps, layers = run.settings["training"]["num_steps"], run.summary["num_layers"]
-    rows = []
-    for step in np.unique(np.linspace(0, steps - 1, points).round().astype(int)).tolist():
-        keep = drop.keep_probabilities(settings, step, steps, layers, recorded_ranks(run, step))
-        rows += [
-            {"arm": run.arm, "step": step, "share": step / steps, "layer": layer, "keep_probability": probability}
-            for layer, probability in zip(drop.layer_numbers(layers), keep, strict=True)
-        ]
-    return pd.DataFrame(rows)
-
-
-def recorded_ranks(run: PretrainRun, step: int) -> tuple[int, ...] | None:
-    """Ranks of the layers at a step of a run: as its last analysis before the step gave them; None: not known yet."""
-    settings = drop.DropSettings.model_validate(run.settings["drop"])
-    done = [line["ranks"] for line in run.sensitivity if line["step"] <= step]
-    return tuple(done[-1]) if done else drop.rank_layers(settings, run.summary["num_layers"], None, run.seed)
-
-
-def depth_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
-    """Kept layers per forward pass between two log lines: counted and expected; counts are means over seeds."""
-    rows = []
-    for arm in arms:
-        runs = evidence.runs(arm)
-        settings = drop.DropSettings.model_validate(runs[0].settings["drop"])
-        steps, layers = runs[0].settings["training"]["num_steps"], runs[0].summary["num_layers"]
-        counted = pd.concat([_kept_per_pass(run) for run in runs]).groupby("step")["kept"].mean()
-        before = [0, *counted.index[:-1]]
-        for start, end, kept in zip(before, counted.index, counted, strict=True):
-            between = np.unique(np.linspace(start, end - 1, 20).astype(int)).tolist()
-            expected = np.mean([drop.expected_depth(settings, step, steps, layers) for step in between])
-            rows.append({"arm": arm, "share": (start + end) / 2 / steps, "expected": expected, "measured": kept})
-    return pd.DataFrame(rows)
-
-
-def _kept_per_pass(run: PretrainRun) -> pd.DataFrame:
-    lines = [(line["step"], line["kept_layers"]) for line in run.metrics if line["kind"] == "train"]
-    steps, kept = (np.array([0, *column]) for column in zip(*lines, strict=True))
-    passes = sum(run.summary["steps_by_kept_layers"].values()) / run.summary["steps"]
-    return pd.DataFrame({"step": steps[1:], "kept": np.diff(kept) / np.diff(steps) / passes})
-
-
 # ---- step time ----
 
 
@@ -302,21 +208,21 @@ STAGED = (
 )
 
 
-def step_time(evidence: Evidence, paper: Paper) -> Drawing:
+def step_time(evidence: Evidence, paper: Paper) -> FigureData:
     """tau(k), the time of a training step with k active layers, with its interval and its linear fit; every study."""
     if evidence.calibration is None:
         raise RecordError("figure step_time needs a calibration; none was given")
     measured = {s.family: s.calibration for s in (evidence, *evidence.others) if s.calibration is not None}
     width = 5.0 if len(measured) == 1 else 7.2
-    figure, panels = plt.subplots(1, len(measured), figsize=(width, 3.2), squeeze=False)
+    figure, axes = plt.subplots(1, len(measured), figsize=(width, 3.2), squeeze=False)
     position = 0
-    for panel, (family, calibration) in zip(panels[0], measured.items(), strict=True):
+    for ax, (family, calibration) in zip(axes[0], measured.items(), strict=True):
         name = f"{FAMILIES[family]}, " if len(measured) > 1 else ""
-        _step_time_panel(panel, calibration.shapes, position, name)
-        panel.set_title(name.removesuffix(", "), loc="left")
+        _step_time_panel(ax, calibration.shapes, position, name)
+        ax.set_title(name.removesuffix(", "), loc="left")
         position += len(calibration.shapes)
     figure.legend(loc="outside lower center", handletextpad=0.6)
-    data = pd.concat([_tau_data(shape).assign(family=name) for name, one in measured.items() for shape in one.shapes])
+    data = pd.concat([tau_data(shape).assign(family=name) for name, one in measured.items() for shape in one.shapes])
     shapes = [shape for calibration in measured.values() for shape in calibration.shapes]
     n = min(min(shape.n) for shape in shapes)
     staged = any(len(shape.model.get("stages", ())) > 1 for shape in shapes)
@@ -329,7 +235,7 @@ def step_time(evidence: Evidence, paper: Paper) -> Drawing:
     return figure, data, caption
 
 
-def _step_time_panel(panel: Axes, shapes: Sequence[TauShape], first: int, name: str) -> None:
+def _step_time_panel(ax: Axes, shapes: Sequence[TauShape], first: int, name: str) -> None:
     """The shapes of one calibration; ``first``: place of the first one among the colours."""
     scale, unit = (1.0, "s") if max(max(shape.median) for shape in shapes) >= 1 else (1e-3, "ms")
     for position, shape in enumerate(shapes):
@@ -339,24 +245,14 @@ def _step_time_panel(panel: Axes, shapes: Sequence[TauShape], first: int, name: 
         at = kept + 0.12 * (position - (len(shapes) - 1) / 2)
         middle = np.array(shape.median) / scale
         error = np.abs(np.array([shape.low, shape.high]) / scale - middle)
-        panel.errorbar(
+        ax.errorbar(
             at, middle, yerr=error, fmt=MARKERS[(first + position) % len(MARKERS)], markersize=4, capsize=2,
             color=look["color"], elinewidth=1, label=f"{name}{_shape_label(shape, scale, unit)}",
         )  # fmt: skip
-        panel.plot(kept, (shape.intercept + shape.slope * kept) / scale, linewidth=1, **look)
-    panel.set(xlabel="active layers k", ylabel=f"time of a step [{unit}]")
-    panel.set_ylim(bottom=0)
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _tau_data(shape: TauShape) -> pd.DataFrame:
-    kept = np.arange(shape.num_layers + 1)
-    return pd.DataFrame(
-        {
-            "norm": shape.norm, "num_layers": shape.num_layers, "active_layers": kept, "median": shape.median,
-            "low": shape.low, "high": shape.high, "n": shape.n, "fit": shape.intercept + shape.slope * kept,
-        }
-    )  # fmt: skip
+        ax.plot(kept, (shape.intercept + shape.slope * kept) / scale, linewidth=1, **look)
+    ax.set(xlabel="active layers k", ylabel=f"time of a step [{unit}]")
+    ax.set_ylim(bottom=0)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _shape_label(shape: TauShape, scale: float, unit: str) -> str:

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from pldrepro import stats
 from pldrepro.analysis import comparisons, glue_scores
+from pldrepro.analysis.glue_curves import checkpoint_data, rate_data
 from pldrepro.analysis.glue_table import reported_glue
 from pldrepro.analysis.reported import Paper, mark_notes
 from pldrepro.analysis.results import Evidence
@@ -21,7 +21,7 @@ from pldrepro.analysis.tidy import role
 from pldrepro.config.arm import ROLES
 from pldrepro.exhibits.figures.style import (
     MARKERS,
-    Drawing,
+    FigureData,
     estimates,
     fit_y,
     interval_bars,
@@ -47,37 +47,28 @@ def drawn(evidence: Evidence, arms: Iterable[str]) -> list[str]:
 
 
 def small_multiples(count: int, height: float = 1.75) -> tuple[Figure, list[Axes]]:
-    """A figure of print width with so many panels, three in a row."""
+    """A figure of print width with so many axes, three in a row."""
     rows = -(-count // 3)
     figure, grid = plt.subplots(rows, 3, figsize=(7.2, height * rows + 0.6), squeeze=False)
-    panels = list(grid.flat)
-    for panel in panels[count:]:
-        panel.axis("off")
-    return figure, panels[:count]
+    axes = list(grid.flat)
+    for ax in axes[count:]:
+        ax.axis("off")
+    return figure, axes[:count]
 
 
-def _row(evidence: Evidence, arm: str, panel: str, values: Sequence[float], **where: Any) -> dict[str, Any]:
-    """A row of a figure's data: the mean over seeds with its interval, and the single runs."""
-    found = stats.mean_interval(values)
-    return {
-        "arm": arm, "label": evidence.label(arm), "panel": panel, **where, "mean": found.value, "low": found.low,
-        "high": found.high, "n": found.n, "method": found.method, "lowest": min(values), "highest": max(values),
-    }  # fmt: skip
-
-
-def _draw_arm(evidence: Evidence, panel: Axes, x: pd.Series, part: pd.DataFrame, arm: str) -> None:
+def _draw_arm(evidence: Evidence, ax: Axes, x: pd.Series, part: pd.DataFrame, arm: str) -> None:
     """An arm's means with bars; ``x`` is shifted by arm, so that they stand side by side."""
     look = style(evidence.arms.index(arm))
     marker = MARKERS[evidence.arms.index(arm) % len(MARKERS)]
-    panel.vlines(x, part["lowest"], part["highest"], color=look["color"], linewidth=4, alpha=0.3)
+    ax.vlines(x, part["lowest"], part["highest"], color=look["color"], linewidth=4, alpha=0.3)
     line = {**look, "linestyle": look["linestyle"] if len(part) > 1 else "none"}
-    interval_bars(panel, x.tolist(), estimates(part), marker=marker, linewidth=1.4, label=evidence.label(arm), **line)
+    interval_bars(ax, x.tolist(), estimates(part), marker=marker, linewidth=1.4, label=evidence.label(arm), **line)
 
 
 # ---- along the checkpoints ----
 
 
-def figure8(evidence: Evidence, paper: Paper) -> Drawing:
+def figure8(evidence: Evidence, paper: Paper) -> FigureData:
     """GLUE values along the checkpoints of pre-training (PLD, Figure 8); the baseline's final ones as a line."""
     data = checkpoint_data(evidence)
     several = [arm for arm in evidence.arms if data.empty or data[data["arm"] == arm]["checkpoint"].nunique() > 1]
@@ -85,55 +76,29 @@ def figure8(evidence: Evidence, paper: Paper) -> Drawing:
         return nothing("no arm of this study was fine-tuned at several checkpoints")
     shown = drawn(evidence, several)
     names = data["panel"].unique().tolist()
-    figure, panels = small_multiples(len(names))
-    for panel, name in zip(panels, names, strict=True):
+    figure, axes = small_multiples(len(names))
+    for ax, name in zip(axes, names, strict=True):
         part = data[data["panel"] == name]
         for position, arm in enumerate(shown):
             own = part[part["arm"] == arm]
-            _draw_arm(evidence, panel, own["share"] + 0.015 * (position - (len(shown) - 1) / 2), own, arm)
+            _draw_arm(evidence, ax, own["share"] + 0.015 * (position - (len(shown) - 1) / 2), own, arm)
         baseline = part[part["arm"] == evidence.baseline]
         level = [] if evidence.baseline in several or baseline.empty else [baseline["mean"].iloc[-1]]
         for value in level:
             label = f"{evidence.label(evidence.baseline)}, at its end"
-            panel.axhline(value, color="#7f7f7f", linewidth=1, zorder=1, label=label)
+            ax.axhline(value, color="#7f7f7f", linewidth=1, zorder=1, label=label)
         visible = part[part["arm"].isin(shown)]
-        fit_y(panel, [*visible["lowest"], *visible["highest"], *level])
-        panel.set_title(_panel_title(evidence, paper, name), loc="left")
-        panel.set_xlim(0, 1.06)
-    reported = _reported_along(evidence, paper, data, panels[-1])
-    _finish(figure, panels, "share of the run")
+        fit_y(ax, [*visible["lowest"], *visible["highest"], *level])
+        ax.set_title(_panel_title(evidence, paper, name), loc="left")
+        ax.set_xlim(0, 1.06)
+    reported = _reported_along(evidence, paper, data, axes[-1])
+    _finish(figure, axes, "share of the run")
     caption = (
         "Fine-tuned scores on the development sets along the checkpoints of pre-training [%]: per pre-training seed "
         "the median over fine-tuning seeds at the best learning rate, primary metric of each task; then the mean, "
         f"{BARS}. {seeds_text(evidence, shown)}.{left_out(evidence, several, shown)} {reported}"
     )
     return figure, data, caption.strip()
-
-
-def checkpoint_data(evidence: Evidence) -> pd.DataFrame:
-    """One row per arm, checkpoint and panel (a task's primary metric, or the GLUE score): mean over seeds [%]."""
-    convention = comparisons.glue_convention(evidence)[0]
-    present = {name for values in evidence.glue_values.values() for name in values}
-    panels = [name for name in glue_scores.PRIMARY.values() if name in present]
-    rows = []
-    for name in [*panels, "glue"] if panels else []:
-        for arm, checkpoint in evidence.finetuned:
-            if arm not in evidence.methods:
-                continue
-            values = _seed_values(evidence, arm, checkpoint, name, convention)
-            share = evidence.runs(arm)[0].summary["checkpoints"][checkpoint]["share"]
-            if values:
-                rows.append(_row(evidence, arm, name, values, checkpoint=checkpoint, share=share))
-    return pd.DataFrame(rows)
-
-
-def _seed_values(evidence: Evidence, arm: str, checkpoint: str, name: str, convention: str) -> list[float]:
-    """One number per pre-training seed."""
-    if name == "glue":
-        scores = [comparisons.glue(evidence, arm, run.seed, checkpoint, convention).value for run in evidence.runs(arm)]
-        return [value for value in scores if value is not None]
-    found = (evidence.glue_values.get((arm, run.seed, checkpoint), {}) for run in evidence.runs(arm))
-    return [values[name] for values in found if name in values]
 
 
 def _panel_title(evidence: Evidence, paper: Paper, name: str) -> str:
@@ -144,7 +109,7 @@ def _panel_title(evidence: Evidence, paper: Paper, name: str) -> str:
     return paper.tables["table2"].columns[name].label
 
 
-def _reported_along(evidence: Evidence, paper: Paper, data: pd.DataFrame, panel: Axes) -> str:
+def _reported_along(evidence: Evidence, paper: Paper, data: pd.DataFrame, ax: Axes) -> str:
     """The paper's GLUE scores of PLD's checkpoints: in the panel where they lie on its scale, and in words."""
     part = data[(data["arm"] == evidence.pld) & (data["panel"] == "glue")]
     found = {}
@@ -155,12 +120,12 @@ def _reported_along(evidence: Evidence, paper: Paper, data: pd.DataFrame, panel:
     base = reported_glue(paper, "baseline", evidence.final_checkpoint(evidence.baseline), "glue")
     if not found:
         return ""
-    low, high = panel.get_ylim()
+    low, high = ax.get_ylim()
     comparable = len({name for values in evidence.glue_values.values() for name in values}) == len(glue_scores.VALUES)
     inside = comparable and all(low <= reported.value <= high for _, reported in found.values())
     if inside:
         shares, values = zip(*((share, reported.value) for share, reported in found.values()), strict=True)
-        panel.plot(shares, values, "x", color="#555555", markersize=5, zorder=5, label="PLD, reported")
+        ax.plot(shares, values, "x", color="#555555", markersize=5, zorder=5, label="PLD, reported")
     texts = [f"{checkpoint} {reported_text(reported, 1)}" for checkpoint, (_, reported) in found.items()]
     against = f", against {reported_text(base, 1)} of its baseline" if base else ""
     place = "crosses" if inside else "off the scale of the last panel"
@@ -168,15 +133,15 @@ def _reported_along(evidence: Evidence, paper: Paper, data: pd.DataFrame, panel:
     return f"The paper's GLUE scores of PLD ({place}): {', '.join(texts)}{against}. {' '.join(marks)}"
 
 
-def _finish(figure: Figure, panels: Sequence[Axes], x_label: str) -> None:
+def _finish(figure: Figure, axes: Sequence[Axes], x_label: str) -> None:
     """Labels at the edges alone, and one legend of all lines."""
     found: dict[str, Any] = {}
-    for position, panel in enumerate(panels):
-        if position + 3 >= len(panels):
-            panel.set_xlabel(x_label)
+    for position, ax in enumerate(axes):
+        if position + 3 >= len(axes):
+            ax.set_xlabel(x_label)
         if position % 3 == 0:
-            panel.set_ylabel("score [%]")
-        handles, labels = panel.get_legend_handles_labels()
+            ax.set_ylabel("score [%]")
+        handles, labels = ax.get_legend_handles_labels()
         found |= dict(zip(labels, handles, strict=True))
     columns = 2 if max(map(len, found)) > 28 else 3
     figure.legend(
@@ -187,7 +152,7 @@ def _finish(figure: Figure, panels: Sequence[Axes], x_label: str) -> None:
 # ---- over the learning rates ----
 
 
-def figure9(evidence: Evidence, paper: Paper) -> Drawing:
+def figure9(evidence: Evidence, paper: Paper) -> FigureData:
     """GLUE values over the grid of fine-tuning learning rates at the end of pre-training (PLD, Figure 9)."""
     data = rate_data(evidence)
     if data.empty:
@@ -195,17 +160,17 @@ def figure9(evidence: Evidence, paper: Paper) -> Drawing:
     arms = data["arm"].unique().tolist()
     shown = drawn(evidence, arms)
     names, rates = data["panel"].unique().tolist(), sorted(data["learning_rate"].unique())
-    figure, panels = small_multiples(len(names))
-    for panel, name in zip(panels, names, strict=True):
+    figure, axes = small_multiples(len(names))
+    for ax, name in zip(axes, names, strict=True):
         part = data[data["panel"] == name]
         for position, arm in enumerate(shown):
             own = part[part["arm"] == arm].sort_values("learning_rate")
-            _draw_arm(evidence, panel, own["learning_rate"] * 1.04 ** (position - (len(shown) - 1) / 2), own, arm)
+            _draw_arm(evidence, ax, own["learning_rate"] * 1.04 ** (position - (len(shown) - 1) / 2), own, arm)
         visible = part[part["arm"].isin(shown)]
-        fit_y(panel, [*visible["lowest"], *visible["highest"]])
-        panel.set_title(_panel_title(evidence, paper, name), loc="left")
-        _rate_axis(panel, rates)
-    _finish(figure, panels, "fine-tuning learning rate")
+        fit_y(ax, [*visible["lowest"], *visible["highest"]])
+        ax.set_title(_panel_title(evidence, paper, name), loc="left")
+        _rate_axis(ax, rates)
+    _finish(figure, axes, "fine-tuning learning rate")
     grid = (
         f"The grid has one rate, {rates[0]:g}, so that nothing is said about robustness"
         if len(rates) == 1
@@ -219,31 +184,17 @@ def figure9(evidence: Evidence, paper: Paper) -> Drawing:
     return figure, data, caption
 
 
-def rate_data(evidence: Evidence) -> pd.DataFrame:
-    """One row per arm, learning rate and panel (a task's primary metric, or the mean of the tasks) [%]."""
-    if evidence.scores is None or evidence.scores.empty:
-        return pd.DataFrame()
-    medians = comparisons.rate_medians(evidence, evidence.scores)
-    rows = []
-    for panel in [*glue_scores.PRIMARY.values(), "mean"]:
-        for arm in evidence.methods:
-            own = medians[(medians["panel"] == panel) & (medians["arm"] == arm)]
-            for rate, part in own.groupby("learning_rate"):
-                rows.append(_row(evidence, arm, panel, part["value"].tolist(), learning_rate=rate))
-    return pd.DataFrame(rows)
-
-
-def _rate_axis(panel: Axes, rates: Sequence[float]) -> None:
+def _rate_axis(ax: Axes, rates: Sequence[float]) -> None:
     """A logarithmic axis that names the rates of the grid, every second one where they stand close."""
-    panel.set_xscale("log")
-    panel.set_xlim(rates[0] / 1.4, rates[-1] * 1.4)
+    ax.set_xscale("log")
+    ax.set_xlim(rates[0] / 1.4, rates[-1] * 1.4)
     named = [rates[0]]
     for rate in rates[1:]:
         if rate > 1.6 * named[-1]:
             named.append(rate)
-    panel.set_xticks(named, [f"{rate:.0e}".replace("e-0", "e−") for rate in named])
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xticks(named, [f"{rate:.0e}".replace("e-0", "e−") for rate in named])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _ranges(evidence: Evidence, data: pd.DataFrame, arms: Sequence[str]) -> str:

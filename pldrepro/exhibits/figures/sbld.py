@@ -15,24 +15,24 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from pldrepro.analysis.curves import loss_data
+from pldrepro.analysis.keep import keep_map
+from pldrepro.analysis.layer_sensitivity import sensitivity_data
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import AXES, Evidence
 from pldrepro.analysis.sbld import IMAGES
 from pldrepro.analysis.text import FAMILIES, number
-from pldrepro.exhibits.figures.costs import keep_data, late_losses, loss_data, loss_lines
+from pldrepro.exhibits.figures.costs import late_losses, loss_lines
 from pldrepro.exhibits.figures.style import (
     COLOURS,
-    Drawing,
+    FigureData,
     axis_scale,
     fit_y,
     left_out,
-    measured,
     nothing,
     seeds_text,
     style,
 )
-from pldrepro.policy import drop
-from pldrepro.runs.folder import PretrainRun
 
 UNITS = {"lesion": "nats", "train_lesion": "nats", "gate_taylor": "nats", "cosine": "1 − cos"}
 # What a layer's rank means for it, and how it is drawn.
@@ -49,24 +49,24 @@ def studies(evidence: Evidence) -> list[Evidence]:
 # ---- sensitivity ----
 
 
-def sbld_sensitivity(evidence: Evidence, paper: Paper) -> Drawing:
+def sbld_sensitivity(evidence: Evidence, paper: Paper) -> FigureData:
     """Sensitivity of every layer as SBLD's runs measured it: seeds, their mean, and the list that each layer is in."""
     analysed = [study for study in studies(evidence) if any(run.sensitivity for run in study.runs(study.sbld))]
     if not analysed:
         return nothing("no SBLD arm with an analysis of sensitivity in this set")
     data = pd.concat([sensitivity_data(study) for study in analysed], ignore_index=True)
-    figure, panels = plt.subplots(1, len(analysed), figsize=(7.2, 3.0), squeeze=False)
-    for panel, study in zip(panels[0], analysed, strict=True):
+    figure, axes = plt.subplots(1, len(analysed), figsize=(7.2, 3.0), squeeze=False)
+    for ax, study in zip(axes[0], analysed, strict=True):
         part = data[(data["family"] == study.family) & (data["arm"] == study.sbld)]
-        _sensitivity_panel(panel, part)
-        panel.set_title(FAMILIES[study.family], loc="left")
-        _stage_lines(panel, study, vertical=True)
+        _sensitivity_panel(ax, part)
+        ax.set_title(FAMILIES[study.family], loc="left")
+        _stage_lines(ax, study, vertical=True)
     marks = [
         Line2D([], [], marker=marker, linestyle="none", color=COLOURS[1], markersize=5, label=name)
         for marker, name in LISTS.values()
     ]
     figure.legend(handles=marks, loc="outside lower center", ncols=len(marks))
-    is_log = any(panel.get_yscale() == "symlog" for panel in panels[0])
+    is_log = any(ax.get_yscale() == "symlog" for ax in axes[0])
     caption = (
         f"Sensitivity of the layers as the runs of {paper.label} measured it, before they drop. Line: mean over "
         "pre-training seeds; marks: single seeds, by the list that the layer is in. "
@@ -77,58 +77,34 @@ def sbld_sensitivity(evidence: Evidence, paper: Paper) -> Drawing:
     return figure, data, caption
 
 
-def sensitivity_data(study: Evidence) -> pd.DataFrame:
-    """One row per arm, seed, analysis and layer (1..L): score, rank, and list (block, neutral, allow)."""
-    rows = []
-    for run in study.pretrain:
-        settings = drop.DropSettings.model_validate(run.settings["drop"])
-        for refresh, line in enumerate(run.sensitivity):
-            layers = drop.layer_numbers(len(line["scores"]))
-            for layer, score, rank in zip(layers, line["scores"], line["ranks"], strict=True):
-                rows.append(
-                    {"family": study.family, "arm": run.arm, "label": run.label, "seed": run.seed, "refresh": refresh,
-                     "step": line["step"], "measure": line["measure"], "layer": layer, "score": score, "rank": rank,
-                     "list": list_of(settings, rank, len(layers))}
-                )  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def list_of(settings: drop.DropSettings, rank: int, num_layers: int) -> str:
-    """The list that a rank (1: most sensitive) puts a layer in."""
-    blocked, allowed = drop.list_sizes(settings, num_layers)
-    if rank <= blocked:
-        return "block"
-    return "allow" if rank > num_layers - allowed else "neutral"
-
-
-def _sensitivity_panel(panel: Axes, data: pd.DataFrame) -> None:
+def _sensitivity_panel(ax: Axes, data: pd.DataFrame) -> None:
     for refresh, part in data.groupby("refresh"):
         mean = part.groupby("layer")["score"].mean()
         look: dict[str, Any] = {"linewidth": 1.6} if refresh == 0 else {"linewidth": 1.0, "alpha": 0.35}
-        panel.plot(mean.index, mean, color=COLOURS[2], zorder=2, **look)
+        ax.plot(mean.index, mean, color=COLOURS[2], zorder=2, **look)
     first = data[data["refresh"] == 0]
     for name, (marker, _) in LISTS.items():
         part = first[first["list"] == name]
-        panel.plot(part["layer"], part["score"], marker, color=COLOURS[1], markersize=4.5, alpha=0.8, zorder=3)
+        ax.plot(part["layer"], part["score"], marker, color=COLOURS[1], markersize=4.5, alpha=0.8, zorder=3)
     measure = str(data["measure"].iloc[0])
     unit = f" [{UNITS[measure]}]" if measure in UNITS else ""
     typical = float(data["score"].abs().median())
     if typical and data["score"].abs().max() > LARGE * typical:
-        panel.set_yscale("symlog", linthresh=typical)
-    panel.set(xlabel="layer", xlim=(0.4, data["layer"].max() + 0.6))
-    panel.set_ylabel(f"{measure.replace('_', ' ')}{unit}")
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_yscale("symlog", linthresh=typical)
+    ax.set(xlabel="layer", xlim=(0.4, data["layer"].max() + 0.6))
+    ax.set_ylabel(f"{measure.replace('_', ' ')}{unit}")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _is_refreshed(data: pd.DataFrame) -> bool:
     return bool(data["refresh"].max() > 0)
 
 
-def _stage_lines(panel: Axes, study: Evidence, vertical: bool) -> None:
+def _stage_lines(ax: Axes, study: Evidence, vertical: bool) -> None:
     """Where the later stages of a model of several begin, between the layers (1..L)."""
     depths = study.runs(study.baseline)[0].settings["model"].get("stages", [])
     for first in np.cumsum(depths)[:-1]:
-        draw = panel.axvline if vertical else panel.axhline
+        draw = ax.axvline if vertical else ax.axhline
         draw(first + 0.5, color="#7f7f7f" if vertical else "white", linewidth=0.8, linestyle=":")
 
 
@@ -140,7 +116,7 @@ def _n_text(analysed: Sequence[Evidence]) -> str:
 # ---- keep probability ----
 
 
-def sbld_keep(evidence: Evidence, paper: Paper) -> Drawing:
+def sbld_keep(evidence: Evidence, paper: Paper) -> FigureData:
     """Keep probability of every layer along the run, PLD beside SBLD, and the share of passes that kept each layer."""
     shown = studies(evidence)
     if not shown:
@@ -155,12 +131,12 @@ def sbld_keep(evidence: Evidence, paper: Paper) -> Drawing:
         pair = _pair(study)
         for position, arm in enumerate(pair):
             part = data[(data["family"] == study.family) & (data["arm"] == arm)]
-            panel, strip = row[2 * position], row[2 * position + 1]
-            _keep_panel(panel, part, f"{FAMILIES[study.family]}: {study.label(arm)}")
+            ax, strip = row[2 * position], row[2 * position + 1]
+            _keep_panel(ax, part, f"{FAMILIES[study.family]}: {study.label(arm)}")
             _kept_strip(strip, part)
-            _stage_lines(panel, study, vertical=False)
-        for panel in row[2 * len(pair) :]:
-            panel.axis("off")
+            _stage_lines(ax, study, vertical=False)
+        for ax in row[2 * len(pair) :]:
+            ax.axis("off")
         row[0].set_ylabel("layer")
     _colour_bar(figure, grid)
     caption = (
@@ -184,35 +160,17 @@ def _has_numbers(data: pd.DataFrame) -> bool:
     return bool(data.groupby("family")["layer"].max().min() <= MOST_NUMBERS)
 
 
-def keep_map(study: Evidence, arm: str) -> pd.DataFrame:
-    """Keep probability by layer (1..L) and step, mean over seeds, and ``kept``, the share of passes that kept it."""
-    runs = study.runs(arm)
-    frames = [keep_data(run) for run in runs]
-    mean = pd.concat(frames).groupby(["layer", "step"])["keep_probability"].mean().reset_index()
-    kept = np.mean([kept_shares(run) for run in runs], axis=0)
-    return mean.assign(
-        family=study.family, arm=arm, label=study.label(arm), kept=[kept[layer - 1] for layer in mean["layer"]]
-    )
-
-
-def kept_shares(run: PretrainRun) -> list[float]:
-    """Share of the forward passes of a run in which each layer was kept; (L,), NaN where it was not recorded."""
-    counts = run.summary.get("passes_by_layer") or [float("nan")] * run.summary["num_layers"]
-    passes = sum(run.summary["steps_by_kept_layers"].values())
-    return [count / passes for count in counts]
-
-
-def _keep_panel(panel: Axes, data: pd.DataFrame, title: str) -> None:
+def _keep_panel(ax: Axes, data: pd.DataFrame, title: str) -> None:
     table = data.pivot(index="layer", columns="step", values="keep_probability")
-    panel.pcolormesh(
+    ax.pcolormesh(
         table.columns, table.index, table.to_numpy(), cmap=COLOURS_OF_KEEP, vmin=0, vmax=1, shading="nearest",
         rasterized=True,
     )  # fmt: skip
-    panel.set_title(title, loc="left")
-    panel.set_xlabel("step")
-    panel.grid(False)
-    panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    panel.yaxis.set_major_locator(MaxNLocator(8, integer=True))
+    ax.set_title(title, loc="left")
+    ax.set_xlabel("step")
+    ax.grid(False)
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(8, integer=True))
 
 
 def _kept_strip(strip: Axes, data: pd.DataFrame) -> None:
@@ -238,33 +196,33 @@ def _colour_bar(figure: Figure, grid: np.ndarray) -> None:
 # ---- loss against time ----
 
 
-def sbld_loss(evidence: Evidence, paper: Paper) -> Drawing:
+def sbld_loss(evidence: Evidence, paper: Paper) -> FigureData:
     """Validation loss against reference time on GPT and on images: no dropping, PLD, SBLD and controls."""
     shown = [*evidence.all_of("gpt"), *evidence.all_of(*IMAGES)]
     if not shown:
         return nothing("no study of GPT or of images in this set")
-    figure, panels = plt.subplots(1, len(shown), figsize=(7.2, 3.5), squeeze=False)
+    figure, axes = plt.subplots(1, len(shown), figsize=(7.2, 3.5), squeeze=False)
     parts, rest = [], []
     lines: dict[str, Any] = {}
-    for panel, study in zip(panels[0], shown, strict=True):
-        axis = "reference_time" if measured(study, "reference_time") else "measured_time"
+    for ax, study in zip(axes[0], shown, strict=True):
+        axis = study.clock
         arms = _loss_arms(study)
         data = loss_data(study, arms)
         drawn = {arm: place for arm, place in study.shown_in("sbld_loss").items() if arm in arms}
         scale, unit = axis_scale(data[axis].max(), axis)
         for arm, place in drawn.items():
             part = data[data["arm"] == arm]
-            loss_lines(panel, part, axis, scale, study.label(arm), style(place - 1))
+            loss_lines(ax, part, axis, scale, study.label(arm), style(place - 1))
         visible = data[data["arm"].isin(list(drawn))]
-        fit_y(panel, late_losses(visible, axis), 0.06)
-        panel.set(xlabel=f"{AXES[axis]}{unit}")
-        panel.set_xlim(left=0)
-        panel.set_title(FAMILIES[study.family], loc="left")
-        handles, names = panel.get_legend_handles_labels()
+        fit_y(ax, late_losses(visible, axis), 0.06)
+        ax.set(xlabel=f"{AXES[axis]}{unit}")
+        ax.set_xlim(left=0)
+        ax.set_title(FAMILIES[study.family], loc="left")
+        handles, names = ax.get_legend_handles_labels()
         lines |= dict(zip(names, handles, strict=True))
         parts.append(data.assign(family=study.family))
         rest.append(f"{FAMILIES[study.family]}: {seeds_text(study, arms)}.{left_out(study, arms, list(drawn))}")
-    panels[0][0].set_ylabel("validation loss [nats]")
+    axes[0][0].set_ylabel("validation loss [nats]")
     figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=3, handlelength=3)
     caption = (
         "Validation loss on held-out data against reference time, as many samples each; the analysis of sensitivity "

@@ -40,7 +40,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "pldrepro",
     "figure.constrained_layout.use": True,
 }
-Drawing = tuple[Figure, pd.DataFrame, str]
+FigureData = tuple[Figure, pd.DataFrame, str]
 
 
 def style(position: int) -> dict[str, Any]:
@@ -48,13 +48,13 @@ def style(position: int) -> dict[str, Any]:
     return {"color": COLOURS[position % len(COLOURS)], "linestyle": LINES[position % len(LINES)]}
 
 
-def interval_bars(panel: Axes, x: Sequence[float], estimates: Sequence[Estimate], **look: Any) -> None:
+def interval_bars(ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], **look: Any) -> None:
     """A line through estimates with their intervals as bars; an estimate of one seed has none."""
     middle = [one.value for one in estimates]
     error = [[one.value - one.low for one in estimates if one.low is not None],
              [one.high - one.value for one in estimates if one.high is not None]]  # fmt: skip
     bars = error if len(error[0]) == len(estimates) else None
-    _, _, drawn = panel.errorbar(x, middle, yerr=bars, **{"markersize": 4, "capsize": 2, "elinewidth": 0.8, **look})
+    _, _, drawn = ax.errorbar(x, middle, yerr=bars, **{"markersize": 4, "capsize": 2, "elinewidth": 0.8, **look})
     for lines in drawn:
         lines.set_alpha(0.6)  # behind the means, where several arms stand side by side
 
@@ -71,11 +71,11 @@ def left_out(evidence: Evidence, arms: Sequence[str], shown: Sequence[str]) -> s
     return f" In the data file alone: {'; '.join(others)}." if others else ""
 
 
-def fit_y(panel: Axes, values: Sequence[float], margin: float = 0.25) -> None:
+def fit_y(ax: Axes, values: Sequence[float], margin: float = 0.25) -> None:
     """Limits from single runs or means: the intervals of few seeds are often too wide to set the scale by."""
     low, high = min(values), max(values)
     room = margin * (high - low) or 0.05 * abs(high) or 1.0
-    panel.set_ylim(low - room, high + room)
+    ax.set_ylim(low - room, high + room)
 
 
 def seeds_text(evidence: Evidence, arms: Sequence[str] | None = None) -> str:
@@ -85,11 +85,6 @@ def seeds_text(evidence: Evidence, arms: Sequence[str] | None = None) -> str:
         n = next(iter(counts.values()))
         return f"n = {n} pre-training seed{'s' if n > 1 else ''} per arm"
     return "n = " + ", ".join(f"{count} ({evidence.label(arm)})" for arm, count in counts.items())
-
-
-def measured(evidence: Evidence, axis: str) -> bool:
-    """Whether every run has its cost on an axis."""
-    return all(evidence.cost(run, axis) is not None for run in evidence.pretrain)
 
 
 def axis_scale(largest: float, axis: str) -> tuple[float, str]:
@@ -109,9 +104,9 @@ def device_text(device: Any) -> str:
     return str(device)
 
 
-def nothing(reason: str) -> Drawing:
+def nothing(reason: str) -> FigureData:
     """What stands in place of a figure that this study has no runs for."""
-    figure, panel = plt.subplots(figsize=(7.2, 1.0))
-    panel.axis("off")
-    panel.text(0.5, 0.5, reason, ha="center", va="center", color="#555555", wrap=True)
+    figure, ax = plt.subplots(figsize=(7.2, 1.0))
+    ax.axis("off")
+    ax.text(0.5, 0.5, reason, ha="center", va="center", color="#555555", wrap=True)
     return figure, pd.DataFrame(), f"Not measured here: {reason}."

@@ -1,0 +1,87 @@
+"""What figures of cost draw: losses and FLOPs along the runs, final losses, the time of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from pldrepro import stats
+from pldrepro.analysis.keep import depth_data
+from pldrepro.analysis.results import AXES, Evidence
+from pldrepro.costs.flops import recorded_step_flops
+from pldrepro.runs.step_times import TauShape
+from pldrepro.stats import Estimate
+
+
+def trade_off_data(evidence: Evidence) -> pd.DataFrame:
+    """One row per method: final validation loss with its standard error, and time relative to the baseline's."""
+    axis = evidence.clock
+    whole = np.mean([evidence.cost(run, axis) for run in evidence.runs(evidence.baseline)])
+    rows = []
+    for arm in evidence.methods:
+        runs = evidence.runs(arm)
+        losses = np.array([run.summary["validation_loss"] for run in runs])
+        error = float(losses.std(ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 else 0.0
+        time = np.mean([evidence.cost(run, axis) for run in runs]) / whole
+        mean = float(losses.mean())
+        rows.append(
+            {"arm": arm, "label": evidence.label(arm), "time": time, "loss": mean, "low": mean - error,
+             "high": mean + error, "n": len(runs)}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def loss_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
+    """One row per validation of every run of these arms, with its cost on each axis."""
+    rows = []
+    for arm in arms:
+        for run in evidence.runs(arm):
+            for line in run.validation:
+                costs = {axis: evidence.cost_at(run, axis, line) for axis in AXES}
+                rows.append(
+                    {"arm": arm, "label": run.label, "seed": run.seed, "step": line["step"], **costs,
+                     "validation_loss": line["loss"]}
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def flops_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
+    """FLOPs between two log lines relative to those of all layers, counted (mean over seeds) and predicted."""
+    parts = []
+    for arm in arms:
+        run = evidence.runs(arm)[0]
+        step = recorded_step_flops(run.settings)
+        depth = depth_data(evidence, [arm])
+        whole = step.of(run.summary["num_layers"])
+        relative = {
+            name: depth[column].map(step.of).div(whole)
+            for name, column in (("predicted", "expected"), ("counted", "measured"))
+        }
+        parts.append(depth[["arm", "share"]].assign(**relative))
+    return pd.concat(parts)
+
+
+def tau_data(shape: TauShape) -> pd.DataFrame:
+    """One row per number of active layers (0..L): median step time with its interval [s], and the linear fit."""
+    kept = np.arange(shape.num_layers + 1)
+    return pd.DataFrame(
+        {
+            "norm": shape.norm, "num_layers": shape.num_layers, "active_layers": kept, "median": shape.median,
+            "low": shape.low, "high": shape.high, "n": shape.n, "fit": shape.intercept + shape.slope * kept,
+        }
+    )  # fmt: skip
+
+
+def final_losses(evidence: Evidence, arms: Sequence[str]) -> list[Estimate]:
+    """Final validation loss of each arm, mean over its seeds [nats]."""
+    return [stats.mean_interval([run.summary["validation_loss"] for run in evidence.runs(arm)]) for arm in arms]
+
+
+def final_validations(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
+    """The last validation of the runs that were cut to a budget."""
+    if not arms:
+        return pd.DataFrame()
+    data = loss_data(evidence, arms)
+    return data.loc[data.groupby(["arm", "seed"], sort=False)["step"].idxmax()].assign(kind="end")

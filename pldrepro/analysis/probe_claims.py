@@ -1,0 +1,113 @@
+"""Claims of the PLD paper on what is measured on checkpoints: gradients, what a layer does, lesions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pandas as pd
+
+from pldrepro.analysis import comparisons
+from pldrepro.analysis.measurement import Measurement, estimate_note, join_notes, premise_of
+from pldrepro.analysis.results import Evidence
+
+NOT_PROBED = Measurement(note="the checkpoints of PostLN and PreLN were not both probed")
+
+
+def preln_arm(evidence: Evidence) -> str | None:
+    """The probed PreLN arm that drops nothing: at the baseline's learning rate where there is one."""
+    arms = (evidence.arm_with_role("preln"), evidence.arm_with_role("preln_higher_lr"))
+    return next((arm for arm in arms if arm in evidence.probed), None)
+
+
+def _probed_pair(evidence: Evidence) -> tuple[str, str] | None:
+    """The baseline and the PreLN arm, where both were probed."""
+    preln = preln_arm(evidence)
+    return None if preln is None or evidence.baseline not in evidence.probed else (evidence.baseline, preln)
+
+
+def _by_seed(frame: pd.DataFrame, arm: str) -> dict[int, pd.DataFrame]:
+    own = frame[frame["arm"] == arm]
+    return {int(seed): own[own["seed"] == seed] for seed in own["seed"].unique()}
+
+
+def _paired_effect(
+    frame: pd.DataFrame, arms: tuple[str, str], effect: Callable[[pd.DataFrame], float]
+) -> list[tuple[float, float]]:
+    """The effect in the first and in the second arm, for each seed that both have."""
+    first, second = (_by_seed(frame, arm) for arm in arms)
+    return [(effect(first[seed]), effect(second[seed])) for seed in first if seed in second]
+
+
+def vanishing_gradients(evidence: Evidence) -> Measurement:
+    """PostLN's gradient norm at the last layer over that at the first; PreLN's must be nearer to 1."""
+    arms = _probed_pair(evidence)
+    if arms is None:
+        return NOT_PROBED
+    frame = evidence.probe_results
+    frame = frame[(frame["quantity"] == "gradient_norm") & (frame["part"] == "block")]
+
+    def last_over_first(part: pd.DataFrame) -> float:
+        first, last = (part[part["layer"] == layer]["value"].map(math.log) for layer in (1, part["num_layers"].iloc[0]))
+        return math.exp(last.mean() - first.mean())
+
+    pairs = _paired_effect(frame, arms, last_over_first)
+    preln = estimate_note(f"{evidence.label(arms[1])}", comparisons.ratio((second, 1.0) for _, second in pairs), 2, "x")
+    farther = comparisons.difference((abs(math.log(second)), abs(math.log(first))) for first, second in pairs)
+    note = join_notes("last layer over first, geometric mean over checkpoints", preln)
+    return Measurement(comparisons.ratio((first, 1.0) for first, _ in pairs), note, premise_of(farther, 0.0))
+
+
+def gradient_preserving(evidence: Evidence) -> Measurement:
+    """How much farther from 1 PostLN's gradient-preserving ratios are than PreLN's: mean |ln ratio|, difference."""
+    arms = _probed_pair(evidence)
+    if arms is None:
+        return NOT_PROBED
+    frame = evidence.probe_results
+    frame = frame[frame["quantity"] == "gradient_ratio"]
+    pairs = _paired_effect(frame, arms, lambda part: float(part["value"].map(math.log).abs().mean()))
+    preln = comparisons.ratio((math.exp(second), 1.0) for _, second in pairs)
+    note = estimate_note("PreLN's typical factor from 1", preln, 2, "x")
+    return Measurement(comparisons.difference(pairs), join_notes("mean |ln ratio| over layers and checkpoints", note))
+
+
+def upper_layers_refine(evidence: Evidence) -> Measurement:
+    """Mean angle between input and output of PreLN's lower half of layers minus that of its upper half, at the end."""
+    arm = preln_arm(evidence)
+    if arm is None:
+        return Measurement(note="the checkpoints of PreLN were not probed")
+    frame = _last(evidence.probe_results, arm)
+    frame = frame[frame["quantity"] == "angle"]
+    lower = frame["layer"] < (frame["num_layers"] + 1) / 2
+    upper = frame["layer"] > (frame["num_layers"] + 1) / 2
+    means = [part.groupby("seed")["value"].mean() for part in (frame[lower], frame[upper])]
+    pairs = [(means[0][seed], means[1][seed]) for seed in means[0].index]
+    return Measurement(
+        comparisons.difference(pairs), f"{evidence.label(arm)}, lower half of the layers minus upper half"
+    )
+
+
+def _last(frame: pd.DataFrame, arm: str) -> pd.DataFrame:
+    """The rows of an arm's last probed checkpoint."""
+    own = frame[frame["arm"] == arm]
+    return own[own["share"] == own["share"].max()]
+
+
+def lesion(evidence: Evidence) -> Measurement:
+    """Loss that random lesions cost PostLN minus what they cost PreLN, at the end of the run [nats]."""
+    arms = _probed_pair(evidence)
+    if arms is None:
+        return NOT_PROBED
+    frame = pd.concat([_last(evidence.probe_results, arm) for arm in arms])
+    frame = frame[(frame["quantity"] == "loss") & (frame["text"] == "all")]
+
+    def increase(part: pd.DataFrame) -> float:
+        means = part.groupby("selection")["value"].mean()
+        return float(means["lesion"] - means["all"])
+
+    pairs = _paired_effect(frame, arms, increase)
+    texts = [
+        estimate_note(evidence.label(arm), comparisons.difference((pair[at], 0.0) for pair in pairs), 2, "nats")
+        for at, arm in enumerate(arms)
+    ]
+    return Measurement(comparisons.difference(pairs), join_notes("loss increase by the same draws", *texts))
