@@ -87,7 +87,7 @@ def changed(folder: Path, **changes: object) -> Path:
 
 
 def test_an_unknown_key_is_refused_with_its_path(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"sbld.yaml: settigns: unknown key; allowed here: .*settings"):
+    with pytest.raises(SettingsError, match=r"sbld.yaml: settigns"):
         load_papers([changed(tmp_path, settigns={})])
 
 

@@ -86,7 +86,7 @@ def test_a_random_ranking_is_a_permutation_that_depends_on_the_seed_alone() -> N
 
 
 def test_scores_of_another_depth_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 sensitivities for 4 layers; allowed: one per layer"):
+    with pytest.raises(ValueError, match="3 sensitivities for 4 layers"):
         rank_layers(SBLD, 4, (1.0, 2.0, 3.0), 1)
 
 
@@ -96,7 +96,7 @@ def test_an_eighth_is_blocked_and_a_quarter_allowed(layers: int, sizes: tuple[in
 
 
 def test_lists_that_overlap_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"block_share 0\.6 \+ allow_share 0\.5; allowed: at most 1"):
+    with pytest.raises(ValueError, match=r"block_share 0\.6 \+ allow_share 0\.5"):
         DropSettings(block_share=0.6, allow_share=0.5)
 
 
