@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -38,9 +38,15 @@ from pldrepro.models.gpt import Gpt
 from pldrepro.policy.drop import Gate
 from pldrepro.training.device import autocast
 
+if TYPE_CHECKING:  # it imports transformers: 4 seconds
+    from pldrepro.models.vision import VisionModel
+
 Data = Corpus | Images
 Gates = Sequence[Gate]
 Maker = BatchMaker | CausalBatchMaker | ImageBatchMaker
+AnyModel = TypeVar("AnyModel", bound=nn.Module)
+AnyData = TypeVar("AnyData", Corpus, Images)
+AnyBatch = TypeVar("AnyBatch", bound=Rows)
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,8 @@ class Sums:
     auxiliary: Tensor  # () over all samples [nats], 0 where there is none
 
 
-class Objective(ABC):
-    """The model, batches and loss of a run's family, on a device."""
+class Objective(ABC, Generic[AnyModel, AnyData, AnyBatch]):
+    """The model, batches and loss of a run's family, on a device: of one kind of model, of data and of batches."""
 
     counted: tuple[str, ...] = ("accuracy",)  # metrics that ``sums`` counts in evaluation
 
@@ -61,45 +67,45 @@ class Objective(ABC):
         self.run, self.device = run, device
 
     @abstractmethod
-    def build(self) -> nn.Module:
+    def build(self) -> AnyModel:
         """The model with the initial weights of the run's seed, on the CPU; it has ``blocks`` and takes gates."""
 
     @abstractmethod
-    def open(self, folder: Path) -> Data:
+    def open(self, folder: Path) -> AnyData:
         """The prepared data; data that do not suit the model are a SettingsError."""
 
     @abstractmethod
-    def training(self, data: Data) -> Maker:
+    def training(self, data: AnyData) -> Maker:
         """The training batches, in an order that depends on the run's seed."""
 
     @abstractmethod
-    def validation(self, data: Data) -> Rows:
+    def validation(self, data: AnyData) -> AnyBatch:
         """What all arms and seeds are validated on, in one batch."""
 
     @abstractmethod
-    def random(self, size: int) -> Rows:
+    def random(self, size: int) -> AnyBatch:
         """A training batch of random content, for the measurement of step times."""
 
     @abstractmethod
-    def count(self, batch: Rows) -> int:
+    def count(self, batch: AnyBatch) -> int:
         """Predictions in a batch that count for the loss."""
 
     @abstractmethod
-    def sums(self, model: nn.Module, batch: Any, gates: Gates) -> Sums:
+    def sums(self, model: AnyModel, batch: AnyBatch, gates: Gates) -> Sums:
         """One forward pass."""
 
     @abstractmethod
-    def save(self, model: nn.Module, data: Data, folder: Path, scales: Sequence[float]) -> None:
+    def save(self, model: AnyModel, data: AnyData, folder: Path, scales: Sequence[float]) -> None:
         """Write a checkpoint in the layout of transformers."""
 
-    def loss(self, model: nn.Module, part: Rows, whole: Rows, gates: Gates) -> tuple[Tensor, Tensor]:
+    def loss(self, model: AnyModel, part: AnyBatch, whole: AnyBatch, gates: Gates) -> tuple[Tensor, Tensor]:
         """A micro-batch's share of the training loss of its batch, with and without the auxiliary loss [nats]."""
         sums = self.sums(model, part, gates)
         main = sums.loss / self.count(whole)
         return main + sums.auxiliary / len(whole), main
 
-    def _tensor(self, array: np.ndarray | None) -> Tensor | None:
-        return None if array is None else torch.from_numpy(array).to(self.device, non_blocking=True)
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device, non_blocking=True)
 
     def _autocast(self) -> Any:
         return autocast(self.run.impl, self.device)
@@ -131,12 +137,12 @@ def in_epochs(run: RunSettings, num_sequences: int) -> int:
     return sequences
 
 
-class TextObjective(Objective):
+class TextObjective(Objective[AnyModel, Corpus, AnyBatch]):
     """What the objectives on text share: a Transformer's settings, and a corpus whose vocabulary fits it."""
 
     def __init__(self, run: RunSettings, device: torch.device) -> None:
         super().__init__(run, device)
-        assert isinstance(run.model, ModelSettings)
+        assert isinstance(run.model, ModelSettings)  # RunSettings pairs model and data
         assert isinstance(run.data, DataSettings)
         self.model, self.length = run.model, run.data.sequence_length
 
@@ -149,7 +155,7 @@ class TextObjective(Objective):
         return corpus
 
 
-class MaskedLanguage(TextObjective):
+class MaskedLanguage(TextObjective[BertForPreTraining, Batch]):
     """Masked-language modelling, with next-sentence prediction as the auxiliary loss where the settings say so."""
 
     def build(self) -> BertForPreTraining:
@@ -157,14 +163,12 @@ class MaskedLanguage(TextObjective):
         initialise(model, self.run.seed)
         return model
 
-    def training(self, data: Data) -> BatchMaker:
-        assert isinstance(data, Corpus)
+    def training(self, data: Corpus) -> BatchMaker:
         everything = self.maker(data, data.train, self.run.seed)
         tokens = data.train[: in_epochs(self.run, everything.num_sequences) * everything.body]
         return everything if self.run.training.epochs is None else self.maker(data, tokens, self.run.seed)
 
-    def validation(self, data: Data) -> Batch:
-        assert isinstance(data, Corpus)
+    def validation(self, data: Corpus) -> Batch:
         return self.maker(data, data.validation, 0).fixed(self.run.training.validation_sequences)
 
     def maker(self, corpus: Corpus, tokens: np.ndarray, seed: int) -> BatchMaker:
@@ -191,15 +195,18 @@ class MaskedLanguage(TextObjective):
             is_random_next=draw(2, size=size) if next_sentence else None,
         )
 
-    def count(self, batch: Rows) -> int:
-        assert isinstance(batch, Batch)
+    def count(self, batch: Batch) -> int:
         return int((batch.labels != IGNORED).sum())
 
     def inputs(self, batch: Batch) -> dict[str, Any]:
         """The arguments of the model, but for the gates."""
-        return {name: self._tensor(getattr(batch, name)) for name in ("input_ids", "token_types", "positions")}
+        return {
+            "input_ids": self._tensor(batch.input_ids),
+            "token_types": None if batch.token_types is None else self._tensor(batch.token_types),
+            "positions": self._tensor(batch.positions),
+        }
 
-    def sums(self, model: nn.Module, batch: Batch, gates: Gates) -> Sums:
+    def sums(self, model: BertForPreTraining, batch: Batch, gates: Gates) -> Sums:
         with self._autocast():
             logits, next_logits = model(**self.inputs(batch), gates=gates)
             return self.sums_of(logits, next_logits, batch, count=not model.training)
@@ -207,22 +214,17 @@ class MaskedLanguage(TextObjective):
     def sums_of(self, logits: Tensor, next_logits: Tensor, batch: Batch, count: bool = False) -> Sums:
         """From (B*M, V) and (B, 2) logits; count: what was right, too."""
         labels = self._tensor(batch.labels.reshape(-1))
-        assert labels is not None
         loss = functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
         auxiliary = torch.zeros((), device=self.device)
         if batch.is_random_next is not None:
-            target = self._tensor(batch.is_random_next)
-            assert target is not None
-            auxiliary = functional.cross_entropy(next_logits, target, reduction="sum")
+            auxiliary = functional.cross_entropy(next_logits, self._tensor(batch.is_random_next), reduction="sum")
         return Sums(loss, {"accuracy": (logits.argmax(-1) == labels).sum()} if count else {}, auxiliary)
 
-    def save(self, model: nn.Module, data: Data, folder: Path, scales: Sequence[float]) -> None:
-        assert isinstance(model, BertForPreTraining)
-        assert isinstance(data, Corpus)
+    def save(self, model: BertForPreTraining, data: Corpus, folder: Path, scales: Sequence[float]) -> None:
         save_pretraining(model, self.model, folder, data.tokenizer_folder, scales=scales)
 
 
-class NextToken(TextObjective):
+class NextToken(TextObjective[Gpt, CausalBatch]):
     """Language modelling from left to right."""
 
     def build(self) -> Gpt:
@@ -230,55 +232,50 @@ class NextToken(TextObjective):
         initialise(model, self.run.seed)
         return model
 
-    def training(self, data: Data) -> CausalBatchMaker:
-        assert isinstance(data, Corpus)
+    def training(self, data: Corpus) -> CausalBatchMaker:
         everything = CausalBatchMaker(data.train, self.length, self.run.seed)
         if self.run.training.epochs is None:
             return everything
         sequences = in_epochs(self.run, everything.num_sequences)
         return CausalBatchMaker(data.train[: sequences * self.length + 1], self.length, self.run.seed)
 
-    def validation(self, data: Data) -> CausalBatch:
-        assert isinstance(data, Corpus)
+    def validation(self, data: Corpus) -> CausalBatch:
         return CausalBatchMaker(data.validation, self.length, 0).fixed(self.run.training.validation_sequences)
 
     def random(self, size: int) -> CausalBatch:
         tokens = np.random.default_rng(0).integers(self.model.vocab_size, size=(size, self.length + 1))
         return CausalBatch(tokens[:, :-1].copy(), tokens[:, 1:].copy())
 
-    def count(self, batch: Rows) -> int:
-        assert isinstance(batch, CausalBatch)
+    def count(self, batch: CausalBatch) -> int:
         return int(batch.labels.size)
 
-    def sums(self, model: nn.Module, batch: CausalBatch, gates: Gates) -> Sums:
+    def sums(self, model: Gpt, batch: CausalBatch, gates: Gates) -> Sums:
         labels = self._tensor(batch.labels.reshape(-1))
-        assert labels is not None
         with self._autocast():
             logits = model(self._tensor(batch.input_ids), gates).flatten(0, 1)
             loss = functional.cross_entropy(logits, labels, reduction="sum")
         correct = {} if model.training else {"accuracy": (logits.argmax(-1) == labels).sum()}
         return Sums(loss, correct, torch.zeros((), device=self.device))
 
-    def save(self, model: nn.Module, data: Data, folder: Path, scales: Sequence[float]) -> None:
-        assert isinstance(model, Gpt)
-        assert isinstance(data, Corpus)
+    def save(self, model: Gpt, data: Corpus, folder: Path, scales: Sequence[float]) -> None:
         save_gpt(model, self.model, folder, data.tokenizer_folder, scales=scales)
 
 
-class Classification(Objective):
+class Classification(Objective["VisionModel", Images, ImageBatch]):
     """Supervised classification of images: cross-entropy, top-1 (``accuracy``) and top-5 accuracy."""
 
     counted = ("accuracy", "top5")
 
     def __init__(self, run: RunSettings, device: torch.device) -> None:
         super().__init__(run, device)
-        assert isinstance(run.model, VisionSettings)
-        self.model = run.model
+        assert isinstance(run.model, VisionSettings)  # RunSettings pairs model and data
+        assert isinstance(run.data, ImageDataSettings)
+        self.model, self.augment = run.model, run.data.augment
         # Of each channel over the training images, once they are open.
         self.mean: tuple[float, ...] = (0.5, 0.5, 0.5)
         self.std: tuple[float, ...] = (0.25, 0.25, 0.25)
 
-    def build(self) -> nn.Module:
+    def build(self) -> VisionModel:
         from pldrepro.models.vision import VisionModel, initialise_vision  # it imports transformers: 4 seconds
 
         model = VisionModel(self.model)
@@ -295,14 +292,11 @@ class Classification(Objective):
         self.mean, self.std = images.mean, images.std
         return images
 
-    def training(self, data: Data) -> ImageBatchMaker:
-        assert isinstance(data, Images)
-        assert isinstance(self.run.data, ImageDataSettings)
-        count, augment = in_epochs(self.run, len(data.train_labels)), self.run.data.augment
-        return ImageBatchMaker(data.train_pixels[:count], data.train_labels[:count], self.run.seed, augment)
+    def training(self, data: Images) -> ImageBatchMaker:
+        count = in_epochs(self.run, len(data.train_labels))
+        return ImageBatchMaker(data.train_pixels[:count], data.train_labels[:count], self.run.seed, self.augment)
 
-    def validation(self, data: Data) -> ImageBatch:
-        assert isinstance(data, Images)
+    def validation(self, data: Images) -> ImageBatch:
         maker = ImageBatchMaker(data.validation_pixels, data.validation_labels, 0, augment=False)
         return maker.fixed(self.run.training.validation_sequences)
 
@@ -311,15 +305,13 @@ class Classification(Objective):
         pixels = draw(256, size=(size, side, side, 3)).astype(np.uint8)
         return ImageBatch(pixels, draw(self.model.num_classes, size=size))
 
-    def count(self, batch: Rows) -> int:
+    def count(self, batch: ImageBatch) -> int:
         return len(batch)
 
-    def sums(self, model: nn.Module, batch: ImageBatch, gates: Gates) -> Sums:
+    def sums(self, model: VisionModel, batch: ImageBatch, gates: Gates) -> Sums:
         from pldrepro.models.vision import normalise
 
         labels, pixels = self._tensor(batch.labels), self._tensor(batch.pixels)
-        assert labels is not None
-        assert pixels is not None
         with self._autocast():
             logits = model(normalise(pixels, self.mean, self.std), gates)
             loss = functional.cross_entropy(logits, labels, reduction="sum")
@@ -329,9 +321,7 @@ class Classification(Objective):
             correct = {"accuracy": right[:, 0].sum(), "top5": right.sum()}
         return Sums(loss, correct, torch.zeros((), device=self.device))
 
-    def save(self, model: nn.Module, data: Data, folder: Path, scales: Sequence[float]) -> None:
+    def save(self, model: VisionModel, data: Images, folder: Path, scales: Sequence[float]) -> None:
         from pldrepro.models.checkpoints.vision import save_vision
-        from pldrepro.models.vision import VisionModel
 
-        assert isinstance(model, VisionModel)
         save_vision(model, self.model, folder, scales=scales)

@@ -25,10 +25,12 @@ from pldrepro.models.checkpoints.common import (
     Weights,
     check_scales,
     check_shape,
+    config_of,
     copy_tokenizer,
     fold_scale,
     read_config,
     read_weights,
+    settings_of,
     write_model,
 )
 
@@ -89,6 +91,18 @@ HEADS: dict[tuple[Norm, Kind], dict[str, str]] = {
 # What a file may lack and is then drawn afresh: a masked-language model of transformers has no pooler and no NSP
 # head, and a pre-training model has no classifier.
 OPTIONAL = ("pooler.dense", "nsp_head", "classifier")
+KEYS = {
+    "num_layers": ("num_hidden_layers",),
+    "hidden_size": ("hidden_size",),
+    "num_heads": ("num_attention_heads",),
+    "ffn_size": ("intermediate_size",),
+    "vocab_size": ("vocab_size",),
+    "max_positions": ("max_position_embeddings",),
+    "dropout": ("hidden_dropout_prob",),
+    "attention_dropout": ("attention_probs_dropout_prob",),
+    "init_std": ("initializer_range",),
+    "layer_norm_eps": ("layer_norm_eps",),
+}
 # What our model does not implement; a file that asks for something else is refused.
 FIXED_CONFIG = {
     "hidden_act": "gelu",
@@ -196,22 +210,12 @@ def _config(settings: ModelSettings, kind: Kind, num_labels: int | None, pad_tok
     config = {
         "architectures": [ARCHITECTURES[settings.norm, kind]],
         "model_type": MODEL_TYPES[settings.norm],
-        "vocab_size": settings.vocab_size,
-        "hidden_size": settings.hidden_size,
-        "num_hidden_layers": settings.num_layers,
-        "num_attention_heads": settings.num_heads,
-        "intermediate_size": settings.ffn_size,
-        "max_position_embeddings": settings.max_positions + _first_position(settings.norm, pad_token_id),
-        "hidden_dropout_prob": settings.dropout,
-        "attention_probs_dropout_prob": settings.attention_dropout,
-        "initializer_range": settings.init_std,
-        "layer_norm_eps": settings.layer_norm_eps,
+        **config_of(settings, KEYS, FIXED_CONFIG),
         "pad_token_id": pad_token_id,
         "bos_token_id": None,
         "eos_token_id": None,
-        "dtype": "float32",
-        **FIXED_CONFIG,
     }
+    config["max_position_embeddings"] += _first_position(settings.norm, pad_token_id)
     if num_labels is not None:
         labels = [f"LABEL_{index}" for index in range(num_labels)]
         config["id2label"] = {str(index): label for index, label in enumerate(labels)}
@@ -233,30 +237,11 @@ def _read(folder: Path) -> _ModelFile:
     norms = {model_type: norm for norm, model_type in MODEL_TYPES.items()}
     config = read_config(folder, norms, FIXED_CONFIG)
     norm = norms[config["model_type"]]
-    found = _read_settings(config, norm, folder / CONFIG)
-    return _ModelFile(found, _first_position(norm, config["pad_token_id"]), read_weights(folder))
-
-
-def _read_settings(config: dict[str, Any], norm: Norm, path: Path) -> ModelSettings:
-    try:
-        values = {
-            "norm": norm,
-            "num_layers": config["num_hidden_layers"],
-            "hidden_size": config["hidden_size"],
-            "num_heads": config["num_attention_heads"],
-            "ffn_size": config["intermediate_size"],
-            "vocab_size": config["vocab_size"],
-            "max_positions": config["max_position_embeddings"] - _first_position(norm, config["pad_token_id"]),
-            "dropout": config["hidden_dropout_prob"],
-            "attention_dropout": config["attention_probs_dropout_prob"],
-            "init_std": config["initializer_range"],
-            "layer_norm_eps": config["layer_norm_eps"],
-        }
-    except KeyError as error:
-        raise ModelFileError(f"{path}: no key {error}") from None
-    except TypeError:
-        raise ModelFileError(f"{path}: max_position_embeddings and pad_token_id must be whole numbers") from None
-    return validate(ModelSettings, values, str(path))
+    if not all(isinstance(config.get(key), int) for key in ("max_position_embeddings", "pad_token_id")):
+        raise ModelFileError(f"{folder / CONFIG}: expected whole numbers as max_position_embeddings and pad_token_id")
+    first_position = _first_position(norm, config["pad_token_id"])
+    config["max_position_embeddings"] -= first_position
+    return _ModelFile(settings_of(config, KEYS, folder / CONFIG, norm=norm), first_position, read_weights(folder))
 
 
 @torch.no_grad()

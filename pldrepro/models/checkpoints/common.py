@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pldrepro.config.base import validate
 from pldrepro.config.model import ModelSettings
 from pldrepro.errors import ModelFileError
 from pldrepro.files import atomic_path, read_json, write_json
@@ -22,6 +23,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt",
 )  # fmt: skip
+Keys = Mapping[str, Sequence[str]]  # our setting -> the keys of config.json that hold it
 SHAPE_FIELDS = ("norm", "num_layers", "hidden_size", "num_heads", "ffn_size", "vocab_size", "max_positions")
 
 
@@ -75,6 +77,28 @@ def read_config(folder: Path, model_types: Collection[str], fixed: Mapping[str, 
         if config.get(key, value) != value:
             raise ModelFileError(f"{path}: {key} is {json.dumps(config[key])}; allowed: {json.dumps(value)}")
     return config
+
+
+def config_of(settings: ModelSettings, keys: Keys, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """What config.json says of a model; a setting may have several keys."""
+    values = {key: getattr(settings, field) for field, names in keys.items() for key in names}
+    return {**values, **fixed, "dtype": "float32"}
+
+
+def settings_of(config: Mapping[str, Any], keys: Keys, path: Path, **more: Any) -> ModelSettings:
+    """The settings of a model from its config.json; a missing key, or two that disagree, is a ModelFileError.
+
+    more: settings that the keys do not give.
+    """
+    values = dict(more)
+    for field, names in keys.items():
+        absent = [key for key in names if key not in config]
+        if absent:
+            raise ModelFileError(f"{path}: no key {absent[0]!r}")
+        values[field] = config[names[0]]
+        if any(config[key] != values[field] for key in names):
+            raise ModelFileError(f"{path}: {' and '.join(names)} differ; expected one {field} for both")
+    return validate(ModelSettings, values, str(path))
 
 
 def check_shape(found: ModelSettings, expected: ModelSettings, folder: Path) -> None:

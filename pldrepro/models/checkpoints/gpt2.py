@@ -8,23 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pldrepro.config.base import validate
 from pldrepro.config.model import ModelSettings
 from pldrepro.data.tokenizers import END_OF_TEXT
-from pldrepro.errors import ModelFileError
 from pldrepro.models.checkpoints.common import (
     CONFIG,
     check_scales,
     check_shape,
+    config_of,
     copy_tokenizer,
     fold_scale,
     read_config,
     read_weights,
+    settings_of,
     write_model,
 )
 from pldrepro.models.gpt import Gpt
@@ -37,6 +36,18 @@ BLOCK = {
     "ffn_norm": "ln_2",
     "ffn_up": "mlp.c_fc",
     "ffn_down": "mlp.c_proj",
+}
+KEYS = {
+    "num_layers": ("n_layer",),
+    "hidden_size": ("n_embd",),
+    "num_heads": ("n_head",),
+    "ffn_size": ("n_inner",),
+    "vocab_size": ("vocab_size",),
+    "max_positions": ("n_positions",),
+    "dropout": ("resid_pdrop", "embd_pdrop"),
+    "attention_dropout": ("attn_pdrop",),
+    "init_std": ("initializer_range",),
+    "layer_norm_eps": ("layer_norm_epsilon",),
 }
 TRANSPOSED = ("qkv", "attention_output", "ffn_up", "ffn_down")
 # What our model does not implement; a file that asks for something else is refused.
@@ -69,7 +80,9 @@ def save_gpt(
         ).contiguous()
         for name, parameter in model.named_parameters()
     }
-    write_model(folder, tensors, _config(settings, separator))
+    config = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", **config_of(settings, KEYS, FIXED_CONFIG)}
+    config |= dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), separator)
+    write_model(folder, tensors, config)
 
 
 @torch.no_grad()
@@ -78,8 +91,10 @@ def load_gpt(folder: Path, settings: ModelSettings) -> Gpt:
 
     A missing or damaged file, and a shape or vocabulary other than the settings', is a ModelFileError.
     """
-    found = _read_settings(read_config(folder, ("gpt2",), FIXED_CONFIG), folder / CONFIG)
-    check_shape(found, settings, folder)
+    config = read_config(folder, ("gpt2",), FIXED_CONFIG)
+    if config.get("n_inner", 0) is None:  # transformers' default
+        config["n_inner"] = 4 * config["n_embd"]
+    check_shape(settings_of(config, KEYS, folder / CONFIG, family="gpt", norm="pre"), settings, folder)
     weights = read_weights(folder)
     with torch.device("meta"):
         model = Gpt(settings)
@@ -101,49 +116,3 @@ def _file_name(name: str) -> str:
 def _turn(name: str, value: Tensor) -> Tensor:
     """The weight of a projection transposed, as between nn.Linear and Conv1D; any other tensor as it is."""
     return value.t() if value.dim() == 2 and name.split(".")[-2] in TRANSPOSED else value
-
-
-def _config(settings: ModelSettings, separator: int | None) -> dict[str, Any]:
-    return {
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        "vocab_size": settings.vocab_size,
-        "n_positions": settings.max_positions,
-        "n_embd": settings.hidden_size,
-        "n_layer": settings.num_layers,
-        "n_head": settings.num_heads,
-        "n_inner": settings.ffn_size,
-        "resid_pdrop": settings.dropout,
-        "embd_pdrop": settings.dropout,
-        "attn_pdrop": settings.attention_dropout,
-        "layer_norm_epsilon": settings.layer_norm_eps,
-        "initializer_range": settings.init_std,
-        "bos_token_id": separator,
-        "eos_token_id": separator,
-        "pad_token_id": separator,
-        "dtype": "float32",
-        **FIXED_CONFIG,
-    }
-
-
-def _read_settings(config: dict[str, Any], path: Path) -> ModelSettings:
-    try:
-        if config["resid_pdrop"] != config["embd_pdrop"]:
-            raise ModelFileError(f"{path}: resid_pdrop and embd_pdrop differ; allowed: one dropout for both")
-        values = {
-            "family": "gpt",
-            "norm": "pre",
-            "num_layers": config["n_layer"],
-            "hidden_size": config["n_embd"],
-            "num_heads": config["n_head"],
-            "ffn_size": config["n_inner"] or 4 * config["n_embd"],
-            "vocab_size": config["vocab_size"],
-            "max_positions": config["n_positions"],
-            "dropout": config["resid_pdrop"],
-            "attention_dropout": config["attn_pdrop"],
-            "init_std": config["initializer_range"],
-            "layer_norm_eps": config["layer_norm_epsilon"],
-        }
-    except KeyError as error:
-        raise ModelFileError(f"{path}: no key {error}") from None
-    return validate(ModelSettings, values, str(path))
