@@ -143,7 +143,7 @@ class Subject:
 
     @property
     def num_layers(self) -> int:
-        """L."""
+        """L, the number of blocks of the model."""
         return len(self.model.bert.blocks)
 
     def numbers(self, kept: Iterable[int]) -> list[int]:

@@ -46,7 +46,7 @@ class ResidualScale(nn.Module):
         self.scale: Scale = 1.0
 
     def forward(self, output: Tensor) -> Tensor:
-        """Of any shape."""
+        """The output of the wrapped module times ``scale``, of the same shape."""
         output = self.inner(output)
         if not isinstance(self.scale, Tensor) and self.scale == 1:
             return output

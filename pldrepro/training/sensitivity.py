@@ -52,7 +52,7 @@ class Analysis:
 
     @property
     def num_layers(self) -> int:
-        """L."""
+        """L, the number of blocks of the model."""
         return len(blocks_of(self.model))
 
     def without(self, layer: int) -> list[Gate]:
