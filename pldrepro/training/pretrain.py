@@ -117,7 +117,7 @@ class Run:
         if self.world.is_first:
             self._cut_metrics()
         if self.settings.impl.compile:
-            self.model.compile_blocks()  # type: ignore[operator]  # every objective's model has it
+            self.model.compile_blocks()
 
     def _cut_metrics(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
