@@ -50,7 +50,7 @@ from pldrepro.errors import OutOfTimeError
 from pldrepro.files import read_json, write_json
 from pldrepro.policy.drop import mean_expected_depth
 from pldrepro.runs.provenance import provenance
-from pldrepro.runs.step_times import TauShape, load_calibration
+from pldrepro.runs.step_times import StepTimes, load_calibration
 from pldrepro.training.calibrate import Shape, calibrate
 from pldrepro.training.device import describe, select_device, synchronizer
 from pldrepro.training.finetune import finetune
@@ -123,7 +123,7 @@ class Session:
 
     def write(self, name: str, values: dict[str, Any]) -> None:
         """A record of a slice."""
-        write_json(self.out / name, {**values, "provenance": provenance(describe(self.device, self.impl))})
+        write_json(self.out / name, {**values, "provenance": provenance(describe(self.device, self.impl)).dump()})
 
 
 # ---- the card ----
@@ -221,7 +221,7 @@ def largest_that_pays(session: Session, run: RunSettings) -> tuple[int, dict[int
     return best, tried
 
 
-def _share_of_ceiling(session: Session, run: RunSettings, shape: TauShape) -> dict[str, float]:
+def _share_of_ceiling(session: Session, run: RunSettings, shape: StepTimes) -> dict[str, float]:
     """Share of the matrix ceiling of a full step (MFU), R2 of the fit, and share saved by skipping a quarter."""
     peak = read_json(session.out / "ceiling.json")["matrix_flops"]
     layers, quarter = shape.num_layers, max(1, shape.num_layers // 4)
@@ -231,7 +231,7 @@ def _share_of_ceiling(session: Session, run: RunSettings, shape: TauShape) -> di
         "micro_batch_size": shape.micro_batch_size,
         "samples_per_second": shape.micro_batch_size / full,
         "share_of_ceiling": flops / full / peak,
-        "r2": shape.r2,
+        "r2": shape.fit.r2,
         "share_saved": (full - some) / (quarter / layers * (full - none)),
     }
 
@@ -296,7 +296,7 @@ def affordable_steps(session: Session, study: Study, calibration: Path) -> int:
         cost += _batch_seconds(session, run)
         depth = mean_expected_depth(run.drop, run.training.num_steps, run.model.num_layers)
         passes = -(-run.training.batch_size // run.impl.micro_batch_size)
-        cost += passes * taus.shape(run.model_dump(mode="json")).expected(depth)
+        cost += passes * taus.shape(run).expected(depth)
     # A quarter is for compiling, validation, checkpoints and the analysis of sensitivity.
     return max(20, int(0.75 * session.left / cost))
 
@@ -316,8 +316,8 @@ def calibrated(session: Session, study: Study) -> Path:
     folder, here = Path(study.runs) / "calibration", describe(session.device, study.impl)
     if not (folder / "summary.json").exists():
         calibrate(study.calibration_job(), folder, progress=False)
-    if load_calibration(folder).device.get("name") != here.get("name"):
-        raise ValueError(f"{folder}: step times of another card; allowed: those of {here.get('name')}")
+    if load_calibration(folder).summary.device.name != here.name:
+        raise ValueError(f"{folder}: step times of another card; allowed: those of {here.name}")
     return folder / "summary.json"
 
 

@@ -254,7 +254,7 @@ def main(arguments: list[str] | None = None) -> None:
         result["skipping"] = skip(base.model_copy(update={"norm": "pre"}), data, rounds, clock)
         show_skipping(f"H {base.hidden_size}, PreLN", result["skipping"])
     device = {"type": "cpu", "threads": threads}
-    write_json(options.output / "model_speed.json", {**result, "provenance": provenance(device)})
+    write_json(options.output / "model_speed.json", {**result, "provenance": provenance(device).dump()})
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{kept:>3} {size / 1e6:>9.2f} {estimate.value:>9.4f} [{estimate.low:.4f}, {estimate.high:.4f}]")
     impl = settings(options.shape, options.ranks, options.sequence_length).impl
     about = {"shape": options.shape, "ranks": options.ranks, "rounds": options.rounds, "steps": rows}
-    write_json(options.out / "ranks.json", {**about, **provenance(describe(torch.device("cpu"), impl))})
+    write_json(options.out / "ranks.json", {**about, **provenance(describe(torch.device("cpu"), impl)).dump()})
 
 
 if __name__ == "__main__":

@@ -1,34 +1,82 @@
-"""Typed records: the base class of everything that a file holds, and reading with validation."""
+"""Typed records: the base class of everything that a file holds, and reading and writing with validation.
+
+Each file has one class, which its writer constructs, its reader returns and the analysis computes with.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pldrepro.errors import RecordError, explain
+from pldrepro.files import write_json
 
 if TYPE_CHECKING:
     import pandas as pd
-from typing import Annotated
 
-from pydantic import ConfigDict, Field
+SCHEMA_VERSION = 2  # of the files written today; 1: the files from before it was written
 
-# ---- reading runs back: the only entry of the analysis half ----
+Share = Annotated[float, Field(ge=0, le=1)]
+Part = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Positive = Annotated[int, Field(ge=1, le=2**63 - 1)]
+Cost = Annotated[float, Field(gt=0, le=1e30)]
+Spent = Annotated[float, Field(ge=0, le=1e30, description="a cost that may be nothing yet")]
+Number = Annotated[float, Field(ge=-1e30, le=1e30)]
+MAX_LOSS = 700  # nats; its exponential is finite
+Loss = Annotated[float, Field(ge=0, le=MAX_LOSS, description="nats")]
+File = Annotated[str, Field(pattern=r"^/?[^/\x00]{1,255}(/+[^/\x00]{1,255})*/?$", max_length=2000)]
+Kept = Annotated[int, Field(ge=0, le=9999, description="a number of kept layers")]
 
 
-def read_checked(path: Path, kind: type[BaseModel], hint: str = "") -> Any:
-    """The values of a JSON file that is what a class says; otherwise a RecordError with file, key and the hint."""
-    return _checked(_content(path, hint), kind, f"{path}", hint)
+class Recorded(BaseModel):
+    """Base of what records hold: immutable; no type is converted but an integer to a number, every number is finite."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True, validate_by_name=True)
+
+    def dump(self) -> dict[str, Any]:
+        """As plain JSON values, without what is None."""
+        return self.model_dump(mode="json", exclude_none=True)
 
 
-def read_checked_lines(path: Path, kind: type[BaseModel], hint: str = "") -> list[dict[str, Any]]:
-    """The values of a JSON-lines file whose lines are what a class says; a RecordError names the line, too."""
+class Versioned(BaseModel):
+    """Base of the records that are a whole file."""
+
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = 1
+
+
+Unknown = Literal["ignore", "forbid"]
+Kind = TypeVar("Kind", bound=BaseModel)
+VersionedKind = TypeVar("VersionedKind", bound=Versioned)
+
+
+def read_record(path: Path, kind: type[Kind], hint: str = "", *, unknown: Unknown = "ignore") -> Kind:
+    """The record in a JSON file; one that is missing or not what its class says is a RecordError with file and key.
+
+    ``unknown``: keys that the class does not have, of settings that are no more; forbid where they could matter.
+    """
+    return _parsed(_content(path, hint), kind, f"{path}", hint, unknown)
+
+
+def read_record_lines(path: Path, kind: type[Kind], hint: str = "") -> list[Kind]:
+    """The records of a JSON-lines file; a RecordError names the line, too."""
     lines = _content(path, hint).splitlines()
-    return [_checked(line, kind, f"{path}: line {number}", hint) for number, line in enumerate(lines, start=1)]
+    return [_parsed(line, kind, f"{path}: line {number}", hint) for number, line in enumerate(lines, start=1)]
+
+
+def write_record(path: Path, record: VersionedKind) -> VersionedKind:
+    """Write a record atomically, with today's schema version; returns it as it was written."""
+    record = stamped(record)
+    write_json(path, record.model_dump(mode="json"))
+    return record
+
+
+def stamped(record: VersionedKind) -> VersionedKind:
+    """A record with today's schema version."""
+    return record.model_copy(update={"schema_version": SCHEMA_VERSION})
 
 
 def _content(path: Path, hint: str) -> bytes:
@@ -39,16 +87,12 @@ def _content(path: Path, hint: str) -> bytes:
         raise RecordError(f"{path}: {reason}{hint}") from None
 
 
-def _checked(content: bytes, kind: type[BaseModel], where: str, hint: str) -> Any:
-    """The values as they are written, once they have been found to be what the class says."""
+def _parsed(content: bytes, kind: type[Kind], where: str, hint: str, unknown: Unknown = "ignore") -> Kind:
     try:
-        kind.model_validate_json(content)
-        return json.loads(content)
+        return kind.model_validate_json(content, extra=unknown)
     except ValidationError as error:
         damaged = "damaged JSON: " if error.errors()[0]["type"] == "json_invalid" else ""
         raise RecordError(f"{where}: {damaged}{explain(kind, error)}{hint}") from None
-    except ValueError as error:
-        raise RecordError(f"{where}: damaged JSON: {error}{hint}") from None
 
 
 def read_table(path: Path, columns: Mapping[str, type], verb: str, optional: Sequence[str] = ()) -> pd.DataFrame:
@@ -71,24 +115,3 @@ def read_table(path: Path, columns: Mapping[str, type], verb: str, optional: Seq
     if empty:
         raise RecordError(f"{path}: column {', '.join(empty)}: a field is empty; run `{verb}` again")
     return frame
-
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Part = Annotated[float, Field(gt=0, le=1)]
-Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Positive = Annotated[int, Field(ge=1, le=2**63 - 1)]
-Cost = Annotated[float, Field(gt=0, le=1e30)]
-Number = Annotated[float, Field(ge=-1e30, le=1e30)]
-Loss = Annotated[float, Field(ge=0, le=700, description="nats; its exponential is finite")]
-File = Annotated[str, Field(pattern=r"^/?[^/\x00]{1,255}(/+[^/\x00]{1,255})*/?$", max_length=2000)]
-Kept = Annotated[str, Field(pattern=r"^[0-9]{1,4}$", description="a number of kept layers")]
-
-
-class Recorded(BaseModel):
-    """Base of what records hold: no type is converted but an integer to a number, every number is finite."""
-
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
-
-
-class AnyRecord(Recorded):
-    """A mapping of which nothing is read."""

@@ -309,6 +309,15 @@ def damage(draw: Callable[[Any], Any], path: Path) -> None:
         path.write_text("\n".join(lines) + "\n", "utf-8")
 
 
+def is_in(read: Any, written: Any) -> bool:
+    """Whether every value that a record was read with is the one written, or a default where none was."""
+    if isinstance(written, dict) and isinstance(read, dict):
+        return all(name not in written or is_in(value, written[name]) for name, value in read.items())
+    if isinstance(written, list) and isinstance(read, list):
+        return len(read) == len(written) and all(map(is_in, read, written))
+    return bool(read == written)
+
+
 @given(data=st.data(), kind=st.sampled_from(sorted(LOADERS)))
 @settings(max_examples=150, **FUZZ)
 def test_a_damaged_run_is_read_as_it_is_or_named_with_its_log(
@@ -321,11 +330,10 @@ def test_a_damaged_run_is_read_as_it_is_or_named_with_its_log(
         damage(data.draw, folder / name)
         with may_refuse(RecordError, folder, also=log_path(folder)):
             run = LOADERS[kind](folder)
-            if kind != "calibration":
-                assert run.summary == json.loads((folder / "summary.json").read_bytes())
+            assert is_in(run.summary.model_dump(mode="json"), json.loads((folder / "summary.json").read_bytes()))
             if kind == "pretrain":
                 lines = (folder / "metrics.jsonl").read_bytes().splitlines()
-                assert run.metrics == [json.loads(line) for line in lines]
+                assert all(is_in(one.dump(), json.loads(line)) for one, line in zip(run.metrics, lines, strict=True))
 
 
 STUDIED = load_papers()

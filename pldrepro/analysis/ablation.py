@@ -58,9 +58,9 @@ def table3(evidence: Evidence, paper: Paper) -> pd.DataFrame:
 def _cost_rows(evidence: Evidence, one: Configuration) -> list[dict[str, Any]]:
     runs, arm = evidence.runs(one.arm), one.arm
     matched = evidence.matched_depth(arm)
-    note = f"of {runs[0].summary['num_layers']}" + (f"; matched to {matched}" if matched else "")
-    kept = stats.mean_interval([run.summary["mean_kept_layers"] for run in runs])
-    loss = stats.mean_interval([run.summary["validation_loss"] for run in runs])
+    note = f"of {runs[0].summary.num_layers}" + (f"; matched to {matched}" if matched else "")
+    kept = stats.mean_interval([run.summary.mean_kept_layers for run in runs])
+    loss = stats.mean_interval([run.summary.validation_loss for run in runs])
     time = comparisons.relative_cost(evidence, arm, evidence.pld, "reference_time")
     rows = [
         tidy_row(evidence, arm, one.checkpoint, "kept_layers", kept, unit="layers", note=note),

@@ -38,8 +38,7 @@ def original(evidence: Evidence, arm: str) -> str | None:
 
     def identity(name: str) -> tuple[Any, ...]:
         settings = evidence.runs(name)[0].settings
-        rate = settings["training"]["learning_rates"][settings["training"]["learning_rate"]]
-        return settings["model"], settings["drop"], rate
+        return settings.model, settings.drop, settings.training.peak_learning_rate
 
     return next((name for name in evidence.methods if identity(name) == identity(arm)), None)
 
@@ -86,7 +85,7 @@ def fair_budgets(evidence: Evidence, paper: Paper) -> pd.DataFrame:
 
 
 def _loss(run: PretrainRun, checkpoint: str) -> float:
-    return float(run.summary["checkpoints"][checkpoint]["validation_loss"])
+    return run.summary.checkpoints[checkpoint].validation_loss
 
 
 def _rival_rows(evidence: Evidence, arm: str, checkpoint: str, rival: Rival, other: str) -> list[dict[str, Any]]:
@@ -96,7 +95,7 @@ def _rival_rows(evidence: Evidence, arm: str, checkpoint: str, rival: Rival, oth
         glue = comparisons.difference(_mid_glue(evidence, arm, checkpoint, other, convention))
         time = None
     else:
-        found = [(_loss(run, checkpoint), base.summary["validation_loss"]) for run, base in evidence.pairs(arm, other)]
+        found = [(_loss(run, checkpoint), base.summary.validation_loss) for run, base in evidence.pairs(arm, other)]
         glue = comparisons.glue_gain(evidence, arm, checkpoint, other, evidence.final_checkpoint(other), convention)
         time = comparisons.ratio(
             (evidence.cost(base, "reference_time"), evidence.cost(run, "reference_time", checkpoint))
@@ -181,7 +180,7 @@ def _overfitting_rows(
 ) -> list[dict[str, Any]]:
     runs = evidence.runs(arm)
     train = [final_train_loss(run) for run in runs]
-    validation = [run.summary["validation_loss"] for run in runs]
+    validation = [run.summary.validation_loss for run in runs]
     found: dict[str, Estimate | None] = {
         "train_loss": stats.mean_interval(train),
         "validation_loss": stats.mean_interval(validation),
@@ -202,9 +201,8 @@ def _overfitting_rows(
 
 def final_train_loss(run: PretrainRun) -> float:
     """Training loss at the end of a run, without an auxiliary one [nats]; mean over the last tenth of it."""
-    lines = [line for line in run.metrics if line["kind"] == "train"]
-    last = [line for line in lines if line["step"] > 0.9 * run.summary["steps"]] or lines[-1:]
-    return float(sum(line["main_loss"] for line in last) / len(last))
+    last = [line for line in run.training if line.step > 0.9 * run.summary.steps] or run.training[-1:]
+    return sum(line.main_loss for line in last) / len(last)
 
 
 def _effects(evidence: Evidence, arms: dict[str, str], treatment: str) -> dict[int, float]:
@@ -212,7 +210,7 @@ def _effects(evidence: Evidence, arms: dict[str, str], treatment: str) -> dict[i
     if not {treatment, UNTREATED} <= set(arms):
         return {}
     return {
-        run.seed: run.summary["validation_loss"] - bare.summary["validation_loss"]
+        run.seed: run.summary.validation_loss - bare.summary.validation_loss
         for run, bare in evidence.pairs(arms[treatment], arms[UNTREATED])
     }
 
@@ -224,7 +222,7 @@ def overfitting_data(evidence: Evidence) -> pd.DataFrame:
         for treatment, arm in by_treatment.items():
             runs = evidence.runs(arm)
             found: dict[str, Estimate] = {
-                "validation_loss": stats.mean_interval([run.summary["validation_loss"] for run in runs]),
+                "validation_loss": stats.mean_interval([run.summary.validation_loss for run in runs]),
                 "train_loss": stats.mean_interval([final_train_loss(run) for run in runs]),
             }
             bare = by_treatment.get(UNTREATED)

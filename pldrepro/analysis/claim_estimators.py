@@ -23,7 +23,7 @@ from pldrepro.analysis.sbld_claims import (
 )
 from pldrepro.analysis.text import estimate_text
 from pldrepro.config.arm import Role
-from pldrepro.costs.flops import recorded_step_flops
+from pldrepro.costs.flops import run_flops
 
 # "Similar accuracy": not more than this many GLUE points below the baseline, by the lower limit of the interval.
 SIMILAR_GLUE_POINTS = 1.0
@@ -192,10 +192,10 @@ def flops_at_the_limit(evidence: Evidence) -> Measurement:
     """Percent fewer FLOPs in the second half of PLD's run than without dropping, counted."""
     shares = []
     for run in evidence.runs(evidence.pld):
-        half = next(line for line in run.validation if line["step"] >= run.summary["steps"] / 2)
-        sequences = run.summary["samples"] - half["samples"]
-        whole = recorded_step_flops(run.settings).of(run.summary["num_layers"], sequences)
-        shares.append((run.summary["flops"] - half["flops"], whole))
+        half = next(line for line in run.validation if line.step >= run.summary.steps / 2)
+        sequences = run.summary.samples - half.samples
+        whole = run_flops(run.settings).of(run.summary.num_layers, sequences)
+        shares.append((run.summary.flops - half.flops, whole))
     return Measurement(comparisons.ratio(shares, comparisons.percent_less), "in the second half of the run, counted")
 
 

@@ -15,7 +15,7 @@ from pldrepro.analysis import glue_scores
 from pldrepro.analysis.interpolation import first_at_or_below
 from pldrepro.analysis.results import Evidence
 from pldrepro.runs.folder import PretrainRun
-from pldrepro.runs.step_times import TauShape
+from pldrepro.runs.step_times import StepTimes
 from pldrepro.stats import Estimate
 
 
@@ -112,8 +112,7 @@ def relative_cost(evidence: Evidence, arm: str, other: str, axis: str) -> Paired
 def loss_difference(evidence: Evidence, arm: str, other: str) -> Paired | None:
     """Final validation loss of an arm minus that of another [nats]."""
     return difference(
-        (run.summary["validation_loss"], second.summary["validation_loss"])
-        for run, second in evidence.pairs(arm, other)
+        (run.summary.validation_loss, second.summary.validation_loss) for run, second in evidence.pairs(arm, other)
     )
 
 
@@ -121,9 +120,9 @@ def reach_loss(evidence: Evidence, arm: str, axis: str) -> Reach:
     """How soon an arm reaches the baseline's final validation loss of the same seed."""
     costs, reached = {}, 0
     for run, base in evidence.pairs(arm, evidence.baseline):
-        target = base.summary["validation_loss"]
+        target = base.summary.validation_loss
         first = evidence.first_at(run, target, axis)
-        reached += any(line["loss"] <= target for line in run.validation)
+        reached += any(line.loss <= target for line in run.validation)
         costs[run.seed] = (evidence.cost(base, axis), evidence.cost(run, axis) if first is None else first)
     return Reach(costs, reached)
 
@@ -192,15 +191,15 @@ def price_error(evidence: Evidence, arm: str, other: str) -> float:
     return float(np.log(prices[0] / prices[1] * counts[1].sum() / counts[0].sum()).std(ddof=1))
 
 
-def _passes(evidence: Evidence, arm: str, shape: TauShape) -> np.ndarray:
+def _passes(evidence: Evidence, arm: str, shape: StepTimes) -> np.ndarray:
     """Forward passes of all runs of an arm by number of kept layers; (L + 1,)."""
     passes = Counter[int]()
     for run in evidence.runs(arm):
-        passes.update({int(kept): count for kept, count in run.summary["steps_by_kept_layers"].items()})
+        passes.update(run.summary.passes_by_kept_layers)
     return np.array([passes[kept] for kept in range(shape.num_layers + 1)])
 
 
-def _independent_error(shapes: Sequence[TauShape], counts: Sequence[np.ndarray]) -> float:
+def _independent_error(shapes: Sequence[StepTimes], counts: Sequence[np.ndarray]) -> float:
     """sqrt(sum over shapes and k of (w(k) e(k))^2), w(k) the share of k in a price, e(k) tau(k)'s relative error.
 
     Two arms of one shape share its tau(k): their w(k) are subtracted first.
@@ -218,7 +217,7 @@ def saving_bound(evidence: Evidence, arm: str) -> Estimate | None:
     bounds = []
     for run in evidence.runs(arm):
         shape = evidence.calibration.shape_of(run)
-        skipped = 1 - run.summary["mean_kept_layers"] / run.summary["num_layers"]
+        skipped = 1 - run.summary.mean_kept_layers / run.summary.num_layers
         bounds.append(100 * shape.layer_share * skipped)
     return stats.mean_interval(bounds)
 

@@ -10,8 +10,8 @@ import pandas as pd
 from pldrepro import stats
 from pldrepro.analysis.keep import depth_data
 from pldrepro.analysis.results import AXES, Evidence
-from pldrepro.costs.flops import recorded_step_flops
-from pldrepro.runs.step_times import TauShape
+from pldrepro.costs.flops import run_flops
+from pldrepro.runs.step_times import StepTimes
 from pldrepro.stats import Estimate
 
 
@@ -22,7 +22,7 @@ def trade_off_data(evidence: Evidence) -> pd.DataFrame:
     rows = []
     for arm in evidence.methods:
         runs = evidence.runs(arm)
-        losses = np.array([run.summary["validation_loss"] for run in runs])
+        losses = np.array([run.summary.validation_loss for run in runs])
         error = float(losses.std(ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 else 0.0
         time = np.mean([evidence.cost(run, axis) for run in runs]) / whole
         mean = float(losses.mean())
@@ -41,8 +41,8 @@ def loss_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
             for line in run.validation:
                 costs = {axis: evidence.cost_at(run, axis, line) for axis in AXES}
                 rows.append(
-                    {"arm": arm, "label": run.label, "seed": run.seed, "step": line["step"], **costs,
-                     "validation_loss": line["loss"]}
+                    {"arm": arm, "label": run.label, "seed": run.seed, "step": line.step, **costs,
+                     "validation_loss": line.loss}
                 )  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -52,9 +52,9 @@ def flops_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
     parts = []
     for arm in arms:
         run = evidence.runs(arm)[0]
-        step = recorded_step_flops(run.settings)
+        step = run_flops(run.settings)
         depth = depth_data(evidence, [arm])
-        whole = step.of(run.summary["num_layers"])
+        whole = step.of(run.summary.num_layers)
         relative = {
             name: depth[column].map(step.of).div(whole)
             for name, column in (("predicted", "expected"), ("counted", "measured"))
@@ -63,7 +63,7 @@ def flops_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def tau_data(shape: TauShape) -> pd.DataFrame:
+def tau_data(shape: StepTimes) -> pd.DataFrame:
     """One row per number of active layers (0..L): median step time with its interval [s], and the linear fit."""
     kept = np.arange(shape.num_layers + 1)
     return pd.DataFrame(
@@ -76,7 +76,7 @@ def tau_data(shape: TauShape) -> pd.DataFrame:
 
 def final_losses(evidence: Evidence, arms: Sequence[str]) -> list[Estimate]:
     """Final validation loss of each arm, mean over its seeds [nats]."""
-    return [stats.mean_interval([run.summary["validation_loss"] for run in evidence.runs(arm)]) for arm in arms]
+    return [stats.mean_interval([run.summary.validation_loss for run in evidence.runs(arm)]) for arm in arms]
 
 
 def final_validations(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:

@@ -44,11 +44,9 @@ def fit_pwegd(times: Sequence[float], variances: Sequence[float], degree: int = 
 
 def pilot_variance(baseline: PretrainRun, dropped: PretrainRun) -> tuple[list[float], list[float]]:
     """tau and V(tau) [nats^2] of a pair of runs of one length: mean squared difference of the training losses."""
-    curves = [
-        {line["step"]: line["loss"] for line in run.metrics if line["kind"] == "train"} for run in (baseline, dropped)
-    ]
+    curves = [{line.step: line.loss for line in run.training} for run in (baseline, dropped)]
     steps = sorted(set(curves[0]) & set(curves[1]))
-    lengths = {run.summary["steps"] for run in (baseline, dropped)}
+    lengths = {run.summary.steps for run in (baseline, dropped)}
     if len(lengths) > 1 or not steps:
         raise SettingsError(f"{baseline.folder} and {dropped.folder}: not a pair of runs with the same steps")
     total = lengths.pop()

@@ -32,7 +32,7 @@ def checkpoint_data(evidence: Evidence) -> pd.DataFrame:
             if arm not in evidence.methods:
                 continue
             values = _seed_values(evidence, arm, checkpoint, name, convention)
-            share = evidence.runs(arm)[0].summary["checkpoints"][checkpoint]["share"]
+            share = evidence.runs(arm)[0].summary.checkpoints[checkpoint].share
             if values:
                 rows.append(_row(evidence, arm, name, values, checkpoint=checkpoint, share=share))
     return pd.DataFrame(rows)

@@ -73,7 +73,7 @@ def score(folders: Sequence[Path]) -> pd.DataFrame:
                 values = metrics[task].compute(predictions=predictions, references=labels)
                 rows += [
                     {
-                        **{key: run.summary[key] for key in ("arm", "label", "seed", "checkpoint")},
+                        **{key: getattr(run.summary, key) for key in ("arm", "label", "seed", "checkpoint")},
                         "task": task, "split": split, "metric": metric, "learning_rate": rate,
                         "finetune_seed": seed, "value": 100 * value, "n": len(labels),
                     }

@@ -14,8 +14,8 @@ from pldrepro.runs.folder import PretrainRun
 
 def keep_data(run: PretrainRun, points: int = 201) -> pd.DataFrame:
     """Keep probability of every layer (1..L) along a run, from its recorded drop settings and ranks."""
-    settings = drop.DropSettings.model_validate(run.settings["drop"])
-    steps, layers = run.settings["training"]["num_steps"], run.summary["num_layers"]
+    settings = run.settings.drop
+    steps, layers = run.settings.training.num_steps, run.summary.num_layers
     rows = []
     for step in np.unique(np.linspace(0, steps - 1, points).round().astype(int)).tolist():
         keep = drop.keep_probabilities(settings, step, steps, layers, recorded_ranks(run, step))
@@ -28,9 +28,8 @@ def keep_data(run: PretrainRun, points: int = 201) -> pd.DataFrame:
 
 def recorded_ranks(run: PretrainRun, step: int) -> tuple[int, ...] | None:
     """Ranks of the layers at a step of a run: as its last analysis before the step gave them; None: not known yet."""
-    settings = drop.DropSettings.model_validate(run.settings["drop"])
-    done = [line["ranks"] for line in run.sensitivity if line["step"] <= step]
-    return tuple(done[-1]) if done else drop.rank_layers(settings, run.summary["num_layers"], None, run.seed)
+    done = [line.ranks for line in run.sensitivity if line.step <= step]
+    return tuple(done[-1]) if done else drop.rank_layers(run.settings.drop, run.summary.num_layers, None, run.seed)
 
 
 def depth_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
@@ -38,8 +37,8 @@ def depth_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
     rows = []
     for arm in arms:
         runs = evidence.runs(arm)
-        settings = drop.DropSettings.model_validate(runs[0].settings["drop"])
-        steps, layers = runs[0].settings["training"]["num_steps"], runs[0].summary["num_layers"]
+        settings = runs[0].settings.drop
+        steps, layers = runs[0].settings.training.num_steps, runs[0].summary.num_layers
         counted = pd.concat([_kept_per_pass(run) for run in runs]).groupby("step")["kept"].mean()
         before = [0, *counted.index[:-1]]
         for start, end, kept in zip(before, counted.index, counted, strict=True):
@@ -50,9 +49,9 @@ def depth_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
 
 
 def _kept_per_pass(run: PretrainRun) -> pd.DataFrame:
-    lines = [(line["step"], line["kept_layers"]) for line in run.metrics if line["kind"] == "train"]
+    lines = [(line.step, line.kept_layers) for line in run.training]
     steps, kept = (np.array([0, *column]) for column in zip(*lines, strict=True))
-    passes = sum(run.summary["steps_by_kept_layers"].values()) / run.summary["steps"]
+    passes = sum(run.summary.passes_by_kept_layers.values()) / run.summary.steps
     return pd.DataFrame({"step": steps[1:], "kept": np.diff(kept) / np.diff(steps) / passes})
 
 
@@ -69,6 +68,6 @@ def keep_map(study: Evidence, arm: str) -> pd.DataFrame:
 
 def kept_shares(run: PretrainRun) -> list[float]:
     """Share of the forward passes of a run in which each layer was kept; (L,), NaN where it was not recorded."""
-    counts = run.summary.get("passes_by_layer") or [float("nan")] * run.summary["num_layers"]
-    passes = sum(run.summary["steps_by_kept_layers"].values())
+    counts = run.summary.passes_by_layer or [float("nan")] * run.summary.num_layers
+    passes = sum(run.summary.passes_by_kept_layers.values())
     return [count / passes for count in counts]

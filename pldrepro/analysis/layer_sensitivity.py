@@ -12,13 +12,13 @@ def sensitivity_data(study: Evidence) -> pd.DataFrame:
     """One row per arm, seed, analysis and layer (1..L): score, rank, and list (block, neutral, allow)."""
     rows = []
     for run in study.pretrain:
-        settings = drop.DropSettings.model_validate(run.settings["drop"])
+        settings = run.settings.drop
         for refresh, line in enumerate(run.sensitivity):
-            layers = drop.layer_numbers(len(line["scores"]))
-            for layer, score, rank in zip(layers, line["scores"], line["ranks"], strict=True):
+            layers = drop.layer_numbers(len(line.scores))
+            for layer, score, rank in zip(layers, line.scores, line.ranks, strict=True):
                 rows.append(
                     {"family": study.family, "arm": run.arm, "label": run.label, "seed": run.seed, "refresh": refresh,
-                     "step": line["step"], "measure": line["measure"], "layer": layer, "score": score, "rank": rank,
+                     "step": line.step, "measure": line.measure, "layer": layer, "score": score, "rank": rank,
                      "list": list_of(settings, rank, len(layers))}
                 )  # fmt: skip
     return pd.DataFrame(rows)

@@ -25,14 +25,14 @@ def memory(evidence: Evidence, paper: Paper) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for arm in evidence.methods:
         runs, final = evidence.runs(arm), evidence.final_checkpoint(arm)
-        peaks = [peak for run in runs if (peak := run.summary.get("peak_memory_bytes")) is not None]
+        peaks = [peak for run in runs if (peak := run.summary.peak_memory_bytes) is not None]
         ratio = comparisons.ratio(
-            (run.summary.get("peak_memory_bytes"), base.summary.get("peak_memory_bytes"))
+            (run.summary.peak_memory_bytes, base.summary.peak_memory_bytes)
             for run, base in evidence.pairs(arm, evidence.baseline)
         )
-        parameters = Estimate(runs[0].summary["parameters"], None, None, len(runs), "count")
-        kept = stats.mean_interval([run.summary["mean_kept_layers"] for run in runs])
-        sent = [run.summary["reduced_bytes"] / run.summary["steps"] for run in runs if run.summary.get("reduced_bytes")]
+        parameters = Estimate(runs[0].summary.parameters, None, None, len(runs), "count")
+        kept = stats.mean_interval([run.summary.mean_kept_layers for run in runs])
+        sent = [run.summary.reduced_bytes / run.summary.steps for run in runs if run.summary.reduced_bytes]
         found: Sequence[tuple[str, str, Estimate | None]] = (
             *([("reduced_bytes", "bytes", stats.mean_interval(sent))] if sent else []),
             ("peak_memory", "bytes", stats.mean_interval(peaks) if peaks else None),

@@ -19,8 +19,7 @@ def shown(evidence: Evidence) -> list[str]:
     undropped = [
         arm
         for arm in evidence.probed
-        if evidence.runs(arm)[0].settings["model"]["norm"] == "pre"
-        and evidence.runs(arm)[0].settings["drop"]["schedule"] == "none"
+        if evidence.runs(arm)[0].settings.model.norm == "pre" and evidence.runs(arm)[0].settings.drop.schedule == "none"
     ]
     middle = [twin] if twin in undropped else undropped[:1]
     wanted = dict.fromkeys([evidence.baseline, *middle, evidence.pld])

@@ -15,7 +15,7 @@ from pldrepro.analysis import glue_scores
 from pldrepro.analysis.interpolation import first_at_or_below, value_at
 from pldrepro.config.arm import ArmTags, Role
 from pldrepro.errors import RecordError
-from pldrepro.records import read_checked
+from pldrepro.records import read_record
 from pldrepro.runs.folder import (
     FinetuneRun,
     LambadaRun,
@@ -26,7 +26,7 @@ from pldrepro.runs.folder import (
     load_pretrain,
     load_probe,
 )
-from pldrepro.runs.schema import EvidenceRecord
+from pldrepro.runs.schema import Index, StudyRuns
 from pldrepro.runs.step_times import Calibration, load_calibration
 
 AXES: dict[str, str] = {
@@ -122,7 +122,7 @@ class Evidence:
     @property
     def scale(self) -> str:
         """Name of the scale."""
-        return str(self.pretrain[0].summary["scale"])
+        return self.pretrain[0].summary.scale
 
     @property
     def methods(self) -> list[str]:
@@ -131,18 +131,16 @@ class Evidence:
 
     def budget(self, arm: str) -> tuple[str, str] | None:
         """(arm, checkpoint) at whose reference time this arm ends with its learning rate decayed; None: no such arm."""
-        budget = self.runs(arm)[0].settings.get("budget")
-        return None if budget is None else (budget["arm"], budget["checkpoint"])
+        budget = self.runs(arm)[0].settings.budget
+        return None if budget is None else (budget.arm, budget.checkpoint)
 
     def epochs(self, arm: str) -> float | None:
         """Epochs that an arm makes of a corpus cut for it; None: it reads the whole corpus."""
-        epochs = self.runs(arm)[0].settings["training"].get("epochs")
-        return None if epochs is None else float(epochs)
+        return self.runs(arm)[0].settings.training.epochs
 
     def matched_depth(self, arm: str) -> str | None:
         """The arm whose mean kept depth this one was matched to."""
-        matched = self.runs(arm)[0].settings.get("matched_depth")
-        return None if matched is None else str(matched)
+        return self.runs(arm)[0].settings.matched_depth
 
     def label(self, arm: str) -> str:
         """An arm's name for people."""
@@ -159,8 +157,8 @@ class Evidence:
 
     def checkpoints(self, arm: str) -> list[str]:
         """Names of an arm's checkpoints, in order of time."""
-        points = self.runs(arm)[0].summary["checkpoints"]
-        return sorted(points, key=lambda name: points[name]["step"])
+        points = self.runs(arm)[0].summary.checkpoints
+        return sorted(points, key=lambda name: points[name].step)
 
     def final_checkpoint(self, arm: str) -> str:
         """Name of the checkpoint at the end of an arm's run."""
@@ -171,8 +169,8 @@ class Evidence:
         target = self.runs(arm)[0].settings
         for other in self.arms:
             settings = self.runs(other)[0].settings
-            if settings["drop"]["schedule"] == "none" != target["drop"]["schedule"] and all(
-                settings[group] == target[group] for group in ("model", "data", "training", "impl")
+            if settings.drop.schedule == "none" != target.drop.schedule and all(
+                getattr(settings, group) == getattr(target, group) for group in ("model", "data", "training", "impl")
             ):
                 return other
         return None
@@ -183,13 +181,13 @@ class Evidence:
         if self.pld not in self.arms:
             return {}
 
-        def but_theta(arm: str) -> dict[str, Any]:
+        def but_theta(arm: str) -> tuple[Any, ...]:
             settings = self.runs(arm)[0].settings
-            groups = {group: settings[group] for group in ("model", "data", "training", "impl")}
-            return {**groups, "drop": {**settings["drop"], "theta_bar": None}}
+            others = settings.drop.model_copy(update={"theta_bar": None})
+            return settings.model, settings.data, settings.training, settings.impl, others
 
         same = [arm for arm in self.methods if but_theta(arm) == but_theta(self.pld)]
-        limits = {arm: float(self.runs(arm)[0].settings["drop"]["theta_bar"]) for arm in same}
+        limits = {arm: float(self.runs(arm)[0].settings.drop.theta_bar) for arm in same}
         return dict(sorted(limits.items(), key=lambda item: item[1]))
 
     @cached_property
@@ -213,17 +211,16 @@ class Evidence:
         Names: loss, accuracy, top5; lambada_accuracy, lambada_perplexity. Accuracies are shares.
         """
         if not name.startswith("lambada_"):
-            value = run.summary.get(f"validation_{name}")
-            return None if value is None else float(value)
+            return getattr(run.summary, f"validation_{name}")
         for scored in self.lambada:
-            if (scored.summary["arm"], scored.summary["seed"]) == (run.arm, run.seed):
-                return float(scored.summary["checkpoints"][self.final_checkpoint(run.arm)][name])
+            if (scored.summary.arm, scored.summary.seed) == (run.arm, run.seed):
+                return getattr(scored.summary.checkpoints[self.final_checkpoint(run.arm)], name)
         return None
 
     @property
     def probed(self) -> list[str]:
         """Names of the arms whose checkpoints were probed, as given."""
-        there = {run.summary["arm"] for run in self.probes}
+        there = {run.summary.arm for run in self.probes}
         return [arm for arm in self.arms if arm in there]
 
     @cached_property
@@ -231,9 +228,9 @@ class Evidence:
         """Every number of every probe (see ``pldrepro.evaluation.probe``), with its arm, seed and share of the run."""
         return pd.DataFrame(
             {
-                **{key: run.summary[key] for key in ("arm", "label", "seed", "norm", "num_layers")},
-                "share": run.summary["checkpoints"][row["checkpoint"]]["share"],
-                **row,
+                **{key: getattr(run.summary, key) for key in ("arm", "label", "seed", "norm", "num_layers")},
+                "share": run.summary.checkpoints[row.checkpoint].share,
+                **row.dump(),
             }
             for run in self.probes
             for row in run.results
@@ -241,7 +238,7 @@ class Evidence:
 
     def cost(self, run: PretrainRun, axis: str, checkpoint: str | None = None) -> float | None:
         """What a run had spent on an axis at a checkpoint (none: at its end); None where it was not measured."""
-        point = run.summary if checkpoint is None else run.summary["checkpoints"][checkpoint]
+        point = run.summary if checkpoint is None else run.summary.checkpoints[checkpoint]
         if axis == "reference_time":
             return self.reference_seconds(run, point)
         return float(point[_FIELDS[axis]])
@@ -262,36 +259,35 @@ class Evidence:
     def reference_seconds(self, run: PretrainRun, point: dict[str, Any]) -> float | None:
         """Reference seconds of a run up to a point.
 
-        The whole run costs sum over k of (passes with k layers) x tau(k), see ``TauShape.price``. Up to a point inside
+        The whole run costs sum over k of (passes with k layers) x tau(k), see ``StepTimes.price``. Up to a point inside
         it the linear fit of tau prices the layers kept so far, scaled so that the end of the run has exactly that
         cost; an analysis of sensitivity counts from where it was done. Without a calibration: what the run itself
         recorded, if anything.
         """
         if self.calibration is None:
-            return point["reference_seconds"]
+            return point.reference_seconds
         shape = self.calibration.shape_of(run)
-        counts = run.summary["steps_by_kept_layers"]
-        passes, kept = sum(counts.values()), sum(int(k) * count for k, count in counts.items())
-        step, steps = point.get("step", run.summary["steps"]), run.summary["steps"]
-        so_far = shape.intercept * passes * step / steps + shape.slope * _kept_layers(run, step, kept)
-        training = shape.price(counts, run.summary.get("passes_by_layer", ()))
-        analysis = shape.price({}, [0] * shape.num_layers, point.get("analysis_passes", 0))
-        return training * so_far / (shape.intercept * passes + shape.slope * kept) + analysis
+        counts = run.summary.passes_by_kept_layers
+        passes, kept = sum(counts.values()), sum(k * count for k, count in counts.items())
+        fit, step, steps = shape.fit, point.step, run.summary.steps
+        so_far = fit.intercept * passes * step / steps + fit.slope * _kept_layers(run, step, kept)
+        training = shape.price(counts, run.summary.passes_by_layer)
+        analysis = shape.price({}, [0] * shape.num_layers, point.analysis_passes)
+        return training * so_far / (fit.intercept * passes + fit.slope * kept) + analysis
 
     def first_at(self, run: PretrainRun, loss: float, axis: str) -> float | None:
         """Cost at which a run's validation loss first reaches ``loss``, linear between validations; None: never."""
-        return first_at_or_below(((self.cost_at(run, axis, line), line["loss"]) for line in run.validation), loss)
+        return first_at_or_below(((self.cost_at(run, axis, line), line.loss) for line in run.validation), loss)
 
     def loss_at(self, run: PretrainRun, cost: float | None, axis: str) -> float | None:
         """Validation loss of a run in mid-schedule, at a cost; linear between validations, None outside of them."""
-        return value_at([(self.cost_at(run, axis, line), line["loss"]) for line in run.validation], cost)
+        return value_at([(self.cost_at(run, axis, line), line.loss) for line in run.validation], cost)
 
 
 def _kept_layers(run: PretrainRun, step: int, total: int) -> float:
     """Layers kept in all forward passes up to a step; linear between logged lines."""
-    lines = [line for line in run.metrics if "kept_layers" in line]
-    steps = [0, *(line["step"] for line in lines), run.summary["steps"]]
-    kept = [0, *(line["kept_layers"] for line in lines), total]
+    known = [(line.step, line.kept_layers) for line in run.metrics if line.kept_layers is not None]
+    steps, kept = zip((0, 0), *known, (run.summary.steps, total), strict=True)
     return float(np.interp(step, steps, kept))
 
 
@@ -317,7 +313,7 @@ def load_evidence(
         probes=tuple(map(load_probe, probes)),
         lambada=tuple(map(load_lambada, lambada)),
     )
-    scales = {run.summary["scale"] for run in evidence.pretrain}
+    scales = {run.summary.scale for run in evidence.pretrain}
     families = {run.family for run in evidence.pretrain}
     if len(scales) > 1 or len(families) > 1:
         several = sorted(scales) if len(scales) > 1 else sorted(families)
@@ -330,7 +326,7 @@ def load_evidence(
             raise RecordError(f"{run.folder} and {twins[1].folder} are both {run.arm}, seed {run.seed}")
     for arm in evidence.arms:
         for run in evidence.runs(arm):
-            if set(run.summary["checkpoints"]) != set(evidence.checkpoints(arm)):
+            if set(run.summary.checkpoints) != set(evidence.checkpoints(arm)):
                 raise RecordError(f"{run.folder}: not the checkpoints of {evidence.runs(arm)[0].folder}")
     _check_belongs(evidence, evidence.probes)
     _check_belongs(evidence, evidence.lambada)
@@ -344,19 +340,17 @@ def _check_belongs(evidence: Evidence, found: Sequence[ProbeRun | LambadaRun]) -
     known = {(run.arm, run.seed): run.summary for run in evidence.pretrain}
     seen: dict[tuple[str, int], Path] = {}
     for probe in found:
-        key = (probe.summary["arm"], probe.summary["seed"])
-        run, points = known.get(key), probe.summary["checkpoints"]
-        if run is None or run["scale"] != probe.summary["scale"]:
+        key = (probe.summary.arm, probe.summary.seed)
+        run, points = known.get(key), probe.summary.checkpoints
+        if run is None or run.scale != probe.summary.scale:
             raise RecordError(f"{probe.folder}: of none of these runs: {key[0]}, seed {key[1]}")
-        if probe.summary.get("num_layers", run["num_layers"]) != run["num_layers"]:
-            raise RecordError(
-                f"{probe.folder}: of {probe.summary['num_layers']} layers, its run of {run['num_layers']}"
-            )
-        if not set(points) <= set(run["checkpoints"]) or (
+        if isinstance(probe, ProbeRun) and probe.summary.num_layers != run.num_layers:
+            raise RecordError(f"{probe.folder}: of {probe.summary.num_layers} layers, its run of {run.num_layers}")
+        if not set(points) <= set(run.checkpoints) or (
             isinstance(probe, LambadaRun) and evidence.final_checkpoint(key[0]) not in points
         ):
             raise RecordError(
-                f"{probe.folder}: checkpoints {', '.join(points)}; of its run: {', '.join(run['checkpoints'])}"
+                f"{probe.folder}: checkpoints {', '.join(points)}; of its run: {', '.join(run.checkpoints)}"
             )
         if key in seen:
             raise RecordError(f"{seen[key]} and {probe.folder} are both {key[0]}, seed {key[1]}")
@@ -365,21 +359,21 @@ def _check_belongs(evidence: Evidence, found: Sequence[ProbeRun | LambadaRun]) -
 
 def read_evidence(path: Path) -> Evidence:
     """The runs that an evidence.json names, the first study with the others beside it; RecordError if it is damaged."""
-    listing = read_checked(path, EvidenceRecord)
-    first, *others = (_read_study(study, Path(listing["scores"])) for study in listing["studies"])
+    listing = read_record(path, Index)
+    first, *others = (_read_study(study, Path(listing.scores)) for study in listing.studies)
     families = [study.family for study in (first, *others)]
     if len(set(families)) < len(families):
         raise RecordError(f"{path}: two studies of one family: {', '.join(families)}")
     return replace(first, others=tuple(others))
 
 
-def _read_study(study: Mapping[str, Any], scores: Path) -> Evidence:
+def _read_study(study: StudyRuns, scores: Path) -> Evidence:
     return load_evidence(
-        list(map(Path, study["pretrain"])),
-        list(map(Path, study["finetune"])),
-        Path(study["calibration"]),
-        scores if study["finetune"] else None,
-        probes=list(map(Path, study["probes"])),
-        lambada=list(map(Path, study["lambada"])),
-        tags={arm: ArmTags.model_validate(tags) for arm, tags in study.get("arms", {}).items()},
+        list(map(Path, study.pretrain)),
+        list(map(Path, study.finetune)),
+        Path(study.calibration),
+        scores if study.finetune else None,
+        probes=list(map(Path, study.probes)),
+        lambada=list(map(Path, study.lambada)),
+        tags=study.arms,
     )

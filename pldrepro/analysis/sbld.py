@@ -78,9 +78,9 @@ def analysis_share(evidence: Evidence, arm: str, axis: str) -> Estimate | None:
     """Share of a run's time that its analysis of sensitivity took [%]; None where it makes none."""
     shares = []
     for run in evidence.runs(arm):
-        passes, whole = run.summary.get("analysis_passes", 0), evidence.cost(run, axis)
+        passes, whole = run.summary.analysis_passes, evidence.cost(run, axis)
         if axis == "measured_time":
-            seconds = run.summary.get("analysis_seconds", 0)
+            seconds = run.summary.analysis_seconds
         elif evidence.calibration is None:
             return None
         else:
@@ -110,7 +110,7 @@ def sbld_table1(evidence: Evidence, paper: Paper) -> pd.DataFrame:
         runs, final = study.runs(arm), study.final_checkpoint(arm)
         rows += [*_loss_rows(study, arm), *_accuracy_rows(study, paper, arm, "lambada_accuracy")]
         perplexities = {
-            "perplexity": [math.exp(run.summary["validation_loss"]) for run in runs],
+            "perplexity": [math.exp(run.summary.validation_loss) for run in runs],
             "lambada_perplexity": [
                 value for run in runs if (value := study.quality(run, "lambada_perplexity")) is not None
             ],
@@ -149,7 +149,7 @@ def rivals(study: Evidence, arm: str) -> dict[str, str]:
 
 def _loss_rows(study: Evidence, arm: str) -> list[dict[str, Any]]:
     final = study.final_checkpoint(arm)
-    losses = stats.mean_interval([run.summary["validation_loss"] for run in study.runs(arm)])
+    losses = stats.mean_interval([run.summary.validation_loss for run in study.runs(arm)])
     rows = [tidy_row(study, arm, final, "validation_loss", losses, unit="nats")]
     for key, other in rivals(study, arm).items():
         gap = estimate_of(comparisons.loss_difference(study, arm, other))
@@ -173,8 +173,8 @@ def _accuracy_rows(study: Evidence, paper: Paper, arm: str, name: str) -> list[d
 
 def _cost_rows(study: Evidence, paper: Paper, arm: str) -> list[dict[str, Any]]:
     final, runs = study.final_checkpoint(arm), study.runs(arm)
-    kept = stats.mean_interval([run.summary["mean_kept_layers"] for run in runs])
-    note = f"of {runs[0].summary['num_layers']}"
+    kept = stats.mean_interval([run.summary.mean_kept_layers for run in runs])
+    note = f"of {runs[0].summary.num_layers}"
     rows = [tidy_row(study, arm, final, "kept_layers", kept, unit="layers", note=note)]
     for key, other in rivals(study, arm).items():
         for axis in (*CLOCKS, "flops"):

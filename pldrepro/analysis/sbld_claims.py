@@ -18,7 +18,7 @@ FEW_RIGHT = 10
 def same_samples(evidence: Evidence, arm: str, other: str) -> Literal["holds", "open"]:
     """The premise of a comparison of whole runs: that both arms trained on as many samples."""
     pairs = evidence.pairs(arm, other)
-    return "holds" if all(run.summary["samples"] == base.summary["samples"] for run, base in pairs) else "open"
+    return "holds" if all(run.summary.samples == base.summary.samples for run, base in pairs) else "open"
 
 
 def sbld_time_saving(evidence: Evidence) -> Measurement:
@@ -76,7 +76,7 @@ def fewest_right(evidence: Evidence, name: str) -> int | None:
     """Right answers of the worst run of SBLD and the baseline on LAMBADA, where they are fewer than FEW_RIGHT."""
     if name != "lambada_accuracy":
         return None
-    passages = {(one.summary["arm"], one.summary["seed"]): one.summary["passages"] for one in evidence.lambada}
+    passages = {(one.summary.arm, one.summary.seed): one.summary.passages for one in evidence.lambada}
     counts = []
     for arm in (evidence.sbld, evidence.baseline):
         for run in evidence.runs(arm):
@@ -94,7 +94,7 @@ def sbld_over_pld(evidence: Evidence) -> Measurement:
     time = comparisons.relative_cost(evidence, sbld, pld, "reference_time")
     measured = estimate_of(comparisons.relative_cost(evidence, pld, sbld, "measured_time"))
     kept = [
-        number(sum(run.summary["mean_kept_layers"] for run in evidence.runs(arm)) / len(evidence.runs(arm)), 2)
+        number(sum(run.summary.mean_kept_layers for run in evidence.runs(arm)) / len(evidence.runs(arm)), 2)
         for arm in (sbld, pld)
     ]
     premise = "open" if time is None else premise_of(time, 1.0)

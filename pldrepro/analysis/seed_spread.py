@@ -85,7 +85,7 @@ def seeds(evidence: Evidence, paper: Paper) -> pd.DataFrame:
 def _values(evidence: Evidence, arm: str, quantity: str) -> list[float]:
     """A quantity at the end of every run of an arm that has it."""
     if quantity == "validation_loss":
-        return [float(run.summary["validation_loss"]) for run in evidence.runs(arm)]
+        return [float(run.summary.validation_loss) for run in evidence.runs(arm)]
     checkpoint = evidence.final_checkpoint(arm)
     scores = [comparisons.glue(evidence, arm, run.seed, checkpoint, "nine").value for run in evidence.runs(arm)]
     return [value for value in scores if value is not None]
@@ -95,7 +95,7 @@ def _pairs(evidence: Evidence, arm: str, other: str, quantity: str) -> list[tupl
     """A quantity of two arms, paired by seed; GLUE scores over the values that both have."""
     pairs = evidence.pairs(arm, other)
     if quantity == "validation_loss":
-        return [(run.summary["validation_loss"], base.summary["validation_loss"]) for run, base in pairs]
+        return [(run.summary.validation_loss, base.summary.validation_loss) for run, base in pairs]
     scores = []
     for run, base in pairs:
         first, second = (
@@ -228,7 +228,7 @@ def _constants(evidence: Evidence) -> dict[str, float]:
     """Task -> percent that the best constant prediction gets in the primary metric, from the labels of the runs."""
     constants: dict[str, float] = {}
     for run in evidence.finetune:
-        if not set(run.summary["tasks"]) & set(SMALL_TASKS) - set(constants):
+        if not set(run.summary.tasks) & set(SMALL_TASKS) - set(constants):
             continue
         for task, split, _, _, _, labels in glue_scores.read_predictions(run):
             _, primary_split, metric = glue_scores.VALUES[glue_scores.PRIMARY[task]]

@@ -165,7 +165,7 @@ def recorded_spreads(families: Sequence[str], path: Path = RECORDED_FILE) -> lis
 def _spreads(runs: StudyRuns, evidence: Evidence) -> list[Spread]:
     place = str(Path(runs.calibration).parent.parent)
     pld = evidence.pld
-    others, parameters = compared_arms(evidence, pld), evidence.runs(pld)[0].summary["parameters"]
+    others, parameters = compared_arms(evidence, pld), evidence.runs(pld)[0].summary.parameters
     final = {arm: evidence.final_checkpoint(arm) for arm in (pld, *others)}
     # .../finetune/ARM/seedN/CHECKPOINT/GROUP/summary.json
     tuned = [Path(file) for file in runs.finetune if final.get(Path(file).parts[-5]) == Path(file).parts[-3]]

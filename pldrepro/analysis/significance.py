@@ -68,8 +68,8 @@ def _predictions(evidence: Evidence, arms: Iterable[str]) -> dict[tuple[str, str
         for row in selected_scores(evidence, arm).to_dict("records")
     }
     for run in evidence.finetune:
-        arm, seed = run.summary["arm"], run.summary["seed"]
-        if arm not in arms or run.summary["checkpoint"] != evidence.final_checkpoint(arm):
+        arm, seed = run.summary.arm, run.summary.seed
+        if arm not in arms or run.summary.checkpoint != evidence.final_checkpoint(arm):
             continue
         for task, split, rate, _, predictions, labels in glue_scores.read_predictions(run):
             if split != glue_scores.VALUES[glue_scores.PRIMARY[task]][1] or rate != rates.get((arm, seed, task)):

@@ -66,10 +66,10 @@ def _cost_rows(evidence: Evidence, paper: Paper, arm: str, checkpoint: str) -> l
 
 
 def _loss_rows(evidence: Evidence, arm: str, checkpoint: str) -> list[dict[str, Any]]:
-    losses = [run.summary["checkpoints"][checkpoint]["validation_loss"] for run in evidence.runs(arm)]
+    losses = [run.summary.checkpoints[checkpoint].validation_loss for run in evidence.runs(arm)]
     rows = [tidy_row(evidence, arm, checkpoint, "validation_loss", stats.mean_interval(losses), unit="nats")]
     gap = comparisons.difference(
-        (run.summary["checkpoints"][checkpoint]["validation_loss"], base.summary["validation_loss"])
+        (run.summary.checkpoints[checkpoint].validation_loss, base.summary.validation_loss)
         for run, base in evidence.pairs(arm, evidence.baseline)
     )
     if (arm, checkpoint) != (evidence.baseline, evidence.final_checkpoint(evidence.baseline)):
@@ -82,8 +82,8 @@ def _loss_rows(evidence: Evidence, arm: str, checkpoint: str) -> list[dict[str, 
 
 def _depth_rows(evidence: Evidence, arm: str) -> list[dict[str, Any]]:
     final = evidence.final_checkpoint(arm)
-    kept = stats.mean_interval([run.summary["mean_kept_layers"] for run in evidence.runs(arm)])
-    layers = evidence.runs(arm)[0].summary["num_layers"]
+    kept = stats.mean_interval([run.summary.mean_kept_layers for run in evidence.runs(arm)])
+    layers = evidence.runs(arm)[0].summary.num_layers
     bound = comparisons.saving_bound(evidence, arm)
     note = "1 - mean kept / L, times the layers' share of a full step"
     return [

@@ -8,9 +8,8 @@ it looked at all positions, the usual convention.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from pldrepro.config.data import DataSettings, ImageDataSettings
 from pldrepro.config.model import ModelSettings, VisionSettings
@@ -66,24 +65,6 @@ def step_flops(
         heads = 2 * masked_positions(training, length) * (hidden**2 + hidden * model.vocab_size)
         heads += 2 * (hidden**2 + 2 * hidden) if training.next_sentence else 0
     return StepFlops(BACKWARD_FACTOR * heads, (BACKWARD_FACTOR * block,) * model.num_layers)
-
-
-def recorded_step_flops(settings: Mapping[str, Any]) -> StepFlops:
-    """FLOPs of one sample of a recorded run; its settings may have fields that are no more."""
-    image = settings["model"].get("family") in ("swinv2", "vit")
-    kinds = (
-        (VisionSettings if image else ModelSettings, "model"),
-        (TrainingSettings, "training"),
-        (ImageDataSettings if image else DataSettings, "data"),
-    )
-    model, training, data = (
-        kind.model_validate({key: value for key, value in settings[group].items() if key in kind.model_fields})
-        for kind, group in kinds
-    )
-    assert isinstance(model, ModelSettings | VisionSettings)
-    assert isinstance(training, TrainingSettings)
-    assert isinstance(data, DataSettings | ImageDataSettings)
-    return step_flops(model, training, data)
 
 
 def run_flops(run: RunSettings) -> StepFlops:

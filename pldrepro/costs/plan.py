@@ -2,7 +2,7 @@
 
 A device is priced in one of two ways. An *assumed* one has the peak of its data sheet and a share of it that training
 is taken to reach, so that its hours are FLOPs over both. A *reference card* has calibrations: a run costs the passes
-that its policy expects at each depth times tau(k), as finished runs are priced (``records.TauShape``); what was not
+that its policy expects at each depth times tau(k), as finished runs are priced (``records.StepTimes``); what was not
 calibrated is scaled by FLOPs from the nearest shape that was, and marked.
 
 Counted beside training: validation, fine-tuning with its predictions, probes, LAMBADA, calibration. Examples and
@@ -16,9 +16,9 @@ import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeAlias, cast
+from typing import Annotated, NamedTuple, TypeAlias
 
 from pydantic import Field
 
@@ -26,10 +26,10 @@ from pldrepro.config.base import Strict, read_yaml, validate
 from pldrepro.config.data import DataSettings, ImageDataSettings
 from pldrepro.config.run import RunSettings
 from pldrepro.config.study import Study, mean_depth
-from pldrepro.costs.flops import BACKWARD_FACTOR, StepFlops, parameter_count, recorded_step_flops, run_flops, step_flops
+from pldrepro.costs.flops import BACKWARD_FACTOR, StepFlops, parameter_count, run_flops, step_flops
 from pldrepro.errors import SettingsError
 from pldrepro.policy.drop import keep_probabilities
-from pldrepro.runs.step_times import TauShape, load_calibration
+from pldrepro.runs.step_times import StepTimes, load_calibration
 
 DEVICES_FILE = Path("config/devices.yaml")
 REFERENCE_CARDS = "reference_cards"  # key of that file
@@ -84,7 +84,7 @@ class Device(Strict):
 class ReferenceCard:
     """A device on which the step times of some shapes were measured."""
 
-    shapes: tuple[TauShape, ...]
+    shapes: tuple[StepTimes, ...]
     note: str
 
     def training(self, run: RunSettings) -> Price:
@@ -93,23 +93,20 @@ class ReferenceCard:
         if own is None:
             return self.other(run, training_flops(run))
         by_kept_layers, by_layer = expected_passes(run)
-        # Expected passes are fractions; a price is linear in them.
-        passes = cast("Mapping[int, int]", dict(enumerate(by_kept_layers)))
-        return Price(own.ranks * own.price(passes, cast("Sequence[int]", by_layer)))
+        return Price(own.ranks * own.price(dict(enumerate(by_kept_layers)), by_layer))
 
     def other(self, run: RunSettings, flops: float) -> Price:
         """Of anything else that is done with the run's model, at the speed of its full training step or the nearest."""
         shape = self._own(run) or self._nearest(run)
         return Price(flops / _speed(shape, run), extrapolated=True)
 
-    def _own(self, run: RunSettings) -> TauShape | None:
-        settings = run.model_dump(mode="json")
-        return next((shape for shape in self.shapes if shape.fits(settings)), None)
+    def _own(self, run: RunSettings) -> StepTimes | None:
+        return next((shape for shape in self.shapes if shape.fits(run)), None)
 
-    def _nearest(self, run: RunSettings) -> TauShape:
+    def _nearest(self, run: RunSettings) -> StepTimes:
         """Of the same family if there is one, the shape whose sample costs the most similar number of FLOPs."""
         own = run_flops(run).of(run.model.num_layers)
-        family = [shape for shape in self.shapes if shape.model["family"] == run.model.family]
+        family = [shape for shape in self.shapes if shape.model.family == run.model.family]
         return min(family or self.shapes, key=lambda s: abs(math.log(_sample_flops(s, run) / own)))
 
     def describe(self) -> str:
@@ -120,15 +117,14 @@ class ReferenceCard:
 AnyDevice: TypeAlias = Device | ReferenceCard
 
 
-def _sample_flops(shape: TauShape, run: RunSettings) -> float:
+def _sample_flops(shape: StepTimes, run: RunSettings) -> float:
     """FLOPs of a sample that passed all layers of a calibrated shape, with the run's objective."""
-    images = shape.sequence_length is None
-    data = {"kind": "images"} if images else {"sequence_length": shape.sequence_length}
-    settings = {"model": shape.model, "training": run.training.model_dump(), "data": data}
-    return recorded_step_flops(settings).of(shape.num_layers)
+    length = shape.sequence_length
+    data = ImageDataSettings(kind="images") if length is None else DataSettings(sequence_length=length)
+    return step_flops(shape.model, run.training, data).of(shape.num_layers)
 
 
-def _speed(shape: TauShape, run: RunSettings) -> float:
+def _speed(shape: StepTimes, run: RunSettings) -> float:
     """FLOP/s of a device for a calibrated shape, in a training step at full depth; of several ranks, each has one."""
     return shape.micro_batch_size * _sample_flops(shape, run) / shape.median[-1] / shape.ranks
 
@@ -154,11 +150,10 @@ def load_device(name: str, path: Path = DEVICES_FILE) -> AnyDevice:
 def load_card(folders: Iterable[Path]) -> ReferenceCard:
     """The calibrations in some folders, of one machine, as a device."""
     calibrations = [load_calibration(folder) for folder in folders]
-    # Early records are of BERT and do not say so.
-    shapes = [replace(shape, model={"family": "bert", **shape.model}) for one in calibrations for shape in one.shapes]
-    first = calibrations[0]
-    kind = str(first.device.get("name", first.device["type"]))
-    threads = f", {first.threads} thread{'s' if first.threads > 1 else ''}" if first.device["type"] == "cpu" else ""
+    shapes = [shape for one in calibrations for shape in one.shapes]
+    first = calibrations[0].summary
+    kind = first.device.name or first.device.type
+    threads = f", {first.threads} thread{'s' if first.threads > 1 else ''}" if first.device.type == "cpu" else ""
     places = ", ".join(str(one.folder) for one in calibrations)
     return ReferenceCard(tuple(shapes), f"{kind}{threads}; {len(shapes)} shapes in {places}")
 

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -23,17 +23,17 @@ from pldrepro.config.data import DataSettings
 from pldrepro.data.arrays import check_hash
 from pldrepro.data.lambada import FILE as LAMBADA_FILE
 from pldrepro.data.lambada import Lambada, encode_passages, load_lambada, save_lambada
-from pldrepro.data.manifests import CorpusManifest
+from pldrepro.data.manifests import CorpusManifest, PassagesEntry, Split, TokensEntry
 from pldrepro.data.sources.source import Source, open_source
 from pldrepro.data.tokenizers.encoders import Encoder, make_encoder
 from pldrepro.errors import DataError
-from pldrepro.files import atomic_path, write_json
-from pldrepro.records import read_checked
+from pldrepro.files import atomic_path
+from pldrepro.records import read_record, write_record
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-SPLITS = ("train", "validation")
+SPLITS: tuple[Split, ...] = ("train", "validation")
 CHUNK_CHARACTERS = 1_000_000  # of text that a worker gets at a time
 CHUNKS_PER_WORKER = 3  # in flight; bounds the memory
 # A vocabulary of 30,000 pieces is settled by far less text than a corpus has: it is trained on training documents
@@ -50,7 +50,7 @@ class Corpus:
     """A prepared corpus: token arrays that stay on disk."""
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: CorpusManifest
     train: np.ndarray  # (N,) token ids, uint16 or uint32
     validation: np.ndarray
     lambada: Lambada | None = None  # where the source has passages
@@ -58,17 +58,17 @@ class Corpus:
     @property
     def hash(self) -> str:
         """Digest of tokens, vocabulary and LAMBADA passages."""
-        return self.manifest["hash"]
+        return self.manifest.hash
 
     @property
     def vocab_size(self) -> int:
         """Entries of the tokenizer's vocabulary."""
-        return self.manifest["vocab_size"]
+        return self.manifest.vocab_size
 
     @property
     def special_tokens(self) -> dict[str, int]:
         """Special token -> id."""
-        return self.manifest["special_tokens"]
+        return self.manifest.special_tokens
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -78,21 +78,21 @@ class Corpus:
 
 def open_corpus(folder: Path) -> Corpus:
     """Map a prepared corpus; a file whose size is not what the manifest says is an error."""
-    manifest = read_checked(folder / "manifest.json", CorpusManifest, "; run prepare-corpus again")
-    dtype = np.dtype(manifest["dtype"]).newbyteorder("<")
+    manifest = read_record(folder / "manifest.json", CorpusManifest, "; run prepare-corpus again")
+    dtype = np.dtype(manifest.dtype).newbyteorder("<")
     arrays = []
     for split in SPLITS:
         path = folder / f"{split}.bin"
-        expected = manifest["splits"][split]["tokens"] * dtype.itemsize
+        expected = manifest.splits[split].tokens * dtype.itemsize
         found = path.stat().st_size if path.is_file() else 0
         if found != expected:
             raise DataError(f"{path}: {found} bytes, the manifest says {expected}; run prepare-corpus again")
         arrays.append(np.memmap(path, dtype=dtype, mode="r"))
-    lambada = load_lambada(folder, manifest["lambada"]) if "lambada" in manifest else None
+    lambada = load_lambada(folder, manifest.lambada) if manifest.lambada else None
     return Corpus(folder, manifest, arrays[0], arrays[1], lambada)
 
 
-def prepare_corpus(settings: DataSettings, out: Path, *, workers: int, progress: bool = True) -> dict[str, Any]:
+def prepare_corpus(settings: DataSettings, out: Path, *, workers: int, progress: bool = True) -> CorpusManifest:
     """Tokenize a source into ``out`` with several processes; returns the manifest.
 
     Document i of the source is a validation document where i % (validation_ratio + 1) == validation_ratio. The
@@ -119,26 +119,25 @@ def prepare_corpus(settings: DataSettings, out: Path, *, workers: int, progress:
         passages = encode_passages(source.lambada(), make_encoder(tokenizer, dtype), dtype)
         chunks = _chunks(_documents(settings, source))
         with atomic_path(out / "train.bin") as train, atomic_path(out / "validation.bin") as validation:
-            splits = _write(_tokenized(chunks, tokenizer, dtype, workers), (train, validation), dtype, bar)
-            _check_splits(splits, settings)
+            counts, digests = _write(_tokenized(chunks, tokenizer, dtype, workers), (train, validation), dtype, bar)
+            splits = _splits(counts, digests, settings)
             (out / "manifest.json").unlink(missing_ok=True)  # until the new one is written, there is no corpus here
     save_tokenizer(tokenizer, out / "tokenizer", settings.sequence_length, settings.lowercase)
     (out / LAMBADA_FILE).unlink(missing_ok=True)  # of an earlier corpus
     lambada = save_lambada(passages, out) if len(passages) else None
-    manifest: dict[str, Any] = {
-        "source": source.describe(),
-        "tokenizer": settings.tokenizer,
-        "vocab_size": vocab_size,
-        "dtype": dtype.name,
-        "special_tokens": special_ids(tokenizer),
-        "settings": _settings_of_result(settings),
-        "splits": splits,
-        **({} if lambada is None else {"lambada": lambada}),
-        "hash": _hash(splits, out / "tokenizer", settings, lambada),
-    }
-    check_hash(manifest["hash"], settings.hash, "data_hash", out)
-    write_json(out / "manifest.json", manifest)
-    return manifest
+    manifest = CorpusManifest(
+        source=source.describe(),
+        tokenizer=settings.tokenizer,
+        vocab_size=vocab_size,
+        dtype="uint16" if dtype.itemsize == 2 else "uint32",
+        special_tokens=special_ids(tokenizer),
+        settings=_settings_of_result(settings),
+        splits=splits,
+        lambada=lambada,
+        hash=_hash(splits, out / "tokenizer", settings, lambada),
+    )
+    check_hash(manifest.hash, settings.hash, "data_hash", out)
+    return write_record(out / "manifest.json", manifest)
 
 
 def _settings_of_result(settings: DataSettings) -> dict[str, Any]:
@@ -150,17 +149,19 @@ def _settings_of_result(settings: DataSettings) -> dict[str, Any]:
     }
 
 
-def _hash(splits: dict[str, Any], tokenizer: Path, settings: DataSettings, lambada: dict[str, Any] | None) -> str:
+def _hash(
+    splits: Mapping[Split, TokensEntry], tokenizer: Path, settings: DataSettings, lambada: PassagesEntry | None
+) -> str:
     digest = hashlib.sha256()
     for split in SPLITS:
-        digest.update(bytes.fromhex(splits[split]["sha256"]))
+        digest.update(bytes.fromhex(splits[split].sha256))
     if settings.tokenizer == "bpe":
         digest.update((tokenizer / "vocab.json").read_bytes() + (tokenizer / "merges.txt").read_bytes())
     else:
         digest.update((tokenizer / "vocab.txt").read_bytes())
         digest.update(b"lowercase" if settings.lowercase else b"cased")
     if lambada is not None:
-        digest.update(bytes.fromhex(lambada["sha256"]))
+        digest.update(bytes.fromhex(lambada.sha256))
     return digest.hexdigest()
 
 
@@ -310,8 +311,8 @@ def _tokenized(
 
 def _write(
     tokenized: Iterable[Tokenized], paths: tuple[Path, Path], dtype: np.dtype[Any], bar: Any
-) -> dict[str, dict[str, Any]]:
-    """Append the tokens to the two files; returns what the manifest says of them."""
+) -> tuple[np.ndarray, list[str]]:
+    """Append the tokens to the two files; returns documents, tokens and bytes of text (3, 2), and their digests."""
     digests = [hashlib.sha256() for _ in SPLITS]
     counts = np.zeros((3, 2), dtype=np.int64)  # documents, tokens, bytes of text
     with paths[0].open("wb") as train, paths[1].open("wb") as validation:
@@ -321,18 +322,20 @@ def _write(
                 digest.update(tokens)
             counts += (result.documents, [len(tokens) // dtype.itemsize for tokens in result.tokens], result.text_bytes)
             bar.update(sum(result.text_bytes))
-    return {
-        split: {**dict(zip(("documents", "tokens", "bytes"), column, strict=True)), "sha256": digest.hexdigest()}
-        for split, column, digest in zip(SPLITS, counts.T.tolist(), digests, strict=True)
-    }
+    return counts, [digest.hexdigest() for digest in digests]
 
 
-def _check_splits(splits: dict[str, dict[str, Any]], settings: DataSettings) -> None:
-    found = sum(split["documents"] for split in splits.values())
+def _splits(counts: np.ndarray, digests: Sequence[str], settings: DataSettings) -> dict[Split, TokensEntry]:
+    """What the manifest says of the splits; one without a document is a DataError."""
+    found = counts[0].sum()
     if not found:
         raise DataError("the corpus is empty: no document with text (see data.text and data.max_megabytes)")
-    if not all(split["documents"] for split in splits.values()):
+    if not counts[0].all():
         raise DataError(
             f"the corpus has {found} documents and none for validation; allowed: at least "
             f"{settings.validation_ratio + 1} with data.validation_ratio {settings.validation_ratio}"
         )
+    return {
+        split: TokensEntry(documents=documents, tokens=tokens, bytes=size, sha256=digest)
+        for split, (documents, tokens, size), digest in zip(SPLITS, counts.T.tolist(), digests, strict=True)
+    }

@@ -14,12 +14,12 @@ import numpy as np
 
 from pldrepro.config.data import DataSettings
 from pldrepro.data.arrays import check_hash, read_arrays
-from pldrepro.data.manifests import CorpusManifest, GlueManifest
+from pldrepro.data.manifests import CorpusManifest, ExamplesEntry, GlueManifest
 from pldrepro.data.sources.source import Source, open_source
 from pldrepro.data.tasks import TASKS, Example, Task
 from pldrepro.errors import DataError
-from pldrepro.files import atomic_path, write_json
-from pldrepro.records import read_checked
+from pldrepro.files import atomic_path
+from pldrepro.records import read_record, write_record
 
 PARTS = ("input_ids", "token_types", "offsets", "labels")
 BATCH_EXAMPLES = 10_000  # tokenized at a time; bounds the memory
@@ -54,7 +54,7 @@ def prepare_glue(
     corpus_folder: Path,
     out: Path,
     progress: bool = True,
-) -> dict[str, Any]:
+) -> GlueManifest:
     """Write the token arrays of the tasks to ``out`` with the corpus's tokenizer; returns the manifest.
 
     Sequences longer than ``sequence_length`` tokens, special tokens included, are cut longest sentence first.
@@ -68,11 +68,11 @@ def prepare_glue(
     if unknown:
         raise DataError(f"finetune.groups: no such task: {', '.join(unknown)}; allowed: {', '.join(TASKS)}")
     source = open_source(settings)
-    corpus_hash = read_checked(corpus_folder / "manifest.json", CorpusManifest, "; run prepare-corpus again")["hash"]
+    corpus_hash = read_record(corpus_folder / "manifest.json", CorpusManifest, "; run prepare-corpus again").hash
     tokenizer = load_tokenizer(corpus_folder / "tokenizer")
     tokenizer.encode_special_tokens = True  # "[SEP]" in a sentence is text
     tokenizer.enable_truncation(sequence_length, strategy="longest_first")
-    counts: dict[str, dict[str, Any]] = {}
+    counts: dict[str, dict[str, ExamplesEntry]] = {}
     missing: dict[str, dict[str, str]] = {}
     with ExitStack() as files:  # all are put in place together, when the last one is written
         for name in tqdm(tasks, desc="prepare GLUE", unit="task", file=sys.stderr, disable=not progress):
@@ -80,22 +80,21 @@ def prepare_glue(
             arrays = {f"{split}/{part}": getattr(splits[split], part) for split in splits for part in PARTS}
             files.enter_context(atomic_path(out / f"{name}.safetensors")).write_bytes(save(arrays))
             counts[name] = {
-                split: {"examples": len(splits[split]), "sha256": _digest(splits[split])} for split in splits
+                split: ExamplesEntry(examples=len(splits[split]), sha256=_digest(splits[split])) for split in splits
             }
             if reasons:
                 missing[name] = reasons
         (out / "manifest.json").unlink(missing_ok=True)  # until the new one is written, nothing is prepared here
-    manifest: dict[str, Any] = {
-        "source": settings.source,
-        "tasks": counts,
-        "missing": missing,
-        "sequence_length": sequence_length,
-        "corpus": corpus_hash,
-        "hash": _hash(counts),
-    }
-    check_hash(manifest["hash"], settings.glue_hash, "glue_hash", out)
-    write_json(out / "manifest.json", manifest)
-    return manifest
+    manifest = GlueManifest(
+        source=settings.source,
+        tasks=counts,
+        missing=missing,
+        sequence_length=sequence_length,
+        corpus=corpus_hash,
+        hash=_hash(counts),
+    )
+    check_hash(manifest.hash, settings.glue_hash, "glue_hash", out)
+    return write_record(out / "manifest.json", manifest)
 
 
 def _prepare_task(source: Source, task: Task, tokenizer: Any) -> tuple[dict[str, PreparedSplit], dict[str, str]]:
@@ -137,22 +136,22 @@ def _digest(split: PreparedSplit) -> str:
     return digest.hexdigest()
 
 
-def _hash(counts: dict[str, dict[str, Any]]) -> str:
-    lines = [f"{task} {split} {entry['sha256']}\n" for task in counts for split, entry in counts[task].items()]
+def _hash(counts: dict[str, dict[str, ExamplesEntry]]) -> str:
+    lines = [f"{task} {split} {entry.sha256}\n" for task in counts for split, entry in counts[task].items()]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def load_prepared(folder: Path, task: str) -> PreparedTask:
     """Read one prepared task and check it against the manifest."""
-    manifest = read_checked(folder / "manifest.json", GlueManifest, "; run prepare-glue again")
-    if task not in manifest["tasks"]:
-        raise DataError(f"{folder}: {task} is not prepared; there: {', '.join(manifest['tasks'])}")
+    manifest = read_record(folder / "manifest.json", GlueManifest, "; run prepare-glue again")
+    if task not in manifest.tasks:
+        raise DataError(f"{folder}: {task} is not prepared; there: {', '.join(manifest.tasks)}")
     path = folder / f"{task}.safetensors"
     arrays = read_arrays(path, "prepare-glue")
     splits = {}
-    for split, entry in manifest["tasks"][task].items():
+    for split, entry in manifest.tasks[task].items():
         parts = [arrays.get(f"{split}/{part}") for part in PARTS]
-        if any(part is None for part in parts) or _digest(PreparedSplit(*parts)) != entry["sha256"]:  # type: ignore[arg-type]
+        if any(part is None for part in parts) or _digest(PreparedSplit(*parts)) != entry.sha256:  # type: ignore[arg-type]
             raise DataError(f"{path}: {split} is not what the manifest says; run prepare-glue again")
         splits[split] = PreparedSplit(*parts)  # type: ignore[arg-type]
-    return PreparedTask(TASKS[task], splits, manifest["missing"].get(task, {}))
+    return PreparedTask(TASKS[task], splits, manifest.missing.get(task, {}))

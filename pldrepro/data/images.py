@@ -13,7 +13,7 @@ import hashlib
 import math
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,13 @@ import numpy as np
 
 from pldrepro.config.data import ImageDataSettings
 from pldrepro.data.arrays import check_hash
-from pldrepro.data.manifests import ImagesManifest
+from pldrepro.data.manifests import ImagesEntry, ImagesManifest, Split
 from pldrepro.data.sources.image_files import ImageSource, open_image_source
 from pldrepro.errors import DataError
-from pldrepro.files import atomic_path, sha256, write_json
-from pldrepro.records import read_checked
+from pldrepro.files import atomic_path, sha256
+from pldrepro.records import read_record, write_record
 
-SPLITS = ("train", "validation")
+SPLITS: tuple[Split, ...] = ("train", "validation")
 ARRAYS = ("pixels", "labels")
 CHUNK_BYTES = 1 << 22  # of pixels that are worked on at a time; bounds the memory
 _AUGMENTATION, _STORAGE = 4, 5  # streams of random numbers, beside those of the masked batches
@@ -39,7 +39,7 @@ class Images:
     """Prepared images: arrays that stay on disk."""
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: ImagesManifest
     train_pixels: np.ndarray  # (N, H, W, 3) uint8
     train_labels: np.ndarray  # (N,) int64, 0..C-1
     validation_pixels: np.ndarray
@@ -48,37 +48,37 @@ class Images:
     @property
     def hash(self) -> str:
         """Digest of pixels, labels and class names."""
-        return self.manifest["hash"]
+        return self.manifest.hash
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the labels."""
-        return tuple(self.manifest["classes"])
+        return tuple(self.manifest.classes)
 
     @property
     def image_size(self) -> int:
         """Pixels of a side."""
-        return self.manifest["image_size"]
+        return self.manifest.image_size
 
     @property
     def mean(self) -> tuple[float, ...]:
         """Mean of each channel over the training images, of values in [0, 1]."""
-        return tuple(self.manifest["mean"])
+        return tuple(self.manifest.mean)
 
     @property
     def std(self) -> tuple[float, ...]:
         """Standard deviation of each channel over the training images, of values in [0, 1]."""
-        return tuple(self.manifest["std"])
+        return tuple(self.manifest.std)
 
 
 def open_images(folder: Path) -> Images:
     """Map prepared images; an array that is missing or is not what the manifest says is a DataError."""
-    manifest = read_checked(folder / "manifest.json", ImagesManifest, "; run prepare-images again")
+    manifest = read_record(folder / "manifest.json", ImagesManifest, "; run prepare-images again")
     arrays = []
     for split in SPLITS:
         for name in ARRAYS:
             path = folder / f"{split}_{name}.npy"
-            expected = _shape(name, manifest["splits"][split]["images"], manifest["image_size"])
+            expected = _shape(name, manifest.splits[split].images, manifest.image_size)
             try:
                 array = np.load(path, mmap_mode="c")  # torch wants arrays that may be written to; the file stays
             except (OSError, ValueError) as error:
@@ -100,7 +100,7 @@ def _dtype(name: str) -> np.dtype[Any]:
     return np.dtype(np.uint8 if name == "pixels" else np.int64)
 
 
-def prepare_images(settings: ImageDataSettings, out: Path, progress: bool = True) -> dict[str, Any]:
+def prepare_images(settings: ImageDataSettings, out: Path, progress: bool = True) -> ImagesManifest:
     """Decode the images of a source into ``out``; returns the manifest.
 
     Memory is bounded whatever the source. Earlier images in ``out`` are replaced; until the new manifest is written,
@@ -110,7 +110,7 @@ def prepare_images(settings: ImageDataSettings, out: Path, progress: bool = True
 
     source = open_image_source(settings)
     manifest_path = out / "manifest.json"
-    splits: dict[str, Any] = {}
+    splits: dict[Split, ImagesEntry] = {}
     manifest_path.unlink(missing_ok=True)
     with tqdm(unit="image", file=sys.stderr, disable=not progress) as bar:
         for split in SPLITS:
@@ -121,20 +121,19 @@ def prepare_images(settings: ImageDataSettings, out: Path, progress: bool = True
             if absent:
                 raise DataError(f"{split}: no image of class {', '.join(absent)}; allowed: some of every class")
             files = {f"{name}_sha256": sha256(out / f"{split}_{name}.npy") for name in ARRAYS}
-            splits[split] = {"images": len(labels), "images_by_class": counts, **files}
+            splits[split] = ImagesEntry(images=len(labels), images_by_class=counts, **files)
     mean, std = _moments(np.load(out / "train_pixels.npy", mmap_mode="r"))
-    manifest: dict[str, Any] = {
-        "source": source.describe(),
-        "image_size": settings.image_size,
-        "classes": list(source.classes),
-        "mean": mean,
-        "std": std,
-        "splits": splits,
-        "hash": _hash(splits, source.classes),
-    }
-    check_hash(manifest["hash"], settings.hash, "data_hash", out)
-    write_json(manifest_path, manifest)
-    return manifest
+    manifest = ImagesManifest(
+        source=source.describe(),
+        image_size=settings.image_size,
+        classes=list(source.classes),
+        mean=mean,
+        std=std,
+        splits=splits,
+        hash=_hash(splits, source.classes),
+    )
+    check_hash(manifest.hash, settings.hash, "data_hash", out)
+    return write_record(manifest_path, manifest)
 
 
 def _write_split(source: ImageSource, split: str, side: int, out: Path, bar: Any) -> np.ndarray:
@@ -199,10 +198,10 @@ def _moments(pixels: np.ndarray) -> tuple[list[float], list[float]]:
     return (mean / 255).tolist(), (std / 255).tolist()
 
 
-def _hash(splits: dict[str, Any], classes: tuple[str, ...]) -> str:
+def _hash(splits: Mapping[Split, ImagesEntry], classes: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for split in SPLITS:
         for name in ARRAYS:
-            digest.update(bytes.fromhex(splits[split][f"{name}_sha256"]))
+            digest.update(bytes.fromhex(getattr(splits[split], f"{name}_sha256")))
     digest.update("\n".join(classes).encode())
     return digest.hexdigest()

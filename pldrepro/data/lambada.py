@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from pldrepro.data.arrays import read_arrays
+from pldrepro.data.manifests import PassagesEntry
 from pldrepro.data.tokenizers.encoders import Encoder
 from pldrepro.errors import DataError
 from pldrepro.files import atomic_path
@@ -80,19 +81,19 @@ def encode_passages(texts: Iterable[str], encoder: Encoder, dtype: np.dtype[Any]
     return Lambada.of(passages)
 
 
-def save_lambada(lambada: Lambada, folder: Path) -> dict[str, Any]:
+def save_lambada(lambada: Lambada, folder: Path) -> PassagesEntry:
     """Write the arrays beside the corpus; returns what the manifest says of them."""
     from safetensors.numpy import save
 
     with atomic_path(folder / FILE) as path:
         path.write_bytes(save({name: getattr(lambada, name) for name in ARRAYS}))
-    return {"passages": len(lambada), "word_tokens": len(lambada.words), "sha256": lambada.sha256}
+    return PassagesEntry(passages=len(lambada), word_tokens=len(lambada.words), sha256=lambada.sha256)
 
 
-def load_lambada(folder: Path, entry: dict[str, Any]) -> Lambada:
+def load_lambada(folder: Path, entry: PassagesEntry) -> Lambada:
     """Read the arrays and check them against the manifest's entry."""
     path = folder / FILE
     arrays = read_arrays(path, "prepare-corpus")
-    if set(arrays) != set(ARRAYS) or (lambada := Lambada(**arrays)).sha256 != entry["sha256"]:
+    if set(arrays) != set(ARRAYS) or (lambada := Lambada(**arrays)).sha256 != entry.sha256:
         raise DataError(f"{path}: not what the manifest says; run prepare-corpus again")
     return lambada

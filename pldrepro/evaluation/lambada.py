@@ -29,15 +29,15 @@ from pldrepro.config.run import ImplSettings
 from pldrepro.data.corpus import open_corpus
 from pldrepro.data.lambada import Lambada
 from pldrepro.errors import DivergedError, SettingsError
-from pldrepro.files import atomic_path, sha256, write_json
+from pldrepro.files import atomic_path, sha256
 from pldrepro.models.checkpoints.common import WEIGHTS
 from pldrepro.models.checkpoints.gpt2 import load_gpt
 from pldrepro.models.gpt import Gpt
 from pldrepro.policy.drop import Gate, all_kept
-from pldrepro.records import read_checked
+from pldrepro.records import read_record
 from pldrepro.runs.manifest import begin, complete, data_of, is_complete, is_same_job, settings_of
 from pldrepro.runs.provenance import provenance
-from pldrepro.runs.schema import PretrainSummary
+from pldrepro.runs.schema import CheckpointInputs, LambadaJob, LambadaScores, LambadaSummary, PretrainSummary
 from pldrepro.training.device import autocast, describe, select_device
 
 
@@ -98,7 +98,7 @@ def score_lambada(pretrain_folder: Path, corpus_folder: Path, folder: Path, prog
     Raises RecordError (no finished run) and SettingsError (another family of models, another corpus, no passages).
     """
     run = settings_of(pretrain_folder)
-    points = read_checked(pretrain_folder / "summary.json", PretrainSummary)["checkpoints"]
+    points = read_record(pretrain_folder / "summary.json", PretrainSummary).checkpoints
     if not isinstance(run.model, ModelSettings) or run.model.family != "gpt" or not isinstance(run.data, DataSettings):
         raise SettingsError(f"{pretrain_folder}: a model of family {run.model.family}; allowed: gpt")
     corpus = open_corpus(corpus_folder)
@@ -107,27 +107,32 @@ def score_lambada(pretrain_folder: Path, corpus_folder: Path, folder: Path, prog
     if corpus.lambada is None:
         raise SettingsError(f"{corpus_folder}: no LAMBADA passages; see data.lambada")
     device = select_device(run.impl)
-    about = {key: getattr(run, key) for key in ("scale", "arm", "label", "seed")}
-    weights = {name: sha256(pretrain_folder / point["folder"] / WEIGHTS) for name, point in points.items()}
-    inputs = {"weights": weights, "corpus": corpus.hash}
-    job = {**about, "max_tokens": run.data.sequence_length, "inputs": inputs}
+    weights = {name: sha256(pretrain_folder / point.folder / WEIGHTS) for name, point in points.items()}
+    inputs = CheckpointInputs(weights=weights, corpus=corpus.hash)
+    length = run.data.sequence_length
+    job = LambadaJob(scale=run.scale, arm=run.arm, label=run.label, seed=run.seed, max_tokens=length, inputs=inputs)
     if is_same_job(folder, job) and is_complete(folder):
         return
-    begin(folder)
-    write_json(folder / "settings.json", job)
-    write_json(folder / "provenance.json", provenance(describe(device, run.impl), corpus=corpus.manifest))
+    begin(folder, job, provenance(describe(device, run.impl), corpus=corpus.manifest))
     scores, arrays = {}, {}
     for name in tqdm(points, desc=f"LAMBADA {run.arm} seed {run.seed}", disable=not progress):
-        model = load_gpt(pretrain_folder / points[name]["folder"], run.model).to(device)
+        model = load_gpt(pretrain_folder / points[name].folder, run.model).to(device)
         gates = all_kept(run.model.num_layers)  # the saved weights hold what evaluation scales
-        result = evaluate(model, corpus.lambada, run.impl, device, gates, run.data.sequence_length)
+        result = evaluate(model, corpus.lambada, run.impl, device, gates, length)
         if not np.isfinite(result.log_probabilities).all():
             raise DivergedError(f"{pretrain_folder}: {name}: a log-probability is not finite")
-        scores[name] = {"lambada_accuracy": result.accuracy, "lambada_perplexity": result.perplexity}
+        scores[name] = LambadaScores(lambada_accuracy=result.accuracy, lambada_perplexity=result.perplexity)
         arrays[f"{name}/log_probabilities"], arrays[f"{name}/correct"] = result.log_probabilities, result.correct
     with atomic_path(folder / "predictions.safetensors") as temporary:
         save_file(arrays, temporary)
-    summary = {**about, "passages": len(corpus.lambada), "checkpoints": scores}
+    summary = LambadaSummary(
+        scale=run.scale,
+        arm=run.arm,
+        label=run.label,
+        seed=run.seed,
+        passages=len(corpus.lambada),
+        checkpoints=scores,
+    )
     complete(folder, summary, ["predictions.safetensors"])
 
 

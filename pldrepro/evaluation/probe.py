@@ -33,15 +33,23 @@ from pldrepro.config.run import ProbeSettings
 from pldrepro.data.batches.masked import Batch
 from pldrepro.data.corpus import Corpus
 from pldrepro.errors import DivergedError, RecordError, SettingsError
-from pldrepro.files import sha256, write_json, write_text
+from pldrepro.files import sha256, write_text
 from pldrepro.models.bert import BertForPreTraining
 from pldrepro.models.checkpoints.bert import load_pretraining
 from pldrepro.models.checkpoints.common import WEIGHTS
 from pldrepro.policy import drop
-from pldrepro.records import read_checked
+from pldrepro.records import read_record
 from pldrepro.runs.manifest import begin, complete, data_of, is_complete, is_same_job, settings_of
 from pldrepro.runs.provenance import provenance
-from pldrepro.runs.schema import PretrainSummary
+from pldrepro.runs.schema import (
+    Checkpoint,
+    CheckpointInputs,
+    PretrainSummary,
+    ProbedPoint,
+    ProbeJob,
+    ProbeResult,
+    ProbeSummary,
+)
 from pldrepro.training.device import autocast, describe, select_device
 from pldrepro.training.objectives import MaskedLanguage, open_objective
 
@@ -69,45 +77,47 @@ def probe(
     if data_of(pretrain_folder) != corpus.hash:
         raise SettingsError(f"{corpus_folder}: not the corpus that {pretrain_folder} was trained on")
     text = held_out(objective, corpus, settings.sequences)
-    about = {key: getattr(run, key) for key in ("scale", "arm", "label", "seed")}
-    weights = {name: sha256(pretrain_folder / point["folder"] / WEIGHTS) for name, point in points.items()}
-    inputs = {"weights": weights, "corpus": corpus.hash}
-    job = {**about, "probe": settings.model_dump(mode="json"), "inputs": inputs}
+    weights = {name: sha256(pretrain_folder / point.folder / WEIGHTS) for name, point in points.items()}
+    inputs = CheckpointInputs(weights=weights, corpus=corpus.hash)
+    job = ProbeJob(scale=run.scale, arm=run.arm, label=run.label, seed=run.seed, probe=settings, inputs=inputs)
     if is_same_job(folder, job) and is_complete(folder):
         return
-    begin(folder)
-    write_json(folder / "settings.json", job)
-    write_json(folder / "provenance.json", provenance(describe(device, run.impl), corpus=corpus.manifest))
+    begin(folder, job, provenance(describe(device, run.impl), corpus=corpus.manifest))
     rows: list[Row] = []
     for name in tqdm(points, desc=f"probe {run.arm} seed {run.seed}", disable=not progress):
-        model = load_pretraining(pretrain_folder / points[name]["folder"], objective.model).to(device).eval()
-        found = measure(Subject(model, objective), text, settings, last=name == list(points)[-1])
-        rows += [{"checkpoint": name, "step": points[name]["step"], **row} for row in found]
+        model = load_pretraining(pretrain_folder / points[name].folder, objective.model).to(device).eval()
+        found = probe_checkpoint(Subject(model, objective), text, settings, last=name == list(points)[-1])
+        rows += [{"checkpoint": name, "step": points[name].step, **row} for row in found]
     check_finite(pretrain_folder, rows)
-    write_text(folder / "results.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
-    summary = {
-        **about,
-        "norm": run.model.norm,
-        "num_layers": run.model.num_layers,
-        "checkpoints": {
-            name: {key: point[key] for key in ("step", "share", "validation_loss")} for name, point in points.items()
+    lines = [ProbeResult.model_validate(row) for row in rows]
+    write_text(folder / "results.jsonl", "".join(json.dumps(line.dump()) + "\n" for line in lines))
+    summary = ProbeSummary(
+        scale=run.scale,
+        arm=run.arm,
+        label=run.label,
+        seed=run.seed,
+        norm=run.model.norm,
+        num_layers=run.model.num_layers,
+        checkpoints={
+            name: ProbedPoint(step=point.step, share=point.share, validation_loss=point.validation_loss)
+            for name, point in points.items()
         },
-        "sequences": len(text),
-        "lesion_keep": LESION_KEEP,
-        "seconds": time.perf_counter() - started,
-    }
+        sequences=len(text),
+        lesion_keep=LESION_KEEP,
+        seconds=time.perf_counter() - started,
+    )
     complete(folder, summary, ["results.jsonl"])
 
 
-def chosen_checkpoints(pretrain_folder: Path, settings: ProbeSettings) -> dict[str, dict[str, Any]]:
+def chosen_checkpoints(pretrain_folder: Path, settings: ProbeSettings) -> dict[str, Checkpoint]:
     """The checkpoints to probe, in order of steps: name -> what the run's summary says of it."""
-    points = read_checked(pretrain_folder / "summary.json", PretrainSummary)["checkpoints"]
+    points = read_record(pretrain_folder / "summary.json", PretrainSummary).checkpoints
     unknown = set(settings.checkpoints or ()) - set(points)
     if unknown:
         raise RecordError(
             f"{pretrain_folder}: no checkpoint {', '.join(sorted(unknown))}; there are {', '.join(points)}"
         )
-    names = sorted(settings.checkpoints or points, key=lambda name: points[name]["step"])
+    names = sorted(settings.checkpoints or points, key=lambda name: points[name].step)
     return {name: points[name] for name in names}
 
 
@@ -120,7 +130,7 @@ def held_out(objective: MaskedLanguage, corpus: Corpus, count: int) -> Batch:
     return text
 
 
-def measure(subject: Subject, text: Batch, settings: ProbeSettings, last: bool) -> list[Row]:
+def probe_checkpoint(subject: Subject, text: Batch, settings: ProbeSettings, last: bool) -> list[Row]:
     """All numbers of one checkpoint; ``last``: depth, too."""
     rows = [*layers(subject, text, settings.gradient_batches), *lesions(subject, text, settings.lesion_draws)]
     return rows + depth(subject, text) if last else rows

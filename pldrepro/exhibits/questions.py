@@ -51,8 +51,8 @@ def loss_sentence(evidence: Evidence, arm: str, other: str) -> str:
 
 def _depth(evidence: Evidence, arm: str) -> str:
     runs = evidence.runs(arm)
-    kept = stats.mean_interval([run.summary["mean_kept_layers"] for run in runs]).value
-    return f"{number(kept, 2)} of {runs[0].summary['num_layers']}"
+    kept = stats.mean_interval([run.summary.mean_kept_layers for run in runs]).value
+    return f"{number(kept, 2)} of {runs[0].summary.num_layers}"
 
 
 def missing(evidence: Evidence, arms: Sequence[str]) -> list[str]:
@@ -74,7 +74,7 @@ def compared(question: str) -> Answer:
 
 def _nearest(evidence: Evidence, arm: str) -> str:
     """The baseline for an arm of its model, PLD for any other."""
-    own, base = (evidence.runs(name)[0].settings["model"] for name in (arm, evidence.baseline))
+    own, base = (evidence.runs(name)[0].settings.model for name in (arm, evidence.baseline))
     return evidence.baseline if own == base else evidence.pld
 
 
@@ -101,7 +101,7 @@ def destabilises(evidence: Evidence, paper: Paper) -> list[str]:
     """Standard deviation of the final loss over seeds, of every method."""
     sentences = []
     for arm in evidence.methods:
-        losses = [run.summary["validation_loss"] for run in evidence.runs(arm)]
+        losses = [run.summary.validation_loss for run in evidence.runs(arm)]
         spread = stats.deviation_interval(losses)
         if spread is not None:
             sentences.append(f"{evidence.label(arm)}: {estimate_text(spread, 3)} nats (n = {len(losses)}).")
@@ -143,7 +143,7 @@ def peak_memory(evidence: Evidence, paper: Paper) -> list[str]:
     """Peak memory of PLD and of its undropped twin relative to the baseline's."""
     frame = memory(evidence, paper)
     rows = frame[(frame["quantity"] == "peak_memory_ratio") & frame["measured"].notna()]
-    device = evidence.runs(evidence.baseline)[0].provenance["device"]["type"]
+    device = evidence.runs(evidence.baseline)[0].provenance.device.type
     where = "the process's peak resident memory, with libraries" if device == "cpu" else "the device's peak"
     arms = [arm for arm in (evidence.pld, evidence.undropped_twin(evidence.pld)) if arm]
     return [
@@ -156,9 +156,9 @@ def light_weight(evidence: Evidence, paper: Paper) -> list[str]:
     """What this study ran on and how long its runs took."""
     run = evidence.runs(evidence.baseline)[0]
     runs = [one for study in (evidence, *evidence.others) for one in study.pretrain]
-    seconds = sum(one.summary["train_seconds"] for one in runs)
+    seconds = sum(one.summary.train_seconds for one in runs)
     return [
-        f"Everything here ran on {run.provenance['device']['type'].upper()} ({run.provenance['processor']}), "
+        f"Everything here ran on {run.provenance.device.type.upper()} ({run.provenance.processor}), "
         f"{len(runs)} pre-training runs in {number(seconds / 3600, 2)} hours of training time; "
         "`config/gpu.yaml` is the same study for one GPU."
     ]

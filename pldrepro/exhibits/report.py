@@ -22,6 +22,8 @@ from pldrepro.analysis.reported import Paper, mark_notes
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import IMAGES
 from pldrepro.analysis.text import DASH, FAMILIES
+from pldrepro.config.data import DataSettings, ImageDataSettings
+from pldrepro.config.model import VisionSettings
 from pldrepro.errors import RecordError
 from pldrepro.exhibits.figures import FIGURES
 from pldrepro.exhibits.figures.style import device_text
@@ -147,36 +149,36 @@ def overview(study: Evidence, paper: Paper) -> list[tuple[str, str]]:
     """What was run, as (name, text), with the paper's own numbers where they say how far apart the two are."""
     run = study.runs(study.baseline)[0]
     seeds = sorted({one.seed for one in study.pretrain})
-    tasks = list(dict.fromkeys(task for one in study.finetune for task in one.summary["tasks"]))
+    tasks = list(dict.fromkeys(task for one in study.finetune for task in one.summary.tasks))
     evaluated = [("Fine-tuning", ", ".join(tasks) if tasks else "none")] if study.family == "bert" else []
     if study.family == "gpt":
         evaluated = [("Downstream task", "LAMBADA, without fine-tuning" if study.lambada else "none")]
     return [
         ("Arms", " · ".join(study.label(arm) for arm in study.arms)),
         ("Pre-training seeds", f"{len(seeds)} ({', '.join(map(str, seeds))}), paired over arms"),
-        ("Model", f"{_shape(study)}, {run.summary['parameters']:,} parameters ({_reported_shape(study, paper)})"),
+        ("Model", f"{_shape(study)}, {run.summary.parameters:,} parameters ({_reported_shape(study, paper)})"),
         ("Pre-training", f"{_samples(study)} ({_reported_samples(study, paper)})"),
         *evaluated,
-        ("Machine", f"{run.provenance['processor']}; {device_text(run.provenance['device'])}"),
+        ("Machine", f"{run.provenance.processor}; {device_text(run.provenance.device)}"),
     ]
 
 
 def _shape(study: Evidence) -> str:
-    model = study.runs(study.baseline)[0].settings["model"]
-    if "stages" in model:
-        layers = " + ".join(map(str, model["stages"]))
-        return f"{FAMILIES[study.family]} of {layers} layers, {model['hidden_size']} wide at first"
-    return f"{FAMILIES[study.family]} of {model['num_layers']} layers × {model['hidden_size']}"
+    model = study.runs(study.baseline)[0].settings.model
+    if isinstance(model, VisionSettings):
+        layers = " + ".join(map(str, model.stages))
+        return f"{FAMILIES[study.family]} of {layers} layers, {model.hidden_size} wide at first"
+    return f"{FAMILIES[study.family]} of {model.num_layers} layers × {model.hidden_size}"
 
 
 def _samples(study: Evidence) -> str:
     run = study.runs(study.baseline)[0]
-    samples, data = f"{run.summary['samples']:,}", run.settings["data"]
-    if study.family in IMAGES:
-        size = run.settings["model"]["image_size"]
-        classes = run.settings["model"]["num_classes"]
+    samples, data, model = f"{run.summary.samples:,}", run.settings.data, run.settings.model
+    if isinstance(model, VisionSettings):
+        size, classes = model.image_size, model.num_classes
         return f"{samples} images of {size} × {size} pixels in {classes} classes from {_source(data)}"
-    return f"{samples} sequences of {data['sequence_length']} tokens from {_source(data)}"
+    assert isinstance(data, DataSettings)
+    return f"{samples} sequences of {data.sequence_length} tokens from {_source(data)}"
 
 
 def _reported_shape(study: Evidence, paper: Paper) -> str:
@@ -200,12 +202,12 @@ def paper_samples(study: Evidence, paper: Paper) -> float | None:
     return paper.settings["num_steps"].value * paper.settings["batch_size"].value if known else None
 
 
-def _source(data: Mapping[str, Any]) -> str:
+def _source(data: DataSettings | ImageDataSettings) -> str:
     names = {
         "miniature": "the generated miniature language", "shapes": "generated shapes", "files": "local files",
         "hub": "the hub",
     }  # fmt: skip
-    return names[data["source"]]
+    return names[data.source]
 
 
 def support(studies: Sequence[Evidence], papers: Mapping[str, Paper]) -> list[str]:
@@ -228,14 +230,14 @@ def support(studies: Sequence[Evidence], papers: Mapping[str, Paper]) -> list[st
 def _own_scale(study: Evidence, paper: Paper) -> bool:
     total = paper_samples(study, paper)
     run = study.runs(study.baseline)[0]
-    return total is not None and _same_shape(study, paper) and run.summary["samples"] >= 0.99 * total
+    return total is not None and _same_shape(study, paper) and run.summary.samples >= 0.99 * total
 
 
 def _same_shape(study: Evidence, paper: Paper) -> bool:
     """Whether layers and width are the paper's; SwinV2-L's are not among its settings."""
-    model = study.runs(study.baseline)[0].settings["model"]
+    model = study.runs(study.baseline)[0].settings.model
     names = ("num_layers", "hidden_size")
-    return study.family not in IMAGES and all(model[name] == paper.settings[name].value for name in names)
+    return study.family not in IMAGES and all(getattr(model, name) == paper.settings[name].value for name in names)
 
 
 def _support(study: Evidence, paper: Paper, named: bool) -> str:
@@ -245,10 +247,10 @@ def _support(study: Evidence, paper: Paper, named: bool) -> str:
         return f"{who} has the paper's model size and number of samples: it can support or question a claim's size."
     run, total = study.runs(study.baseline)[0], paper_samples(study, paper)
     generated = {"miniature": " and a generated language", "shapes": " and generated images"}
-    data = generated.get(run.settings["data"]["source"], "")
+    data = generated.get(run.settings.data.source, "")
     other = "another model than the paper’s" if study.family in IMAGES else "a much smaller model"
     model = "the paper’s model" if _same_shape(study, paper) else other
-    size = "" if total is None else f", and 1/{total / run.summary['samples']:,.0f} of the paper's training samples"
+    size = "" if total is None else f", and 1/{total / run.summary.samples:,.0f} of the paper's training samples"
     return f"{who} uses {model}{data}{size}."
 
 
@@ -267,11 +269,10 @@ def differences(evidence: Evidence) -> list[tuple[str, list[str]]]:
     flat = []
     for arm in evidence.arms:
         settings = evidence.runs(arm)[0].settings
-        training = settings["training"]
-        rate = {"training.learning_rate": f"{training['learning_rates'][training['learning_rate']]:g}"}
-        flat.append({**dict(_flatten(settings)), **rate})
+        rate = {"training.learning_rate": f"{settings.training.peak_learning_rate:g}"}
+        flat.append({**dict(_flatten(settings.model_dump(mode="json"))), **rate})
     keys = dict.fromkeys(key for settings in flat for key in settings)
-    ignored = {"arm", "label", "seed"}
+    ignored = {"arm", "label", "seed", "schema_version"}
     return [
         (key, [_text(settings.get(key)) for settings in flat])
         for key in keys
@@ -292,7 +293,7 @@ def _text(value: Any) -> str:
 
 
 def _full_settings(evidence: Evidence, arm: str) -> str:
-    return json.dumps(evidence.runs(arm)[0].settings, indent=1)
+    return evidence.runs(arm)[0].settings.model_dump_json(indent=1)
 
 
 def environment(evidence: Evidence) -> list[tuple[str, str]]:
@@ -300,13 +301,13 @@ def environment(evidence: Evidence) -> list[tuple[str, str]]:
     found: dict[str, list[str]] = {}
     for run in (run for study in (evidence, *evidence.others) for run in study.pretrain):
         entry = run.provenance
-        versions = {f"version of {name}": version for name, version in entry["versions"].items()}
+        versions = {f"version of {name}": version for name, version in entry.versions.items()}
         values = {
-            "commit": entry["commit"],
-            "platform": entry["platform"],
-            "processor": f"{entry['processor']}, {entry['cpu_count']} CPUs",
-            "device": device_text(entry["device"]),
-            "corpus": (entry.get("corpus") or {}).get("hash"),
+            "commit": entry.commit,
+            "platform": entry.platform,
+            "processor": f"{entry.processor}, {entry.cpu_count} CPUs",
+            "device": device_text(entry.device),
+            "corpus": entry.corpus.hash if entry.corpus else None,
             **versions,
         }
         for name, value in values.items():

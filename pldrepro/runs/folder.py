@@ -21,25 +21,29 @@ A probe of a run's checkpoints, ``<results>/runs/probe/<arm>/seed<seed>/``, has 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel
 
 from pldrepro.errors import RecordError
-from pldrepro.records import AnyRecord, read_checked, read_checked_lines
+from pldrepro.records import VersionedKind, read_record, read_record_lines
 from pldrepro.runs.schema import (
-    FinetuneLine,
-    FinetuneSettingsRecord,
+    AnyLine,
+    FinetuneJob,
+    FinetuneResult,
     FinetuneSummary,
     LambadaSummary,
     MetricsLine,
+    PretrainJob,
     PretrainSummary,
-    ProbeLine,
+    ProbeJob,
+    ProbeResult,
     ProbeSummary,
-    ProvenanceRecord,
-    SettingsRecord,
+    Provenance,
+    SensitivityLine,
+    TrainLine,
+    ValidationLine,
 )
 
 
@@ -48,40 +52,45 @@ class PretrainRun:
     """A finished pre-training run."""
 
     folder: Path
-    settings: dict[str, Any]
-    summary: dict[str, Any]
-    provenance: dict[str, Any]
-    metrics: list[dict[str, Any]]
+    settings: PretrainJob
+    summary: PretrainSummary
+    provenance: Provenance
+    metrics: Sequence[AnyLine]
 
     @property
     def arm(self) -> str:
         """Name of the experiment."""
-        return str(self.summary["arm"])
+        return self.summary.arm
 
     @property
     def label(self) -> str:
         """Name for people."""
-        return str(self.summary["label"])
+        return self.summary.label
 
     @property
     def seed(self) -> int:
         """Pre-training seed."""
-        return int(self.summary["seed"])
+        return self.summary.seed
 
     @property
     def family(self) -> str:
         """Family of models: bert, gpt, swinv2 or vit."""
-        return str(self.summary.get("family", "bert"))  # early records are of BERT and do not say so
+        return self.summary.family
 
-    @property
-    def validation(self) -> list[dict[str, Any]]:
+    @cached_property
+    def training(self) -> list[TrainLine]:
+        """The training lines, in order of steps."""
+        return [line for line in self.metrics if isinstance(line, TrainLine)]
+
+    @cached_property
+    def validation(self) -> list[ValidationLine]:
         """The validation lines, in order of steps."""
-        return [line for line in self.metrics if line["kind"] == "validation"]
+        return [line for line in self.metrics if isinstance(line, ValidationLine)]
 
-    @property
-    def sensitivity(self) -> list[dict[str, Any]]:
+    @cached_property
+    def sensitivity(self) -> list[SensitivityLine]:
         """The lines of the analyses of sensitivity, in order of steps; empty for policies that need none."""
-        return [line for line in self.metrics if line["kind"] == "sensitivity"]
+        return [line for line in self.metrics if isinstance(line, SensitivityLine)]
 
 
 @dataclass(frozen=True)
@@ -89,14 +98,14 @@ class FinetuneRun:
     """A finished fine-tuning job; its predictions stay on disk until ``score`` reads them."""
 
     folder: Path
-    settings: dict[str, Any]
-    summary: dict[str, Any]
-    results: list[dict[str, Any]]
+    settings: FinetuneJob
+    summary: FinetuneSummary
+    results: Sequence[FinetuneResult]
 
     @property
     def missing(self) -> dict[str, dict[str, str]]:
         """task -> split -> why the data had none."""
-        return dict(self.settings.get("missing", {}))
+        return self.settings.missing
 
 
 @dataclass(frozen=True)
@@ -104,9 +113,9 @@ class ProbeRun:
     """The probes of a finished pre-training run's checkpoints."""
 
     folder: Path
-    settings: dict[str, Any]
-    summary: dict[str, Any]
-    results: list[dict[str, Any]]
+    settings: ProbeJob
+    summary: ProbeSummary
+    results: Sequence[ProbeResult]
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,7 @@ class LambadaRun:
     """The LAMBADA scores of a finished pre-training run's checkpoints."""
 
     folder: Path
-    summary: dict[str, Any]
+    summary: LambadaSummary
 
 
 def log_path(folder: Path) -> Path:
@@ -128,7 +137,7 @@ def log_path(folder: Path) -> Path:
     return logs / kind / rest[0] / f"{'-'.join(rest[1:])}.log" if len(rest) > 1 else logs / "calibrate.log"
 
 
-def _folder(path: Path, kind: type[BaseModel]) -> tuple[Path, dict[str, Any], str]:
+def read_finished(path: Path, kind: type[VersionedKind]) -> tuple[Path, VersionedKind, str]:
     """A finished run folder (its summary.json is accepted too), its summary, and where its log is, for messages."""
     folder = path.parent if path.name == "summary.json" else path
     log = log_path(folder)
@@ -137,18 +146,18 @@ def _folder(path: Path, kind: type[BaseModel]) -> tuple[Path, dict[str, Any], st
     if not (folder / "summary.json").exists():
         raise RecordError(f"{folder}: the run is not complete (no summary.json); see its log, {log}")
     hint = f"; see its log, {log}"
-    return folder, read_checked(folder / "summary.json", kind, hint), hint
+    return folder, read_record(folder / "summary.json", kind, hint), hint
 
 
 def load_pretrain(folder: Path) -> PretrainRun:
     """A finished pre-training run; a missing, incomplete or damaged one is a RecordError naming file and log."""
-    folder, summary, hint = _folder(folder, PretrainSummary)
+    folder, summary, hint = read_finished(folder, PretrainSummary)
     run = PretrainRun(
         folder=folder,
-        settings=read_checked(folder / "settings.json", SettingsRecord, hint),
+        settings=read_record(folder / "settings.json", PretrainJob, hint),
         summary=summary,
-        provenance=read_checked(folder / "provenance.json", ProvenanceRecord, hint),
-        metrics=read_checked_lines(folder / "metrics.jsonl", MetricsLine, hint),
+        provenance=read_record(folder / "provenance.json", Provenance, hint),
+        metrics=[line.root for line in read_record_lines(folder / "metrics.jsonl", MetricsLine, hint)],
     )
     _check_one_run(run, hint)
     return run
@@ -156,51 +165,50 @@ def load_pretrain(folder: Path) -> PretrainRun:
 
 def _check_one_run(run: PretrainRun, hint: str) -> None:
     """The files of a folder are of one run, and its metrics reach its end."""
-    model, summary = run.settings["model"], run.summary
-    said = {key: run.settings[key] for key in ("scale", "arm", "label", "seed")}
-    said |= {"num_layers": model.get("num_layers") or sum(model["stages"]), "family": model.get("family", "bert")}
-    found = {key: summary[key] for key in said if key != "family"} | {"family": run.family}
-    differing = [key for key in said if said[key] != found[key]]
+    settings, summary = run.settings, run.summary
+    differing = [key for key in ("scale", "arm", "label", "seed") if getattr(settings, key) != getattr(summary, key)]
+    differing += [key for key in ("num_layers", "family") if getattr(settings.model, key) != getattr(summary, key)]
     if differing:
         raise RecordError(f"{run.folder}: summary.json and settings.json differ in {', '.join(differing)}{hint}")
-    metrics = run.folder / "metrics.jsonl"
-    if not run.validation or run.validation[-1]["step"] != summary["steps"]:
-        raise RecordError(f"{metrics}: no validation line at the end of the run, step {summary['steps']}{hint}")
-    for kind in ("train", "validation", "sensitivity"):
-        steps = [line["step"] for line in run.metrics if line["kind"] == kind]
-        if steps != sorted(set(steps)) or (steps and steps[-1] > summary["steps"]):
-            raise RecordError(f"{metrics}: {kind}: allowed: steps that rise to at most {summary['steps']}{hint}")
-    if any(len(line["ranks"]) != summary["num_layers"] for line in run.sensitivity):
-        raise RecordError(f"{metrics}: sensitivity: allowed: a rank for each of {summary['num_layers']} layers{hint}")
+    metrics, steps = run.folder / "metrics.jsonl", summary.steps
+    if not run.validation or run.validation[-1].step != steps:
+        raise RecordError(f"{metrics}: no validation line at the end of the run, step {steps}{hint}")
+    lines: Sequence[AnyLine]
+    for kind, lines in (("train", run.training), ("validation", run.validation), ("sensitivity", run.sensitivity)):
+        found = [line.step for line in lines]
+        if found != sorted(set(found)) or (found and found[-1] > steps):
+            raise RecordError(f"{metrics}: {kind}: expected steps that rise to at most {steps}{hint}")
+    if any(len(line.ranks) != summary.num_layers for line in run.sensitivity):
+        raise RecordError(f"{metrics}: sensitivity: expected a rank for each of {summary.num_layers} layers{hint}")
 
 
 def load_finetune(folder: Path) -> FinetuneRun:
     """A finished fine-tuning job; a missing, incomplete or damaged one is a RecordError naming file and log."""
-    folder, summary, hint = _folder(folder, FinetuneSummary)
+    folder, summary, hint = read_finished(folder, FinetuneSummary)
     if not (folder / "predictions.safetensors").is_file():
         raise RecordError(f"{folder}: no predictions.safetensors{hint}")
     return FinetuneRun(
         folder=folder,
-        settings=read_checked(folder / "settings.json", FinetuneSettingsRecord, hint),
+        settings=read_record(folder / "settings.json", FinetuneJob, hint),
         summary=summary,
-        results=read_checked_lines(folder / "results.jsonl", FinetuneLine, hint),
+        results=read_record_lines(folder / "results.jsonl", FinetuneResult, hint),
     )
 
 
 def load_probe(folder: Path) -> ProbeRun:
     """A finished probe; a missing, incomplete or damaged one is a RecordError naming file and log."""
-    folder, summary, hint = _folder(folder, ProbeSummary)
+    folder, summary, hint = read_finished(folder, ProbeSummary)
     run = ProbeRun(
         folder=folder,
-        settings=read_checked(folder / "settings.json", AnyRecord, hint),
+        settings=read_record(folder / "settings.json", ProbeJob, hint),
         summary=summary,
-        results=read_checked_lines(folder / "results.jsonl", ProbeLine, hint),
+        results=read_record_lines(folder / "results.jsonl", ProbeResult, hint),
     )
-    checkpoints, layers = summary["checkpoints"], summary["num_layers"]
+    checkpoints, layers = summary.checkpoints, summary.num_layers
     for number, line in enumerate(run.results, start=1):
-        if line["checkpoint"] not in checkpoints or max([line.get("layer", 1), *line.get("kept", ())]) > layers:
+        if line.checkpoint not in checkpoints or max([line.layer or 1, *(line.kept or ())]) > layers:
             raise RecordError(
-                f"{folder / 'results.jsonl'}: line {number}: allowed: checkpoints {', '.join(checkpoints)} and layers "
+                f"{folder / 'results.jsonl'}: line {number}: expected checkpoints {', '.join(checkpoints)} and layers "
                 f"1 to {layers}{hint}"
             )
     return run
@@ -208,5 +216,5 @@ def load_probe(folder: Path) -> ProbeRun:
 
 def load_lambada(folder: Path) -> LambadaRun:
     """Finished LAMBADA scores; missing, incomplete or damaged ones are a RecordError naming file and log."""
-    folder, summary, _ = _folder(folder, LambadaSummary)
+    folder, summary, _ = read_finished(folder, LambadaSummary)
     return LambadaRun(folder, summary)

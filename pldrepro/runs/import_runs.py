@@ -10,14 +10,14 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pldrepro.config.study import Study
 from pldrepro.data.manifests import Prepared
 from pldrepro.errors import RecordError, RefusedError, SettingsError
-from pldrepro.records import AnyRecord, read_checked
+from pldrepro.records import read_record
 from pldrepro.runs.lock import locked
 from pldrepro.runs.manifest import MANIFEST, differences, is_complete, read_manifest, settings_of, verified
+from pldrepro.runs.schema import CheckpointInputs, FinetuneInputs, FinetuneJob, LambadaJob, ProbeJob
 
 # Pre-training first: what is made from a checkpoint is checked against it.
 WEIGHTS = "model.safetensors"
@@ -80,7 +80,7 @@ def _check_and_copy(study: Study, kind: str, run: Path, target: Path) -> bool:
         raise RefusedError(f"{target}: holds an unfinished run; delete it to take this one")
     copy = target.with_name(f".{target.name}.copy")
     shutil.rmtree(copy, ignore_errors=True)  # of an import that was killed
-    for name in (*read_manifest(run)["files"], MANIFEST):
+    for name in (*read_manifest(run).files, MANIFEST):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(run / name, copy / name)
     is_complete(copy)  # checks the copy, and writes its summary
@@ -104,31 +104,30 @@ def _check_pretrain(study: Study, run: Path) -> None:
 
 def _check_made_from_it(study: Study, kind: str, run: Path) -> None:
     """Same settings as a job of the study, and made from the weights and data that are here."""
-    values, settings = read_checked(run / "settings.json", AnyRecord), study.settings
-    made_with: dict[str, dict[str, Any]] = {
-        "finetune": {"finetune": settings.finetune}, "probe": {"probe": settings.probe}, "lambada": {},
-    }  # fmt: skip
-    expected = made_with[kind]
-    names = ("arm", "seed", "inputs", *expected, *(("checkpoint", "group") if kind == "finetune" else ()))
-    absent = [name for name in names if name not in values]
-    if absent:
-        raise RecordError(f"{run / 'settings.json'}: {', '.join(absent)} missing")
-    jobs: dict[str, list[Any]] = {
-        "finetune": study.finetune_runs(), "probe": study.probe_runs(), "lambada": study.lambada_runs(),
-    }  # fmt: skip
-    job = tuple(values[name] for name in ("arm", "seed", "checkpoint", "group") if name in values)
-    if job not in jobs[kind]:
-        raise RefusedError(f"{run}: {', '.join(map(str, job))} is no {kind} job of {settings.scale}")
-    changed = [name for name, one in expected.items() if values[name] != one.model_dump(mode="json")]
-    weights = _weights(study, values["arm"], values["seed"])
-    inputs: dict[str, Any]
+    settings = study.settings
+    job: FinetuneJob | ProbeJob | LambadaJob
     if kind == "finetune":
-        inputs = {"weights": weights.get(values["checkpoint"]), "glue": _prepared(study, "glue")}
+        job = read_record(run / "settings.json", FinetuneJob)
+        known = (job.arm, job.seed, job.checkpoint, job.group) in study.finetune_runs()
+        changed = [] if job.finetune == settings.finetune else ["finetune"]
+    elif kind == "probe":
+        job = read_record(run / "settings.json", ProbeJob)
+        known = (job.arm, job.seed) in study.probe_runs()
+        changed = [] if job.probe == settings.probe else ["probe"]
+    else:
+        job = read_record(run / "settings.json", LambadaJob)
+        known, changed = (job.arm, job.seed) in study.lambada_runs(), []
+    if not known:
+        raise RefusedError(f"{run}: {job.arm}, seed {job.seed}, is no {kind} job of {settings.scale}")
+    weights = _weights(study, job.arm, job.seed)
+    inputs: FinetuneInputs | CheckpointInputs
+    if isinstance(job, FinetuneJob):
+        inputs = FinetuneInputs(weights=weights.get(job.checkpoint), glue=_prepared(study, "glue"))
     else:
         chosen = settings.probe.checkpoints if kind == "probe" else None
         picked = {name: digest for name, digest in weights.items() if chosen is None or name in chosen}
-        inputs = {"weights": picked, "corpus": _prepared(study, "corpus")}
-    changed += [name for name, one in inputs.items() if values["inputs"].get(name) != one]
+        inputs = CheckpointInputs(weights=picked, corpus=_prepared(study, "corpus"))
+    changed += [name for name in type(inputs).model_fields if getattr(job.inputs, name) != getattr(inputs, name)]
     if changed:
         raise RefusedError(f"{run}: differs from the study in {', '.join(changed)}")
 
@@ -138,7 +137,7 @@ def _prepared(study: Study, name: str) -> str:
     path = Path(study.results) / "data" / name / "manifest.json"
     if not path.is_file():
         raise RecordError(f"{path}: no such file; prepare the data here first, with this file as Snakemake's target")
-    return str(read_checked(path, Prepared)["hash"])
+    return read_record(path, Prepared).hash
 
 
 def _weights(study: Study, arm: str, seed: int) -> dict[str, str]:
@@ -146,5 +145,5 @@ def _weights(study: Study, arm: str, seed: int) -> dict[str, str]:
     path = Path(study.runs) / "pretrain" / arm / f"seed{seed}" / MANIFEST
     if not path.is_file():
         raise RefusedError(f"{path}: no such file; the pre-training run that this was made from is not here")
-    files = read_manifest(path.parent)["files"]
-    return {Path(name).parent.name: files[name]["sha256"] for name in files if Path(name).name == WEIGHTS}
+    files = read_manifest(path.parent).files
+    return {Path(name).parent.name: files[name].sha256 for name in files if Path(name).name == WEIGHTS}

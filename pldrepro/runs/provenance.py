@@ -6,26 +6,37 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+
+from pldrepro.data.manifests import Prepared
+from pldrepro.runs.schema import DataManifest, Device, Provenance
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECORDED_PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "transformers", "datasets", "evaluate", "snakemake")
 
 
-def provenance(device: dict[str, Any], **extra: Any) -> dict[str, Any]:
-    """Where a record comes from: commit, versions, machine, device, and what the caller adds."""
-    return {
-        "commit": commit(),
-        "versions": {"python": platform.python_version(), **_versions()},
-        "platform": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "cpu_count": os.cpu_count(),
-        "device": device,
-        "argv": sys.argv[1:2],
-        **extra,
-    }
+def provenance(
+    device: Device, *, corpus: Prepared | None = None, glue: Prepared | None = None, seeds: Sequence[int] | None = None
+) -> Provenance:
+    """Where a record comes from: commit, versions, machine, device, and the data and seeds that it was made with."""
+    return Provenance(
+        commit=commit(),
+        versions={"python": platform.python_version(), **_versions()},
+        platform=f"{platform.system()} {platform.machine()}",
+        processor=_processor(),
+        cpu_count=os.cpu_count(),
+        device=device,
+        argv=sys.argv[1:2],
+        corpus=_copy(corpus),
+        glue=_copy(glue),
+        seeds=None if seeds is None else list(seeds),
+    )
+
+
+def _copy(manifest: Prepared | None) -> DataManifest | None:
+    return None if manifest is None else DataManifest.model_validate(manifest.dump())
 
 
 def commit() -> str:

@@ -1,131 +1,134 @@
-"""What files of runs and of prepared data must hold: every key that is read, its type, and its limits. No torch here.
+"""The records of a run folder: one class for each file, with every key, its type and its limits. No torch here.
 
-``pldrepro.runs.folder`` checks each file against its class before anything uses it, and hands on the values as they are
-written; keys that are not named here pass. Limits are those beyond which the arithmetic of the analysis would fail.
+The writers construct these classes, ``pldrepro.runs.folder`` returns them, and the analysis computes with them. Limits
+are those beyond which the arithmetic of the analysis would fail. Records of earlier versions stay readable: fields that
+they lack have defaults, keys that are no more are passed over, and keys that were renamed are read by both names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Discriminator, Field, RootModel, Tag, model_validator
+from pydantic import AliasChoices, ConfigDict, Field, RootModel, model_validator
 
 from pldrepro.config.arm import ArmTags
-from pldrepro.config.base import MAX_LAYERS, Sha256, text_or_images
-from pldrepro.config.data import DataSettings, ImageDataSettings
-from pldrepro.config.model import ModelSettings, VisionSettings
-from pldrepro.config.run import ImplSettings, TrainingSettings
-from pldrepro.policy.drop import DropSettings
-from pldrepro.records import Cost, Count, File, Kept, Loss, Number, Part, Positive, Recorded, Share
+from pldrepro.config.base import MAX_LAYERS, Sha256
+from pldrepro.config.run import FinetuneSettings, ProbeSettings, RunSettings
+from pldrepro.records import Cost, Count, File, Kept, Loss, Number, Part, Positive, Recorded, Share, Spent, Versioned
 
 Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
+Family = Literal["bert", "gpt", "swinv2", "vit"]
+# What every version wrote: a record without one of these is damaged, and a default would hide it.
+NEEDED = {
+    "data": ("source",),
+    "training": ("num_steps", "batch_size", "learning_rates", "learning_rate"),
+    "drop": ("schedule", "theta_bar"),
+    "impl": ("micro_batch_size",),
+}
+NEEDED_OF_MODEL = {
+    "text": ("norm", "num_layers", "hidden_size"),
+    "images": ("stages", "hidden_size", "image_size", "num_classes"),
+}
+
+AnyLoss = Annotated[float, Field(ge=0, le=1e39, description="a number of a training step, in float32")]
 
 
-def Known(kind: type[BaseModel], *needed: str) -> BeforeValidator:  # noqa: N802 (stands in annotations, like a class)
-    """For settings that a class of today reads: fields that are no more pass, those ``needed`` must be written."""
-
-    def known(values: Any) -> Any:
-        if not isinstance(values, Mapping):
-            raise ValueError("allowed: a mapping")
-        absent = [name for name in needed if name not in values]
-        if absent:
-            raise ValueError(f"lacks {', '.join(absent)}")
-        return {name: values[name] for name in kind.model_fields if name in values}
-
-    return BeforeValidator(known)
-
-
-AnyModel = Annotated[
-    Annotated[ModelSettings, Known(ModelSettings, "norm", "num_layers", "hidden_size"), Tag("<text>")]
-    | Annotated[
-        VisionSettings, Known(VisionSettings, "stages", "hidden_size", "image_size", "num_classes"), Tag("<images>")
-    ],
-    Discriminator(text_or_images("family")),
-]
-AnyData = Annotated[
-    Annotated[DataSettings, Known(DataSettings, "source", "sequence_length"), Tag("<text>")]
-    | Annotated[ImageDataSettings, Known(ImageDataSettings, "source"), Tag("<images>")],
-    Discriminator(text_or_images("kind")),
-]
-
-
-class BudgetRecord(Recorded):
-    """The arm and the checkpoint whose reference time a run ends at."""
-
-    arm: str
-    checkpoint: str
-
-
-class SettingsRecord(Recorded):
+class PretrainJob(RunSettings, Versioned):
     """settings.json of a pre-training run."""
 
-    scale: str
-    arm: str
-    label: str
-    seed: Count
-    model: AnyModel
-    data: AnyData
-    training: Annotated[
-        TrainingSettings, Known(TrainingSettings, "num_steps", "batch_size", "learning_rates", "learning_rate")
-    ]
-    drop: Annotated[DropSettings, Known(DropSettings, "schedule", "theta_bar")]
-    impl: Annotated[ImplSettings, Known(ImplSettings, "micro_batch_size")]
-    budget: BudgetRecord | None = None
-    matched_depth: str | None = None
+    @model_validator(mode="after")
+    def _nothing_is_made_up(self) -> Self:
+        for group, names in {**NEEDED, "model": NEEDED_OF_MODEL[self.data.kind]}.items():
+            absent = [name for name in names if name not in getattr(self, group).model_fields_set]
+            if absent:
+                raise ValueError(f"{group}: lacks {', '.join(absent)}")
+        return self
 
 
-class DeviceRecord(Recorded):
-    """What a run was computed on."""
+# ---- provenance ----
+
+
+class Device(Recorded):
+    """What a run was computed on; threads: of a CPU, name and memory: of a GPU, ranks: where there are several."""
 
     type: str
+    name: str | None = None
+    threads: Positive | None = None
+    memory_bytes: Positive | None = None
+    ranks: Positive | None = None
+    nodes: Positive | None = None
 
 
-class CorpusRecord(Recorded):
-    """What a run was trained on."""
+class DataManifest(Recorded):
+    """A copy of the manifest of prepared data, of which only the hash is read back."""
+
+    model_config = ConfigDict(extra="allow")
 
     hash: str | None = None
 
 
-class ProvenanceRecord(Recorded):
-    """provenance.json."""
+class Provenance(Recorded, Versioned):
+    """provenance.json: the code, the machine and the data that a record comes from."""
 
     commit: str
     versions: dict[str, str]
     platform: str
     processor: str
     cpu_count: int | None
-    device: DeviceRecord
-    corpus: CorpusRecord | None = None
+    device: Device
+    argv: list[str] = []
+    corpus: DataManifest | None = None
+    glue: DataManifest | None = None
+    seeds: list[int] | None = None
 
 
-class CostRecord(Recorded):
-    """What a run had spent at a point."""
+# ---- pre-training ----
+
+
+class Costs(Recorded):
+    """What a run has cost up to a point, on every axis; the analysis of sensitivity is part of it."""
+
+    step: Count
+    samples: Count
+    tokens: Count | None = None
+    kept_layers: Count | None = Field(None, description="summed over forward passes")
+    flops: Spent
+    train_seconds: Spent
+    reference_seconds: Spent | None = None
+    analysis_seconds: Spent = 0
+    analysis_passes: Annotated[float, Field(ge=0, le=1e12)] = 0
+    reduced_bytes: Count | None = Field(None, description="of gradients that each rank gave to the all-reduce")
+
+
+class Trained(Costs):
+    """What a run has cost at a point after its first step."""
 
     step: Positive
     samples: Positive
     flops: Cost
     train_seconds: Cost
-    reference_seconds: Cost | None
-    analysis_passes: Annotated[float, Field(ge=0, le=1e12)] = 0
-    kept_layers: Count | None = None
+    reference_seconds: Cost | None = None
 
 
-class PointRecord(CostRecord):
+class Checkpoint(Trained):
     """A checkpoint of a run."""
 
     share: Part
     validation_loss: Loss
+    validation_accuracy: Share | None = None
+    validation_top5: Share | None = None
+    folder: File
 
 
-class PretrainSummary(Recorded):
+class PretrainSummary(Recorded, Versioned):
     """summary.json of a pre-training run."""
 
     arm: str
     label: str
     seed: Count
     scale: str
-    family: Literal["bert", "gpt", "swinv2", "vit"] = "bert"
+    norm: str = ""
+    family: Family = "bert"
     steps: Positive
     samples: Positive
     tokens: Count | None = None
@@ -138,51 +141,61 @@ class PretrainSummary(Recorded):
     reference_seconds: Cost | None
     flops: Cost
     mean_kept_layers: Annotated[float, Field(gt=0, le=MAX_LAYERS)]
-    steps_by_kept_layers: dict[Kept, Count]
+    passes_by_kept_layers: dict[Kept, Count] = Field(
+        validation_alias=AliasChoices("passes_by_kept_layers", "steps_by_kept_layers")
+    )
     passes_by_layer: list[Count] | None = None
-    analysis_seconds: Annotated[float, Field(ge=0, le=1e30)] = 0
+    analysis_seconds: Spent = 0
     analysis_passes: Annotated[float, Field(ge=0, le=1e12)] = 0
     peak_memory_bytes: Positive | None = None
     reduced_bytes: Count | None = None
-    checkpoints: Annotated[dict[str, PointRecord], Field(min_length=1)]
+    checkpoints: Annotated[dict[str, Checkpoint], Field(min_length=1)]
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done, as of every point of a run."""
+        return self.steps
 
     @model_validator(mode="after")
     def _layers_agree(self) -> Self:
-        deepest = max(map(int, self.steps_by_kept_layers), default=0)
-        if deepest > self.num_layers or not any(int(kept) and n for kept, n in self.steps_by_kept_layers.items()):
+        deepest = max(self.passes_by_kept_layers, default=0)
+        if deepest > self.num_layers or not any(kept and n for kept, n in self.passes_by_kept_layers.items()):
             raise ValueError(
-                f"steps_by_kept_layers: allowed: some steps with 1 to {self.num_layers} layers, none above"
+                f"passes_by_kept_layers: expected some passes with 1 to {self.num_layers} layers, none above"
             )
         if self.passes_by_layer is not None and len(self.passes_by_layer) != self.num_layers:
-            raise ValueError(f"passes_by_layer: {len(self.passes_by_layer)} entries; allowed: {self.num_layers}")
+            raise ValueError(f"passes_by_layer: expected {self.num_layers} entries, got {len(self.passes_by_layer)}")
         if self.mean_kept_layers > self.num_layers:
-            raise ValueError(f"mean_kept_layers {self.mean_kept_layers}; allowed: at most {self.num_layers}")
+            raise ValueError(f"mean_kept_layers: expected at most {self.num_layers}, got {self.mean_kept_layers}")
         if max(point.step for point in self.checkpoints.values()) != self.steps:
-            raise ValueError(f"checkpoints: allowed: the last one at the end of the run, step {self.steps}")
+            raise ValueError(f"checkpoints: expected the last one at the end of the run, step {self.steps}")
         return self
 
 
-class TrainLine(CostRecord):
-    """A line of metrics.jsonl on training; early ones call the main loss by the objective's name."""
+class TrainLine(Trained):
+    """A line of metrics.jsonl on training, means since the last one; early ones name the main loss ``mlm_loss``."""
 
     kind: Literal["train"]
-    loss: Loss
-    main_loss: Loss | None = None
+    loss: AnyLoss
+    main_loss: AnyLoss = Field(validation_alias=AliasChoices("main_loss", "mlm_loss"))
+    gradient_norm: AnyLoss = 0
+    learning_rate: Spent = 0
+    theta: Share = 1
 
 
-class ValidationLine(CostRecord):
+class ValidationLine(Trained):
     """A line of metrics.jsonl on a validation."""
 
     kind: Literal["validation"]
     loss: Loss
     accuracy: Share | None = None
+    top5: Share | None = None
 
 
-class SensitivityLine(Recorded):
+class SensitivityLine(Costs):
     """A line of metrics.jsonl on an analysis of sensitivity."""
 
     kind: Literal["sensitivity"]
-    step: Count
     measure: str
     scores: list[Number]
     ranks: list[Positive]
@@ -190,51 +203,102 @@ class SensitivityLine(Recorded):
     @model_validator(mode="after")
     def _ranks_of_layers(self) -> Self:
         if len(self.scores) != len(self.ranks) or sorted(self.ranks) != list(range(1, len(self.ranks) + 1)):
-            raise ValueError("ranks: allowed: each of 1 to L once, one for each score")
+            raise ValueError("ranks: expected each of 1 to L once, one for each score")
         return self
 
 
-class MetricsLine(RootModel[Annotated[TrainLine | ValidationLine | SensitivityLine, Field(discriminator="kind")]]):
+AnyLine = TrainLine | ValidationLine | SensitivityLine
+
+
+class MetricsLine(RootModel[Annotated[AnyLine, Field(discriminator="kind")]]):
     """A line of metrics.jsonl."""
 
 
-class FileRecord(Recorded):
+# ---- the end of every job ----
+
+
+class FileEntry(Recorded):
     """A file that a manifest lists."""
 
     bytes: Count
     sha256: Sha256
 
 
-class RunManifest(Recorded):
+class RunManifest(Recorded, Versioned):
     """manifest.json of a finished job."""
 
-    files: dict[File, FileRecord]
+    files: dict[File, FileEntry]
     summary: dict[str, Any]
 
 
-class FinetuneSummary(Recorded):
+# ---- fine-tuning ----
+
+
+class FinetuneInputs(Recorded):
+    """What a fine-tuning job was made from: SHA-256 of the checkpoint's weights, hash of the prepared tasks."""
+
+    weights: str | None = None
+    glue: str | None = None
+
+
+class FinetuneJob(Recorded, Versioned):
+    """settings.json of a fine-tuning job."""
+
+    scale: str
+    arm: str
+    label: str
+    seed: Count
+    checkpoint: str
+    group: str
+    finetune: FinetuneSettings
+    missing: dict[str, dict[str, str]] = Field({}, description="task -> split -> why the data had none")
+    inputs: FinetuneInputs = FinetuneInputs()
+
+
+class FinetuneSummary(Recorded, Versioned):
     """summary.json of a fine-tuning job."""
 
+    scale: str | None = None
     arm: str
     label: str
     seed: Count
     checkpoint: str
     group: str
     tasks: list[str]
+    runs: Count = 0
+    seconds: Spent = 0
 
 
-class FinetuneSettingsRecord(Recorded):
-    """settings.json of a fine-tuning job."""
-
-    missing: dict[str, dict[str, str]] = {}
-
-
-class FinetuneLine(Recorded):
-    """A line of a fine-tuning job's results.jsonl."""
+class FinetuneResult(Recorded):
+    """A line of a fine-tuning job's results.jsonl: one task, learning rate and seed."""
 
     task: str
     learning_rate: Cost
     seed: Count
+    steps: Count = 0
+    train_loss: AnyLoss = Field(0, description="mean over the last tenth of the steps")
+    seconds: Spent = 0
+
+
+# ---- probes and LAMBADA: made from all checkpoints of a run ----
+
+
+class CheckpointInputs(Recorded):
+    """What was scored: SHA-256 of each checkpoint's weights, hash of the corpus."""
+
+    weights: dict[str, str] = {}
+    corpus: str | None = None
+
+
+class ProbeJob(Recorded, Versioned):
+    """settings.json of a probe."""
+
+    scale: str
+    arm: str
+    label: str
+    seed: Count
+    probe: ProbeSettings
+    inputs: CheckpointInputs = CheckpointInputs()
 
 
 class ProbedPoint(Recorded):
@@ -245,7 +309,7 @@ class ProbedPoint(Recorded):
     validation_loss: Loss
 
 
-class ProbeSummary(Recorded):
+class ProbeSummary(Recorded, Versioned):
     """summary.json of a probe."""
 
     scale: str
@@ -257,20 +321,21 @@ class ProbeSummary(Recorded):
     checkpoints: Annotated[dict[str, ProbedPoint], Field(min_length=1)]
     sequences: Positive
     lesion_keep: Part
+    seconds: Spent = 0
 
 
-class ProbeLine(Recorded):
+class ProbeResult(Recorded):
     """A line of a probe's results.jsonl: a number of a layer, or a loss with some layers kept."""
 
     checkpoint: str
     step: Positive
     quantity: str
-    value: Number
     layer: Positive | None = None
     part: str | None = None
     selection: str | None = None
     kept: list[Positive] | None = None
     text: str | None = None
+    value: Number
     draw: Count | None = None
 
     @model_validator(mode="after")
@@ -282,14 +347,25 @@ class ProbeLine(Recorded):
         return self
 
 
-class LambadaPoint(Recorded):
+class LambadaJob(Recorded, Versioned):
+    """settings.json of LAMBADA scores."""
+
+    scale: str
+    arm: str
+    label: str
+    seed: Count
+    max_tokens: Positive | None = None
+    inputs: CheckpointInputs = CheckpointInputs()
+
+
+class LambadaScores(Recorded):
     """The scores of a checkpoint."""
 
     lambada_accuracy: Share
     lambada_perplexity: Annotated[float, Field(gt=0, le=1e300)]
 
 
-class LambadaSummary(Recorded):
+class LambadaSummary(Recorded, Versioned):
     """summary.json of LAMBADA scores."""
 
     scale: str
@@ -297,74 +373,13 @@ class LambadaSummary(Recorded):
     label: str
     seed: Count
     passages: Positive
-    checkpoints: Annotated[dict[str, LambadaPoint], Field(min_length=1)]
+    checkpoints: Annotated[dict[str, LambadaScores], Field(min_length=1)]
 
 
-class TauPoint(Recorded):
-    """tau(k) of one k."""
-
-    median: Cost
-    low: Cost
-    high: Cost
-    n: Positive
+# ---- the runs of a study ----
 
 
-class FitRecord(Recorded):
-    """The linear fit of tau over k."""
-
-    intercept: Number
-    slope: Number
-    r2: float
-
-
-class ShapeRecord(Recorded):
-    """The step times of one model shape."""
-
-    norm: str
-    num_layers: Layers
-    model: dict[str, Any]
-    micro_batch_size: Positive
-    sequence_length: Positive | None
-    ranks: Positive = 1
-    tau: dict[Kept, TauPoint]
-    fit: FitRecord
-    seconds: list[list[Cost]] = []
-
-    @model_validator(mode="after")
-    def _times_of_every_depth(self) -> Self:
-        layers = self.num_layers
-        if not {str(kept) for kept in range(layers + 1)} <= self.tau.keys():
-            raise ValueError(f"tau: allowed: an entry for each of 0 to {layers}")
-        if any(len(times) != layers + 1 for times in self.seconds):
-            raise ValueError(f"seconds: allowed: {layers + 1} in each round")
-        if "stages" in self.model:
-            stages = self.model["stages"]
-            if (
-                not isinstance(stages, list)
-                or not all(type(n) is int and n > 0 for n in stages)
-                or sum(stages) != layers
-            ):
-                raise ValueError(f"model.stages {stages!r}; allowed: blocks of each stage, {layers} in all")
-        if self.fit.intercept + layers * self.fit.slope <= 0:
-            raise ValueError("fit: allowed: a full step that takes time")
-        return self
-
-
-class CalibrationSummary(Recorded):
-    """summary.json of a calibration."""
-
-    threads: Positive
-    device: DeviceRecord
-    shapes: Annotated[list[ShapeRecord], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _same_rounds(self) -> Self:
-        if len({len(shape.seconds) for shape in self.shapes}) > 1:
-            raise ValueError("shapes: allowed: seconds of as many rounds in each, or in none")
-        return self
-
-
-class StudyRecord(Recorded):
+class StudyRuns(Recorded):
     """The finished runs of one study, each named by its summary."""
 
     pretrain: Annotated[list[File], Field(min_length=1)]
@@ -376,8 +391,8 @@ class StudyRecord(Recorded):
     """What the arms' YAML says of them; of arms without runs, too."""
 
 
-class EvidenceRecord(Recorded):
+class Index(Recorded):
     """evidence.json."""
 
     scores: File
-    studies: Annotated[list[StudyRecord], Field(min_length=1)]
+    studies: Annotated[list[StudyRuns], Field(min_length=1)]

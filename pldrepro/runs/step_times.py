@@ -1,4 +1,4 @@
-"""tau(k), the measured seconds of a training step with k active layers, and the price of a run in reference time."""
+"""Step times: tau(k) of a calibration, and the reference time that they give a run."""
 
 from __future__ import annotations
 
@@ -6,44 +6,105 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
+from pydantic import Field, model_validator
+
+from pldrepro.config.model import AnyModel
+from pldrepro.config.run import RunSettings
 from pldrepro.errors import RecordError
-from pldrepro.runs.folder import PretrainRun, _folder
-from pldrepro.runs.schema import CalibrationSummary
+from pldrepro.records import Cost, Kept, Number, Positive, Recorded, Versioned
+from pldrepro.runs.folder import PretrainRun, read_finished
+from pldrepro.runs.schema import Device, Layers
 
 # Settings of a model that its step time depends on; each family has some of them.
 TIMED_SETTINGS = (
-    "norm", "num_layers", "hidden_size", "num_heads", "ffn_size", "vocab_size", "dropout", "attention_dropout",
-    "image_size", "patch_size", "num_classes", "stages", "ffn_ratio", "window_size", "drop_path_rate",
+    "family", "norm", "num_layers", "hidden_size", "num_heads", "ffn_size", "vocab_size", "dropout",
+    "attention_dropout", "image_size", "patch_size", "num_classes", "stages", "ffn_ratio", "window_size",
+    "drop_path_rate",
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class TauShape:
+class StepTime(Recorded):
+    """tau(k) of one k: median over the rounds and its 95 % interval [s]."""
+
+    median: Cost
+    low: Cost
+    high: Cost
+    n: Positive
+
+
+class Fit(Recorded):
+    """The linear fit of tau over k [s]."""
+
+    intercept: Number
+    slope: Number
+    r2: float
+
+
+class StepTimes(Recorded):
     """tau(k), the seconds of a training step of one micro-batch with k active layers, of one model shape."""
 
     norm: str
-    num_layers: int
-    model: dict[str, Any]
-    micro_batch_size: int
-    sequence_length: int | None  # None: images
-    ranks: int
-    median: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    n: tuple[int, ...]
-    intercept: float
-    slope: float
-    r2: float
-    seconds: tuple[tuple[float, ...], ...] = ()
-    """Every round: (rounds, L + 1); all shapes of a calibration were measured in the same rounds."""
+    num_layers: Layers
+    model: AnyModel
+    micro_batch_size: Positive
+    sequence_length: Positive | None = Field(description="none: images")
+    precision: str = "float32"
+    compile: bool = False
+    ranks: Positive = 1
+    tau: dict[Kept, StepTime]
+    fit: Fit
+    seconds: list[list[Cost]] = Field(
+        [], description="every round: (rounds, L + 1); all shapes of a calibration were measured in the same rounds"
+    )
+
+    @model_validator(mode="after")
+    def _times_of_every_depth(self) -> Self:
+        layers = self.num_layers
+        if not set(range(layers + 1)) <= self.tau.keys():
+            raise ValueError(f"tau: expected an entry for each of 0 to {layers}")
+        if any(len(times) != layers + 1 for times in self.seconds):
+            raise ValueError(f"seconds: expected {layers + 1} in each round")
+        if self.model.num_layers != layers:
+            raise ValueError(f"model: expected {layers} layers, got {self.model.num_layers}")
+        if self.expected(layers) <= 0:
+            raise ValueError("fit: expected a full step that takes time")
+        return self
+
+    @property
+    def median(self) -> tuple[float, ...]:
+        """tau(k), k = 0..L."""
+        return self._of_every_depth("median")
+
+    @property
+    def low(self) -> tuple[float, ...]:
+        """Lower limit of tau(k), k = 0..L."""
+        return self._of_every_depth("low")
+
+    @property
+    def high(self) -> tuple[float, ...]:
+        """Upper limit of tau(k), k = 0..L."""
+        return self._of_every_depth("high")
+
+    @property
+    def n(self) -> tuple[int, ...]:
+        """Rounds that tau(k) was measured in, k = 0..L."""
+        return self._of_every_depth("n")
+
+    def _of_every_depth(self, name: str) -> tuple[Any, ...]:
+        return tuple(getattr(self.tau[kept], name) for kept in range(self.num_layers + 1))
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Layers of each stage of the model, whose layers cost the same; a model of text is one stage."""
+        return getattr(self.model, "stages", (self.num_layers,))
 
     @property
     def layer_share(self) -> float:
         """Share of a full step that the layers take, by the linear fit: L slope / (intercept + L slope)."""
-        layers = self.num_layers * self.slope
-        return layers / (self.intercept + layers)
+        layers = self.num_layers * self.fit.slope
+        return layers / (self.fit.intercept + layers)
 
     @property
     def relative_errors(self) -> tuple[float, ...]:
@@ -55,13 +116,16 @@ class TauShape:
     def layer_seconds(self) -> tuple[float, ...]:
         """What each layer adds to a step; (L,): the mean over its stage of tau(k) - tau(k - 1), k in order of depth."""
         seconds: list[float] = []
-        for depth in self.model.get("stages", [self.num_layers]):
+        for depth in self.stages:
             first = len(seconds)
-            seconds += [(self.median[first + depth] - self.median[first]) / depth] * depth
+            seconds += [(self.tau[first + depth].median - self.tau[first].median) / depth] * depth
         return tuple(seconds)
 
     def price(
-        self, passes_by_kept_layers: Mapping[Any, int], passes_by_layer: Sequence[int] = (), analysis_passes: float = 0
+        self,
+        passes_by_kept_layers: Mapping[int, float],
+        passes_by_layer: Sequence[float] | None = None,
+        analysis_passes: float = 0,
     ) -> float:
         """Reference seconds of a run: sum over k of (forward passes with k layers) x tau(k), and its analysis.
 
@@ -69,72 +133,68 @@ class TauShape:
         ``layer_seconds``. An analysis of sensitivity costs what as many FLOPs of training at full depth do
         (``analysis_passes`` micro-batches). Source: reference system time of "No Train No Gain" (arXiv 2307.06440).
         """
-        analysis = analysis_passes * self.median[-1]
-        if len(self.model.get("stages", ())) > 1:
-            layers = zip(passes_by_layer, self.layer_seconds, strict=True)
-            fixed = sum(passes_by_kept_layers.values()) * self.median[0]
+        analysis = analysis_passes * self.tau[self.num_layers].median
+        if len(self.stages) > 1:
+            layers = zip(passes_by_layer or (), self.layer_seconds, strict=True)
+            fixed = sum(passes_by_kept_layers.values()) * self.tau[0].median
             return fixed + math.fsum(count * seconds for count, seconds in layers) + analysis
-        return math.fsum(count * self.median[int(kept)] for kept, count in passes_by_kept_layers.items()) + analysis
+        return math.fsum(count * self.tau[kept].median for kept, count in passes_by_kept_layers.items()) + analysis
 
     def expected(self, kept_layers: float) -> float:
         """Seconds of a step with this many active layers on average, by the linear fit."""
-        return self.intercept + self.slope * kept_layers
+        return self.fit.intercept + self.fit.slope * kept_layers
 
-    def fits(self, settings: Mapping[str, Any]) -> bool:
+    def fits(self, run: RunSettings) -> bool:
         """Whether a run with these settings takes this shape's time: same sizes, dropout, micro-batch and length."""
-        micro_batch = min(settings["impl"]["micro_batch_size"], settings["training"]["batch_size"])
         return (
-            all(self.model.get(key) == settings["model"].get(key) for key in ("family", *TIMED_SETTINGS))
-            and self.micro_batch_size == micro_batch
-            and self.ranks == settings["impl"].get("ranks", 1)
-            and self.sequence_length == settings["data"].get("sequence_length")
+            all(getattr(self.model, key, None) == getattr(run.model, key, None) for key in TIMED_SETTINGS)
+            and self.micro_batch_size == min(run.impl.micro_batch_size, run.training.batch_size)
+            and self.ranks == run.impl.ranks
+            and self.sequence_length == getattr(run.data, "sequence_length", None)
         )
+
+
+class CalibrationSummary(Recorded, Versioned):
+    """summary.json of a calibration: the step times of all model shapes of a study, measured on one machine."""
+
+    threads: Positive
+    device: Device
+    shapes: Annotated[list[StepTimes], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _same_rounds(self) -> Self:
+        if len({len(shape.seconds) for shape in self.shapes}) > 1:
+            raise ValueError("shapes: expected seconds of as many rounds in each, or in none")
+        return self
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """tau(k) of every model shape of a study, measured on one machine."""
+    """A finished calibration."""
 
     folder: Path
-    device: dict[str, Any]
-    threads: int
-    shapes: tuple[TauShape, ...]
+    summary: CalibrationSummary
 
-    def shape(self, settings: Mapping[str, Any]) -> TauShape:
+    @property
+    def shapes(self) -> list[StepTimes]:
+        """Step times of each model shape."""
+        return self.summary.shapes
+
+    def shape(self, run: RunSettings) -> StepTimes:
         """The shape of a run with these settings; a RecordError when it was not calibrated."""
         for shape in self.shapes:
-            if shape.fits(settings):
+            if shape.fits(run):
                 return shape
         raise RecordError(
-            f"{self.folder}: no step times for the model of {settings['arm']}, seed {settings['seed']}; "
-            "run `calibrate` again"
+            f"{self.folder}: no step times for the model of {run.arm}, seed {run.seed}; run `calibrate` again"
         )
 
-    def shape_of(self, run: PretrainRun) -> TauShape:
+    def shape_of(self, run: PretrainRun) -> StepTimes:
         """The shape of a finished run."""
         return self.shape(run.settings)
 
 
 def load_calibration(folder: Path) -> Calibration:
     """The measured tau(k); a missing, incomplete or damaged one is a RecordError naming file and log."""
-    folder, summary, _ = _folder(folder, CalibrationSummary)
-    shapes = tuple(_tau_shape(shape) for shape in summary["shapes"])
-    return Calibration(folder=folder, device=summary["device"], threads=summary["threads"], shapes=shapes)
-
-
-def _tau_shape(shape: Mapping[str, Any]) -> TauShape:
-    tau = [shape["tau"][str(kept)] for kept in range(shape["num_layers"] + 1)]
-    return TauShape(
-        norm=shape["norm"],
-        num_layers=shape["num_layers"],
-        model=shape["model"],
-        micro_batch_size=shape["micro_batch_size"],
-        sequence_length=shape["sequence_length"],
-        ranks=shape.get("ranks", 1),
-        median=tuple(point["median"] for point in tau),
-        low=tuple(point["low"] for point in tau),
-        high=tuple(point["high"] for point in tau),
-        n=tuple(point["n"] for point in tau),
-        seconds=tuple(map(tuple, shape.get("seconds", ()))),
-        **{name: shape["fit"][name] for name in ("intercept", "slope", "r2")},
-    )
+    folder, summary, _ = read_finished(folder, CalibrationSummary)
+    return Calibration(folder, summary)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +16,10 @@ from tqdm import tqdm
 
 from pldrepro.config.data import DataSettings
 from pldrepro.config.run import CalibrationJob, CalibrationSettings, RunSettings
-from pldrepro.files import write_json
 from pldrepro.policy.drop import Gate
+from pldrepro.records import write_record
 from pldrepro.runs.provenance import provenance
+from pldrepro.runs.step_times import CalibrationSummary, Fit, StepTime, StepTimes
 from pldrepro.stats import bootstrap_interval
 from pldrepro.training.device import describe, select_device, synchronizer
 from pldrepro.training.distributed import ALONE, World
@@ -63,21 +63,18 @@ def calibrate(job: CalibrationJob, folder: Path, progress: bool = True, world: W
     impl = job.runs[0].impl.model_copy(update={"threads": settings.threads})
     device = select_device(impl)
     shapes = [Shape(run, device, world) for run in models.values()]
-    seconds = measure(shapes, settings, progress and world.is_first)
+    seconds = time_steps(shapes, settings, progress and world.is_first)
     if not world.is_first:
         return
-    write_json(folder / "provenance.json", provenance(describe(device, impl)))
-    write_json(
-        folder / "summary.json",
-        {
-            "threads": settings.threads,
-            "device": describe(device, impl),
-            "shapes": [describe_shape(shape, times) for shape, times in zip(shapes, seconds, strict=True)],
-        },
+    about = provenance(describe(device, impl))
+    times = [step_times(shape, rounds) for shape, rounds in zip(shapes, seconds, strict=True)]
+    write_record(folder / "provenance.json", about)
+    write_record(
+        folder / "summary.json", CalibrationSummary(threads=settings.threads, device=about.device, shapes=times)
     )
 
 
-def measure(shapes: list[Shape], settings: CalibrationSettings, progress: bool) -> list[np.ndarray]:
+def time_steps(shapes: list[Shape], settings: CalibrationSettings, progress: bool) -> list[np.ndarray]:
     """Seconds per step; one array (rounds, L + 1) per shape, k = 0..L along the second axis."""
     seconds = [np.empty((settings.rounds, shape.run.model.num_layers + 1)) for shape in shapes]
     wait = synchronizer(shapes[0].objective.device)
@@ -94,24 +91,31 @@ def measure(shapes: list[Shape], settings: CalibrationSettings, progress: bool) 
     return seconds
 
 
-def describe_shape(shape: Shape, times: np.ndarray) -> dict[str, Any]:
+def step_time(seconds: np.ndarray) -> StepTime:
+    """tau(k) of one k, from the seconds of every round."""
+    estimate = bootstrap_interval(seconds.tolist(), np.median, resamples=1000)
+    assert estimate.low is not None  # there are three rounds or more
+    assert estimate.high is not None
+    return StepTime(median=estimate.value, low=estimate.low, high=estimate.high, n=estimate.n)
+
+
+def step_times(shape: Shape, times: np.ndarray) -> StepTimes:
     """The entry of one shape in summary.json: tau(k) with median and interval, every round, the linear fit over k."""
-    estimates = [bootstrap_interval(column, np.median, resamples=1000) for column in times.T]
-    tau = {str(kept): {"median": e.value, "low": e.low, "high": e.high, "n": e.n} for kept, e in enumerate(estimates)}
-    medians = np.array([estimate.value for estimate in estimates])
+    tau = {kept: step_time(column) for kept, column in enumerate(times.T)}
+    medians = np.array([time.median for time in tau.values()])
     slope, intercept = np.polyfit(np.arange(len(medians)), medians, 1)
     r2 = np.corrcoef(np.arange(len(medians)), medians)[0, 1] ** 2
     run = shape.run
-    return {
-        "norm": run.model.norm,
-        "num_layers": run.model.num_layers,
-        "model": run.model.model_dump(mode="json"),
-        "micro_batch_size": shape.size,
-        "sequence_length": run.data.sequence_length if isinstance(run.data, DataSettings) else None,
-        "precision": run.impl.precision,
-        "compile": run.impl.compile,
-        "ranks": run.impl.ranks,
-        "tau": tau,
-        "seconds": times.round(7).tolist(),
-        "fit": {"intercept": float(intercept), "slope": float(slope), "r2": float(r2)},
-    }
+    return StepTimes(
+        norm=run.model.norm,
+        num_layers=run.model.num_layers,
+        model=run.model,
+        micro_batch_size=shape.size,
+        sequence_length=run.data.sequence_length if isinstance(run.data, DataSettings) else None,
+        precision=run.impl.precision,
+        compile=run.impl.compile,
+        ranks=run.impl.ranks,
+        tau=tau,
+        seconds=times.round(7).tolist(),
+        fit=Fit(intercept=float(intercept), slope=float(slope), r2=float(r2)),
+    )

@@ -12,6 +12,7 @@ import torch
 
 from pldrepro.config.run import ImplSettings
 from pldrepro.errors import SettingsError
+from pldrepro.runs.schema import Device
 
 
 def select_device(impl: ImplSettings) -> torch.device:
@@ -53,10 +54,11 @@ def peak_memory_bytes(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def describe(device: torch.device, impl: ImplSettings) -> dict[str, Any]:
+def describe(device: torch.device, impl: ImplSettings) -> Device:
     """The device for the record: type, name, threads, memory of a GPU; the number of ranks where there are several."""
-    several = {} if impl.ranks == 1 else {"ranks": impl.ranks, "nodes": impl.nodes}
+    ranks, nodes = (None, None) if impl.ranks == 1 else (impl.ranks, impl.nodes)
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        return {"type": "cuda", "name": properties.name, "memory_bytes": properties.total_memory, **several}
-    return {"type": "cpu", "threads": impl.threads, **several}
+        memory = properties.total_memory
+        return Device(type="cuda", name=properties.name, memory_bytes=memory, ranks=ranks, nodes=nodes)
+    return Device(type="cpu", threads=impl.threads, ranks=ranks, nodes=nodes)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,14 +27,14 @@ from pldrepro.data.glue import PreparedSplit, PreparedTask, load_prepared
 from pldrepro.data.manifests import GlueManifest
 from pldrepro.data.tasks import TASKS
 from pldrepro.errors import DivergedError, RecordError, SettingsError
-from pldrepro.files import atomic_path, sha256, write_json, write_text
+from pldrepro.files import atomic_path, sha256, write_text
 from pldrepro.models.bert import BertForSequenceClassification
 from pldrepro.models.checkpoints.bert import load_for_finetuning, save_classifier
 from pldrepro.models.checkpoints.common import WEIGHTS
-from pldrepro.records import read_checked
+from pldrepro.records import read_record
 from pldrepro.runs.manifest import begin, complete, is_complete, is_same_job, settings_of
 from pldrepro.runs.provenance import provenance
-from pldrepro.runs.schema import PretrainSummary
+from pldrepro.runs.schema import FinetuneInputs, FinetuneJob, FinetuneResult, FinetuneSummary, PretrainSummary
 from pldrepro.training.device import autocast, describe, select_device
 from pldrepro.training.optim import adamw, set_learning_rate
 from pldrepro.training.seeding import seed_dropout
@@ -75,33 +74,32 @@ def finetune(
     if group not in settings.groups:
         raise SettingsError(f"finetune: no group {group}; allowed: {', '.join(settings.groups)}")
     run = settings_of(pretrain_folder)
-    summary = read_checked(pretrain_folder / "summary.json", PretrainSummary)
-    if checkpoint not in summary["checkpoints"]:
-        raise RecordError(
-            f"{pretrain_folder}: no checkpoint {checkpoint}; there are {', '.join(summary['checkpoints'])}"
-        )
-    place = pretrain_folder / summary["checkpoints"][checkpoint]["folder"]
+    summary = read_record(pretrain_folder / "summary.json", PretrainSummary)
+    if checkpoint not in summary.checkpoints:
+        raise RecordError(f"{pretrain_folder}: no checkpoint {checkpoint}; there are {', '.join(summary.checkpoints)}")
+    place = pretrain_folder / summary.checkpoints[checkpoint].folder
     job = Job(run, settings, group, checkpoint, place, glue_folder, folder)
     device = select_device(run.impl)
     tasks = settings.groups[group]
-    glue = read_checked(glue_folder / "manifest.json", GlueManifest, "; run prepare-glue again")
-    about = {
-        **{key: getattr(run, key) for key in ("scale", "arm", "label", "seed")},
-        "checkpoint": checkpoint,
-        "group": group,
-        "finetune": settings.model_dump(mode="json"),
-        "missing": {task: load_prepared(glue_folder, task).missing for task in tasks},
-        "inputs": {"weights": sha256(place / WEIGHTS), "glue": glue["hash"]},
-    }
+    glue = read_record(glue_folder / "manifest.json", GlueManifest, "; run prepare-glue again")
+    about = FinetuneJob(
+        scale=run.scale,
+        arm=run.arm,
+        label=run.label,
+        seed=run.seed,
+        checkpoint=checkpoint,
+        group=group,
+        finetune=settings,
+        missing={task: load_prepared(glue_folder, task).missing for task in tasks},
+        inputs=FinetuneInputs(weights=sha256(place / WEIGHTS), glue=glue.hash),
+    )
     same = is_same_job(folder, about)
     complete_already = same and is_complete(folder)
     if complete_already or not same:
         shutil.rmtree(folder / PARTS, ignore_errors=True)  # of this job, or of one with other settings, weights or data
     if complete_already:
         return
-    begin(folder)
-    write_json(folder / "settings.json", about)
-    write_json(folder / "provenance.json", provenance(describe(device, run.impl), glue=glue, seeds=settings.seeds))
+    begin(folder, about, provenance(describe(device, run.impl), glue=glue, seeds=settings.seeds))
     combinations = [(t, r, s) for t in tasks for r in settings.learning_rates for s in settings.seeds]
     for task, rate, seed in tqdm(combinations, desc=f"fine-tune {run.arm} seed {run.seed}", disable=not progress):
         if not part_path(folder, task, rate, seed).exists():
@@ -129,16 +127,16 @@ def finetune_once(job: Job, task: str, rate: float, seed: int, device: torch.dev
         place = job.folder / "models" / f"{task}-{rate!r}-{seed}"
         assert isinstance(job.settings.model, ModelSettings)  # no other was loaded
         save_classifier(model, job.settings.model, place, tokenizer_folder=job.checkpoint_folder)
-    result = {
-        "task": task,
-        "learning_rate": rate,
-        "seed": seed,
-        "steps": len(losses),
-        "train_loss": float(np.mean(losses[-max(1, len(losses) // 10) :])),
-        "seconds": time.perf_counter() - started,
-    }
+    result = FinetuneResult(
+        task=task,
+        learning_rate=rate,
+        seed=seed,
+        steps=len(losses),
+        train_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
+        seconds=time.perf_counter() - started,
+    )
     with atomic_path(part_path(job.folder, task, rate, seed)) as temporary:
-        save_file(arrays, temporary, {"result": _to_json(result)})
+        save_file(arrays, temporary, {"result": result.model_dump_json()})
 
 
 def evaluated(data: PreparedTask) -> list[str]:
@@ -248,21 +246,21 @@ def finish(job: Job, combinations: list[tuple[str, float, int]]) -> None:
         results.append(_result_of(path))
     with atomic_path(job.folder / "predictions.safetensors") as temporary:
         save_file(arrays, temporary)
-    write_text(job.folder / "results.jsonl", "".join(_to_json(result) + "\n" for result in results))
-    summary = {
-        **{key: getattr(job.settings, key) for key in ("scale", "arm", "label", "seed")},
-        "checkpoint": job.checkpoint,
-        "group": job.group,
-        "tasks": list(job.finetune.groups[job.group]),
-        "runs": len(results),
-        "seconds": sum(result["seconds"] for result in results),
-    }
+    write_text(job.folder / "results.jsonl", "".join(result.model_dump_json() + "\n" for result in results))
+    run = job.settings
+    summary = FinetuneSummary(
+        scale=run.scale,
+        arm=run.arm,
+        label=run.label,
+        seed=run.seed,
+        checkpoint=job.checkpoint,
+        group=job.group,
+        tasks=list(job.finetune.groups[job.group]),
+        runs=len(results),
+        seconds=sum(result.seconds for result in results),
+    )
     complete(job.folder, summary, ["results.jsonl", "predictions.safetensors", "models/*/*"])
     shutil.rmtree(job.folder / PARTS)
-
-
-def _to_json(value: Any) -> str:
-    return json.dumps(value, allow_nan=False)
 
 
 def _load_part(path: Path) -> dict[str, np.ndarray]:
@@ -272,6 +270,6 @@ def _load_part(path: Path) -> dict[str, np.ndarray]:
         raise RecordError(f"{path}: damaged or cut short ({error}); delete it to repeat this combination") from None
 
 
-def _result_of(path: Path) -> Any:
+def _result_of(path: Path) -> FinetuneResult:
     with safe_open(path, "np") as file:
         return json.loads(file.metadata()["result"])

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 import shutil
 import sys
@@ -27,13 +26,20 @@ from pldrepro.config.run import RunSettings
 from pldrepro.costs.flops import parameter_count, run_flops
 from pldrepro.data.batches.rows import Rows
 from pldrepro.errors import DivergedError, OutOfTimeError, RankError, RecordError, SettingsError
-from pldrepro.files import append_jsonl, write_json
+from pldrepro.files import append_jsonl
 from pldrepro.policy import drop
-from pldrepro.records import read_checked
-from pldrepro.runs.manifest import MANIFEST, SUMMARY, begin, complete, differences, is_complete
+from pldrepro.records import MAX_LOSS
+from pldrepro.runs.manifest import MANIFEST, SUMMARY, begin, complete, differences, is_complete, settings_of
 from pldrepro.runs.provenance import provenance
-from pldrepro.runs.schema import SettingsRecord
-from pldrepro.runs.step_times import TauShape, load_calibration
+from pldrepro.runs.schema import (
+    Checkpoint,
+    PretrainJob,
+    PretrainSummary,
+    SensitivityLine,
+    TrainLine,
+    ValidationLine,
+)
+from pldrepro.runs.step_times import StepTimes, load_calibration
 from pldrepro.training.checkpoint import load_state, save_state
 from pldrepro.training.device import describe, peak_memory_bytes, select_device
 from pldrepro.training.distributed import ALONE, World
@@ -58,7 +64,7 @@ class Progress:
     analysis_seconds: float = 0.0
     analysis_passes: float = 0.0  # the analysis by its FLOPs, in training passes of a micro-batch at full depth
     sensitivity: list[float] | None = None  # of each layer, as last measured
-    checkpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     losses: list[list[float]] = field(default_factory=list)  # of each step since the last training line, see flush
     metrics_bytes: int = 0  # length of metrics.jsonl that belongs to this state
 
@@ -66,11 +72,14 @@ class Progress:
     def restore(cls, values: dict[str, Any]) -> Progress:
         """From the JSON of a resume checkpoint."""
         passes = Counter({int(k): n for k, n in values["passes_by_kept_layers"].items()})
-        return cls(**{**values, "passes_by_kept_layers": passes})
+        checkpoints = {name: Checkpoint.model_validate(point) for name, point in values["checkpoints"].items()}
+        return cls(**{**values, "passes_by_kept_layers": passes, "checkpoints": checkpoints})
 
     def dump(self) -> dict[str, Any]:
         """As JSON, for a resume checkpoint."""
-        return {**vars(self), "passes_by_kept_layers": {str(k): n for k, n in self.passes_by_kept_layers.items()}}
+        passes = {str(k): n for k, n in self.passes_by_kept_layers.items()}
+        checkpoints = {name: point.dump() for name, point in self.checkpoints.items()}
+        return {**vars(self), "passes_by_kept_layers": passes, "checkpoints": checkpoints}
 
     @property
     def kept_layers(self) -> int:
@@ -82,7 +91,7 @@ class Run:
     """One pre-training run: its settings, model, optimizer, data and progress."""
 
     def __init__(
-        self, settings: RunSettings, objective: Objective, data: Data, tau: TauShape | None, folder: Path, world: World
+        self, settings: RunSettings, objective: Objective, data: Data, tau: StepTimes | None, folder: Path, world: World
     ) -> None:
         self.settings, self.objective, self.data, self.tau, self.folder = settings, objective, data, tau, folder
         self.world = world
@@ -129,10 +138,10 @@ class Run:
                 )
             file.truncate(self.progress.metrics_bytes)
 
-    def record(self, line: dict[str, Any]) -> None:
+    def record(self, line: TrainLine | ValidationLine | SensitivityLine) -> None:
         """Append a line to metrics.jsonl."""
         if self.world.is_first:
-            append_jsonl(self.metrics, {**line, **self.costs()})
+            append_jsonl(self.metrics, line.dump())
 
     def compare_ranks(self) -> None:
         """RankError when the ranks are not at the same step with the same weights."""
@@ -211,8 +220,12 @@ class Run:
         self.progress.flops += analysis.flops
         self.progress.analysis_passes += analysis.flops / self.flops.of(self.num_layers, size)
         self.progress.analysis_seconds += time.perf_counter() - started
-        line = {"measure": settings.measure, "scores": scores, "ranks": self.ranks}
-        self.record({"kind": "sensitivity", "step": step, **line})
+        ranks = list(self.ranks or ())
+        self.record(
+            SensitivityLine(
+                kind="sensitivity", measure=settings.measure, scores=scores, ranks=ranks, **self.costs(step)
+            )
+        )
 
     def _trial(self, parts: Sequence[Rows], gates: Sequence[drop.Gate]) -> list[float]:
         """Training losses of an optimizer step on each of some micro-batches, which are then taken back."""
@@ -251,7 +264,7 @@ class Run:
         return norm
 
     @torch.no_grad()
-    def validate(self) -> dict[str, float]:
+    def validate(self) -> dict[str, Any]:
         """Loss, accuracy and, for images, top-5 accuracy on held-out data; all layers kept."""
         self.model.eval()
         loss, correct = 0.0, Counter[str]()
@@ -263,9 +276,9 @@ class Run:
         names = self.objective.counted
         totals = self.world.sum(torch.tensor([loss, *(correct[name] for name in names)], dtype=torch.float64))
         loss, *rights = totals.tolist()
-        if not math.isfinite(loss):
-            raise diverged(self, "validation loss", self.progress.step - 1)
         count = self.objective.count(self.validation)
+        if not loss / count < MAX_LOSS:  # which NaN is not, either
+            raise diverged(self, "validation loss", self.progress.step - 1)
         return {"loss": loss / count, **{name: right / count for name, right in zip(names, rights, strict=True)}}
 
     @property
@@ -278,14 +291,15 @@ class Run:
         num_steps, step = self.settings.training.num_steps, self.progress.step - 1
         return drop.evaluation_scales(self.settings.drop, step, num_steps, self.num_layers, self.ranks)
 
-    def costs(self) -> dict[str, Any]:
-        """What the run has cost so far, on every axis; the analysis of sensitivity is part of it."""
+    def costs(self, step: int) -> dict[str, Any]:
+        """What the run has cost at a step, see ``Costs``."""
         progress = self.progress
         samples = progress.step * self.settings.training.batch_size
         price = None
         if self.tau is not None:
             price = self.tau.price(progress.passes_by_kept_layers, progress.passes_by_layer, progress.analysis_passes)
         return {
+            "step": step,
             "samples": samples,
             "tokens": samples * (self.settings.data.sequence_length if self.settings.data.kind == "text" else 0),
             "kept_layers": progress.kept_layers,
@@ -297,18 +311,17 @@ class Run:
             "reduced_bytes": progress.reduced_bytes,
         }
 
-    def save_checkpoint(self, name: str, validation: dict[str, float]) -> None:
+    def save_checkpoint(self, name: str, validation: dict[str, Any]) -> None:
         """Save the model for fine-tuning, in the layout of transformers."""
         place = f"checkpoints/{name}"
         if self.world.is_first:
             self.objective.save(self.model, self.data, self.folder / place, self._evaluation_scales())
-        self.progress.checkpoints[name] = {
-            "step": self.progress.step,
-            "share": self.settings.training.checkpoints[name],
+        self.progress.checkpoints[name] = Checkpoint(
+            share=self.settings.training.checkpoints[name],
+            folder=place,
             **{f"validation_{key}": value for key, value in validation.items()},
-            "folder": place,
-            **self.costs(),
-        }
+            **self.costs(self.progress.step),
+        )
 
 
 def spread(count: int, num_steps: int) -> set[int]:
@@ -359,12 +372,12 @@ def within_budget(settings: RunSettings, calibration: Path | None, folder: Path)
     if calibration is None:
         raise SettingsError(f"{settings.arm}: a run with a budget of reference time needs a calibration")
     if any((folder / name).exists() for name in ("resume", SUMMARY, MANIFEST)):
-        earlier = read_checked(folder / "settings.json", SettingsRecord)
-        if earlier.get("budget") == budget.model_dump(mode="json"):
-            return with_steps(settings, earlier["training"]["num_steps"])
+        earlier = settings_of(folder)
+        if earlier.budget == budget:
+            return with_steps(settings, earlier.training.num_steps)
     taus, layers = load_calibration(calibration), settings.model.num_layers
     other = settings.model_copy(update={"arm": budget.arm, "model": budget.model})
-    own, others = (taus.shape(run.model_dump(mode="json")) for run in (settings, other))
+    own, others = (taus.shape(run) for run in (settings, other))
     seconds = budget.num_steps * others.expected(budget.kept_layers)
     steps = settings.training.num_steps
     for _ in range(10):  # the depth that a policy keeps hardly depends on the number of steps
@@ -387,13 +400,11 @@ def setup(
     world: World = ALONE,
 ) -> Run:
     """Build the model, and write what the run is before it starts."""
-    tau = None if calibration is None else load_calibration(calibration).shape(settings.model_dump(mode="json"))
+    tau = None if calibration is None else load_calibration(calibration).shape(settings)
     run = Run(settings, objective, data, tau, folder, world)
     if world.is_first:
-        begin(folder)
-        write_json(folder / "settings.json", settings.model_dump(mode="json"))
         about = provenance(describe(run.device, settings.impl), corpus=data.manifest)
-        write_json(folder / "provenance.json", about)
+        begin(folder, PretrainJob.model_validate(settings.model_dump()), about)
     return run
 
 
@@ -444,7 +455,7 @@ def fit(run: Run, stop: Stop, progress: bool = True) -> None:
             if step in validation_steps:
                 run.compare_ranks()
                 validation = run.validate()
-                run.record({"kind": "validation", "step": step, **validation})
+                run.record(ValidationLine(kind="validation", **validation, **run.costs(step)))
                 if step in checkpoint_steps:
                     run.save_checkpoint(checkpoint_steps[step], validation)
                     due = True
@@ -482,15 +493,19 @@ def diverged(run: Run, what: str, step: int) -> DivergedError:
 def log(run: Run) -> float:
     """One training line of metrics.jsonl; losses are means since the last line. Returns the mean loss."""
     step, training = run.progress.step, run.settings.training
-    names = ("loss", "main_loss", "gradient_norm")
-    means = dict(zip(names, np.mean(run.progress.losses, axis=0).tolist(), strict=True))
+    loss, main_loss, gradient_norm = np.mean(run.progress.losses, axis=0).tolist()
     run.progress.losses = []
-    schedule = {
-        "learning_rate": learning_rate(training, step - 1),
-        "theta": drop.theta(run.settings.drop, step - 1, training.num_steps),
-    }
-    run.record({"kind": "train", "step": step, **means, **schedule})
-    return means["loss"]
+    line = TrainLine(
+        kind="train",
+        loss=loss,
+        main_loss=main_loss,
+        gradient_norm=gradient_norm,
+        learning_rate=learning_rate(training, step - 1),
+        theta=drop.theta(run.settings.drop, step - 1, training.num_steps),
+        **run.costs(step),
+    )
+    run.record(line)
+    return line.loss
 
 
 def bar(run: Run, visible: bool) -> Any:
@@ -516,28 +531,32 @@ def finish(run: Run) -> None:
     settings, progress = run.settings, run.progress
     last = progress.checkpoints[settings.training.final_checkpoint]
     passes = sum(progress.passes_by_kept_layers.values())
-    summary = {
-        "arm": settings.arm,
-        "label": settings.label,
-        "seed": settings.seed,
-        "scale": settings.scale,
-        "norm": settings.model.norm,
-        "steps": progress.step,
-        "family": settings.model.family,
-        **{key: last[key] for key in last if key in ("samples", "tokens") or key.startswith("validation_")},
-        "parameters": parameter_count(settings.model),
-        "num_layers": settings.model.num_layers,
-        "train_seconds": last["train_seconds"],
-        "reference_seconds": last["reference_seconds"],
-        "flops": progress.flops,
-        "mean_kept_layers": progress.kept_layers / passes,
-        "steps_by_kept_layers": {str(k): n for k, n in sorted(progress.passes_by_kept_layers.items())},
-        "passes_by_layer": progress.passes_by_layer,
-        "analysis_seconds": progress.analysis_seconds,
-        "analysis_passes": progress.analysis_passes,
-        "reduced_bytes": progress.reduced_bytes,
-        "peak_memory_bytes": peak_memory_bytes(run.device),
-        "checkpoints": progress.checkpoints,
-    }
+    summary = PretrainSummary(
+        scale=settings.scale,
+        arm=settings.arm,
+        label=settings.label,
+        seed=settings.seed,
+        family=settings.model.family,
+        norm=settings.model.norm,
+        num_layers=settings.model.num_layers,
+        parameters=parameter_count(settings.model),
+        steps=progress.step,
+        samples=last.samples,
+        tokens=last.tokens,
+        validation_loss=last.validation_loss,
+        validation_accuracy=last.validation_accuracy,
+        validation_top5=last.validation_top5,
+        train_seconds=last.train_seconds,
+        reference_seconds=last.reference_seconds,
+        flops=progress.flops,
+        mean_kept_layers=progress.kept_layers / passes,
+        passes_by_kept_layers=dict(sorted(progress.passes_by_kept_layers.items())),
+        passes_by_layer=progress.passes_by_layer,
+        analysis_seconds=progress.analysis_seconds,
+        analysis_passes=progress.analysis_passes,
+        reduced_bytes=progress.reduced_bytes,
+        peak_memory_bytes=peak_memory_bytes(run.device),
+        checkpoints=progress.checkpoints,
+    )
     complete(run.folder, summary, ["metrics.jsonl", *(f"checkpoints/{name}/*" for name in progress.checkpoints)])
     shutil.rmtree(run.folder / "resume")

@@ -83,7 +83,7 @@ def test_without_probes_nothing_is_measured(tmp_path: Path, name: str) -> None:
 def test_flops_at_the_limit_are_those_of_the_kept_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The made-up runs count 1e6 for a step and 1e6 for each kept layer of it.
     cost = StepFlops(1e6 / runs.BATCH, (1e6 / runs.BATCH,) * runs.LAYERS)
-    monkeypatch.setattr(claim_estimators, "recorded_step_flops", lambda _: cost)
+    monkeypatch.setattr(claim_estimators, "run_flops", lambda _: cost)
     found = claim_estimators.flops_at_the_limit(study(tmp_path, {"baseline": 3.0, "pld": 2.5}))
     # 3.25 of 4 layers at theta 0.5.
     assert value(found) == pytest.approx(100 * 0.75 / 5, abs=2)

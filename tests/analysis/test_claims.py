@@ -235,7 +235,7 @@ def test_whole_runs_are_compared_at_equal_samples_only(tmp_path: Path) -> None:
     study = runs.sbld_study(tmp_path, "gpt", arms=ARMS)
     assert sbld_claims(study).loc["sbld.time", "verdict"] == "reproduced"
     longer = [
-        replace(run, summary={**run.summary, "samples": 4000}) if run.arm == "baseline" else run
+        replace(run, summary=run.summary.model_copy(update={"samples": 4000})) if run.arm == "baseline" else run
         for run in study.pretrain
     ]
     assert sbld_claims(replace(study, pretrain=tuple(longer))).loc["sbld.time", "verdict"] == "inconclusive"

@@ -12,6 +12,8 @@ from pldrepro.analysis.fit_schedule import fit_pwegd, fitted_schedule, pilot_var
 from pldrepro.errors import SettingsError
 from pldrepro.policy.drop import DropSettings, pwegd
 from pldrepro.runs.folder import PretrainRun
+from pldrepro.runs.schema import AnyLine, PretrainSummary, TrainLine, ValidationLine
+from tests.support.runs import PROVENANCE, run_settings
 
 
 @pytest.mark.parametrize(("weights", "beta"), [((0.0, 1.0), 20.0), ((1.0,), 100.0), ((0.2, 0.0, 0.8), 8.0)])
@@ -24,8 +26,11 @@ def test_a_known_curve_is_found_again(weights: tuple[float, ...], beta: float) -
 
 
 def run(losses: dict[int, float], steps: int) -> PretrainRun:
-    lines = [{"kind": "train", "step": step, "loss": loss} for step, loss in losses.items()]
-    return PretrainRun(Path("run"), {}, {"steps": steps}, {}, [{"kind": "validation", "step": 1, "loss": 9.0}, *lines])
+    spent = {"samples": 1, "flops": 1.0, "train_seconds": 1.0}
+    lines: list[AnyLine] = [ValidationLine(kind="validation", step=1, loss=9.0, **spent)]
+    lines += [TrainLine(kind="train", step=step, loss=loss, main_loss=loss, **spent) for step, loss in losses.items()]
+    summary = PretrainSummary.model_construct(steps=steps)
+    return PretrainRun(Path("run"), run_settings("pld", 1), summary, PROVENANCE, lines)  # type: ignore[arg-type]
 
 
 def test_the_variance_is_the_mean_squared_difference_of_each_share() -> None:

@@ -104,7 +104,7 @@ def test_a_full_run_costs_its_steps_at_full_depth(evidence: Evidence) -> None:
 def test_a_dropping_run_is_priced_by_the_layers_it_kept(evidence: Evidence) -> None:
     for run in evidence.runs("pld"):
         for checkpoint in runs.SHARES:
-            recorded = run.summary["checkpoints"][checkpoint]["reference_seconds"]
+            recorded = run.summary.checkpoints[checkpoint].reference_seconds
             assert evidence.cost(run, "reference_time", checkpoint) == pytest.approx(recorded)
 
 
@@ -142,7 +142,7 @@ def test_settings_that_take_no_time_need_no_new_calibration(study: dict[str, Any
 def test_without_a_calibration_the_recorded_price_counts(study: dict[str, Any]) -> None:
     evidence = load_evidence(study["pretrain"])
     run = evidence.runs("pld")[0]
-    assert evidence.cost(run, "reference_time") == run.summary["reference_seconds"]
+    assert evidence.cost(run, "reference_time") == run.summary.reference_seconds
     assert comparisons.saving_bound(evidence, "pld") is None
 
 

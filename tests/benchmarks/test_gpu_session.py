@@ -48,10 +48,10 @@ def test_every_slice_leaves_its_record(data: Path, tmp_path: Path, capsys: pytes
     assert set(beside["ratios"]) == {"eager", "compiled"}
     arms = read_yaml(Path("config/gpu_speed.yaml"))["arms"]
     for arm in arms:
-        assert load_pretrain(tmp_path / f"gpu_speed/runs/pretrain/{arm}/seed2").summary["train_seconds"] > 0
+        assert load_pretrain(tmp_path / f"gpu_speed/runs/pretrain/{arm}/seed2").summary.train_seconds > 0
     for arm in ("baseline", "preln_higher", "pld", "sbld"):
-        assert load_pretrain(tmp_path / f"gpu_text/runs/pretrain/{arm}/seed1").summary["steps"] == 12
-        assert load_finetune(tmp_path / f"gpu_text/runs/finetune/{arm}/seed1/ckp186/small").summary["runs"] == 1
+        assert load_pretrain(tmp_path / f"gpu_text/runs/pretrain/{arm}/seed1").summary.steps == 12
+        assert load_finetune(tmp_path / f"gpu_text/runs/finetune/{arm}/seed1/ckp186/small").summary.runs == 1
     with tarfile.open(tmp_path / "records.tar") as archive:
         names = archive.getnames()
     assert "gpu_text/runs/finetune/pld/seed1/ckp186/small/predictions.safetensors" in names

@@ -187,8 +187,7 @@ def test_a_card_prices_a_run_as_the_finished_one_is_priced(
     study, calibration = load_study(Path(f"config/{scale}.yaml")), load_calibration(RECORDED / folder / "calibration")
     for arm in arms:
         done = load_pretrain(RECORDED / folder / f"pretrain/{arm}/seed1")
-        shape, counts = calibration.shape_of(done), done.summary
-        priced = shape.price(counts["steps_by_kept_layers"], counts.get("passes_by_layer", ()))
+        priced = calibration.shape_of(done).price(done.summary.passes_by_kept_layers, done.summary.passes_by_layer)
         # What was drawn differs a little from what was expected.
         assert card.training(study.run(arm, 1)).seconds == pytest.approx(priced, rel=0.01), arm
 

@@ -34,7 +34,8 @@ def settings(tmp_path: Path) -> DataSettings:
 
 
 def prepare(settings: DataSettings, out: Path, workers: int = 1, **changes: Any) -> dict[str, Any]:
-    return prepare_corpus(settings.model_copy(update=changes), out, workers=workers, progress=False)
+    manifest = prepare_corpus(settings.model_copy(update=changes), out, workers=workers, progress=False)
+    return manifest.model_dump(mode="json")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -66,7 +67,11 @@ def test_every_fourth_document_is_for_validation(settings: DataSettings, tmp_pat
 def test_manifest_and_corpus_agree(settings: DataSettings, tmp_path: Path) -> None:
     manifest = prepare(settings, tmp_path / "out")
     opened = open_corpus(tmp_path / "out")
-    assert opened.manifest == manifest == json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert (
+        opened.manifest.model_dump(mode="json")
+        == manifest
+        == json.loads((tmp_path / "out" / "manifest.json").read_text())
+    )
     assert opened.hash == manifest["hash"]
     assert opened.vocab_size == 60
     assert opened.special_tokens == {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
@@ -232,5 +237,5 @@ def test_a_corpus_cut_short_or_not_there_is_named(settings: DataSettings, tmp_pa
 
 def test_the_miniature_corpus_opens(corpus: Path) -> None:
     opened = open_corpus(corpus)
-    assert opened.manifest["source"]["source"] == "miniature"
+    assert opened.manifest.source["source"] == "miniature"
     assert opened.vocab_size <= 128

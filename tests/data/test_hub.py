@@ -85,8 +85,8 @@ def test_the_whole_corpus_from_directories(root: Path, tmp_path: Path) -> None:
         source="hub", hub=HubSettings(text=entries, glue_path=str(root / "glue")), vocab_size=64, validation_ratio=1
     )
     manifest = prepare_corpus(settings, tmp_path / "out", workers=1, progress=False)
-    assert open_corpus(tmp_path / "out").manifest["splits"]["validation"]["documents"] == 2
-    assert [entry["path"] for entry in manifest["source"]["text"]] == ["wiki", "books"]
+    assert open_corpus(tmp_path / "out").manifest.splits["validation"].documents == 2
+    assert [entry["path"] for entry in manifest.source["text"]] == ["wiki", "books"]
     assert str(root) not in str(manifest)
 
 

@@ -95,12 +95,12 @@ def test_a_prepared_folder(tmp_path: Path) -> None:
     assert images.validation_pixels.shape == (20, 32, 32, 3)
     assert images.train_labels.dtype == np.int64
     assert np.bincount(images.train_labels).tolist() == [4] * 5 + [3] * 5
-    assert manifest["splits"]["train"]["images_by_class"] == [4] * 5 + [3] * 5
+    assert manifest.splits["train"].images_by_class == [4] * 5 + [3] * 5
     values = images.train_pixels.reshape(-1, 3) / 255
     assert images.mean == pytest.approx(values.mean(axis=0), rel=1e-12)
     assert images.std == pytest.approx(values.std(axis=0), rel=1e-9)
     assert images.image_size == 32
-    assert images.hash == json.loads((tmp_path / "manifest.json").read_text())["hash"] == manifest["hash"]
+    assert images.hash == json.loads((tmp_path / "manifest.json").read_text())["hash"] == manifest.hash
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "manifest.json", "train_labels.npy", "train_pixels.npy", "validation_labels.npy", "validation_pixels.npy",
     ]  # fmt: skip
@@ -125,7 +125,7 @@ def test_prepared_images_stay_on_disk_and_what_is_on_disk_stays(tmp_path: Path) 
 def test_the_hash_is_of_the_images_alone(tmp_path: Path) -> None:
     def digest(seed: int, augment: bool, folder: str) -> str:
         shapes = ShapesSettings(seed=seed, train_images=12, validation_images=10)
-        return prepare_images(settings(shapes=shapes, augment=augment), tmp_path / folder, False)["hash"]
+        return prepare_images(settings(shapes=shapes, augment=augment), tmp_path / folder, False).hash
 
     assert digest(0, True, "a") == digest(0, False, "b") != digest(1, True, "c")
 
@@ -138,9 +138,9 @@ def test_a_folder_and_an_archive(root: Path, tmp_path: Path) -> None:
     assert {(int(p[0, 0, 0]), int(y)) for p, y in zip(images.train_pixels, images.train_labels, strict=True)} == {
         (0, 1), (100, 0),
     }  # fmt: skip
-    assert manifest["source"] == {"source": "files", "train": "train", "validation": "test.zip"}
+    assert manifest.source == {"source": "files", "train": "train", "validation": "test.zip"}
     assert str(root) not in json.dumps(manifest)
-    assert manifest["std"][2] == 1.0  # a channel without contrast
+    assert manifest.std[2] == 1.0  # a channel without contrast
 
 
 def test_images_are_resized_at_the_shorter_side_and_cropped_at_the_centre() -> None:
@@ -180,7 +180,7 @@ def test_hidden_files_are_left_out(root: Path, tmp_path: Path) -> None:
         root / "test.zip",
         {"__MACOSX/cat/._b.jpg": b"", "cat/b.png": encoded((1, 1, 1)), "ant/a.png": encoded((2, 2, 2))},
     )
-    assert prepare_images(from_files(root), tmp_path / "out", False)["splits"]["validation"]["images"] == 2
+    assert prepare_images(from_files(root), tmp_path / "out", False).splits["validation"].images == 2
 
 
 def test_damage_is_named(root: Path) -> None:
@@ -267,7 +267,7 @@ def test_the_hubs_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names:
     images = open_images(tmp_path / "out")
     assert images.classes == (("low", "high") if names else ("0", "1"))
     assert [int(pixels[0, 0, 0]) for pixels in images.train_pixels] == [50 * label for label in images.train_labels]
-    assert manifest["source"]["path"] == "set"
+    assert manifest.source["path"] == "set"
     assert str(tmp_path) not in json.dumps(manifest)
     other = hub.model_copy(update={"image_column": "picture"})
     with pytest.raises(DataError, match=r"train: no column picture; columns there: img, label"):
@@ -359,6 +359,6 @@ def test_the_verb(root: Path) -> None:
 def test_real_images(tmp_path: Path) -> None:
     names = {"train": "cifar10_test.zip", "validation": "cifar10_test.zip"}
     manifest = prepare_images(settings(source="files", root=str(CIFAR), **names), tmp_path, False)
-    assert manifest["splits"]["train"]["images_by_class"] == [1000] * 10
-    assert manifest["classes"][0] == "airplane"
-    assert manifest["mean"] == pytest.approx([0.49, 0.48, 0.45], abs=0.01)
+    assert manifest.splits["train"].images_by_class == [1000] * 10
+    assert manifest.classes[0] == "airplane"
+    assert manifest.mean == pytest.approx([0.49, 0.48, 0.45], abs=0.01)

@@ -73,7 +73,7 @@ def test_passages_come_back_from_their_arrays(passages: list[tuple[list[int], li
 def test_a_file_that_is_damaged_or_another_one_is_named(tmp_path: Path) -> None:
     lambada = encode_passages(["a b", "c d e"], BPE, DTYPE)
     entry = save_lambada(lambada, tmp_path)
-    assert (entry["passages"], entry["word_tokens"]) == (2, len(lambada.words))
+    assert (entry.passages, entry.word_tokens) == (2, len(lambada.words))
     assert load_lambada(tmp_path, entry).sha256 == lambada.sha256
     path = tmp_path / "lambada.safetensors"
     save_lambada(encode_passages(["a b", "c d f"], BPE, DTYPE), tmp_path)
@@ -106,7 +106,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def prepare(settings: DataSettings, out: Path, workers: int = 1) -> dict[str, Any]:
-    return prepare_corpus(settings, out, workers=workers, progress=False)
+    return prepare_corpus(settings, out, workers=workers, progress=False).dump()
 
 
 def test_documents_of_a_byte_pair_corpus_keep_their_lines_and_case(root: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_line_that_is_no_passage_is_named_and_leaves_the_earlier_corpus(root: 
         file.write(f"{line}\n")
     with pytest.raises(DataError, match=r"passages\.jsonl: line 3: allowed: a JSON object with `text`"):
         prepare(files_settings(root), root / "out")
-    assert open_corpus(root / "out").manifest == manifest
+    assert open_corpus(root / "out").manifest.dump() == manifest
 
 
 def test_a_file_of_passages_is_below_the_root(root: Path) -> None:

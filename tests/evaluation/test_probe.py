@@ -27,8 +27,10 @@ from pldrepro.models.bert import BertForPreTraining
 from pldrepro.models.blocks import initialise
 from pldrepro.models.checkpoints.bert import load_pretraining
 from pldrepro.policy import drop
+from pldrepro.records import read_record
 from pldrepro.runs.folder import load_probe
 from pldrepro.runs.manifest import settings_of
+from pldrepro.runs.schema import Device, Provenance
 from pldrepro.training.objectives import MaskedLanguage
 from pldrepro.training.pretrain import pretrain
 
@@ -76,6 +78,10 @@ def fresh(settings: RunSettings) -> Subject:
     return Subject(model.eval(), objective(settings))
 
 
+def results_of(folder: Path) -> Rows:
+    return [line.dump() for line in load_probe(folder).results]
+
+
 def pick(rows: Iterable[dict[str, Any]], **keys: Any) -> Rows:
     return [row for row in rows if all(row.get(key) == value for key, value in keys.items())]
 
@@ -91,7 +97,7 @@ def values(rows: Iterable[dict[str, Any]], **keys: Any) -> list[float]:
 def test_the_intact_loss_is_the_validation_loss_of_the_run(
     finished: dict[str, Path], probed: dict[str, Path], arm: str
 ) -> None:
-    results = load_probe(probed[arm]).results
+    results = results_of(probed[arm])
     for name, point in read_json(finished[arm] / "summary.json")["checkpoints"].items():
         intact = values(results, checkpoint=name, quantity="loss", selection="all", text="all")
         # Factors of the blocks at evaluation are folded into the saved weights, which may round otherwise.
@@ -208,7 +214,7 @@ def test_means_over_tokens_do_not_depend_on_the_batches(tiny_run: Make, text: Ba
 
 def test_lesions_are_the_same_for_all(probed: dict[str, Path]) -> None:
     drawn = {
-        (arm, name): [row["kept"] for row in pick(load_probe(folder).results, checkpoint=name, selection="lesion")]
+        (arm, name): [row["kept"] for row in pick(results_of(folder), checkpoint=name, selection="lesion")]
         for arm, folder in probed.items()
         for name in ("ckp87", "ckp186")
     }
@@ -222,7 +228,7 @@ def test_a_lesion_keeps_half_of_the_layers_on_average(tiny_run: Make, text: Batc
 
 
 def test_depth_at_its_ends(finished: dict[str, Path], probed: dict[str, Path], text: Batch) -> None:
-    rows = pick(load_probe(probed["pld"]).results, checkpoint="ckp186", quantity="loss", text="report")
+    rows = pick(results_of(probed["pld"]), checkpoint="ckp186", quantity="loss", text="report")
     all_layers = values(rows, selection="all")
     for selection in ("first", "last", "least_important_removed"):
         assert values(rows, selection=selection, kept=[1, 2, 3, 4]) == all_layers
@@ -240,7 +246,7 @@ def test_depth_at_its_ends(finished: dict[str, Path], probed: dict[str, Path], t
 
 
 def test_ways_of_leaving_out_layers(probed: dict[str, Path]) -> None:
-    rows = pick(load_probe(probed["baseline"]).results, checkpoint="ckp186", quantity="loss", text="report")
+    rows = pick(results_of(probed["baseline"]), checkpoint="ckp186", quantity="loss", text="report")
     kept = {s: [row["kept"] for row in pick(rows, selection=s)] for s in ("first", "last", "odd", "even")}
     assert kept["first"] == [[], [1], [1, 2], [1, 2, 3], [1, 2, 3, 4]]
     assert kept["last"] == [[], [4], [3, 4], [2, 3, 4], [1, 2, 3, 4]]
@@ -250,7 +256,7 @@ def test_ways_of_leaving_out_layers(probed: dict[str, Path]) -> None:
 
 
 def test_depth_is_probed_at_the_last_checkpoint_alone(probed: dict[str, Path]) -> None:
-    results = load_probe(probed["pld"]).results
+    results = results_of(probed["pld"])
     assert {row["checkpoint"] for row in results if row.get("selection") == "first"} == {"ckp186"}
     assert {row["checkpoint"] for row in results if row.get("selection") == "lesion"} == {"ckp87", "ckp100", "ckp186"}
 
@@ -285,18 +291,17 @@ def test_importance_is_measured_on_one_half_and_reported_on_the_other() -> None:
 def test_what_a_probe_records(finished: dict[str, Path], probed: dict[str, Path], corpus: Path) -> None:
     run = load_probe(probed["pld"] / "summary.json")
     assert run.folder == probed["pld"]
-    about = {key: run.summary[key] for key in ("scale", "arm", "label", "seed", "norm", "num_layers", "sequences")}
-    assert about == {
+    assert run.summary.model_dump(exclude={"schema_version", "checkpoints", "lesion_keep", "seconds"}) == {
         "scale": "tiny", "arm": "pld", "label": "PLD", "seed": 1, "norm": "pre", "num_layers": 4, "sequences": 16,
     }  # fmt: skip
-    assert {name: point["step"] for name, point in run.summary["checkpoints"].items()} == {
+    assert {name: point.step for name, point in run.summary.checkpoints.items()} == {
         "ckp87": 7, "ckp100": 9, "ckp186": 16,
     }  # fmt: skip
-    assert run.settings["probe"]["gradient_batches"] == 3
-    assert run.settings["inputs"]["corpus"] == open_corpus(corpus).hash
-    assert set(run.settings["inputs"]["weights"]) == {"ckp87", "ckp100", "ckp186"}
-    assert read_json(run.folder / "provenance.json")["device"] == {"type": "cpu", "threads": 1}
-    assert len(pick(run.results, quantity="gradient_norm")) == 3 * 4 * 5
+    assert run.settings.probe.gradient_batches == 3
+    assert run.settings.inputs.corpus == open_corpus(corpus).hash
+    assert set(run.settings.inputs.weights) == {"ckp87", "ckp100", "ckp186"}
+    assert read_record(run.folder / "provenance.json", Provenance).device == Device(type="cpu", threads=1)
+    assert len(pick(results_of(run.folder), quantity="gradient_norm")) == 3 * 4 * 5
 
 
 def test_some_checkpoints_alone(finished: dict[str, Path], corpus: Path, tmp_path: Path) -> None:
@@ -304,8 +309,8 @@ def test_some_checkpoints_alone(finished: dict[str, Path], corpus: Path, tmp_pat
     settings = {"checkpoints": ["ckp100", "ckp87"], "lesion_draws": 1, "gradient_batches": 1, "sequences": 4}
     assert main(["probe", "--settings", json.dumps(settings), *arguments]) == 0
     run = load_probe(tmp_path / "some")
-    assert list(run.summary["checkpoints"]) == ["ckp87", "ckp100"]
-    assert {row["checkpoint"] for row in run.results if row.get("selection") == "odd"} == {"ckp100"}
+    assert list(run.summary.checkpoints) == ["ckp87", "ckp100"]
+    assert {row.checkpoint for row in run.results if row.selection == "odd"} == {"ckp100"}
 
 
 def test_what_cannot_be_probed(finished: dict[str, Path], corpus: Path, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_the_report_shows_verdicts_first_in_words(built: dict[str, Any]) -> None
     assert "same direction" in page
     assert "13.53†" in page
     assert "<strong>per step</strong>" in page
-    assert runs.PROVENANCE["commit"] in page
+    assert runs.PROVENANCE.commit in page
 
 
 def test_the_report_shows_only_settings_that_differ(built: dict[str, Any]) -> None:

@@ -191,14 +191,15 @@ def test_keep_probabilities_follow_the_recorded_ranks(gpt: Evidence) -> None:
     assert end.tolist() == pytest.approx([1, 1 - 1.25 * 2 / 3.25, 1 - 1.25 / 6.5, 1 - 1.25 * 0.75 / 3.25], abs=1e-5)
     kept = data.groupby("layer")["kept"].first()
     assert kept[1] == 1
-    mean = sum(run.summary["mean_kept_layers"] for run in gpt.runs("sbld")) / 2
+    mean = sum(run.summary.mean_kept_layers for run in gpt.runs("sbld")) / 2
     assert kept.sum() == pytest.approx(mean)
 
 
 def test_ranks_that_are_measured_again_count_from_there(gpt: Evidence) -> None:
     run = gpt.runs("sbld")[0]
+    (line,) = run.sensitivity
     lines = [
-        {"kind": "sensitivity", "step": step, "ranks": ranks} for step, ranks in ((4, [1, 2, 3, 4]), (9, [4, 3, 2, 1]))
+        line.model_copy(update={"step": step, "ranks": ranks}) for step, ranks in ((4, [1, 2, 3, 4]), (9, [4, 3, 2, 1]))
     ]
     run = replace(run, metrics=lines)
     assert [recorded_ranks(run, step) for step in (3, 4, 8, 9)] == [None, (1, 2, 3, 4), (1, 2, 3, 4), (4, 3, 2, 1)]

@@ -202,7 +202,7 @@ def test_spread_and_failures_of_fine_tuning(evidence: Evidence) -> None:
 def test_a_run_that_predicts_the_majority_class_has_failed(tmp_path: Path) -> None:
     evidence = study(tmp_path, seeds=2, tasks=["rte", "mrpc"])
     labels = {}
-    for folder in (run.folder for run in evidence.finetune if run.summary["arm"] == "pld"):
+    for folder in (run.folder for run in evidence.finetune if run.summary.arm == "pld"):
         arrays = load_file(folder / "predictions.safetensors")
         labels = {task: arrays[f"labels/{task}/dev"] for task in ("rte", "mrpc")}
         major = {"rte": round(labels["rte"].mean()), "mrpc": 1}
@@ -268,7 +268,7 @@ def test_predictions_at_other_learning_rates_are_left_out(tmp_path: Path) -> Non
     for run in evidence.finetune:
         path = run.folder / "predictions.safetensors"
         arrays = load_file(path)
-        rate = selected[run.summary["arm"], run.summary["seed"]]
+        rate = selected[run.summary.arm, run.summary.seed]
         for key in arrays:
             if key.startswith("predictions/") and float(key.split("/")[3]) != rate:
                 arrays[key] = 1 - arrays[key]
@@ -278,14 +278,14 @@ def test_predictions_at_other_learning_rates_are_left_out(tmp_path: Path) -> Non
 
 def test_runs_with_other_development_sets_are_refused(tmp_path: Path) -> None:
     evidence = study(tmp_path, seeds=2, tasks=["rte"])
-    path = next(run.folder for run in evidence.finetune if run.summary["arm"] == "pld") / "predictions.safetensors"
+    path = next(run.folder for run in evidence.finetune if run.summary.arm == "pld") / "predictions.safetensors"
     arrays = load_file(path)
     arrays["labels/rte/dev"] = 1 - arrays["labels/rte/dev"]
     save_file(arrays, path)
     with pytest.raises(RecordError, match="rte: not the development set"):
         tidy("glue_tests", evidence)
     for run in evidence.finetune:
-        if run.summary["arm"] == "pld":
+        if run.summary.arm == "pld":
             save_file(arrays, run.folder / "predictions.safetensors")
     with pytest.raises(RecordError, match="rte: pld and baseline were not fine-tuned with the same development set"):
         tidy("glue_tests", evidence)
@@ -293,7 +293,7 @@ def test_runs_with_other_development_sets_are_refused(tmp_path: Path) -> None:
 
 def test_only_seeds_that_both_arms_have_are_compared(tmp_path: Path) -> None:
     evidence = study(tmp_path, seeds=3, tasks=["rte"])
-    fewer = tuple(run for run in evidence.finetune if (run.summary["arm"], run.summary["seed"]) != ("baseline", 2))
+    fewer = tuple(run for run in evidence.finetune if (run.summary.arm, run.summary.seed) != ("baseline", 2))
     frame = tidy("glue_tests", dataclasses.replace(evidence, finetune=fewer))
     assert cell(frame, statistic="seeds", against="baseline")["n"] == 2
     assert cell(frame, statistic="seeds", against="preln_higher")["n"] == 3

@@ -18,8 +18,10 @@ from pldrepro.data.glue import prepare_glue
 from pldrepro.errors import RecordError
 from pldrepro.evaluation.probe import probe
 from pldrepro.files import read_json, write_json
+from pldrepro.records import read_record
 from pldrepro.runs.import_runs import join
 from pldrepro.runs.manifest import complete
+from pldrepro.runs.schema import FinetuneSummary, PretrainSummary
 from pldrepro.training.finetune import finetune
 from pldrepro.training.pretrain import pretrain
 
@@ -170,7 +172,9 @@ def test_settings_of_another_version_are_refused(here: Study, theirs: Path) -> N
     values = read_json(theirs / RUN / "settings.json")
     values["training"]["a_new_one"] = 1
     write_json(theirs / RUN / "settings.json", values)
-    complete(theirs / RUN, read_json(theirs / RUN / "summary.json"), ["metrics.jsonl", "checkpoints/*/*"])
+    complete(
+        theirs / RUN, read_record(theirs / RUN / "summary.json", PretrainSummary), ["metrics.jsonl", "checkpoints/*/*"]
+    )
     assert "training.a_new_one: unknown key" in (reasons(here, theirs)[str(RUN)] or "")
 
 
@@ -179,7 +183,8 @@ def test_weights_of_another_run_are_refused(here: Study, theirs: Path, elsewhere
     shutil.rmtree(Path(here.runs) / "finetune")
     values = read_json(theirs / TUNED / "settings.json")
     write_json(theirs / TUNED / "settings.json", {**values, "inputs": {**values["inputs"], "weights": "0" * 64}})
-    complete(theirs / TUNED, read_json(theirs / TUNED / "summary.json"), ["results.jsonl", "predictions.safetensors"])
+    summary = read_record(theirs / TUNED / "summary.json", FinetuneSummary)
+    complete(theirs / TUNED, summary, ["results.jsonl", "predictions.safetensors"])
     assert "differs from the study in weights" in (reasons(here, theirs)[str(TUNED)] or "")
 
 
@@ -187,7 +192,9 @@ def test_a_run_that_is_here_is_not_replaced(here: Study, theirs: Path, elsewhere
     join(here, elsewhere)
     values = read_json(theirs / RUN / "provenance.json")
     write_json(theirs / RUN / "provenance.json", {**values, "commit": "another"})
-    complete(theirs / RUN, read_json(theirs / RUN / "summary.json"), ["metrics.jsonl", "checkpoints/*/*"])
+    complete(
+        theirs / RUN, read_record(theirs / RUN / "summary.json", PretrainSummary), ["metrics.jsonl", "checkpoints/*/*"]
+    )
     assert "holds another finished run already" in (reasons(here, theirs)[str(RUN)] or "")
     assert contents(Path(here.runs)) == contents(elsewhere / "runs")
 

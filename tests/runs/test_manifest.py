@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from pldrepro.errors import RecordError
 from pldrepro.files import read_json, write_json
+from pldrepro.records import SCHEMA_VERSION, Recorded, Versioned
 from pldrepro.runs.manifest import begin, complete, is_complete, is_same_job, verified
+from tests.support.runs import PROVENANCE
 
-SUMMARY = {"arm": "pld", "seeds": (1, 2), "loss": 0.1 + 0.2}
+
+class Summary(Recorded, Versioned):
+    """Of a made-up job."""
+
+    arm: str
+    seeds: list[int]
+    loss: float = 0.0
+
+
+SUMMARY = Summary(arm="pld", seeds=[1, 2], loss=0.1 + 0.2)
+WRITTEN = {"schema_version": SCHEMA_VERSION, "arm": "pld", "seeds": [1, 2], "loss": 0.1 + 0.2}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A complete job of two files of its own and one that does not belong to it."""
-    write_json(tmp_path / "settings.json", {"seed": 1})
-    write_json(tmp_path / "provenance.json", {})
+    begin(tmp_path, SUMMARY, PROVENANCE)
     (tmp_path / "models").mkdir()
     (tmp_path / "models/a.bin").write_bytes(b"\0\1")
     (tmp_path / "stray.txt").write_text("left by somebody")
@@ -41,14 +51,14 @@ def test_a_summary_that_was_removed_comes_back(folder: Path) -> None:
     (folder / "summary.json").unlink()
     assert is_complete(folder)
     assert (folder / "summary.json").read_bytes() == before
-    assert read_json(folder / "summary.json") == json.loads(json.dumps(SUMMARY))
+    assert read_json(folder / "summary.json") == WRITTEN
 
 
 def test_without_summary_and_manifest_nothing_is_complete(folder: Path) -> None:
-    begin(folder)
+    begin(folder, SUMMARY, PROVENANCE)
     assert not is_complete(folder)
     assert not (folder / "summary.json").exists()
-    begin(folder)
+    begin(folder, SUMMARY, PROVENANCE)
 
 
 @pytest.mark.parametrize(
@@ -80,12 +90,10 @@ def test_a_file_that_is_not_the_one_listed_is_named(folder: Path, damage: object
 
 
 def test_verified_gives_the_summary(folder: Path) -> None:
-    assert verified(folder) == json.loads(json.dumps(SUMMARY))
+    assert verified(folder) == WRITTEN
 
 
 def test_the_same_job_has_the_same_settings(folder: Path) -> None:
-    assert is_same_job(folder, {"seed": 1})
-    assert not is_same_job(folder, {"seed": 2})
-    assert not is_same_job(folder / "elsewhere", {"seed": 1})
-    write_json(folder / "settings.json", {"rates": [1, 2]})
-    assert is_same_job(folder, {"rates": (1, 2)})
+    assert is_same_job(folder, SUMMARY)
+    assert not is_same_job(folder, SUMMARY.model_copy(update={"seeds": [1]}))
+    assert not is_same_job(folder / "elsewhere", SUMMARY)

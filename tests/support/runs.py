@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,31 @@ from pldrepro.analysis.glue_scores import VALUES
 from pldrepro.analysis.results import Evidence
 from pldrepro.config.base import merge
 from pldrepro.config.experiment import arm_tags, experiments_folder
-from pldrepro.config.run import RunSettings
-from pldrepro.files import append_jsonl, write_json
+from pldrepro.config.run import FinetuneSettings, ProbeSettings, RunSettings
+from pldrepro.files import append_jsonl
 from pldrepro.policy.drop import draw_gates, is_analysed, rank_layers
-from pldrepro.records import AnyRecord, read_checked_lines
+from pldrepro.records import Recorded, write_record
+from pldrepro.runs.schema import (
+    AnyLine,
+    Checkpoint,
+    Device,
+    FinetuneJob,
+    FinetuneResult,
+    FinetuneSummary,
+    LambadaScores,
+    LambadaSummary,
+    PretrainJob,
+    PretrainSummary,
+    ProbedPoint,
+    ProbeJob,
+    ProbeResult,
+    ProbeSummary,
+    Provenance,
+    SensitivityLine,
+    TrainLine,
+    ValidationLine,
+)
+from pldrepro.runs.step_times import CalibrationSummary, Fit, StepTime, StepTimes
 
 TAGS = {**arm_tags(experiments_folder("gpt")), **arm_tags(experiments_folder("bert"))}
 STEPS, BATCH, LENGTH = 400, 8, 16
@@ -30,6 +52,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "preln_higher": {"label": "PreLN, higher learning rate", "norm": "pre", "rate": "higher", "drop": {}},
     "pld": {"label": "PLD", "norm": "pre", "rate": "higher", "drop": {"dialect": "paper_alg1"}},
 }
+BUDGET = {"arm": "pld", "checkpoint": "ckp186", "model": {}, "num_steps": STEPS, "kept_layers": 3.0}
 # Further arms, for tests that name them; "settings" are laid over the recorded ones, "steps" replaces STEPS.
 MORE_ARMS: dict[str, dict[str, Any]] = {
     "preln": {"label": "PreLN, same learning rate", "norm": "pre", "rate": "same", "drop": {}},
@@ -47,15 +70,15 @@ MORE_ARMS: dict[str, dict[str, Any]] = {
     },
     "baseline_at_ckp100": {
         "label": "PostLN, decayed at PLD's ckp100", "norm": "post", "rate": "same", "drop": {}, "steps": 160,
-        "settings": {"training": {"decay": "linear"}, "budget": {"arm": "pld", "checkpoint": "ckp100"}},
+        "settings": {"training": {"decay": "linear"}, "budget": BUDGET | {"checkpoint": "ckp100"}},
     },
     "baseline_at_pld": {
         "label": "PostLN, decayed at PLD's end", "norm": "post", "rate": "same", "drop": {}, "steps": 340,
-        "settings": {"training": {"decay": "linear"}, "budget": {"arm": "pld", "checkpoint": "ckp186"}},
+        "settings": {"training": {"decay": "linear"}, "budget": BUDGET},
     },
     "preln_higher_at_pld": {
         "label": "PreLN, decayed at PLD's end", "norm": "pre", "rate": "higher", "drop": {}, "steps": 340,
-        "settings": {"training": {"decay": "linear"}, "budget": {"arm": "pld", "checkpoint": "ckp186"}},
+        "settings": {"training": {"decay": "linear"}, "budget": BUDGET},
     },
     **{
         f"epochs{count}_{name}": {
@@ -114,19 +137,23 @@ MODELS: dict[str, dict[str, Any]] = {
 # What an analysis of sensitivity finds (a millionth more by seed), and what it costs: passes of 14 ms at full depth.
 SCORES, ANALYSIS_PASSES = (0.4, 0.1, 0.3, 0.2), 10
 TASK_LABELS = {"rte": 2, "mrpc": 2, "stsb": 0, "cola": 2, "sst2": 2, "qnli": 2, "qqp": 2, "mnli": 3}
-PROVENANCE = {
-    "commit": "0123456789abcdef0123456789abcdef01234567",
-    "versions": {"python": "3.11.0", "torch": "2.13.0", "numpy": "2.0.0"},
-    "platform": "Linux",
-    "processor": "a processor",
-    "cpu_count": 2,
-    "device": {"type": "cpu", "name": "a processor", "threads": 1},
-}
+PROVENANCE = Provenance(
+    commit="0123456789abcdef0123456789abcdef01234567",
+    versions={"python": "3.11.0", "torch": "2.13.0", "numpy": "2.0.0"},
+    platform="Linux",
+    processor="a processor",
+    cpu_count=2,
+    device=Device(type="cpu", name="a processor", threads=1),
+)
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The lines of a JSON-lines file."""
-    return read_checked_lines(path, AnyRecord)
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def _append(path: Path, line: Recorded) -> None:
+    append_jsonl(path, line.dump())
 
 
 def run_settings(arm: str, seed: int, scale: str = "smoke", family: str = "bert") -> RunSettings:
@@ -179,45 +206,48 @@ def write_pretrain(
     scores = {name: value for name, value in (scores or {}).items() if name not in word}
     if word:
         about_run = {"scale": scale, "arm": arm, "label": settings.label, "seed": seed, "passages": 100}
-        at = {name: {"lambada_accuracy": 0.2, "lambada_perplexity": 50.0, **word} for name in SHARES}
-        write_json(root / "runs/lambada" / arm / f"seed{seed}" / "summary.json", {**about_run, "checkpoints": at})
+        at = {name: LambadaScores(**{"lambada_accuracy": 0.2, "lambada_perplexity": 50.0, **word}) for name in SHARES}
+        path = root / "runs/lambada" / arm / f"seed{seed}" / "summary.json"
+        write_record(path, LambadaSummary(**about_run, checkpoints=at))
     points, lines, kept = _course(settings, final_loss, slowdown, {"accuracy": 0.2, **scores})
+    metrics: list[AnyLine] = [SensitivityLine(kind="sensitivity", **line) for line in lines]
     for point in points:
-        append_jsonl(folder / "metrics.jsonl", {"kind": "validation", **point})
-        append_jsonl(folder / "metrics.jsonl", {"kind": "train", "main_loss": point["loss"], **point})
-    for line in lines:
-        append_jsonl(folder / "metrics.jsonl", {"kind": "sensitivity", **line})
+        trained = {key: value for key, value in point.items() if key not in ("accuracy", "top5")}
+        metrics.append(ValidationLine(kind="validation", **point))
+        metrics.append(TrainLine(kind="train", main_loss=point["loss"], **trained))
+    for line in sorted(metrics, key=lambda line: line.step):
+        _append(folder / "metrics.jsonl", line)
     validated = ["loss", "accuracy", *(name for name in scores if name != "accuracy")]
     checkpoints = {}
     for name, share in SHARES.items():
         line = points[round(share * steps) // (steps // 20) - 1]
-        checkpoints[name] = {
+        checkpoints[name] = Checkpoint(
             **{key: value for key, value in line.items() if key not in validated},
             **{f"validation_{key}": line[key] for key in validated},
-            "share": share,
-            "folder": f"checkpoints/{name}",
-        }
+            share=share,
+            folder=f"checkpoints/{name}",
+        )
     last, costs = points[-1], ("samples", "tokens", "train_seconds", "reference_seconds", "flops")
-    write_json(folder / "settings.json", recorded)
-    write_json(folder / "provenance.json", PROVENANCE)
-    write_json(
+    write_record(folder / "settings.json", PretrainJob.model_validate(recorded))
+    write_record(folder / "provenance.json", PROVENANCE)
+    write_record(
         folder / "summary.json",
-        {
-            "arm": arm, "label": settings.label, "seed": seed, "scale": scale, "family": family,
-            "norm": settings.model.norm, "steps": steps, "parameters": 50_000, "num_layers": LAYERS,
+        PretrainSummary(
+            arm=arm, label=settings.label, seed=seed, scale=scale, family=family, norm=settings.model.norm,
+            steps=steps, parameters=50_000, num_layers=LAYERS,
             **{key: last[key] for key in (*costs, "analysis_seconds", "analysis_passes")},
             **{f"validation_{key}": last[key] for key in validated},
-            "mean_kept_layers": last["kept_layers"] / steps, "steps_by_kept_layers": _counts(kept),
-            "passes_by_layer": [sum(layer in one for one in kept) for layer in range(LAYERS)],
-            "peak_memory_bytes": 10**8, "checkpoints": checkpoints,
-        },
+            mean_kept_layers=last["kept_layers"] / steps, passes_by_kept_layers=_counts(kept),
+            passes_by_layer=[sum(layer in one for one in kept) for layer in range(LAYERS)],
+            peak_memory_bytes=10**8, checkpoints=checkpoints,
+        ),
     )  # fmt: skip
     return folder
 
 
-def _counts(kept: Sequence[Sequence[int]]) -> dict[str, int]:
+def _counts(kept: Sequence[Sequence[int]]) -> dict[int, int]:
     sizes = [len(one) for one in kept]
-    return {str(size): sizes.count(size) for size in sorted(set(sizes))}
+    return {size: sizes.count(size) for size in sorted(set(sizes))}
 
 
 def _course(
@@ -231,7 +261,10 @@ def _course(
         if is_analysed(settings.drop, step, steps):
             sensitivity = [score + seed / 10**6 + len(lines) / 100 for score in SCORES]
             ranks = rank_layers(settings.drop, LAYERS, sensitivity, seed)
-            lines.append({"step": step, "measure": "lesion", "scores": sensitivity, "ranks": ranks})
+            costs = _costs(step, sum(map(len, kept)), ANALYSIS_PASSES * (len(lines) + 1), slowdown)
+            lines.append(
+                {"step": step, "measure": "lesion", "scores": sensitivity, "ranks": list(ranks or ()), **costs}
+            )
         ranks = rank_layers(settings.drop, LAYERS, sensitivity, seed)
         gates = draw_gates(
             settings.drop, seed=seed, step=step, micro_step=0, num_steps=steps, num_layers=LAYERS, ranks=ranks
@@ -260,22 +293,18 @@ def write_calibration(root: Path, family: str = "bert") -> Path:
     folder.mkdir(parents=True)
     shapes = []
     for arm in ("baseline", "pld") if family == "bert" else ("pld",):
-        model = run_settings(arm, 1, family=family).model.model_dump(mode="json")
-        tau = {
-            str(k): {"median": INTERCEPT + SLOPE * k, "low": 0.95 * (INTERCEPT + SLOPE * k),
-                     "high": 1.05 * (INTERCEPT + SLOPE * k), "n": 15}
-            for k in range(LAYERS + 1)
-        }  # fmt: skip
-        norm = model.get("norm", "res_post" if family == "swinv2" else "pre")
+        model = run_settings(arm, 1, family=family).model
+        times = [INTERCEPT + SLOPE * kept for kept in range(LAYERS + 1)]
         shapes.append(
-            {
-                "norm": norm, "num_layers": LAYERS, "model": model, "micro_batch_size": BATCH,
-                "sequence_length": LENGTH if family in ("bert", "gpt") else None, "precision": "float32",
-                "compile": False, "tau": tau, "fit": {"intercept": INTERCEPT, "slope": SLOPE, "r2": 1.0},
-            }
+            StepTimes(
+                norm=model.norm, num_layers=LAYERS, model=model, micro_batch_size=BATCH,
+                sequence_length=LENGTH if family in ("bert", "gpt") else None,
+                tau={k: StepTime(median=t, low=0.95 * t, high=1.05 * t, n=15) for k, t in enumerate(times)},
+                fit=Fit(intercept=INTERCEPT, slope=SLOPE, r2=1.0),
+            )
         )  # fmt: skip
-    write_json(folder / "provenance.json", PROVENANCE)
-    write_json(folder / "summary.json", {"threads": 1, "device": PROVENANCE["device"], "shapes": shapes})
+    write_record(folder / "provenance.json", PROVENANCE)
+    write_record(folder / "summary.json", CalibrationSummary(threads=1, device=PROVENANCE.device, shapes=shapes))
     return folder
 
 
@@ -339,16 +368,19 @@ def write_finetune(
                     key = f"predictions/{task}/{split}/{rate!r}/{finetune_seed}"
                     arrays[key] = np.where(wrong, guesses, labels).astype(labels.dtype)
                     if split == "dev":
-                        append_jsonl(
-                            folder / "results.jsonl",
-                            {"task": task, "learning_rate": rate, "seed": finetune_seed, "steps": 10,
-                             "train_loss": 0.3, "seconds": 2.0},
-                        )  # fmt: skip
+                        result = FinetuneResult(
+                            task=task, learning_rate=rate, seed=finetune_seed, steps=10, train_loss=0.3, seconds=2.0
+                        )
+                        _append(folder / "results.jsonl", result)
     save_file(arrays, folder / "predictions.safetensors")
-    about = {"arm": arm, "label": ARMS[arm]["label"], "seed": seed, "checkpoint": checkpoint, "group": "glue"}
-    write_json(folder / "settings.json", {"scale": "smoke", **about, "finetune": {}, "missing": missing or {}})
-    write_json(folder / "provenance.json", PROVENANCE)
-    write_json(folder / "summary.json", {**about, "tasks": list(tasks), "runs": len(tasks), "seconds": 20.0})
+    about: dict[str, Any] = {
+        "scale": "smoke", "arm": arm, "label": ARMS[arm]["label"], "seed": seed, "checkpoint": checkpoint,
+        "group": "glue",
+    }  # fmt: skip
+    reasons = {task: dict(splits) for task, splits in (missing or {}).items()}
+    write_record(folder / "settings.json", FinetuneJob(**about, finetune=FinetuneSettings(), missing=reasons))
+    write_record(folder / "provenance.json", PROVENANCE)
+    write_record(folder / "summary.json", FinetuneSummary(**about, tasks=list(tasks), runs=len(tasks), seconds=20.0))
     return folder
 
 
@@ -408,21 +440,24 @@ def write_probe(root: Path, arm: str, seed: int, *, layers: int = LAYERS, draws:
     """A finished probe in which PreLN's upper layers matter little: gradients, angles and losses are made up."""
     folder = root / "runs" / "probe" / arm / f"seed{seed}"
     folder.mkdir(parents=True)
-    about = {"scale": "smoke", "arm": arm, "label": ARMS[arm]["label"], "seed": seed}
-    points = {name: {"step": round(share * STEPS), "share": share, "validation_loss": 3.0}
-              for name, share in SHARES.items()}  # fmt: skip
+    about: dict[str, Any] = {"scale": "smoke", "arm": arm, "label": ARMS[arm]["label"], "seed": seed}
+    points = {
+        name: ProbedPoint(step=round(share * STEPS), share=share, validation_loss=3.0) for name, share in SHARES.items()
+    }
     pre = ARMS[arm]["norm"] == "pre"
     for name, point in points.items():
-        rows = _profile(pre, seed, layers, point["share"]) + _lesions(pre, seed, layers, draws)
+        rows = _profile(pre, seed, layers, point.share) + _lesions(pre, seed, layers, draws)
         rows += _depth(pre, seed, layers) if name == "ckp186" else []
         for row in rows:
-            append_jsonl(folder / "results.jsonl", {"checkpoint": name, "step": point["step"], **row})
-    write_json(folder / "settings.json", {**about, "probe": {"lesion_draws": draws}, "inputs": {}})
-    write_json(folder / "provenance.json", PROVENANCE)
-    write_json(
+            _append(folder / "results.jsonl", ProbeResult(checkpoint=name, step=point.step, **row))
+    write_record(folder / "settings.json", ProbeJob(**about, probe=ProbeSettings(lesion_draws=max(draws, 1))))
+    write_record(folder / "provenance.json", PROVENANCE)
+    write_record(
         folder / "summary.json",
-        {**about, "norm": ARMS[arm]["norm"], "num_layers": layers, "checkpoints": points, "sequences": 16,
-         "lesion_keep": 0.5, "seconds": 1.0},
+        ProbeSummary(
+            **about, norm=ARMS[arm]["norm"], num_layers=layers, checkpoints=points, sequences=16, lesion_keep=0.5,
+            seconds=1.0,
+        ),
     )  # fmt: skip
     return folder
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from pldrepro.config.run import CalibrationJob, RunSettings
-from pldrepro.files import read_json
 from pldrepro.runs.folder import load_pretrain
+from pldrepro.runs.schema import Device
 from pldrepro.runs.step_times import load_calibration
 from pldrepro.training import calibrate as module
 from pldrepro.training.calibrate import Shape, calibrate
@@ -35,12 +35,12 @@ def test_a_real_calibration_prices_a_real_run(tiny_run: Make, corpus: Path, tmp_
         assert set(shape.n) == {3}
         assert (shape.micro_batch_size, shape.sequence_length) == (4, 24)
     summary = tmp_path / "calibration" / "summary.json"
-    assert read_json(tmp_path / "calibration" / "provenance.json")["device"] == {"type": "cpu", "threads": 1}
+    assert calibration.summary.device == Device(type="cpu", threads=1)
     pretrain(tiny_run(), corpus, tmp_path / "run", summary, progress=False)
     run = load_pretrain(tmp_path / "run")
     shape_of_run = calibration.shape_of(run)
     assert shape_of_run == calibration.shapes[0]
-    assert shape_of_run.price(run.summary["steps_by_kept_layers"]) == pytest.approx(run.summary["reference_seconds"])
+    assert shape_of_run.price(run.summary.passes_by_kept_layers) == pytest.approx(run.summary.reference_seconds)
 
 
 @pytest.fixture
@@ -63,9 +63,9 @@ def test_medians_and_fit_are_those_of_the_clock(tiny_run: Make, tmp_path: Path, 
     calibrate(job(tiny_run()), tmp_path, progress=False)
     (shape,) = load_calibration(tmp_path).shapes
     assert shape.median == shape.low == shape.high == pytest.approx((2, 5, 8, 11, 14))
-    assert (shape.intercept, shape.slope, shape.r2) == pytest.approx((2, 3, 1))
+    assert (shape.fit.intercept, shape.fit.slope, shape.fit.r2) == pytest.approx((2, 3, 1))
     assert shape.layer_share == pytest.approx(12 / 14)
-    assert shape.price({"1": 2, "4": 1}) == pytest.approx(24)
+    assert shape.price({1: 2, 4: 1}) == pytest.approx(24)
 
 
 def test_shapes_and_depths_take_turns(tiny_run: Make, tmp_path: Path, steps: list[Any]) -> None:

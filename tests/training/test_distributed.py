@@ -16,6 +16,7 @@ from pldrepro.data.images import prepare_images
 from pldrepro.errors import SettingsError
 from pldrepro.files import read_json
 from pldrepro.runs.folder import load_pretrain
+from pldrepro.runs.schema import Device
 from pldrepro.runs.step_times import load_calibration
 from pldrepro.training.calibrate import calibrate
 from pldrepro.training.distributed import ALONE, World, buckets, joined, launch
@@ -59,7 +60,7 @@ def test_losses_on_several_ranks_are_those_of_one(tiny_run: Make, corpus: Path, 
             assert ours["reduced_bytes"] > 0 or ours["kind"] == "sensitivity"
             assert alone["reduced_bytes"] == 0
         summary = load_pretrain(runs[number]).summary
-        assert summary["passes_by_layer"] == load_pretrain(runs[1]).summary["passes_by_layer"]
+        assert summary.passes_by_layer == load_pretrain(runs[1]).summary.passes_by_layer
 
 
 def test_images_on_two_ranks(tmp_path: Path) -> None:
@@ -207,7 +208,7 @@ def test_a_calibration_on_two_ranks_prices_runs_on_two_ranks(tiny_run: Make, cor
 
     assert on_ranks(2, work) == [0, 0]
     taus = load_calibration(tmp_path / "tau")
-    assert taus.device == {"type": "cpu", "threads": 1, "ranks": 2, "nodes": 1}
+    assert taus.summary.device == Device(type="cpu", threads=1, ranks=2, nodes=1)
     assert taus.shape(settings.model_dump(mode="json")).ranks == 2
     with pytest.raises(RuntimeError, match="no step times for the model of pld"):
         taus.shape(tiny_run().model_dump(mode="json"))

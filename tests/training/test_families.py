@@ -105,12 +105,12 @@ def test_a_stopped_run_ends_where_an_undisturbed_one_does(
 def test_a_run_records_its_family_and_what_it_kept(finished: dict[str, Path], family: str) -> None:
     run = load_pretrain(finished[family])
     assert run.family == family
-    assert len(run.summary["passes_by_layer"]) == 3
-    passes = {int(kept): count for kept, count in run.summary["steps_by_kept_layers"].items()}
+    assert len(run.summary.passes_by_layer) == 3
+    passes = run.summary.passes_by_kept_layers
     assert sum(passes.values()) == 24  # 12 steps of two micro-batches
-    assert sum(run.summary["passes_by_layer"]) == sum(kept * count for kept, count in passes.items()) < 72
-    assert run.summary["analysis_passes"] > 0
-    assert ("validation_top5" in run.summary) == (family != "gpt")
+    assert sum(run.summary.passes_by_layer) == sum(kept * count for kept, count in passes.items()) < 72
+    assert run.summary.analysis_passes > 0
+    assert (run.summary.validation_top5 is not None) == (family != "gpt")
 
 
 def test_a_gpts_validation_loss_is_that_of_transformers(finished: dict[str, Path], data: Callable[[str], Path]) -> None:
@@ -121,7 +121,7 @@ def test_a_gpts_validation_loss_is_that_of_transformers(finished: dict[str, Path
     with torch.no_grad():
         logits = model(torch.from_numpy(batch.input_ids)).logits
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.from_numpy(batch.labels).flatten())
-    assert loss.item() == pytest.approx(load_pretrain(finished["gpt"]).summary["validation_loss"], abs=1e-5)
+    assert loss.item() == pytest.approx(load_pretrain(finished["gpt"]).summary.validation_loss, abs=1e-5)
 
 
 @pytest.mark.parametrize("family", ["swinv2", "vit"])
@@ -140,10 +140,10 @@ def test_an_image_models_accuracy_is_that_of_transformers(
     labels = torch.from_numpy(batch.labels)
     summary = load_pretrain(finished[family]).summary
     loss = torch.nn.functional.cross_entropy(logits, labels).item()
-    assert loss == pytest.approx(summary["validation_loss"], abs=1e-5)
-    assert (logits.argmax(-1) == labels).float().mean().item() == summary["validation_accuracy"]
+    assert loss == pytest.approx(summary.validation_loss, abs=1e-5)
+    assert (logits.argmax(-1) == labels).float().mean().item() == summary.validation_accuracy
     top5 = (logits.topk(5).indices == labels[:, None]).any(-1).float().mean().item()
-    assert top5 == summary["validation_top5"]
+    assert top5 == summary.validation_top5
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -177,13 +177,13 @@ def test_a_calibration_prices_the_run(data: Callable[[str], Path], tmp_path: Pat
     pretrain(settings, data(family), tmp_path / "run", tmp_path / "calibration/summary.json", progress=False)
     run, (shape,) = load_pretrain(tmp_path / "run"), load_calibration(tmp_path / "calibration").shapes
     assert shape.fits(run.settings)
-    counts, layers = run.summary["steps_by_kept_layers"], run.summary["passes_by_layer"]
-    price = shape.price(counts, layers, run.summary["analysis_passes"])
-    assert run.summary["reference_seconds"] == pytest.approx(price)
+    counts, layers = run.summary.passes_by_kept_layers, run.summary.passes_by_layer
+    price = shape.price(counts, layers, run.summary.analysis_passes)
+    assert run.summary.reference_seconds == pytest.approx(price)
     if family == "swinv2":
         first, second = shape.layer_seconds[0], shape.layer_seconds[1]
         by_hand = 24 * shape.median[0] + layers[0] * first + (layers[1] + layers[2]) * second
-        assert price == pytest.approx(by_hand + run.summary["analysis_passes"] * shape.median[3])
+        assert price == pytest.approx(by_hand + run.summary.analysis_passes * shape.median[3])
         assert second == pytest.approx((shape.median[3] - shape.median[1]) / 2)
 
 
@@ -202,11 +202,11 @@ def test_lambada_scores_every_checkpoint_of_a_run(
 ) -> None:
     score_lambada(finished["gpt"], data("gpt"), tmp_path, progress=False)
     scores = load_lambada(tmp_path).summary
-    assert (scores["passages"], list(scores["checkpoints"])) == (12, ["ckp100", "ckp186"])
+    assert (scores.passages, list(scores.checkpoints)) == (12, ["ckp100", "ckp186"])
     arrays = load_file(tmp_path / "predictions.safetensors")
-    for name, score in scores["checkpoints"].items():
-        assert score["lambada_accuracy"] == arrays[f"{name}/correct"].mean()
-        assert score["lambada_perplexity"] == pytest.approx(np.exp(-arrays[f"{name}/log_probabilities"].mean()))
+    for name, score in scores.checkpoints.items():
+        assert score.lambada_accuracy == arrays[f"{name}/correct"].mean()
+        assert score.lambada_perplexity == pytest.approx(np.exp(-arrays[f"{name}/log_probabilities"].mean()))
 
 
 def test_lambada_looks_no_farther_back_than_the_model_was_trained(

@@ -13,8 +13,8 @@ from safetensors.numpy import load_file
 from pldrepro.config.run import FinetuneSettings, RunSettings
 from pldrepro.data.glue import PreparedSplit, load_prepared
 from pldrepro.errors import DataError, DivergedError, RecordError, SettingsError
-from pldrepro.files import read_json
 from pldrepro.runs.folder import load_finetune
+from pldrepro.runs.manifest import settings_of
 from pldrepro.training import finetune as module
 from pldrepro.training.finetune import collate, finetune, task_loss, training_order
 from pldrepro.training.pretrain import pretrain
@@ -87,18 +87,18 @@ def test_every_combination_has_predictions(whole: Path, glue: Path) -> None:
 
 def test_results_and_summary(whole: Path) -> None:
     job = load_finetune(whole)
-    assert [(line["task"], line["learning_rate"], line["seed"]) for line in job.results] == [
+    assert [(line.task, line.learning_rate, line.seed) for line in job.results] == [
         (task, rate, seed) for task in EVALUATED for rate in RATES for seed in SEEDS
     ]
-    assert {line["steps"] for line in job.results} == {2}  # 32 examples in batches of 16
-    assert all(np.isfinite(line["train_loss"]) and line["seconds"] > 0 for line in job.results)
-    assert job.summary["tasks"] == list(EVALUATED)
-    assert job.summary["runs"] == 16
-    assert job.summary["seconds"] == pytest.approx(sum(line["seconds"] for line in job.results))
+    assert {line.steps for line in job.results} == {2}  # 32 examples in batches of 16
+    assert all(np.isfinite(line.train_loss) and line.seconds > 0 for line in job.results)
+    assert job.summary.tasks == list(EVALUATED)
+    assert job.summary.runs == 16
+    assert job.summary.seconds == pytest.approx(sum(line.seconds for line in job.results))
     for values in (job.summary, job.settings):
-        assert (values["arm"], values["seed"], values["checkpoint"], values["group"]) == ("pld", 1, "ckp186", "glue")
+        assert (values.arm, values.seed, values.checkpoint, values.group) == ("pld", 1, "ckp186", "glue")
     assert job.missing == {task: {} for task in EVALUATED}
-    assert FinetuneSettings.model_validate(job.settings["finetune"]) == settings(save_models=True)
+    assert job.settings.finetune == settings(save_models=True)
     assert not (whole / "parts").exists()
 
 
@@ -175,7 +175,7 @@ def test_an_interrupted_job_repeats_only_what_is_missing(
     undisturbed, continued = predictions(whole), predictions(tmp_path)
     assert len(continued) == 2 + 8
     assert all(np.array_equal(continued[name], undisturbed[name]) for name in continued)
-    assert load_finetune(tmp_path).summary["runs"] == 8
+    assert load_finetune(tmp_path).summary.runs == 8
 
 
 @pytest.mark.parametrize("changes", [{"epochs": 2}, {"checkpoint": "ckp87"}], ids=["settings", "weights"])
@@ -278,7 +278,7 @@ def test_only_the_first_examples_are_used_where_asked(run: Path, glue: Path, tmp
     split = split_of([3] * 50)
     assert max(np.concatenate(list(islice(training_order(split, 20, 8, seed=1), 9)))) == 19
     go(run, glue, tmp_path, max_train_examples=10, epochs=3, learning_rates=(1e-3,), seeds=(1,))
-    assert {line["steps"] for line in load_finetune(tmp_path).results} == {3}
+    assert {line.steps for line in load_finetune(tmp_path).results} == {3}
 
 
 def test_task_losses() -> None:
@@ -301,9 +301,7 @@ def test_predictions_do_not_depend_on_their_batches(
     """The order by length, in which predictions are made, is undone."""
     monkeypatch.setattr(np, "argsort", lambda values, **_: np.arange(len(values)))
     model = module.load_for_finetuning(run / "checkpoints" / "ckp186", 1, 1, 0.1)
-    job = module.Job(
-        RunSettings.model_validate(read_json(run / "settings.json")), settings(), "glue", "ckp186", run, glue, tmp_path
-    )
+    job = module.Job(settings_of(run), settings(), "glue", "ckp186", run, glue, tmp_path)
     split = load_prepared(glue, "stsb").splits["dev"]
     unsorted = module.predict(model, split, job, CPU)
     monkeypatch.undo()

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pldrepro import records
 from pldrepro.config.run import Budget, RunSettings
 from pldrepro.costs.flops import run_flops
 from pldrepro.data.batches.rows import IGNORED
@@ -22,7 +23,6 @@ from pldrepro.data.corpus import open_corpus
 from pldrepro.errors import DivergedError, OutOfTimeError, RecordError, SettingsError
 from pldrepro.files import read_json, write_json
 from pldrepro.policy.drop import DropSettings, draw_gates, expected_depth
-from pldrepro.runs import manifest
 from pldrepro.runs.folder import load_pretrain
 from pldrepro.training import pretrain as module
 from pldrepro.training import stopwatch
@@ -202,7 +202,7 @@ def kill_after(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if path.name == name:
             die()
 
-    monkeypatch.setattr(manifest, "write_json", write)
+    monkeypatch.setattr(records, "write_json", write)
 
 
 def kill_after_the_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,7 +406,7 @@ def test_recorded_layers_are_those_of_an_offline_replay(
         totals.append(sum(kept * count for kept, count in passes.items()))
     train = [line for line in read_jsonl(folder / "metrics.jsonl") if line["kind"] == "train"]
     assert [line["kept_layers"] for line in train] == totals
-    assert load_pretrain(folder).summary["steps_by_kept_layers"] == {str(k): n for k, n in sorted(passes.items())}
+    assert load_pretrain(folder).summary.passes_by_kept_layers == passes
 
 
 @pytest.mark.parametrize(("gradients", "moves"), [("none", False), ("zero", True)])
@@ -433,7 +433,7 @@ def test_training_learns(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
         model={"dropout": 0.0, "attention_dropout": 0.0},
         impl={"micro_batch_size": 8},
     )
-    losses = [line["loss"] for line in load_pretrain(go(settings, corpus, tmp_path)).validation]
+    losses = [line.loss for line in load_pretrain(go(settings, corpus, tmp_path)).validation]
     assert losses[-1] < losses[0] - 0.05
     assert losses[-1] < math.log(128) - 0.3  # of a guess among all 128 tokens
 
@@ -444,28 +444,28 @@ def test_training_learns(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
 def test_summary_is_consistent(undisturbed: Path, tiny_run: Make, corpus: Path) -> None:
     run, settings = load_pretrain(undisturbed), tiny_run()
     summary = run.summary
-    assert (summary["arm"], summary["label"], summary["seed"], summary["scale"]) == ("pld", "PLD", 1, "tiny")
-    assert (summary["norm"], summary["num_layers"], summary["steps"]) == ("pre", 4, STEPS)
-    assert summary["samples"] == STEPS * 8
-    assert summary["tokens"] == STEPS * 8 * 24
-    passes = {int(k): n for k, n in summary["steps_by_kept_layers"].items()}
+    assert (summary.arm, summary.label, summary.seed, summary.scale) == ("pld", "PLD", 1, "tiny")
+    assert (summary.norm, summary.num_layers, summary.steps) == ("pre", 4, STEPS)
+    assert summary.samples == STEPS * 8
+    assert summary.tokens == STEPS * 8 * 24
+    passes = summary.passes_by_kept_layers
     assert sum(passes.values()) == STEPS * 2
-    assert summary["mean_kept_layers"] == pytest.approx(sum(k * n for k, n in passes.items()) / (STEPS * 2))
+    assert summary.mean_kept_layers == pytest.approx(sum(k * n for k, n in passes.items()) / (STEPS * 2))
     flops = run_flops(settings)
-    assert summary["flops"] == pytest.approx(sum(flops.of(k, 4) * n for k, n in passes.items()))
-    assert summary["reference_seconds"] == pytest.approx(sum((2 + k) * n for k, n in passes.items()))
+    assert summary.flops == pytest.approx(sum(flops.of(k, 4) * n for k, n in passes.items()))
+    assert summary.reference_seconds == pytest.approx(sum((2 + k) * n for k, n in passes.items()))
     tensors = weights(undisturbed)
-    assert summary["parameters"] >= sum(t.numel() for t in tensors.values()) - 10_000
-    assert summary["peak_memory_bytes"] > 10_000_000
-    assert {name: c["step"] for name, c in summary["checkpoints"].items()} == CHECKPOINTS
-    for name, checkpoint in summary["checkpoints"].items():
-        line = next(line for line in run.validation if line["step"] == CHECKPOINTS[name])
-        assert (checkpoint["validation_loss"], checkpoint["validation_accuracy"]) == (line["loss"], line["accuracy"])
+    assert summary.parameters >= sum(t.numel() for t in tensors.values()) - 10_000
+    assert summary.peak_memory_bytes > 10_000_000
+    assert {name: c.step for name, c in summary.checkpoints.items()} == CHECKPOINTS
+    for name, checkpoint in summary.checkpoints.items():
+        line = next(line for line in run.validation if line.step == CHECKPOINTS[name])
+        assert (checkpoint.validation_loss, checkpoint.validation_accuracy) == (line.loss, line.accuracy)
         for key in ("samples", "train_seconds", "reference_seconds", "flops"):
-            assert checkpoint[key] == line[key]
-        assert checkpoint["folder"] == f"checkpoints/{name}"
-        assert (undisturbed / checkpoint["folder"] / "config.json").is_file()
-    assert summary["validation_loss"] == summary["checkpoints"]["ckp186"]["validation_loss"]
+            assert getattr(checkpoint, key) == getattr(line, key)
+        assert checkpoint.folder == f"checkpoints/{name}"
+        assert (undisturbed / checkpoint.folder / "config.json").is_file()
+    assert summary.validation_loss == summary.checkpoints["ckp186"].validation_loss
 
 
 def test_metrics_lines_stand_where_they_were_asked_for(undisturbed: Path) -> None:

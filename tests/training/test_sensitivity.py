@@ -193,17 +193,17 @@ def test_a_run_measures_once_charges_it_and_records_it(tiny_run: Make, corpus: P
     settings = tiny_run(arm="sbld", drop=SBLD)
     run = load_pretrain(go(settings, corpus, tmp_path / "run"))
     (line,) = run.sensitivity
-    assert (line["step"], line["measure"], len(line["scores"])) == (4, "lesion", 4)
-    assert sorted(line["ranks"]) == [1, 2, 3, 4]
-    assert line["ranks"][line["scores"].index(max(line["scores"]))] == 1
+    assert (line.step, line.measure, len(line.scores)) == (4, "lesion", 4)
+    assert sorted(line.ranks) == [1, 2, 3, 4]
+    assert line.ranks[line.scores.index(max(line.scores))] == 1
     flops = run_flops(settings)
     cost = 8 * (flops.of(4) + 4 * flops.of(3)) / 3
-    assert run.summary["analysis_passes"] == pytest.approx(cost / (4 * flops.of(4)))
-    passes = {int(k): n for k, n in run.summary["steps_by_kept_layers"].items()}
+    assert run.summary.analysis_passes == pytest.approx(cost / (4 * flops.of(4)))
+    passes = run.summary.passes_by_kept_layers
     trained_flops = sum(n * flops.of(k, 4) for k, n in passes.items())
-    assert run.summary["flops"] == pytest.approx(trained_flops + cost)
-    assert 0 < run.summary["analysis_seconds"] < run.summary["train_seconds"]
-    assert sum(run.summary["passes_by_layer"]) == sum(k * n for k, n in passes.items())
+    assert run.summary.flops == pytest.approx(trained_flops + cost)
+    assert 0 < run.summary.analysis_seconds < run.summary.train_seconds
+    assert sum(run.summary.passes_by_layer) == sum(k * n for k, n in passes.items())
 
 
 def test_recorded_ranks_replay_the_gates(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
@@ -211,11 +211,11 @@ def test_recorded_ranks_replay_the_gates(tiny_run: Make, corpus: Path, tmp_path:
     run = load_pretrain(go(settings, corpus, tmp_path / "run"))
     kept = [0, 0, 0, 0]
     for step in range(16):
-        ranks = run.sensitivity[0]["ranks"] if step >= 4 else None
+        ranks = run.sensitivity[0].ranks if step >= 4 else None
         gates = draw_gates(settings.drop, seed=1, step=step, micro_step=0, num_steps=16, num_layers=4, ranks=ranks)
         for layer, gate in enumerate(gates):
             kept[layer] += 2 * gate.keep  # two micro-batches a step
-    assert run.summary["passes_by_layer"] == kept
+    assert run.summary.passes_by_layer == kept
     assert min(kept) < 32
 
 
@@ -246,8 +246,8 @@ def test_scores_that_are_measured_again_are_averaged(
     sensitivity = {"warmup_share": 0.25, "refresh_share": 0.25, "moving_average": 0.5}
     folder = go(tiny_run(arm="sbld", drop={"dialect": "sbld", "sensitivity": sensitivity}), corpus, tmp_path)
     lines = load_pretrain(folder).sensitivity
-    assert [line["scores"] for line in lines] == [[4, 0, 0, 1], [2, 5, 0, 1], [1, 2.5, 0, 1]]
-    assert [line["ranks"] for line in lines] == [[1, 3, 4, 2], [2, 1, 4, 3], [2, 1, 4, 3]]
+    assert [line.scores for line in lines] == [[4, 0, 0, 1], [2, 5, 0, 1], [1, 2.5, 0, 1]]
+    assert [line.ranks for line in lines] == [[1, 3, 4, 2], [2, 1, 4, 3], [2, 1, 4, 3]]
 
 
 def test_a_trial_is_taken_back(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:

@@ -103,13 +103,13 @@ def test_from_corpus_to_predictions(
     assert main([*pretrain, "--max-seconds", "0"]) == STOPPED == 75
     assert "OutOfTimeError: stopped after 0 s at step 1 of 16" in capsys.readouterr().err
     assert main(pretrain) == 0
-    assert load_pretrain(out).summary["steps"] == 16
+    assert load_pretrain(out).summary.steps == 16
     (tmp_path / "finetune.yaml").write_text("{learning_rates: [1.0e-3], seeds: [1], epochs: 1, groups: {one: [rte]}}")
     arguments = ["--run", str(out), "--checkpoint", "ckp87", "--group", "one", "--glue", str(glue)]
     assert (
         main(["finetune", "--settings", str(tmp_path / "finetune.yaml"), *arguments, "--out", str(tmp_path / "f")]) == 0
     )
-    assert load_finetune(tmp_path / "f").summary["runs"] == 1
+    assert load_finetune(tmp_path / "f").summary.runs == 1
 
 
 def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

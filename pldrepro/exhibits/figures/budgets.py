@@ -51,10 +51,10 @@ def figure10(evidence: Evidence, paper: Paper) -> FigureData:
         look = style(position)
         loss_lines(left, data[data["arm"] == arm], "samples", scale, _theta_label(evidence, arm, theta), look)
         interval_bars(right, [theta], [final], marker=MARKERS[position % len(MARKERS)], color=look["color"])
-        runs = [run.summary["validation_loss"] for run in evidence.runs(arm)]
+        runs = [run.summary.validation_loss for run in evidence.runs(arm)]
         right.plot([theta] * len(runs), runs, ".", color=look["color"], alpha=0.5)
     fit_y(left, late_losses(data, "samples"), 0.06)
-    fit_y(right, [run.summary["validation_loss"] for arm in arms for run in evidence.runs(arm)])
+    fit_y(right, [run.summary.validation_loss for arm in arms for run in evidence.runs(arm)])
     left.set(xlabel=f"samples{unit}", ylabel="validation loss [nats]")
     left.set_xlim(left=0)
     right.set(xlabel="theta_bar", xlim=(0, 1.05))

@@ -28,7 +28,7 @@ from pldrepro.exhibits.figures.style import (
     seeds_text,
     style,
 )
-from pldrepro.runs.step_times import TauShape
+from pldrepro.runs.step_times import StepTimes
 
 # ---- validation loss ----
 
@@ -45,7 +45,7 @@ def figure7(evidence: Evidence, paper: Paper) -> FigureData:
     arms = [arm for arm in evidence.arms if arm in named]
     data = loss_data(evidence, arms)
     figure, axes = plt.subplots(1, len(axes_shown), figsize=(7.2, 3.2), sharey=True, squeeze=False)
-    target = float(np.mean([run.summary["validation_loss"] for run in evidence.runs(evidence.baseline)]))
+    target = float(np.mean([run.summary.validation_loss for run in evidence.runs(evidence.baseline)]))
     for ax, axis in zip(axes[0], axes_shown, strict=True):
         scale, unit = axis_scale(data[axis].max(), axis)
         for arm in arms:
@@ -124,7 +124,7 @@ def first_of(evidence: Evidence, arms: Sequence[str], exhibit: str) -> list[str]
 
 def figure6(evidence: Evidence, paper: Paper) -> FigureData:
     """FLOPs of a step along the run, relative to a step that drops nothing: predicted and counted (PLD, Figure 6)."""
-    every = [arm for arm in evidence.methods if evidence.runs(arm)[0].settings["drop"]["schedule"] != "none"]
+    every = [arm for arm in evidence.methods if evidence.runs(arm)[0].settings.drop.schedule != "none"]
     if not every:
         return nothing("no arm of this study drops layers")
     data, arms = flops_data(evidence, every), first_of(evidence, every, "figure6")
@@ -145,7 +145,7 @@ def figure6(evidence: Evidence, paper: Paper) -> FigureData:
     ax.set(xlabel="share of the run", ylabel="FLOPs of a step / without dropping", xlim=(0, 1))
     ax.set_ylim(0, 1.05)
     figure.legend(loc="outside lower center", ncols=min(2, len(arms)), handlelength=3)
-    staged = len(evidence.runs(arms[0])[0].settings["model"].get("stages", ())) > 1
+    staged = len(getattr(evidence.runs(arms[0])[0].settings.model, "stages", ())) > 1
     caption = (
         "FLOPs of a training step (matrix products, forward and backward, embeddings' decoder included) relative to a "
         "step of the same model that drops nothing. Lines: predicted from the policy; dots: counted between two log "
@@ -186,7 +186,7 @@ def schedule(evidence: Evidence, paper: Paper) -> FigureData:
         right.plot(part["share"], part["expected"], linewidth=1.6, label=evidence.label(name), **look)
         right.plot(part["share"], part["measured"], ".", markersize=4, alpha=0.5, color=look["color"])
     right.set(xlabel="share of the run", ylabel="kept layers per step", xlim=(0, 1))
-    right.set_ylim(0, 1.06 * run.summary["num_layers"])
+    right.set_ylim(0, 1.06 * run.summary.num_layers)
     right.set_title("lines: expected; dots: measured", loc="left")
     handles, labels = right.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), handlelength=3)
@@ -225,17 +225,17 @@ def step_time(evidence: Evidence, paper: Paper) -> FigureData:
     data = pd.concat([tau_data(shape).assign(family=name) for name, one in measured.items() for shape in one.shapes])
     shapes = [shape for calibration in measured.values() for shape in calibration.shapes]
     n = min(min(shape.n) for shape in shapes)
-    staged = any(len(shape.model.get("stages", ())) > 1 for shape in shapes)
+    staged = any(len(shape.stages) > 1 for shape in shapes)
     caption = (
         "Time of a training step of one micro-batch with k active layers. Points: median of n = "
         f"{n} interleaved repetitions with 95 % interval (bootstrap); lines: linear fit. The intercept is the part of "
         f"a step that dropping layers cannot save. {STAGED if staged else ''}"
-        f"Device: {device_text(evidence.calibration.device)}."
+        f"Device: {device_text(evidence.calibration.summary.device)}."
     )
     return figure, data, caption
 
 
-def _step_time_panel(ax: Axes, shapes: Sequence[TauShape], first: int, name: str) -> None:
+def _step_time_panel(ax: Axes, shapes: Sequence[StepTimes], first: int, name: str) -> None:
     """The shapes of one calibration; ``first``: place of the first one among the colours."""
     scale, unit = (1.0, "s") if max(max(shape.median) for shape in shapes) >= 1 else (1e-3, "ms")
     for position, shape in enumerate(shapes):
@@ -249,13 +249,13 @@ def _step_time_panel(ax: Axes, shapes: Sequence[TauShape], first: int, name: str
             at, middle, yerr=error, fmt=MARKERS[(first + position) % len(MARKERS)], markersize=4, capsize=2,
             color=look["color"], elinewidth=1, label=f"{name}{_shape_label(shape, scale, unit)}",
         )  # fmt: skip
-        ax.plot(kept, (shape.intercept + shape.slope * kept) / scale, linewidth=1, **look)
+        ax.plot(kept, (shape.fit.intercept + shape.fit.slope * kept) / scale, linewidth=1, **look)
     ax.set(xlabel="active layers k", ylabel=f"time of a step [{unit}]")
     ax.set_ylim(bottom=0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _shape_label(shape: TauShape, scale: float, unit: str) -> str:
+def _shape_label(shape: StepTimes, scale: float, unit: str) -> str:
     norm = {"post": "PostLN", "pre": "PreLN", "res_post": "LayerNorm before the sum"}[shape.norm]
-    fit = f"{shape.intercept / scale:.3g} + {shape.slope / scale:.3g} k {unit} (R² {shape.r2:.3f})"
+    fit = f"{shape.fit.intercept / scale:.3g} + {shape.fit.slope / scale:.3g} k {unit} (R² {shape.fit.r2:.3f})"
     return f"{norm}, {shape.num_layers} layers: {fit}; layers: {100 * shape.layer_share:.0f} % of a full step"

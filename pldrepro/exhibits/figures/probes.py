@@ -104,7 +104,7 @@ def figure4(evidence: Evidence, paper: Paper) -> FigureData:
         _points(left, part[part["state"] == "intact"], "share", label=evidence.label(arm), linestyle="-", **look)
         _points(left, part[part["state"] == "lesioned"], "share", linestyle="--", markerfacecolor="white", **look)
         _draws(right, draws[draws["arm"] == arm], position, len(arms))
-    keep = evidence.probes[0].summary["lesion_keep"]
+    keep = evidence.probes[0].summary.lesion_keep
     left.set(xlabel="share of the run", ylabel="validation loss [nats]")
     left.set_title("solid: intact; dashed: lesioned", loc="left")
     right.set(xlabel="layers kept in a draw", ylabel="loss increase [nats]")
@@ -261,9 +261,9 @@ def _paper_text(paper: Paper) -> str:
 def _paper_angles(evidence: Evidence, paper: Paper, ax: Axes, arm: str) -> pd.DataFrame:
     """Overlay the paper's angles on an arm that is not dropped; returns them as rows."""
     settings = evidence.runs(arm)[0].settings
-    if settings["drop"]["schedule"] != "none":
+    if settings.drop.schedule != "none":
         return pd.DataFrame()
-    series = paper.series[f"figure3_angle_{settings['model']['norm']}ln"]
+    series = paper.series[f"figure3_angle_{settings.model.norm}ln"]
     depth = np.array(series.x) / max(series.x)
     ax.plot(
         depth, series.y, color="#7f7f7f", linestyle=":", linewidth=1, marker="x", markersize=4, zorder=1,

@@ -102,7 +102,7 @@ def _is_refreshed(data: pd.DataFrame) -> bool:
 
 def _stage_lines(ax: Axes, study: Evidence, vertical: bool) -> None:
     """Where the later stages of a model of several begin, between the layers (1..L)."""
-    depths = study.runs(study.baseline)[0].settings["model"].get("stages", [])
+    depths = getattr(study.runs(study.baseline)[0].settings.model, "stages", ())
     for first in np.cumsum(depths)[:-1]:
         draw = ax.axvline if vertical else ax.axhline
         draw(first + 0.5, color="#7f7f7f" if vertical else "white", linewidth=0.8, linestyle=":")
@@ -122,7 +122,7 @@ def sbld_keep(evidence: Evidence, paper: Paper) -> FigureData:
     if not shown:
         return nothing("no SBLD arm in this set")
     data = pd.concat([keep_map(study, arm) for study in shown for arm in _pair(study)], ignore_index=True)
-    heights = [0.7 + 0.13 * max(8, study.runs(study.sbld)[0].summary["num_layers"]) for study in shown]
+    heights = [0.7 + 0.13 * max(8, study.runs(study.sbld)[0].summary.num_layers) for study in shown]
     figure, grid = plt.subplots(
         len(shown), 4, figsize=(7.2, sum(heights) + 0.5), squeeze=False, width_ratios=(1, 0.14, 1, 0.14),
         height_ratios=heights,

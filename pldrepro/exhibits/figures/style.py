@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.text import time_unit
+from pldrepro.runs.schema import Device
 from pldrepro.stats import Estimate
 
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F")
@@ -97,11 +98,9 @@ def axis_scale(largest: float, axis: str) -> tuple[float, str]:
     return 10.0**power, f" [10{superscript}]" if power else ""
 
 
-def device_text(device: Any) -> str:
+def device_text(device: Device) -> str:
     """A device's description in one line."""
-    if isinstance(device, dict):
-        return ", ".join(f"{key} {value}" for key, value in device.items() if value is not None)
-    return str(device)
+    return ", ".join(f"{key} {value}" for key, value in device.dump().items())
 
 
 def nothing(reason: str) -> FigureData:

@@ -54,7 +54,7 @@ def _depth_words(evidence: Evidence, one: Configuration) -> dict[str, str]:
         return {"of L": DASH, "depth matched to": DASH}
     matched = evidence.matched_depth(one.arm) or DASH
     return {
-        "of L": str(evidence.runs(one.arm)[0].summary["num_layers"]),
+        "of L": str(evidence.runs(one.arm)[0].summary.num_layers),
         "depth matched to": evidence.label(matched) if matched in evidence.arms else matched,
     }
 
@@ -79,7 +79,7 @@ def _cost_notes(evidence: Evidence, found: list[Configuration]) -> list[str]:
 
 
 def _depth(evidence: Evidence, arm: str) -> str:
-    return number(stats.mean_interval([run.summary["mean_kept_layers"] for run in evidence.runs(arm)]).value, 2)
+    return number(stats.mean_interval([run.summary.mean_kept_layers for run in evidence.runs(arm)]).value, 2)
 
 
 def _depths(evidence: Evidence, found: list[Configuration]) -> str:

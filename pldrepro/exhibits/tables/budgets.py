@@ -136,7 +136,7 @@ def _memory_notes(evidence: Evidence) -> list[str]:
         "A peak is that of the step with the most layers kept. While a schedule begins with all layers, as PLD's does, "
         "dropping cannot lower it; weights, gradients and optimizer state are those of the whole model at all times.",
     ]
-    if any(run.provenance["device"].get("type") == "cpu" for run in evidence.pretrain):
+    if any(run.provenance.device.type == "cpu" for run in evidence.pretrain):
         notes.append(
             "On a CPU it is the process's peak resident memory, with its libraries and what it has read of the corpus."
         )

@@ -60,7 +60,7 @@ def _training_time(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> Tab
 def _savings(evidence: Evidence, frame: pd.DataFrame) -> Table:
     lines = [
         Line(
-            {"arm": evidence.label(arm), "of L": str(evidence.runs(arm)[0].summary["num_layers"])},
+            {"arm": evidence.label(arm), "of L": str(evidence.runs(arm)[0].summary.num_layers)},
             select(frame, arm=arm, checkpoint=evidence.final_checkpoint(arm)),
         )
         for arm in evidence.arms

@@ -31,7 +31,7 @@ def depth_robustness_layout(evidence: Evidence, paper: Paper, frame: pd.DataFram
     title = f"Depth robustness: validation loss [nats] with fewer layers, at scale {evidence.scale}"
     if not evidence.probed:
         return [Table(title, COLUMNS, notes=("No checkpoint was probed in this study.",))]
-    keep = evidence.probes[0].summary["lesion_keep"]
+    keep = evidence.probes[0].summary.lesion_keep
     notes = (
         "+: what the loss rises by over all layers on the same held-out sequences; kept layers are not "
         "rescaled, and half of L is rounded down. Importance of a layer: the rise without it alone, measured "
@@ -43,7 +43,7 @@ def depth_robustness_layout(evidence: Evidence, paper: Paper, frame: pd.DataFram
 
 
 def _line(evidence: Evidence, frame: pd.DataFrame, arm: str) -> Line:
-    layers, rows = evidence.runs(arm)[0].summary["num_layers"], select(frame, arm=arm)
+    layers, rows = evidence.runs(arm)[0].summary.num_layers, select(frame, arm=arm)
     half = {condition.replace(" k", f" {layers // 2}"): condition for condition in SHOWN}
     return Line(
         {"run": f"{evidence.label(arm)} {rows[0]['checkpoint']}", "L": str(layers)},

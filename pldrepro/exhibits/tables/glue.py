@@ -110,6 +110,6 @@ def _why_missing(evidence: Evidence, name: str) -> str:
         reason = run.missing.get(task, {}).get(split)
         if reason:
             return reason
-    if any(task in run.summary["tasks"] for run in evidence.finetune):
+    if any(task in run.summary.tasks for run in evidence.finetune):
         return "not in the data"
     return "task not fine-tuned at this scale"

@@ -86,7 +86,7 @@ def _lines(study: Evidence, frame: pd.DataFrame) -> tuple[Line, ...]:
         Line(
             {
                 "arm": study.label(arm),
-                "of L": str(study.runs(arm)[0].summary["num_layers"]),
+                "of L": str(study.runs(arm)[0].summary.num_layers),
                 "pairs": str(len(study.pairs(arm, study.baseline))),
             },
             select(frame, family=study.family, arm=arm),
