@@ -26,7 +26,7 @@ $(STAMP): requirements.txt pyproject.toml
 
 reproduce: setup ## run the whole demo study; ends with the claims and results/demo/report.html
 	snakemake --cores $(CORES) --quiet rules
-	@python -m pldrepro show results/demo/claims.csv
+	@python -m pldrepro study claims results/demo/claims.csv
 	@echo "report: results/demo/report.html"
 
 test: setup      ## run the tests, on all cores

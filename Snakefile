@@ -7,6 +7,7 @@ snakemake -n --configfile config/paper.yaml                the paper's own setti
 
 from snakemake.utils import min_version, validate
 
+from pldrepro.config.jobs import calibration_threads, job_settings, rank_resources, rank_threads
 from pldrepro.config.study import load_recorded, load_study
 
 min_version("9.0")

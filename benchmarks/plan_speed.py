@@ -1,4 +1,4 @@
-"""How long planning takes: a dry run, a run with nothing to do and ``plan``, for studies of many pre-training runs.
+"""How long planning takes: ``study plan``, a dry run and a run with nothing to do, for studies of many runs.
 
     python -m benchmarks.plan_speed                      1,000 pre-training runs
     python -m benchmarks.plan_speed --finetune           the same with all their fine-tuning jobs and probes
@@ -77,7 +77,7 @@ def measure(folder: Path, runs: int, finetune: bool, repetitions: int, rerun: bo
     """What is measured -> the smallest wall clock and the smallest CPU seconds."""
     config = str(write_study(folder, runs, finetune).relative_to(folder))
     commands = {
-        "plan": ["pldrepro", "plan", "--configfile", config],
+        "plan": ["pldrepro", "study", "plan", "--configfile", config],
         "dry run": ["snakemake", "-n", "--quiet", "--configfile", config],
         "nothing to do": ["snakemake", "--cores", "1", "--configfile", config],
     }

@@ -1,20 +1,25 @@
-"""Command line: each verb parses its arguments, calls one function and writes one output."""
+"""Command line: each verb reads its arguments, calls one function and writes one output.
+
+VERBS is the table of all of them; the first line of a verb's docstring is its help. Libraries are imported inside the
+verbs, so that each starts with what it needs and no more.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from pldrepro import __version__
 from pldrepro.config.base import parse_yaml, read_mapping, read_settings
 from pldrepro.config.data import DataSettings, ImageDataSettings
 from pldrepro.config.run import CalibrationJob, FinetuneSettings, ImplSettings, ProbeSettings, RunSettings
-from pldrepro.config.study import Study, load_study, study_schema
+from pldrepro.config.study import Study, load_study
+from pldrepro.errors import OutOfTimeError, RefusedError
 from pldrepro.runs.lock import locked
 
 STOPPED = 75  # exit status of a run that was stopped in time and goes on when started again (EX_TEMPFAIL)
@@ -27,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.arguments = arguments  # for the ranks, which are started with the same ones
     rank = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
     try:
-        options.verb(options)
+        options.function(options)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
@@ -35,204 +40,39 @@ def main(arguments: list[str] | None = None) -> int:
         if options.traceback:
             raise
         print(f"{rank}{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
-        return STOPPED if type(error).__name__ == "OutOfTimeError" else 1
+        return STOPPED if isinstance(error, OutOfTimeError) else 1
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
-    """The argument parser of all verbs."""
-    main_parser = argparse.ArgumentParser(prog="python -m pldrepro", description=__doc__)
-    main_parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
-    verbs = main_parser.add_subparsers(required=True, metavar="VERB")
-
-    def add(name: str, function: Any, help_: str) -> argparse.ArgumentParser:
-        verb = verbs.add_parser(name, help=help_, description=help_)
-        verb.set_defaults(verb=function)
-        return verb
-
-    def settings_of(verb: argparse.ArgumentParser, what: str) -> None:
-        verb.add_argument("--settings", required=True, help=f"{what}: JSON text, or a JSON or YAML file")
-
-    def study_of(verb: argparse.ArgumentParser, default: str = "config/demo.yaml") -> None:
-        verb.add_argument("--configfile", type=Path, default=Path(default), help=f"scale file (default: {default})")
-        verb.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="top-level keys to override")
-
-    def evidence_of(verb: argparse.ArgumentParser) -> None:
-        verb.add_argument("--evidence", type=Path, required=True, help="evidence.json: the finished runs")
-        verb.add_argument("--papers", type=Path, nargs="*", default=[], help="the papers' values; default: all")
-        verb.add_argument("--out", type=Path, required=True)
-
-    verb = add("settings", print_settings, "print the complete settings of one pre-training run")
-    study_of(verb)
-    verb.add_argument("--experiment", required=True)
-    verb.add_argument("--seed", type=int, default=1)
-
-    verb = add("prepare-corpus", prepare_corpus, "turn text into token arrays")
-    settings_of(verb, "DataSettings")
-    verb.add_argument("--workers", type=int, default=1)
-    verb.add_argument("--out", type=Path, required=True)
-
-    verb = add("prepare-glue", prepare_glue, "turn GLUE tasks into token arrays")
-    settings_of(verb, "DataSettings")
-    verb.add_argument("--tasks", nargs="+", required=True)
-    verb.add_argument("--sequence-length", type=int, required=True)
-    verb.add_argument("--corpus", type=Path, required=True)
-    verb.add_argument("--out", type=Path, required=True)
-
-    verb = add("prepare-images", prepare_images, "turn labelled images into pixel arrays")
-    settings_of(verb, "ImageDataSettings")
-    verb.add_argument("--out", type=Path, required=True)
-
-    verb = add("calibrate", calibrate, "measure the step time with k active layers, for every model shape")
-    settings_of(verb, "CalibrationJob")
-    verb.add_argument("--out", type=Path, required=True)
-
-    verb = add("pretrain", pretrain, "pre-train one arm with one seed, or go on with it")
-    settings_of(verb, "RunSettings")
-    verb.add_argument("--data", type=Path, required=True, help="folder of the prepared corpus or images")
-    verb.add_argument("--calibration", type=Path, help="summary.json of a calibration, to record reference time")
-    verb.add_argument("--max-seconds", type=float, help=f"stop at a checkpoint after this time, with status {STOPPED}")
-    verb.add_argument("--out", type=Path, required=True)
-
-    verb = add("finetune", finetune, "fine-tune one checkpoint on a group of GLUE tasks")
-    settings_of(verb, "FinetuneSettings")
-    verb.add_argument("--run", type=Path, required=True, help="pre-training run folder")
-    verb.add_argument("--checkpoint", required=True)
-    verb.add_argument("--group", required=True)
-    verb.add_argument("--glue", type=Path, required=True)
-    verb.add_argument("--out", type=Path, required=True)
-
-    verb = add("probe", probe, "measure gradients, hidden states and lesions on the checkpoints of one run")
-    settings_of(verb, "ProbeSettings")
-    verb.add_argument("--run", type=Path, required=True, help="pre-training run folder")
-    verb.add_argument("--corpus", type=Path, required=True)
-    verb.add_argument("--out", type=Path, required=True)
-
-    verb = add("lambada", lambada, "score the checkpoints of one run on LAMBADA")
-    verb.add_argument("--run", type=Path, required=True, help="pre-training run folder")
-    verb.add_argument("--corpus", type=Path, required=True)
-    verb.add_argument("--out", type=Path, required=True)
-
-    verb = add("score", score, "compute all metrics from the predictions of fine-tuning runs")
-    verb.add_argument("--finetune", type=Path, nargs="*", default=[], help="run folders or their summary.json")
-    verb.add_argument("--out", type=Path, required=True)
-
-    for name, function, what in (
-        ("tables", make_tables, "tables as csv, md, tex and html"),
-        ("figures", make_figures, "figures as pdf, png and svg, with their data and captions"),
-    ):
-        verb = add(name, function, f"make {what}; --out names the folder")
-        verb.add_argument("names", nargs="*", metavar="NAME", help="default: all")
-        evidence_of(verb)
-
-    verb = add("claims", claims, "judge every claim of the papers")
-    evidence_of(verb)
-
-    verb = add("reviews", reviews, "answer what the reviews of the PLD paper asked")
-    evidence_of(verb)
-
-    verb = add("report", report, "make the self-contained report")
-    evidence_of(verb)
-    verb.add_argument("--claims", type=Path, required=True, help="claims.csv")
-    verb.add_argument("--tables", type=Path, required=True, help="folder of the tables")
-    verb.add_argument("--figures", type=Path, required=True, help="folder of the figures")
-    verb.add_argument("--reviews", type=Path, help="the page of answers to the reviews, to append")
-    verb.add_argument("--deviations", type=Path, help="a Markdown page to append")
-
-    verb = add("show", show, "print a finished claims.csv")
-    verb.add_argument("claims", type=Path)
-    verb.add_argument("--markdown", action="store_true", help="the measured claims as a Markdown table")
-
-    verb = add("compare", compare, "say what moved beyond its interval between two results folders")
-    verb.add_argument("first", type=Path, metavar="A", help="results folder with tables/ and claims.csv")
-    verb.add_argument("second", type=Path, metavar="B", help="another one")
-    verb.add_argument("--out", type=Path, help="Markdown file to write instead of printing")
-
-    verb = add("explain", explain, "print keep probabilities and the gates drawn at a step")
-    study_of(verb, "config/paper.yaml")
-    verb.add_argument("--experiment", required=True)
-    verb.add_argument("--step", type=int, required=True)
-    verb.add_argument("--seed", type=int, default=1)
-
-    verb = add("fit-schedule", fit_schedule, "fit SBLD's schedule (our reading) to a pilot pair of runs")
-    verb.add_argument("--baseline", type=Path, required=True, help="run folder without dropping")
-    verb.add_argument("--dropped", type=Path, required=True, help="run folder of the same length with dropping")
-
-    verb = add("plan", plan, "print what a study will cost before it runs")
-    verb.add_argument(
-        "--configfile", type=Path, nargs="+", default=[Path("config/demo.yaml")], help="scale files, planned together"
-    )
-    verb.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="top-level keys to override")
-    verb.add_argument(
-        "--device", nargs="*", metavar="NAME", help="devices and reference cards of config/devices.yaml; default: v100"
-    )
-    verb.add_argument(
-        "--calibration", type=Path, nargs="+", action="append", default=[], metavar="DIR",
-        help="calibration folders of one machine, as one more device; may be repeated",
-    )  # fmt: skip
-    verb.add_argument("--budget-hours", type=float, help="say what fits so many hours of the first device")
-
-    verb = add("import", import_runs, "take run folders from another machine into a study")
-    verb.add_argument("source", type=Path, metavar="DIR", help="a results folder, or its runs")
-    study_of(verb)
-
-    verb = add("schema", print_schema, "print the JSON schema of a scale file")
-    return main_parser
-
-
-def study(options: argparse.Namespace) -> Study:
-    """The study of --configfile with the overrides of --config."""
-    return study_with(options.configfile, options.config)
-
-
-def study_with(path: Path, overrides: list[str]) -> Study:
-    """The study of a scale file with some of its top-level keys set to KEY=VALUE."""
-    values = read_mapping(path)
-    for pair in overrides:
-        key, separator, text = pair.partition("=")
-        if not separator:
-            raise ValueError(f"--config {pair}: allowed: KEY=VALUE")
-        values[key] = parse_yaml(text, f"--config {key}")
-    return load_study(values)
-
-
-def print_settings(options: argparse.Namespace) -> None:
-    """Verb settings."""
-    print(study(options).run(options.experiment, options.seed).model_dump_json(indent=1))
+# ---- prepare: data become arrays ----
 
 
 def prepare_corpus(options: argparse.Namespace) -> None:
-    """Verb prepare-corpus."""
-    from pldrepro.data.corpus import prepare_corpus
+    """Turn text into token arrays."""
+    from pldrepro.data import corpus
 
     with locked(options.out):
-        prepare_corpus(read_settings(DataSettings, options.settings), options.out, workers=options.workers)
+        corpus.prepare_corpus(read_settings(DataSettings, options.settings), options.out, workers=options.workers)
 
 
 def prepare_glue(options: argparse.Namespace) -> None:
-    """Verb prepare-glue."""
-    from pldrepro.data.glue import prepare_glue
+    """Turn GLUE tasks into token arrays."""
+    from pldrepro.data import glue
 
     settings = read_settings(DataSettings, options.settings)
     with locked(options.out):
-        prepare_glue(settings, tuple(options.tasks), options.sequence_length, options.corpus, options.out)
+        glue.prepare_glue(settings, tuple(options.tasks), options.sequence_length, options.corpus, options.out)
 
 
 def prepare_images(options: argparse.Namespace) -> None:
-    """Verb prepare-images."""
-    from pldrepro.data.images import prepare_images
+    """Turn labelled images into pixel arrays."""
+    from pldrepro.data import images
 
     with locked(options.out):
-        prepare_images(read_settings(ImageDataSettings, options.settings), options.out)
+        images.prepare_images(read_settings(ImageDataSettings, options.settings), options.out)
 
 
-def calibrate(options: argparse.Namespace) -> None:
-    """Verb calibrate."""
-    from pldrepro.training.calibrate import calibrate
-
-    job = read_settings(CalibrationJob, options.settings)
-    with ranks(job.runs[0].impl, options) as world:
-        calibrate(job, options.out, world=world)
+# ---- run: what trains or evaluates a model; each leaves a run folder ----
 
 
 @contextmanager
@@ -246,49 +86,54 @@ def ranks(impl: ImplSettings, options: argparse.Namespace) -> Iterator[Any]:
         yield world
 
 
-def pretrain(options: argparse.Namespace) -> None:
-    """Verb pretrain."""
-    from pldrepro.training.pretrain import pretrain
+def run_calibrate(options: argparse.Namespace) -> None:
+    """Measure the step time with k active layers [s] of every model shape."""
+    from pldrepro.training import calibrate
+
+    job = read_settings(CalibrationJob, options.settings)
+    with ranks(job.runs[0].impl, options) as world:
+        calibrate.calibrate(job, options.out, world=world)
+
+
+def run_pretrain(options: argparse.Namespace) -> None:
+    """Pre-train one arm with one seed, or go on with it."""
+    from pldrepro.training import pretrain
 
     settings = read_settings(RunSettings, options.settings)
     with ranks(settings.impl, options) as world:
-        pretrain(settings, options.data, options.out, options.calibration, options.max_seconds, world=world)
+        pretrain.pretrain(settings, options.data, options.out, options.calibration, options.max_seconds, world=world)
 
 
-def finetune(options: argparse.Namespace) -> None:
-    """Verb finetune."""
-    from pldrepro.training.finetune import finetune
+def run_finetune(options: argparse.Namespace) -> None:
+    """Fine-tune one checkpoint on a group of GLUE tasks."""
+    from pldrepro.training import finetune
 
     settings = read_settings(FinetuneSettings, options.settings)
     with locked(options.out):
-        finetune(options.run, options.checkpoint, settings, options.group, options.glue, options.out)
+        finetune.finetune(options.run, options.checkpoint, settings, options.group, options.glue, options.out)
 
 
-def probe(options: argparse.Namespace) -> None:
-    """Verb probe."""
-    from pldrepro.evaluation.probe import probe
-
-    with locked(options.out):
-        probe(options.run, options.corpus, read_settings(ProbeSettings, options.settings), options.out)
-
-
-def lambada(options: argparse.Namespace) -> None:
-    """Verb lambada."""
-    from pldrepro.evaluation.lambada import score_lambada
+def run_probe(options: argparse.Namespace) -> None:
+    """Measure gradients, hidden states and lesions on the checkpoints of one run."""
+    from pldrepro.evaluation import probe
 
     with locked(options.out):
-        score_lambada(options.run, options.corpus, options.out)
+        probe.probe(options.run, options.corpus, read_settings(ProbeSettings, options.settings), options.out)
 
 
-def score(options: argparse.Namespace) -> None:
-    """Verb score."""
-    from pldrepro.analysis.glue_scores import write_scores
+def run_lambada(options: argparse.Namespace) -> None:
+    """Score the checkpoints of one run on LAMBADA."""
+    from pldrepro.evaluation import lambada
 
-    write_scores(options.finetune, options.out)
+    with locked(options.out):
+        lambada.score_lambada(options.run, options.corpus, options.out)
 
 
-def evidence(options: argparse.Namespace) -> tuple[Any, Any]:
-    """The evidence of finished runs and the papers, for the analysis verbs."""
+# ---- make: finished runs become exhibits ----
+
+
+def finished_runs(options: argparse.Namespace) -> tuple[Any, Any]:
+    """The finished runs of --index, and the papers that they are compared with."""
     from pldrepro.analysis.reported import SHOWN, load_papers
     from pldrepro.analysis.results import read_evidence
 
@@ -296,62 +141,117 @@ def evidence(options: argparse.Namespace) -> tuple[Any, Any]:
     absent = [key for key in SHOWN if key not in papers]
     if absent:
         raise ValueError(f"--papers: no file of {', '.join(absent)}; found: {', '.join(papers)}")
-    return read_evidence(options.evidence), papers
+    return read_evidence(options.index), papers
+
+
+def make_scores(options: argparse.Namespace) -> None:
+    """Compute all metrics from the predictions of fine-tuning runs."""
+    from pldrepro.analysis.glue_scores import write_scores
+
+    write_scores(options.finetune, options.out)
 
 
 def make_tables(options: argparse.Namespace) -> None:
-    """Verb tables."""
+    """Make tables as csv, md, tex and html."""
     from pldrepro.exhibits.tables import TABLES, write_table
 
-    runs, papers = evidence(options)
+    runs, papers = finished_runs(options)
     for name in options.names or TABLES:
         write_table(name, runs, papers, options.out / name)
 
 
 def make_figures(options: argparse.Namespace) -> None:
-    """Verb figures."""
+    """Make figures as pdf, png and svg, with their data and captions."""
     from pldrepro.exhibits.figures import FIGURES, write_figure
 
-    runs, papers = evidence(options)
+    runs, papers = finished_runs(options)
     for name in options.names or FIGURES:
         write_figure(name, runs, papers, options.out / name)
 
 
-def claims(options: argparse.Namespace) -> None:
-    """Verb claims."""
+def make_claims(options: argparse.Namespace) -> None:
+    """Judge every claim of the papers."""
     from pldrepro.analysis.claims import write_claims
 
-    runs, papers = evidence(options)
-    write_claims(runs, papers, options.out)
+    write_claims(*finished_runs(options), options.out)
 
 
-def reviews(options: argparse.Namespace) -> None:
-    """Verb reviews."""
-    from pldrepro.exhibits.questions import write_answers
+def make_reviews(options: argparse.Namespace) -> None:
+    """Answer what the reviews of the PLD paper asked."""
+    from pldrepro.exhibits.reviews import write_answers
 
-    runs, papers = evidence(options)
+    runs, papers = finished_runs(options)
     write_answers(runs, papers["pld"], options.out)
 
 
-def report(options: argparse.Namespace) -> None:
-    """Verb report."""
+def make_report(options: argparse.Namespace) -> None:
+    """Make the self-contained page."""
     from pldrepro.exhibits.report import write_report
 
-    runs, papers = evidence(options)
-    pages = [page for page in (options.reviews, options.deviations) if page is not None]
-    write_report(runs, papers, options.claims, options.tables, options.figures, options.out, pages)
+    runs, papers = finished_runs(options)
+    write_report(runs, papers, options.claims, options.tables, options.figures, options.out, options.pages)
 
 
-def show(options: argparse.Namespace) -> None:
-    """Verb show."""
+# ---- study: what a scale file says, and results folders as a whole ----
+
+
+def study_with(path: Path, overrides: list[str]) -> Study:
+    """The study of a scale file with some of its top-level keys set to KEY=VALUE."""
+    values = read_mapping(path)
+    for pair in overrides:
+        key, separator, text = pair.partition("=")
+        if not separator:
+            raise ValueError(f"--config {pair}: expected KEY=VALUE")
+        values[key] = parse_yaml(text, f"--config {key}")
+    return load_study(values)
+
+
+def study_settings(options: argparse.Namespace) -> None:
+    """Print the complete settings of one pre-training run."""
+    study = study_with(options.configfile, options.config)
+    print(study.run(options.experiment, options.seed).model_dump_json(indent=1))
+
+
+def study_explain(options: argparse.Namespace) -> None:
+    """Print keep probabilities and the gates drawn at a step."""
+    from pldrepro.policy.drop import explain
+
+    run = study_with(options.configfile, options.config).run(options.experiment, options.seed)
+    print(explain(run.drop, options.seed, options.step, run.training.num_steps, run.model.num_layers))
+
+
+def study_plan(options: argparse.Namespace) -> None:
+    """Print what studies will cost before they run: FLOPs, device hours, disk."""
+    from pldrepro.costs.plan import load_card, load_device, render_plan
+
+    devices = {name: load_device(name) for name in options.device or ([] if options.calibration else ["v100"])}
+    devices |= {f"measured-{n}": load_card(folders) for n, folders in enumerate(options.calibration, start=1)}
+    print(render_plan([study_with(path, options.config) for path in options.configfile], devices))
+
+
+def study_import(options: argparse.Namespace) -> None:
+    """Take run folders from another machine into a study."""
+    from pldrepro.runs.import_runs import join
+
+    outcomes = join(study_with(options.configfile, options.config), options.source)
+    for one in outcomes:
+        state = f"refused: {one.reason}" if one.reason else "imported" if one.is_new else "is here already"
+        print(f"{one.run}: {state}")
+    refused = sum(one.reason is not None for one in outcomes)
+    if refused:
+        raise RefusedError(f"{refused} of {len(outcomes)} run folders refused; the others are here")
+
+
+def study_claims(options: argparse.Namespace) -> None:
+    """Print a finished claims.csv."""
     from pldrepro.analysis.claims import format_claims, markdown_claims, read_claims
 
     frame = read_claims(options.claims)
     print(markdown_claims(frame) if options.markdown else format_claims(frame))
 
 
-def compare(options: argparse.Namespace) -> None:
-    """Verb compare."""
+def study_compare(options: argparse.Namespace) -> None:
+    """Say what moved beyond its interval between two results folders."""
     from pldrepro.exhibits.compare import compare
     from pldrepro.files import write_text
 
@@ -362,57 +262,137 @@ def compare(options: argparse.Namespace) -> None:
         print(text, end="")
 
 
-def explain(options: argparse.Namespace) -> None:
-    """Verb explain."""
-    from pldrepro.policy.drop import explain
-
-    run = study(options).run(options.experiment, options.seed)
-    print(explain(run.drop, options.seed, options.step, run.training.num_steps, run.model.num_layers))
+# ---- the table of verbs ----
 
 
-def fit_schedule(options: argparse.Namespace) -> None:
-    """Verb fit-schedule."""
-    from pldrepro.analysis.fit_schedule import fitted_schedule
-    from pldrepro.runs.folder import load_pretrain
+class Argument(NamedTuple):
+    """An argument as argparse takes it."""
 
-    print(fitted_schedule(load_pretrain(options.baseline), load_pretrain(options.dropped)))
-
-
-def plan(options: argparse.Namespace) -> None:
-    """Verb plan."""
-    from pldrepro.costs.plan import load_card, load_device, render_plan
-
-    names = options.device or ([] if options.calibration else ["v100"])
-    devices = {name: load_device(name) for name in names}
-    cards = {f"measured-{number}": load_card(folders) for number, folders in enumerate(options.calibration, start=1)}
-    studies = [study_with(path, options.config) for path in options.configfile]
-    devices |= cards
-    print(render_plan(studies, devices))
-    if options.budget_hours is not None:
-        from pldrepro.analysis.seeds_for_budget import render_grant
-
-        name, device = next(iter(devices.items()))
-        print(f"\n{render_grant(studies, name, device, options.budget_hours)}")
+    flags: tuple[str, ...]
+    options: dict[str, Any]
 
 
-def import_runs(options: argparse.Namespace) -> None:
-    """Verb import."""
-    from pldrepro.errors import RefusedError
-    from pldrepro.runs.import_runs import join
-
-    outcomes = join(study(options), options.source)
-    for one in outcomes:
-        print(
-            f"{one.run}: {'refused: ' + one.reason if one.reason else 'imported' if one.is_new else 'is here already'}"
-        )
-    refused = sum(one.reason is not None for one in outcomes)
-    if refused:
-        raise RefusedError(f"{refused} of {len(outcomes)} run folders refused; the others are here")
+def argument(*flags: str, **options: Any) -> Argument:
+    """One argument; every one has a ``help``, with its unit where it has one."""
+    return Argument(flags, options)
 
 
-def print_schema(options: argparse.Namespace) -> None:
-    """Verb schema."""
-    print(json.dumps(study_schema(), indent=1))
+def path(flag: str, help_: str, **options: Any) -> Argument:
+    """An argument that is a path; one with a flag is required unless the options say otherwise."""
+    required = {"required": True} if flag.startswith("-") else {}
+    return argument(flag, **{"type": Path, "help": help_, **required, **options})
+
+
+def settings(kind: str) -> Argument:
+    """The settings of a job, of a class in pldrepro.config."""
+    return argument("--settings", required=True, help=f"{kind}: a JSON or YAML file, or JSON text")
+
+
+def study_file(default: str) -> tuple[Argument, ...]:
+    """A scale file, and what is changed in it."""
+    return (path("--configfile", f"scale file (default: {default})", required=False, default=Path(default)), OVERRIDES)
+
+
+OVERRIDES = argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="top-level keys to override")
+RUN = path("--run", "folder of a pre-training run")
+CORPUS = path("--corpus", "folder of the prepared corpus")
+OUT_RUN = path("--out", "run folder to write")
+OUT_DATA = path("--out", "folder of the arrays to write")
+EXPERIMENT = argument("--experiment", required=True, metavar="ARM", help="an arm, by the name of its file")
+SEED = argument("--seed", type=int, default=1, help="seed of the run (default: 1)")
+NAMES = argument("names", nargs="*", metavar="NAME", help="such as table1 or figure1 (default: all)")
+FINISHED = (
+    path("--index", "index.json: the finished runs"),
+    path("--papers", "the papers' values, YAML files (default: all)", required=False, nargs="*", default=[]),
+)
+
+GROUPS = {
+    "prepare": "turn data into arrays",
+    "run": "train or evaluate a model",
+    "make": "make exhibits from finished runs",
+    "study": "plan studies, look into them, compare their results",
+}
+VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...]]] = {
+    "prepare corpus": (prepare_corpus, (
+        settings("DataSettings"), argument("--workers", type=int, default=1, help="processes (default: 1)"), OUT_DATA,
+    )),
+    "prepare glue": (prepare_glue, (
+        settings("DataSettings"), argument("--tasks", nargs="+", required=True, help="names such as rte, stsb"),
+        argument("--sequence-length", type=int, required=True, help="longest example [tokens]"), CORPUS, OUT_DATA,
+    )),
+    "prepare images": (prepare_images, (settings("ImageDataSettings"), OUT_DATA)),
+    "run calibrate": (run_calibrate, (settings("CalibrationJob"), OUT_RUN)),
+    "run pretrain": (run_pretrain, (
+        settings("RunSettings"), path("--data", "folder of the prepared corpus or images"),
+        path("--calibration", "summary.json of a calibration, to record reference time [s]", required=False),
+        argument("--max-seconds", type=float, help=f"stop at a checkpoint after this time [s], with status {STOPPED}"),
+        OUT_RUN,
+    )),
+    "run finetune": (run_finetune, (
+        settings("FinetuneSettings"), RUN, argument("--checkpoint", required=True, help="its name, such as ckp100"),
+        argument("--group", required=True, help="a group of tasks in the settings"),
+        path("--glue", "folder of the prepared tasks"), OUT_RUN,
+    )),
+    "run probe": (run_probe, (settings("ProbeSettings"), RUN, CORPUS, OUT_RUN)),
+    "run lambada": (run_lambada, (RUN, CORPUS, OUT_RUN)),
+    "make scores": (make_scores, (
+        path("--finetune", "run folders or their summary.json", required=False, nargs="*", default=[]),
+        path("--out", "scores.csv to write"),
+    )),
+    "make tables": (make_tables, (NAMES, *FINISHED, path("--out", "folder to write them to"))),
+    "make figures": (make_figures, (NAMES, *FINISHED, path("--out", "folder to write them to"))),
+    "make claims": (make_claims, (*FINISHED, path("--out", "claims.csv to write"))),
+    "make reviews": (make_reviews, (*FINISHED, path("--out", "Markdown page to write"))),
+    "make report": (make_report, (
+        *FINISHED, path("--claims", "claims.csv"), path("--tables", "folder of the tables"),
+        path("--figures", "folder of the figures"),
+        path("--pages", "Markdown pages to append", required=False, nargs="*", default=[]),
+        path("--out", "report.html to write"),
+    )),
+    "study settings": (study_settings, (*study_file("config/demo.yaml"), EXPERIMENT, SEED)),
+    "study explain": (study_explain, (
+        *study_file("config/paper.yaml"), EXPERIMENT, SEED,
+        argument("--step", type=int, required=True, help="training step, from 0"),
+    )),
+    "study plan": (study_plan, (
+        path("--configfile", "scale files, planned together (default: config/demo.yaml)", required=False, nargs="+",
+             default=[Path("config/demo.yaml")]),
+        OVERRIDES,
+        argument("--device", nargs="*", metavar="NAME", help="of config/devices.yaml (default: v100)"),
+        path("--calibration", "calibration folders of one machine, as one more device; may be repeated", required=False,
+             nargs="+", action="append", default=[], metavar="DIR"),
+    )),
+    "study import": (study_import, (path("source", "a results folder, or its runs"), *study_file("config/demo.yaml"))),
+    "study claims": (study_claims, (
+        path("claims", "the file", metavar="CSV"),
+        argument("--markdown", action="store_true", help="the measured claims, as a Markdown table"),
+    )),
+    "study compare": (study_compare, (
+        path("first", "results folder with tables/ and claims.csv", metavar="A"),
+        path("second", "another one", metavar="B"),
+        path("--out", "Markdown file to write instead of printing", required=False),
+    )),
+}  # fmt: skip
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser of VERBS."""
+    whole = argparse.ArgumentParser(prog="python -m pldrepro", description=(__doc__ or "").partition("\n")[0])
+    whole.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
+    whole.add_argument("--version", action="version", version=f"pldrepro {__version__}")
+    groups = whole.add_subparsers(required=True, metavar="GROUP")
+    verbs = {
+        name: groups.add_parser(name, help=help_, description=help_).add_subparsers(required=True, metavar="VERB")
+        for name, help_ in GROUPS.items()
+    }
+    for name, (function, arguments) in VERBS.items():
+        group, verb = name.split()
+        help_ = (function.__doc__ or "").strip().partition("\n")[0]
+        own = verbs[group].add_parser(verb, help=help_, description=help_)
+        own.set_defaults(function=function)
+        for flags, options in arguments:
+            own.add_argument(*flags, **options)
+    return whole
 
 
 if __name__ == "__main__":

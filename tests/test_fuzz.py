@@ -341,7 +341,7 @@ STUDIED = load_papers()
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small study with everything, and its evidence.json."""
+    """A small study with everything, and its index.json."""
     root = tmp_path_factory.mktemp("study")
     found = runs.write_study(root, seeds=(1, 2))
     probes = [runs.write_probe(root, arm, 1) for arm in ("baseline", "pld")]
@@ -355,7 +355,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "calibration": f"{found['calibration']}/summary.json",
         "baseline": "baseline",
     }
-    files.write_json(root / "evidence.json", {"scores": str(root / "scores.csv"), "studies": [listing]})
+    files.write_json(root / "index.json", {"scores": str(root / "scores.csv"), "studies": [listing]})
     return root
 
 
@@ -363,7 +363,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @settings(max_examples=30, **FUZZ)
 def test_a_damaged_evidence_names_what_is_wrong(data: st.DataObject, study: Path) -> None:
     path = study / "damaged.json"
-    shutil.copy(study / "evidence.json", path)
+    shutil.copy(study / "index.json", path)
     with may_refuse(RecordError, path, "runs/", ": "):
         if data.draw(st.booleans()):
             path.write_text(json.dumps(mutated(data.draw, json.loads(path.read_text()))), "utf-8")
@@ -379,12 +379,12 @@ def test_what_is_read_can_be_judged(data: st.DataObject, study: Path, tmp_path: 
     copied = tmp_path / "study"
     shutil.rmtree(copied, ignore_errors=True)
     shutil.copytree(study, copied)
-    listing = (study / "evidence.json").read_text("utf-8")
-    (copied / "evidence.json").write_text(listing.replace(str(study), str(copied)), "utf-8")
-    files = [path for path in sorted(copied.rglob("*.json*")) if path.name != "evidence.json"]
+    listing = (study / "index.json").read_text("utf-8")
+    (copied / "index.json").write_text(listing.replace(str(study), str(copied)), "utf-8")
+    files = [path for path in sorted(copied.rglob("*.json*")) if path.name != "index.json"]
     damage(data.draw, data.draw(st.sampled_from(files)))
     with may_refuse((ValueError, RuntimeError, OSError), copied):  # what `main` turns into a line
-        assert len(claims(read_evidence(copied / "evidence.json"), STUDIED)) > 10
+        assert len(claims(read_evidence(copied / "index.json"), STUDIED)) > 10
 
 
 # ---- prepared data ----
@@ -418,18 +418,18 @@ def test_a_damaged_manifest_is_named(data: st.DataObject, corpus: Path, glue: Pa
 def test_a_missing_or_failed_run_stops_every_exhibit_and_is_named_with_its_log(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: Sequence[str], run: str, state: str
 ) -> None:
-    text = (study / "evidence.json").read_text("utf-8")
+    text = (study / "index.json").read_text("utf-8")
     for folder in (study / "runs").iterdir():
         (tmp_path / "runs").mkdir(exist_ok=True)
         shutil.copytree(folder, tmp_path / "runs" / folder.name)
-    (tmp_path / "evidence.json").write_text(text.replace(f"{study}/runs", f"{tmp_path}/runs"), "utf-8")
+    (tmp_path / "index.json").write_text(text.replace(f"{study}/runs", f"{tmp_path}/runs"), "utf-8")
     folder = tmp_path / "runs" / run
     if state == "missing":
         shutil.rmtree(folder)
     else:
         (folder / "summary.json").unlink()
     more = ["--claims", "none.csv", "--figures", "none"] if verb[0] == "report" else []
-    assert main([*verb, "--evidence", str(tmp_path / "evidence.json"), *more, "--out", str(tmp_path / "out")]) == 1
+    assert main(["make", *verb, "--index", str(tmp_path / "index.json"), *more, "--out", str(tmp_path / "out")]) == 1
     printed = capsys.readouterr()
     assert printed.err.startswith(f"RecordError: {folder}: ")
     assert printed.err.count("\n") == 1
@@ -440,5 +440,5 @@ def test_a_missing_or_failed_run_stops_every_exhibit_and_is_named_with_its_log(
 
 def test_a_damaged_images_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("[]", "utf-8")
-    with pytest.raises(RecordError, match=r"manifest\.json: .*run prepare-images again"):
+    with pytest.raises(RecordError, match=r"manifest\.json: .*run `prepare images` again"):
         open_images(tmp_path)

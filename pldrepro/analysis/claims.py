@@ -149,7 +149,7 @@ def write_claims(evidence: Evidence, papers: Mapping[str, Paper], out: Path) -> 
 
 def read_claims(path: Path) -> pd.DataFrame:
     """claims.csv; a missing or damaged file is a RecordError that names it, and the row."""
-    frame = read_table(path, COLUMNS, "claims", optional=("reported", "measured", "low", "high", "note"))
+    frame = read_table(path, COLUMNS, "make claims", optional=("reported", "measured", "low", "high", "note"))
     for number, row in enumerate(frame.to_dict("records"), start=2):
         for column, allowed in (("verdict", VERDICTS), ("provenance", MARKS)):
             if row[column] not in allowed:

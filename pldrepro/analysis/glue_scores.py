@@ -118,7 +118,7 @@ def write_scores(folders: Sequence[Path], out: Path) -> None:
 
 def read_scores(path: Path) -> pd.DataFrame:
     """scores.csv; a missing or damaged file is a RecordError that names it, and the row."""
-    frame = read_table(path, COLUMNS, "score")
+    frame = read_table(path, COLUMNS, "make scores")
     for number, row in enumerate(zip(frame["task"], frame["split"], frame["metric"], strict=True), start=2):
         if row not in VALUES.values():
             raise RecordError(f"{path}: row {number}: no such value: {' '.join(map(str, row))}")

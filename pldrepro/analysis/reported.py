@@ -162,7 +162,7 @@ class Claim(Strict):
 
 
 class Question(Strict):
-    """A question that the reviews of a paper asked; ``id`` names its answer in pldrepro.reviews."""
+    """A question that the reviews of a paper asked; ``id`` names its answer in pldrepro.exhibits.reviews."""
 
     id: Name
     question: str

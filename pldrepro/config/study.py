@@ -147,7 +147,7 @@ class ResultSet:
 
     @property
     def listing(self) -> str:
-        """The text of evidence.json, from which every exhibit finds the runs."""
+        """The text of index.json, from which every exhibit finds the runs."""
         studies = [
             {**vars(one), "arms": {name: tags.model_dump(exclude_defaults=True) for name, tags in one.arms.items()}}
             for one in self.studies
@@ -305,9 +305,12 @@ class Study:
         return data.model_copy(update=given)
 
     def calibration_job(self) -> CalibrationJob:
-        """One run of every arm, for the calibration of their model shapes."""
-        runs = [self.run(arm, self.settings.seeds[0]) for arm in self.settings.arms]
-        return CalibrationJob(runs=tuple(runs), calibration=self.settings.calibration)
+        """A run of every model shape: that of the first arm which has it, so that an arm more measures nothing anew."""
+        runs: dict[Any, RunSettings] = {}
+        for arm in self.settings.arms:
+            run = self.run(arm, self.settings.seeds[0])
+            runs.setdefault(run.model, run)
+        return CalibrationJob(runs=tuple(runs.values()), calibration=self.settings.calibration)
 
     @property
     def prepared(self) -> str:

@@ -19,9 +19,9 @@ def read_arrays(path: Path, verb: str) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; run {verb} again") from None
+        raise DataError(f"{path}: no such file; run `{verb}` again") from None
     except SafetensorError as error:
-        raise DataError(f"{path}: damaged or cut short ({error}); run {verb} again") from None
+        raise DataError(f"{path}: damaged or cut short ({error}); run `{verb}` again") from None
 
 
 def check_hash(found: str, demanded: str | None, key: str, out: Path) -> None:

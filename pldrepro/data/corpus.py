@@ -78,7 +78,7 @@ class Corpus:
 
 def open_corpus(folder: Path) -> Corpus:
     """Map a prepared corpus; a file whose size is not what the manifest says is an error."""
-    manifest = read_record(folder / "manifest.json", CorpusManifest, "; run prepare-corpus again")
+    manifest = read_record(folder / "manifest.json", CorpusManifest, "; run `prepare corpus` again")
     dtype = np.dtype(manifest.dtype).newbyteorder("<")
     arrays = []
     for split in SPLITS:
@@ -86,7 +86,7 @@ def open_corpus(folder: Path) -> Corpus:
         expected = manifest.splits[split].tokens * dtype.itemsize
         found = path.stat().st_size if path.is_file() else 0
         if found != expected:
-            raise DataError(f"{path}: {found} bytes, the manifest says {expected}; run prepare-corpus again")
+            raise DataError(f"{path}: {found} bytes, the manifest says {expected}; run `prepare corpus` again")
         arrays.append(np.memmap(path, dtype=dtype, mode="r"))
     lambada = load_lambada(folder, manifest.lambada) if manifest.lambada else None
     return Corpus(folder, manifest, arrays[0], arrays[1], lambada)

@@ -68,7 +68,7 @@ def prepare_glue(
     if unknown:
         raise DataError(f"finetune.groups: no such task: {', '.join(unknown)}; allowed: {', '.join(TASKS)}")
     source = open_source(settings)
-    corpus_hash = read_record(corpus_folder / "manifest.json", CorpusManifest, "; run prepare-corpus again").hash
+    corpus_hash = read_record(corpus_folder / "manifest.json", CorpusManifest, "; run `prepare corpus` again").hash
     tokenizer = load_tokenizer(corpus_folder / "tokenizer")
     tokenizer.encode_special_tokens = True  # "[SEP]" in a sentence is text
     tokenizer.enable_truncation(sequence_length, strategy="longest_first")
@@ -143,15 +143,15 @@ def _hash(counts: dict[str, dict[str, ExamplesEntry]]) -> str:
 
 def load_prepared(folder: Path, task: str) -> PreparedTask:
     """Read one prepared task and check it against the manifest."""
-    manifest = read_record(folder / "manifest.json", GlueManifest, "; run prepare-glue again")
+    manifest = read_record(folder / "manifest.json", GlueManifest, "; run `prepare glue` again")
     if task not in manifest.tasks:
         raise DataError(f"{folder}: {task} is not prepared; there: {', '.join(manifest.tasks)}")
     path = folder / f"{task}.safetensors"
-    arrays = read_arrays(path, "prepare-glue")
+    arrays = read_arrays(path, "prepare glue")
     splits = {}
     for split, entry in manifest.tasks[task].items():
         parts = [arrays.get(f"{split}/{part}") for part in PARTS]
         if any(part is None for part in parts) or _digest(PreparedSplit(*parts)) != entry.sha256:  # type: ignore[arg-type]
-            raise DataError(f"{path}: {split} is not what the manifest says; run prepare-glue again")
+            raise DataError(f"{path}: {split} is not what the manifest says; run `prepare glue` again")
         splits[split] = PreparedSplit(*parts)  # type: ignore[arg-type]
     return PreparedTask(TASKS[task], splits, manifest.missing.get(task, {}))

@@ -73,7 +73,7 @@ class Images:
 
 def open_images(folder: Path) -> Images:
     """Map prepared images; an array that is missing or is not what the manifest says is a DataError."""
-    manifest = read_record(folder / "manifest.json", ImagesManifest, "; run prepare-images again")
+    manifest = read_record(folder / "manifest.json", ImagesManifest, "; run `prepare images` again")
     arrays = []
     for split in SPLITS:
         for name in ARRAYS:
@@ -82,11 +82,11 @@ def open_images(folder: Path) -> Images:
             try:
                 array = np.load(path, mmap_mode="c")  # torch wants arrays that may be written to; the file stays
             except (OSError, ValueError) as error:
-                raise DataError(f"{path}: {error}; run prepare-images again") from None
+                raise DataError(f"{path}: {error}; run `prepare images` again") from None
             if array.shape != expected or array.dtype != _dtype(name):
                 raise DataError(
                     f"{path}: {array.dtype} {array.shape}, the manifest says {_dtype(name)} {expected}; "
-                    "run prepare-images again"
+                    "run `prepare images` again"
                 )
             arrays.append(array)
     return Images(folder, manifest, *arrays)

@@ -93,7 +93,7 @@ def save_lambada(lambada: Lambada, folder: Path) -> PassagesEntry:
 def load_lambada(folder: Path, entry: PassagesEntry) -> Lambada:
     """Read the arrays and check them against the manifest's entry."""
     path = folder / FILE
-    arrays = read_arrays(path, "prepare-corpus")
+    arrays = read_arrays(path, "prepare corpus")
     if set(arrays) != set(ARRAYS) or (lambada := Lambada(**arrays)).sha256 != entry.sha256:
-        raise DataError(f"{path}: not what the manifest says; run prepare-corpus again")
+        raise DataError(f"{path}: not what the manifest says; run `prepare corpus` again")
     return lambada

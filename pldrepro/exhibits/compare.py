@@ -111,7 +111,7 @@ def _exhibits(folder: Path) -> dict[str, Path]:
         raise RecordError(f"{folder / 'tables'}: no tables (*.csv) here")
     claims = folder / "claims.csv"
     if not claims.is_file():
-        raise RecordError(f"{claims}: no claims here; run `claims` first")
+        raise RecordError(f"{claims}: no claims here; run `make claims` first")
     return {**{path.stem: path for path in tables}, CLAIMS: claims}
 
 

@@ -95,7 +95,7 @@ class PretrainRun:
 
 @dataclass(frozen=True)
 class FinetuneRun:
-    """A finished fine-tuning job; its predictions stay on disk until ``score`` reads them."""
+    """A finished fine-tuning job; its predictions stay on disk until ``make scores`` reads them."""
 
     folder: Path
     settings: FinetuneJob

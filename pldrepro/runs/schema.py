@@ -392,7 +392,7 @@ class StudyRuns(Recorded):
 
 
 class Index(Recorded):
-    """evidence.json."""
+    """index.json."""
 
     scores: File
     studies: Annotated[list[StudyRuns], Field(min_length=1)]

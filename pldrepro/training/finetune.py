@@ -1,6 +1,6 @@
 """Fine-tuning of one checkpoint on GLUE tasks, over learning rates and seeds: predictions out, no scores.
 
-Scores are computed later from the predictions (``score``), so this stage needs torch alone. There is no
+Scores are computed later from the predictions (``make scores``), so this stage needs torch alone. There is no
 evaluation during training and no choice among epochs: a run's predictions are those of its last step.
 """
 
@@ -81,7 +81,7 @@ def finetune(
     job = Job(run, settings, group, checkpoint, place, glue_folder, folder)
     device = select_device(run.impl)
     tasks = settings.groups[group]
-    glue = read_record(glue_folder / "manifest.json", GlueManifest, "; run prepare-glue again")
+    glue = read_record(glue_folder / "manifest.json", GlueManifest, "; run `prepare glue` again")
     about = FinetuneJob(
         scale=run.scale,
         arm=run.arm,

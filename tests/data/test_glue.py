@@ -128,7 +128,7 @@ def test_damaged_folders_are_named(folders: tuple[DataSettings, Path, Path], tmp
         load_prepared(out, "mnli")
     content = (out / "rte.safetensors").read_bytes()
     (out / "rte.safetensors").write_bytes(content[:-10])
-    with pytest.raises(DataError, match=r"rte\.safetensors: damaged or cut short .*; run prepare-glue again"):
+    with pytest.raises(DataError, match=r"rte\.safetensors: damaged or cut short .*; run `prepare glue` again"):
         load_prepared(out, "rte")
     (out / "rte.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(DataError, match=r"rte\.safetensors: (train|dev) is not what the manifest says"):

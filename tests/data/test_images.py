@@ -243,7 +243,7 @@ def test_an_array_that_is_not_the_manifests_is_refused(tmp_path: Path) -> None:
         open_images(tmp_path)
     path = tmp_path / "train_pixels.npy"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"train_pixels.npy: .*run prepare-images again"):
+    with pytest.raises(DataError, match=r"train_pixels.npy: .*run `prepare images` again"):
         open_images(tmp_path)
 
 
@@ -351,7 +351,7 @@ def test_what_a_shift_leaves_empty_is_a_reflection() -> None:
 
 def test_the_verb(root: Path) -> None:
     text = from_files(root).model_dump_json()
-    assert main(["prepare-images", "--settings", text, "--out", str(root / "out")]) == 0
+    assert main(["prepare", "images", "--settings", text, "--out", str(root / "out")]) == 0
     assert len(open_images(root / "out").validation_labels) == 2
 
 

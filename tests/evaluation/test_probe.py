@@ -307,7 +307,7 @@ def test_what_a_probe_records(finished: dict[str, Path], probed: dict[str, Path]
 def test_some_checkpoints_alone(finished: dict[str, Path], corpus: Path, tmp_path: Path) -> None:
     arguments = ["--run", str(finished["pld"]), "--corpus", str(corpus), "--out", str(tmp_path / "some")]
     settings = {"checkpoints": ["ckp100", "ckp87"], "lesion_draws": 1, "gradient_batches": 1, "sequences": 4}
-    assert main(["probe", "--settings", json.dumps(settings), *arguments]) == 0
+    assert main(["run", "probe", "--settings", json.dumps(settings), *arguments]) == 0
     run = load_probe(tmp_path / "some")
     assert list(run.summary.checkpoints) == ["ckp87", "ckp100"]
     assert {row.checkpoint for row in run.results if row.selection == "odd"} == {"ckp100"}

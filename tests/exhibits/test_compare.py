@@ -195,11 +195,11 @@ def test_damaged_tables_are_named(tmp_path: Path) -> None:
 
 def test_the_verb_prints_or_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = folder(tmp_path / "one", table1=[("pld", "x", 1, 0, 2)])
-    assert main(["compare", str(one), str(one)]) == 0
+    assert main(["study", "compare", str(one), str(one)]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("# What moved\n")
-    assert main(["compare", str(one), str(one), "--out", str(tmp_path / "moved.md")]) == 0
+    assert main(["study", "compare", str(one), str(one), "--out", str(tmp_path / "moved.md")]) == 0
     assert capsys.readouterr().out == ""
     assert (tmp_path / "moved.md").read_text() == printed
-    assert main(["compare", str(one), str(tmp_path / "nowhere")]) == 1
+    assert main(["study", "compare", str(one), str(tmp_path / "nowhere")]) == 1
     assert capsys.readouterr().err == f"RecordError: {tmp_path / 'nowhere'}: no such results folder\n"

@@ -135,26 +135,26 @@ def stages(
             "calibration": str(paths["calibration"]),
             "baseline": "baseline",
         }
-        path = folder / "evidence.json"
+        path = folder / "index.json"
         path.write_text(json.dumps({"scores": str(scores), "studies": [study]}))
         return path
 
     def pretrain(settings: RunSettings) -> list[str]:
-        return ["pretrain", "--settings", settings.model_dump_json(), "--data", str(corpus)]
+        return ["run", "pretrain", "--settings", settings.model_dump_json(), "--data", str(corpus)]
 
     commands: dict[str, Callable[[], list[str]]] = {
-        "corpus": lambda: ["prepare-corpus", "--settings", data],
+        "corpus": lambda: ["prepare", "corpus", "--settings", data],
         "glue": lambda: [
-            "prepare-glue", "--settings", data, "--tasks", "rte", "stsb", "--sequence-length", "32",
+            "prepare", "glue", "--settings", data, "--tasks", "rte", "stsb", "--sequence-length", "32",
             "--corpus", str(corpus),
         ],
         "pretrain": lambda: pretrain(plain),
         "checkpoint": lambda: pretrain(saving),
         "finetune": lambda: [
-            "finetune", "--settings", str(tuning), "--run", str(finished("pretrain")), "--checkpoint", "ckp186",
+            "run", "finetune", "--settings", str(tuning), "--run", str(finished("pretrain")), "--checkpoint", "ckp186",
             "--group", "one", "--glue", str(glue),
         ],
-        "tables": lambda: ["tables", "table1", "--evidence", str(evidence())],
+        "tables": lambda: ["make", "tables", "table1", "--index", str(evidence())],
     }  # fmt: skip
     made: dict[str, Stage] = {}
 

@@ -75,7 +75,7 @@ def test_a_killed_rank_ends_the_others_and_the_run_goes_on_bit_for_bit(
 def test_the_command_starts_its_ranks_and_a_signal_stops_them_all(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
     settings = tiny_run(training={"num_steps": 3000}, impl={"ranks": 2, "log_points": 3000})
     (tmp_path / "run.json").write_text(settings.model_dump_json())
-    command = [sys.executable, "-m", "pldrepro", "pretrain", "--settings", str(tmp_path / "run.json")]
+    command = [sys.executable, "-m", "pldrepro", "run", "pretrain", "--settings", str(tmp_path / "run.json")]
     command += ["--data", str(corpus), "--out", str(tmp_path / "run")]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, stderr=log)

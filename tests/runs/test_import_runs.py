@@ -214,7 +214,7 @@ def test_the_command_names_what_it_did_and_fails_when_it_refused(
 ) -> None:
     (tmp_path / "study.yaml").write_text(json.dumps(here.settings.model_dump(mode="json")))
     damage_weights(theirs / RUN)
-    assert main(["import", str(theirs), "--configfile", str(tmp_path / "study.yaml")]) == 1
+    assert main(["study", "import", str(theirs), "--configfile", str(tmp_path / "study.yaml")]) == 1
     printed = capsys.readouterr()
     assert f"{RUN}: refused: {theirs}/{RUN}/checkpoints/ckp186/model.safetensors: not the file" in printed.out
     assert "3 of 3 run folders refused; the others are here" in printed.err

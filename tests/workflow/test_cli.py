@@ -10,7 +10,8 @@ import jsonschema
 import pytest
 import yaml
 
-from pldrepro.__main__ import STOPPED, main
+from pldrepro import __version__
+from pldrepro.__main__ import STOPPED, VERBS, main
 from pldrepro.config.run import RunSettings
 from pldrepro.config.study import load_study, study_schema
 from pldrepro.runs.folder import load_finetune, load_pretrain
@@ -40,7 +41,7 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_settings_prints_what_load_study_resolves(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["settings", *SMOKE, "--experiment", "pld", "--seed", "2"]) == 0
+    assert main(["study", "settings", *SMOKE, "--experiment", "pld", "--seed", "2"]) == 0
     printed = RunSettings.model_validate_json(capsys.readouterr().out)
     assert printed == load_study(Path("config/smoke.yaml")).run("pld", 2)
 
@@ -48,14 +49,14 @@ def test_settings_prints_what_load_study_resolves(capsys: pytest.CaptureFixture[
 def test_overrides_reach_the_settings(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     changes = ["--config", f"data_root={tmp_path}", "scale=other", 'arms=["baseline","random"]', "probe_arms=[]"]
     changes += ["seeds=[7]"]
-    assert main(["settings", *SMOKE, *changes, "--experiment", "random"]) == 0
+    assert main(["study", "settings", *SMOKE, *changes, "--experiment", "random"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert (printed["scale"], printed["arm"]) == ("other", "random")
     assert str(tmp_path) not in json.dumps(printed)  # a path of the machine is not what a run is
 
 
 def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["explain", "--configfile", "config/paper.yaml", "--experiment", "pld", "--step", "100000"]) == 0
+    assert main(["study", "explain", "--experiment", "pld", "--step", "100000"]) == 0
     text = capsys.readouterr().out
     assert "dialect paper_alg1: schedule exponential, allocation linear_from_first, residual scale inverse" in text
     assert "theta(t) = 0.5000" in text
@@ -68,28 +69,34 @@ def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("scale", ["smoke", "demo", "mini", "gpu", "paper"])
 def test_plan(capsys: pytest.CaptureFixture[str], scale: str) -> None:
-    assert main(["plan", "--configfile", f"config/{scale}.yaml", "--device", "h100"]) == 0
+    assert main(["study", "plan", "--configfile", f"config/{scale}.yaml", "--device", "h100"]) == 0
     text = capsys.readouterr().out
     for word in ("parameters", "steps", "tokens", "kept depth", "FLOPs", "hours", "disk", "h100", "pld", "baseline"):
         assert word in text
 
 
-def test_schema_is_the_one_that_the_workflow_and_scale_files_meet(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["schema"]) == 0
-    schema = json.loads(capsys.readouterr().out)
-    assert schema == study_schema()
-    shipped = Path("workflow/schemas/config.schema.json")
-    assert schema == json.loads(shipped.read_text()), f"write it again: python -m pldrepro schema > {shipped}"
+def test_schema_is_the_one_that_the_workflow_and_scale_files_meet() -> None:
+    schema = study_schema()
+    assert schema == json.loads(Path("workflow/schemas/config.schema.json").read_text())
     jsonschema.validate(yaml.safe_load(Path("config/demo.yaml").read_text()), schema)
 
 
-def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_and_every_argument_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    function, arguments = VERBS[name]
+    assert function.__name__ == name.replace(" ", "_")
+    assert all(one.options["help"] for one in arguments)
     with pytest.raises(SystemExit) as stopped:
-        main(["--help"])
+        main([*name.split(), "--help"])
     assert stopped.value.code == 0
-    text = capsys.readouterr().out
-    for verb in ("settings", "prepare-corpus", "prepare-glue", "calibrate", "pretrain", "finetune", "explain", "plan"):
-        assert verb in text
+    assert f"usage: python -m pldrepro {name} " in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"pldrepro {__version__}\n"
 
 
 # ---- the training half, through the command line ----
@@ -99,7 +106,7 @@ def test_from_corpus_to_predictions(
     corpus: Path, glue: Path, tiny_run: Callable[..., RunSettings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, settings = tmp_path / "run", tiny_run().model_dump_json()
-    pretrain = ["pretrain", "--settings", settings, "--data", str(corpus), "--out", str(out)]
+    pretrain = ["run", "pretrain", "--settings", settings, "--data", str(corpus), "--out", str(out)]
     assert main([*pretrain, "--max-seconds", "0"]) == STOPPED == 75
     assert "OutOfTimeError: stopped after 0 s at step 1 of 16" in capsys.readouterr().err
     assert main(pretrain) == 0
@@ -107,7 +114,10 @@ def test_from_corpus_to_predictions(
     (tmp_path / "finetune.yaml").write_text("{learning_rates: [1.0e-3], seeds: [1], epochs: 1, groups: {one: [rte]}}")
     arguments = ["--run", str(out), "--checkpoint", "ckp87", "--group", "one", "--glue", str(glue)]
     assert (
-        main(["finetune", "--settings", str(tmp_path / "finetune.yaml"), *arguments, "--out", str(tmp_path / "f")]) == 0
+        main(
+            ["run", "finetune", "--settings", str(tmp_path / "finetune.yaml"), *arguments, "--out", str(tmp_path / "f")]
+        )
+        == 0
     )
     assert load_finetune(tmp_path / "f").summary.runs == 1
 
@@ -117,7 +127,7 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, caps
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pldrepro.costs.plan.render_plan", interrupt)
-    assert main(["plan", *SMOKE]) == 130
+    assert main(["study", "plan", *SMOKE]) == 130
     assert capsys.readouterr().err == "interrupted; the same command goes on from the last checkpoint\n"
 
 
@@ -125,7 +135,7 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_an_error_is_one_line_and_status_1() -> None:
-    done = run("-m", "pldrepro", "plan", *SMOKE, "--device", "tpu")
+    done = run("-m", "pldrepro", "study", "plan", *SMOKE, "--device", "tpu")
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith("SettingsError: device 'tpu' is not in config/devices.yaml; allowed: ")
@@ -133,7 +143,7 @@ def test_an_error_is_one_line_and_status_1() -> None:
 
 
 def test_traceback_on_request() -> None:
-    done = run("-m", "pldrepro", "--traceback", "plan", *SMOKE, "--device", "tpu")
+    done = run("-m", "pldrepro", "--traceback", "study", "plan", *SMOKE, "--device", "tpu")
     assert done.returncode == 1
     assert "Traceback (most recent call last)" in done.stderr
 
@@ -141,13 +151,16 @@ def test_traceback_on_request() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["plan", "--configfile", "config/none.yaml"], "config/none.yaml: no such file"),
-        (["explain", *SMOKE, "--experiment", "plb", "--step", "1"], "plb.yaml: no such experiment; allowed: baseline"),
-        (["explain", *SMOKE, "--experiment", "pld", "--step", "40"], "step 40; allowed: 0 to 39"),
-        (["plan", *SMOKE, "--config", "seeds"], "--config seeds: allowed: KEY=VALUE"),
-        (["plan", *SMOKE, "--config", "sead=[1]"], "sead: unknown key; allowed here: scale, description"),
-        (["calibrate", "--settings", "{", "--out", "x"], "settings: not readable as JSON"),
-        (["calibrate", "--settings", "{}", "--out", "x"], "settings: runs: missing; calibration: missing"),
+        (["study", "plan", "--configfile", "config/none.yaml"], "config/none.yaml: no such file"),
+        (
+            ["study", "explain", *SMOKE, "--experiment", "plb", "--step", "1"],
+            "plb.yaml: no such experiment; allowed: baseline",
+        ),
+        (["study", "explain", *SMOKE, "--experiment", "pld", "--step", "40"], "step 40; allowed: 0 to 39"),
+        (["study", "plan", *SMOKE, "--config", "seeds"], "--config seeds: expected KEY=VALUE"),
+        (["study", "plan", *SMOKE, "--config", "sead=[1]"], "sead: unknown key; allowed here: scale, description"),
+        (["run", "calibrate", "--settings", "{", "--out", "x"], "settings: not readable as JSON"),
+        (["run", "calibrate", "--settings", "{}", "--out", "x"], "settings: runs: missing; calibration: missing"),
     ],
 )
 def test_errors_of_users(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
@@ -158,7 +171,7 @@ def test_a_missing_corpus_is_named(
     capsys: pytest.CaptureFixture[str], tiny_run: Callable[..., RunSettings], tmp_path: Path
 ) -> None:
     place = [str(tmp_path / "corpus"), "--out", str(tmp_path / "run")]
-    message = failure(capsys, "pretrain", "--settings", tiny_run().model_dump_json(), "--data", *place)
+    message = failure(capsys, "run", "pretrain", "--settings", tiny_run().model_dump_json(), "--data", *place)
     assert f"{tmp_path}/corpus/manifest.json: no such file" in message
     assert not (tmp_path / "run").exists()
 

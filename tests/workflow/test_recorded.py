@@ -12,7 +12,7 @@ from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence, read_evidence
 from pldrepro.config.base import read_yaml
 from pldrepro.config.study import load_recorded
-from pldrepro.exhibits import questions, results_page
+from pldrepro.exhibits import results_page, reviews
 from pldrepro.exhibits.tables import write_table
 from pldrepro.files import write_json
 
@@ -29,8 +29,8 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Evidence]:
         for runs in RECORDED.result_sets():
             folder = root / Path(runs.results).name
             glue_scores.write_scores([Path(path) for path in runs.finetune], folder / "scores.csv")
-            write_json(folder / "evidence.json", {**json.loads(runs.listing), "scores": str(folder / "scores.csv")})
-            evidence = read_evidence(folder / "evidence.json")
+            write_json(folder / "index.json", {**json.loads(runs.listing), "scores": str(folder / "scores.csv")})
+            evidence = read_evidence(folder / "index.json")
             claims.write_claims(evidence, load_papers(), folder / "claims.csv")
             for name in results_page.TABLES:
                 write_table(name, evidence, load_papers(), folder / f"tables/{name}")
@@ -47,7 +47,7 @@ def test_the_page_of_results_is_what_the_records_give(rebuilt: dict[Path, Eviden
 def test_the_answers_to_the_reviews_are_what_the_records_give(rebuilt: dict[Path, Evidence]) -> None:
     (ablation,) = [evidence for folder, evidence in rebuilt.items() if folder.name == "cpu-mini-ablation"]
     written = (REPOSITORY / "docs/reviews.md").read_text("utf-8")
-    assert written == questions.answers(ablation, load_papers()["pld"]), "write it again: make results-page"
+    assert written == reviews.answers(ablation, load_papers()["pld"]), "write it again: make results-page"
 
 
 @pytest.mark.parametrize("name", RECORDED.recorded)

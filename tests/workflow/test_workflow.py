@@ -49,7 +49,7 @@ def test_the_companions_are_studies_beside_the_first(study: Path) -> None:
         assert (folder / f"data/{prepared}/manifest.json").is_file()
         summary = read_json(folder / "runs/pretrain/sbld/seed1/summary.json")
         assert summary["analysis_passes"] > 0
-    listing = read_json(study / "results/smoke/evidence.json")
+    listing = read_json(study / "results/smoke/index.json")
     assert [len(one["pretrain"]) for one in listing["studies"]] == [8, 3, 3]
 
 
@@ -91,8 +91,8 @@ def test_an_edited_exhibit_is_made_again_without_training(study: Path, tmp_path:
     with (copy / "pldrepro/exhibits/tables/cost.py").open("a") as module:
         module.write("\n# edited\n")
     jobs = planned(copy, *SMOKE)
-    assert jobs["set_tables"] == 1
-    assert not {"pretrain", "finetune", "probe", "score", "draw_figures"} & set(jobs)
+    assert jobs["make_tables"] == 1
+    assert not {"pretrain", "finetune", "probe", "make_scores", "make_figures"} & set(jobs)
 
 
 def test_recorded_runs_give_the_same_verdicts_again(study: Path, tmp_path: Path) -> None:
@@ -130,4 +130,4 @@ def test_the_largest_studies_plan(repository: Path) -> None:
     assert (jobs["pretrain"], jobs["images"], "corpus" in jobs) == (21, 1, False)
     jobs = planned(repository, "--configfile", "config/paper.yaml")
     assert (jobs["pretrain"], jobs["finetune"], jobs["probe"]) == (51, 3 * 20 * 5, 51)
-    assert jobs["page"] == 1
+    assert jobs["make_report"] == 1

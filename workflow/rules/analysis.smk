@@ -1,10 +1,9 @@
 """Analysis: run folders become scores, tables, figures, claims and the report. Nothing here imports torch.
 
-evidence.json lists the finished runs; every later rule reads them through it. A rule names the modules that it runs
-as inputs: whoever edits tables/ gets the tables built again.
+index.json lists the finished runs; every later rule reads them through it. A rule names the modules that it runs as
+inputs: whoever edits exhibits/tables gets the tables built again. The rule `make_tables`, the verb `make tables` and the
+target `tables` are one thing for one results folder, and for all of them.
 """
-
-from pathlib import Path
 
 TABLES = """
     table1 table2 table3 time_to_target fair_budgets overfitting memory seeds variance stability glue_tests
@@ -20,10 +19,8 @@ DEVIATIONS = "docs/deviations.md"
 BY_FOLDER = {one.results: one for one in SETS}
 RESULT_FOLDERS = list(BY_FOLDER)
 PAPERS = ["config/papers/pld.yaml", "config/papers/sbld.yaml"]
-ANALYSIS = sorted(map(str, [*Path("pldrepro/analysis").glob("*.py"), *Path("pldrepro/runs").glob("*.py")]))
-LAYOUT = ["pldrepro/exhibits/layout.py", "pldrepro/exhibits/table.html"]
-TABLE_MODULES = [*ANALYSIS, *LAYOUT, *sorted(map(str, Path("pldrepro/exhibits/tables").glob("*.py")))]
-FIGURE_MODULES = [*ANALYSIS, *sorted(map(str, Path("pldrepro/exhibits/figures").glob("*.py")))]
+NUMBERS = modules("stats.py", "policy/*.py", "runs/*.py", "costs/*.py", "analysis/*.py")
+TABLE_MODULES = [*NUMBERS, *modules("exhibits/layout.py", "exhibits/table.html", "exhibits/tables/*.py")]
 
 
 wildcard_constraints:
@@ -31,42 +28,37 @@ wildcard_constraints:
 
 
 localrules:
-    score,
-    evidence,
-    set_tables,
-    draw_figures,
-    judge,
-    answer,
-    page,
+    make_scores,
+    index,
+    make_tables,
+    make_figures,
+    make_claims,
+    make_reviews,
+    make_report,
 
 
-rule score:
+rule make_scores:
     input:
         runs=lambda w: BY_FOLDER[w.results].finetune,
-        code=[
-            "pldrepro/analysis/glue_scores.py",
-            "pldrepro/analysis/glue_metrics.py",
-            "pldrepro/analysis/evaluate_glue.py",
-            "pldrepro/runs/folder.py",
-        ],
+        code=NUMBERS,
     output:
         "{results}/scores.csv",
     log:
-        "{results}/logs/score.log",
+        "{results}/logs/scores.log",
     conda:
         "../../environment.yml"
     shell:
-        "python -m pldrepro score --finetune {input.runs:q} --out {output:q} 2> {log:q}"
+        "python -m pldrepro make scores --finetune {input.runs:q} --out {output:q} 2> {log:q}"
 
 
-rule evidence:
+rule index:
     input:
         lambda w: BY_FOLDER[w.results].files,
         "{results}/scores.csv",
     output:
-        "{results}/evidence.json",
+        "{results}/index.json",
     log:
-        "{results}/logs/evidence.log",
+        "{results}/logs/index.log",
     conda:
         "../../environment.yml"
     params:
@@ -75,9 +67,9 @@ rule evidence:
         "printf '%s\\n' {params.listing:q} > {output:q} 2> {log:q}"
 
 
-rule set_tables:
+rule make_tables:
     input:
-        evidence="{results}/evidence.json",
+        index="{results}/index.json",
         papers=PAPERS,
         code=TABLE_MODULES,
     output:
@@ -90,15 +82,15 @@ rule set_tables:
         names=TABLES,
         folder=subpath(output[0], parent=True),
     shell:
-        "python -m pldrepro tables {params.names:q} --evidence {input.evidence:q} --papers {input.papers:q}"
+        "python -m pldrepro make tables {params.names:q} --index {input.index:q} --papers {input.papers:q}"
         " --out {params.folder:q} 2> {log:q}"
 
 
-rule draw_figures:
+rule make_figures:
     input:
-        evidence="{results}/evidence.json",
+        index="{results}/index.json",
         papers=PAPERS,
-        code=[*FIGURE_MODULES, "pldrepro/policy/drop.py", "pldrepro/costs/flops.py"],
+        code=[*NUMBERS, *modules("exhibits/figures/*.py")],
     output:
         expand("{{results}}/figures/{figure}{suffix}", figure=FIGURES, suffix=FIGURE_FILES),
     log:
@@ -109,15 +101,15 @@ rule draw_figures:
         names=FIGURES,
         folder=subpath(output[0], parent=True),
     shell:
-        "python -m pldrepro figures {params.names:q} --evidence {input.evidence:q} --papers {input.papers:q}"
+        "python -m pldrepro make figures {params.names:q} --index {input.index:q} --papers {input.papers:q}"
         " --out {params.folder:q} 2> {log:q}"
 
 
-rule judge:
+rule make_claims:
     input:
-        evidence="{results}/evidence.json",
+        index="{results}/index.json",
         papers=PAPERS,
-        code=ANALYSIS,
+        code=NUMBERS,
     output:
         "{results}/claims.csv",
     log:
@@ -125,14 +117,14 @@ rule judge:
     conda:
         "../../environment.yml"
     shell:
-        "python -m pldrepro claims --evidence {input.evidence:q} --papers {input.papers:q} --out {output:q} 2> {log:q}"
+        "python -m pldrepro make claims --index {input.index:q} --papers {input.papers:q} --out {output:q} 2> {log:q}"
 
 
-rule answer:
+rule make_reviews:
     input:
-        evidence="{results}/evidence.json",
+        index="{results}/index.json",
         papers=PAPERS,
-        code=["pldrepro/exhibits/questions.py", *TABLE_MODULES],
+        code=[*TABLE_MODULES, *modules("exhibits/reviews.py")],
     output:
         "{results}/reviews.md",
     log:
@@ -140,19 +132,19 @@ rule answer:
     conda:
         "../../environment.yml"
     shell:
-        "python -m pldrepro reviews --evidence {input.evidence:q} --papers {input.papers:q} --out {output:q} 2> {log:q}"
+        "python -m pldrepro make reviews --index {input.index:q} --papers {input.papers:q} --out {output:q} 2> {log:q}"
 
 
-rule page:
+rule make_report:
     input:
-        evidence="{results}/evidence.json",
+        index="{results}/index.json",
         papers=PAPERS,
         claims="{results}/claims.csv",
         reviews="{results}/reviews.md",
         tables="{results}/tables/table1.csv",
         figures="{results}/figures/figure1.svg",
         deviations=DEVIATIONS,
-        code=["pldrepro/exhibits/report.py", "pldrepro/exhibits/report.html", *ANALYSIS],
+        code=[*NUMBERS, *modules("exhibits/report.py", "exhibits/report.html")],
     output:
         report("{results}/report.html", caption="../report/report.rst", category="Report"),
     log:
@@ -163,12 +155,12 @@ rule page:
         tables=subpath(input.tables, parent=True),
         figures=subpath(input.figures, parent=True),
     shell:
-        "python -m pldrepro report --evidence {input.evidence:q} --papers {input.papers:q} --claims {input.claims:q}"
-        " --tables {params.tables:q} --figures {params.figures:q} --reviews {input.reviews:q} --deviations {input.deviations:q}"
+        "python -m pldrepro make report --index {input.index:q} --papers {input.papers:q} --claims {input.claims:q}"
+        " --tables {params.tables:q} --figures {params.figures:q} --pages {input.reviews:q} {input.deviations:q}"
         " --out {output:q} 2> {log:q}"
 
 
-# Names for the command line: every exhibit of the papers, and all that each rule makes.
+# Targets for the command line: every exhibit of the papers, and all that each rule makes.
 
 for exhibit, folder in {**dict.fromkeys(FIGURES, "figures"), **dict.fromkeys(TABLES, "tables")}.items():
 

@@ -2,6 +2,7 @@
 
 import re
 import signal
+from pathlib import Path
 
 # Inside a Slurm job the signals of the job reach every process in it: Snakemake must outlive the run that saves its
 # state. It does so at SIGTERM; SIGUSR1, which some sites send before a time limit, would end it at once.
@@ -22,6 +23,7 @@ wildcard_constraints:
     seed="[0-9]+",
     checkpoint="[A-Za-z0-9_.-]+",
     group="[A-Za-z0-9_.-]+",
+    job="[A-Za-z0-9_.-]+",
 
 
 def of_study(value):
@@ -40,29 +42,13 @@ def of_study(value):
 GPUS = of_study(lambda study: 0 if study.impl.device == "cpu" else 1)
 
 
-def rank_resources(study):
-    """Of a job with all ranks of a run: on one node they belong to one task, on several the job calls srun itself."""
-    impl = study.impl
-    ranks, gpus = impl.ranks // impl.nodes, impl.device != "cpu"
-    if impl.nodes == 1:
-        return {"nodes": 1, "gpu": ranks * gpus}
-    several = {"nodes": impl.nodes, "tasks": impl.nodes, "mpi": "srun"}
-    return {**several, "gres": f"gpu:{ranks}", "tasks_per_gpu": 0} if gpus else several
+def modules(*patterns):
+    """The modules of the package that match, as inputs of the rules that run them."""
+    return [str(path) for pattern in patterns for path in sorted(Path("pldrepro").glob(pattern))]
 
 
-def rank_threads(study, threads):
-    """Threads of all ranks of a run on one node."""
-    return threads * study.impl.ranks // study.impl.nodes
-
-
-def calibration_threads(study):
-    """Threads that are kept for the measurement of step times, used or not."""
-    calibration = study.settings.calibration
-    return max(calibration.reserved_cores, rank_threads(study, calibration.threads))
-
-
-# The names are those of the Slurm executor. A resource that is None is not asked for.
+# A resource that is None is not asked for.
 RANKS = {
-    name: of_study(lambda study, name=name: rank_resources(study).get(name))
+    name: of_study(lambda study, name=name: rank_resources(study.impl).get(name))
     for name in ("nodes", "gpu", "tasks", "mpi", "gres", "tasks_per_gpu")
 }

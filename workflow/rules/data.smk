@@ -1,7 +1,29 @@
-"""Data: text, GLUE and images become arrays, once for each study."""
+"""Data: text, GLUE and images become arrays, once for each study.
+
+A job reads its settings from a file: where they change it runs again, and jobs with other settings are left alone.
+"""
+
+
+localrules:
+    settings,
+
+
+rule settings:
+    output:
+        "{study}/runs/settings/{job}.json",
+    log:
+        "{study}/logs/settings/{job}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        settings=lambda w: job_settings(STUDIES[w.study], w.job),
+    shell:
+        "printf '%s\\n' {params.settings:q} > {output:q} 2> {log:q}"
 
 
 rule corpus:
+    input:
+        settings="{study}/runs/settings/data.json",
     output:
         "{study}/data/corpus/manifest.json",
     log:
@@ -14,13 +36,14 @@ rule corpus:
     resources:
         mem_mb=2000,
     params:
-        settings=of_study(lambda study: study.data().model_dump_json()),
         folder=subpath(output[0], parent=True),
     shell:
-        "exec python -m pldrepro prepare-corpus --settings {params.settings:q} --workers {threads} --out {params.folder:q} 2> {log:q}"
+        "exec python -m pldrepro prepare corpus --settings {input.settings:q} --workers {threads} --out {params.folder:q} 2> {log:q}"
 
 
 rule images:
+    input:
+        settings="{study}/runs/settings/data.json",
     output:
         "{study}/data/images/manifest.json",
     log:
@@ -32,15 +55,15 @@ rule images:
     resources:
         mem_mb=2000,
     params:
-        settings=of_study(lambda study: study.data().model_dump_json()),
         folder=subpath(output[0], parent=True),
     shell:
-        "exec python -m pldrepro prepare-images --settings {params.settings:q} --out {params.folder:q} 2> {log:q}"
+        "exec python -m pldrepro prepare images --settings {input.settings:q} --out {params.folder:q} 2> {log:q}"
 
 
 rule glue:
     input:
-        "{study}/data/corpus/manifest.json",
+        settings="{study}/runs/settings/data.json",
+        corpus="{study}/data/corpus/manifest.json",
     output:
         "{study}/data/glue/manifest.json",
     log:
@@ -52,11 +75,10 @@ rule glue:
     resources:
         mem_mb=2000,
     params:
-        settings=of_study(lambda study: study.data().model_dump_json()),
         tasks=of_study(lambda study: list(study.settings.finetune.tasks)),
         length=of_study(lambda study: study.settings.finetune.sequence_length),
-        corpus=subpath(input[0], parent=True),
+        corpus=subpath(input.corpus, parent=True),
         folder=subpath(output[0], parent=True),
     shell:
-        "exec python -m pldrepro prepare-glue --settings {params.settings:q} --tasks {params.tasks:q}"
+        "exec python -m pldrepro prepare glue --settings {input.settings:q} --tasks {params.tasks:q}"
         " --sequence-length {params.length} --corpus {params.corpus:q} --out {params.folder:q} 2> {log:q}"

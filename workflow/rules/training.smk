@@ -5,11 +5,9 @@ Resume checkpoints live in the run folder too, but are not declared: Snakemake r
 """
 
 
-localrules:
-    settings,
-
-
 rule calibrate:
+    input:
+        settings="{study}/runs/settings/calibration.json",
     output:
         "{study}/runs/calibration/summary.json",
     log:
@@ -24,23 +22,9 @@ rule calibrate:
         **RANKS,
         mem_mb=4000,
     params:
-        settings=of_study(lambda study: study.calibration_job().model_dump_json()),
         folder=subpath(output[0], parent=True),
     shell:
-        "exec python -m pldrepro calibrate --settings {params.settings:q} --out {params.folder:q} 2> {log:q}"
-
-
-rule settings:
-    output:
-        "{study}/runs/settings/{arm}-seed{seed}.json",
-    log:
-        "{study}/logs/settings/{arm}-seed{seed}.log",
-    conda:
-        "../../environment.yml"
-    params:
-        settings=lambda w: STUDIES[w.study].run(w.arm, int(w.seed)).model_dump_json(indent=1),
-    shell:
-        "printf '%s\\n' {params.settings:q} > {output:q} 2> {log:q}"
+        "exec python -m pldrepro run calibrate --settings {input.settings:q} --out {params.folder:q} 2> {log:q}"
 
 
 rule pretrain:
@@ -57,7 +41,7 @@ rule pretrain:
         "{study}/benchmarks/pretrain/{arm}-seed{seed}.tsv"
     conda:
         "../../environment.yml"
-    threads: of_study(lambda study: rank_threads(study, study.impl.threads))
+    threads: of_study(lambda study: rank_threads(study.impl, study.impl.threads))
     resources:
         **RANKS,
         mem_mb=4000,
@@ -65,12 +49,13 @@ rule pretrain:
         data=subpath(input.data, parent=True),
         folder=subpath(output[0], parent=True),
     shell:
-        "exec python -m pldrepro pretrain --settings {input.settings:q} --data {params.data:q}"
+        "exec python -m pldrepro run pretrain --settings {input.settings:q} --data {params.data:q}"
         " --calibration {input.calibration:q} --out {params.folder:q} 2> {log:q}"
 
 
 rule finetune:
     input:
+        settings="{study}/runs/settings/finetune.json",
         run="{study}/runs/pretrain/{arm}/seed{seed}/summary.json",
         glue="{study}/data/glue/manifest.json",
     output:
@@ -86,17 +71,17 @@ rule finetune:
         gpu=GPUS,
         mem_mb=4000,
     params:
-        settings=of_study(lambda study: study.settings.finetune.model_dump_json()),
         run=subpath(input.run, parent=True),
         glue=subpath(input.glue, parent=True),
         folder=subpath(output[0], parent=True),
     shell:
-        "exec python -m pldrepro finetune --settings {params.settings:q} --run {params.run:q} --checkpoint {wildcards.checkpoint}"
+        "exec python -m pldrepro run finetune --settings {input.settings:q} --run {params.run:q} --checkpoint {wildcards.checkpoint}"
         " --group {wildcards.group} --glue {params.glue:q} --out {params.folder:q} 2> {log:q}"
 
 
 rule probe:
     input:
+        settings="{study}/runs/settings/probe.json",
         run="{study}/runs/pretrain/{arm}/seed{seed}/summary.json",
         corpus="{study}/data/corpus/manifest.json",
     output:
@@ -112,12 +97,11 @@ rule probe:
         gpu=GPUS,
         mem_mb=4000,
     params:
-        settings=of_study(lambda study: study.settings.probe.model_dump_json()),
         run=subpath(input.run, parent=True),
         corpus=subpath(input.corpus, parent=True),
         folder=subpath(output[0], parent=True),
     shell:
-        "exec python -m pldrepro probe --settings {params.settings:q} --run {params.run:q} --corpus {params.corpus:q}"
+        "exec python -m pldrepro run probe --settings {input.settings:q} --run {params.run:q} --corpus {params.corpus:q}"
         " --out {params.folder:q} 2> {log:q}"
 
 
@@ -142,4 +126,4 @@ rule lambada:
         corpus=subpath(input.corpus, parent=True),
         folder=subpath(output[0], parent=True),
     shell:
-        "exec python -m pldrepro lambada --run {params.run:q} --corpus {params.corpus:q} --out {params.folder:q} 2> {log:q}"
+        "exec python -m pldrepro run lambada --run {params.run:q} --corpus {params.corpus:q} --out {params.folder:q} 2> {log:q}"

@@ -9,7 +9,7 @@ from pldrepro.analysis import glue_scores
 from pldrepro.analysis.reported import Question, load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.errors import RecordError, SettingsError
-from pldrepro.exhibits import questions
+from pldrepro.exhibits import reviews
 from pldrepro.exhibits.figures import FIGURES
 from pldrepro.exhibits.tables import TABLES
 from tests.support import runs
@@ -28,7 +28,7 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
 
 
 def test_every_question_has_an_answer_and_every_answer_a_question() -> None:
-    assert [question.id for question in PLD.questions] == list(questions.ANSWERS)
+    assert [question.id for question in PLD.questions] == list(reviews.ANSWERS)
 
 
 def test_every_exhibit_that_a_question_names_exists() -> None:
@@ -36,15 +36,15 @@ def test_every_exhibit_that_a_question_names_exists() -> None:
 
 
 def test_a_loss_is_compared_with_its_sign_its_cost_and_its_depth(evidence: Evidence) -> None:
-    sentence = questions.loss_sentence(evidence, "cosine", "pld")
+    sentence = reviews.loss_sentence(evidence, "cosine", "pld")
     assert "0.100 [" in sentence
     assert "worse (n = 2)" in sentence
     assert "of 4 layers, at" in sentence
-    assert "better" in questions.loss_sentence(evidence, "pld", "baseline")
+    assert "better" in reviews.loss_sentence(evidence, "pld", "baseline")
 
 
 def test_the_page_answers_with_numbers_and_names_what_is_missing(evidence: Evidence) -> None:
-    page = questions.answers(evidence, PLD)
+    page = reviews.answers(evidence, PLD)
     assert page.count("\n## ") == 12
     assert "cosine schedule: final validation loss 0.100 [" in page
     assert "Not in this study: depth_only, linear, pld_reversed, random, time_only." in page
@@ -54,13 +54,13 @@ def test_the_page_answers_with_numbers_and_names_what_is_missing(evidence: Evide
 
 
 def test_images_and_gpt_answer_whether_it_holds_beyond_bert(evidence: Evidence, tmp_path: Path) -> None:
-    assert questions.other_domains(evidence, PLD) == ["Not measured here: this study has language models alone."]
+    assert reviews.other_domains(evidence, PLD) == ["Not measured here: this study has language models alone."]
     arms = ("baseline", "pld", "sbld")
     top = {arm: {"accuracy": level, "top5": 0.9} for arm, level in {"baseline": 0.5, "pld": 0.48, "sbld": 0.5}.items()}
     swin = runs.sbld_study(tmp_path, "swinv2", arms=arms, losses={"pld": 3.1}, scores=top)
     gpt = runs.sbld_study(tmp_path, "gpt", arms=arms[:2], losses={"pld": 2.9})
-    page = questions.answers(replace(evidence, others=(gpt, swin)), PLD)
-    first, second, third, fourth = questions.other_domains(replace(evidence, others=(gpt, swin)), PLD)
+    page = reviews.answers(replace(evidence, others=(gpt, swin)), PLD)
+    first, second, third, fourth = reviews.other_domains(replace(evidence, others=(gpt, swin)), PLD)
     assert first.startswith("SwinV2, PLD: final validation loss 0.100 [0.100, 0.100] nats from no dropping's, worse")
     assert "Its top-1 accuracy is −2.0 [−2.0, −2.0] points from it, worse." in first
     assert "SwinV2, SBLD (our reading)" in second
@@ -75,17 +75,17 @@ def test_images_and_gpt_answer_whether_it_holds_beyond_bert(evidence: Evidence, 
 
 def test_one_seed_has_no_spread(tmp_path: Path) -> None:
     paths = runs.write_study(tmp_path, seeds=(1,))
-    page = questions.answers(load_evidence(**paths), PLD)
+    page = reviews.answers(load_evidence(**paths), PLD)
     assert "One seed has no standard deviation." in page
     assert "undecided (n = 1)" in page
 
 
 def test_without_pld_there_is_nothing_to_answer(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no arm 'pld' among the runs: baseline"):
-        questions.answers(load_evidence([runs.write_pretrain(tmp_path, "baseline", 1)]), PLD)
+        reviews.answers(load_evidence([runs.write_pretrain(tmp_path, "baseline", 1)]), PLD)
 
 
 def test_a_question_without_an_answer_is_named(evidence: Evidence) -> None:
     paper = PLD.model_copy(update={"questions": (Question(id="why", question="Why?"),)})
     with pytest.raises(SettingsError, match="question why: no answer of that name"):
-        questions.answers(evidence, paper)
+        reviews.answers(evidence, paper)

@@ -1,0 +1,43 @@
+"""What a job of the workflow gets from its study: its settings, as a file, and the cores and GPUs of its ranks."""
+
+from __future__ import annotations
+
+from pldrepro.config.run import ImplSettings
+from pldrepro.config.study import Study
+
+
+def job_settings(study: Study, job: str) -> str:
+    """The settings of a job, JSON: ``data``, ``calibration``, ``finetune``, ``probe``, or the run ``ARM-seedN``."""
+    shared = {
+        "data": study.data,
+        "calibration": study.calibration_job,
+        "finetune": lambda: study.settings.finetune,
+        "probe": lambda: study.settings.probe,
+    }
+    if job in shared:
+        return shared[job]().model_dump_json(indent=1)
+    arm, _, seed = job.rpartition("-seed")
+    return study.run(arm, int(seed)).model_dump_json(indent=1)
+
+
+def rank_resources(impl: ImplSettings) -> dict[str, int | str]:
+    """What a job with all ranks of a run asks for, by the names of Snakemake's Slurm executor.
+
+    On one node the ranks belong to one task; on several the job calls srun itself.
+    """
+    ranks, gpus = impl.ranks // impl.nodes, impl.device != "cpu"
+    if impl.nodes == 1:
+        return {"nodes": 1, "gpu": ranks * gpus}
+    several: dict[str, int | str] = {"nodes": impl.nodes, "tasks": impl.nodes, "mpi": "srun"}
+    return {**several, "gres": f"gpu:{ranks}", "tasks_per_gpu": 0} if gpus else several
+
+
+def rank_threads(impl: ImplSettings, threads: int) -> int:
+    """Threads of all ranks of a run on one node, of so many each."""
+    return threads * impl.ranks // impl.nodes
+
+
+def calibration_threads(study: Study) -> int:
+    """Threads that are kept for the measurement of step times, used or not."""
+    calibration = study.settings.calibration
+    return max(calibration.reserved_cores, rank_threads(study.impl, calibration.threads))
