@@ -1,172 +1,98 @@
 """Compare two results folders, exhibit by exhibit: what moved beyond its interval, and which verdicts changed.
 
-Rows are matched by their key columns, which is every column but those of MEASURED and BESIDE. A row moved when the
+Rows are matched by their key columns, which is every column but those of MEASURED and TEXTS. A row moved when the
 difference of its two values lies outside the combined interval: the half widths that face each other, in quadrature.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from pldrepro.errors import RecordError
 from pldrepro.exhibits.layout import markdown_table
 from pldrepro.stats import CONFIDENCE
 
-MEASURED = ("measured", "low", "high", "n")
-BESIDE = (
+NUMBERS = ("measured", "low", "high")
+MEASURED = (*NUMBERS, "n")
+TEXTS = (
     "label", "method", "reported", "reported_unit", "reported_where", "provenance", "note", "paper", "statement",
     "exhibit", "verdict",
 )  # fmt: skip
-CLAIMS = "claims"
-# Where a side has no interval: relative changes above this are listed, as changes and not as moves.
-RELATIVE = 0.05
-# Two values that differ by less than this share of the larger are the same number.
-ROUNDING = 1e-9
-# Rows that only one side has are named up to this number, and counted beyond it.
-LISTED = 20
-Key = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Row:
-    """What a row of an exhibit holds beside its keys; None where it holds no number."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    verdict: str
-
-
-@dataclass(frozen=True)
-class Change:
-    """A row whose value is another one; ``limit``: the combined half width, None where a side has no interval."""
-
-    row: str
-    first: float
-    second: float
-    limit: float | None
-
-    @property
-    def distance(self) -> float:
-        """How far apart the two values are."""
-        return abs(self.second - self.first)
-
-    @property
-    def size(self) -> float:
-        """The larger of the two values, without its sign."""
-        return max(abs(self.first), abs(self.second))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One exhibit of both folders.
-
-    ``compared`` rows have an interval on both sides, of which those of ``varying`` have a width; those that ``moved``
-    lie outside of it. ``without`` rows have a value on both sides but not an interval, and those that ``changed`` did
-    so by more than RELATIVE. Rows that are measured on one side alone are named. ``verdicts``: (claim, first, second)
-    where the two differ.
-    """
-
-    exhibit: str
-    compared: int
-    varying: int
-    moved: tuple[Change, ...]
-    without: int
-    changed: tuple[Change, ...]
-    only_first: tuple[str, ...]
-    only_second: tuple[str, ...]
-    verdicts: tuple[tuple[str, str, str], ...] = ()
-
-    @property
-    def expected(self) -> float:
-        """Rows that would move by chance, if nothing but independent noise lay between the two."""
-        return (1 - CONFIDENCE) * self.varying
-
-    @property
-    def same(self) -> bool:
-        """Whether there is nothing to tell."""
-        return not (self.moved or self.changed or self.only_first or self.only_second or self.verdicts)
+RELATIVE = 0.05  # where a side has no interval: relative changes above this are listed, as changes and not as moves
+ROUNDING = 1e-9  # two values that differ by less than this share of the larger are the same number
+LISTED = 20  # rows that only one side has are named up to this number, and counted beyond it
 
 
 def compare(first: Path, second: Path) -> str:
     """What moved between two results folders (tables/*.csv and claims.csv), as Markdown; both must hold these."""
-    exhibits = [_exhibits(folder) for folder in (first, second)]
-    common = [name for name in exhibits[0] if name in exhibits[1]]
-    found = [compare_exhibit(name, exhibits[0][name], exhibits[1][name]) for name in common]
-    alone = [[name for name in own if name not in common] for own in exhibits]
-    return _render((first, second), found, alone)
+    files = [_exhibits(folder) for folder in (first, second)]
+    names = [[name for name in own if name not in other] for own, other in (files, files[::-1])]
+    rows = {name: compare_exhibit(path, files[1][name]) for name, path in files[0].items() if name in files[1]}
+    counts = pd.DataFrame({name: _counts(frame) for name, frame in rows.items()}).T
+    compared, moved, verdicts = (int(counts[name].sum()) for name in ("compared", "moved", "verdicts changed"))
+    expected = sum(_expected(frame) for frame in rows.values())
+    return "\n\n".join([
+        "# What moved",
+        f"A: `{first}`, B: `{second}`.",
+        f"{moved} of {compared} compared rows moved ({expected:.1f} expected by chance), {verdicts} verdicts changed.",
+        _table(["exhibit", *counts], ([name, *row] for name, row in counts.iterrows())),
+        f"A row moved when its two values differ by more than both {CONFIDENCE:.0%} intervals, in quadrature, allow. "
+        "Expected by chance holds for independent runs without any change between them; rows of one exhibit share "
+        "runs, so they move together. A half width of 0 is a number that its seeds agree on exactly (samples, FLOPs, "
+        "the price of a run that drops nothing): any other value there has moved, none by chance. Without an interval "
+        f"on both sides (one seed) nothing can be said to move: changes of more than {RELATIVE:.0%} are listed apart.",
+        *(f"Only {side} has {', '.join(own)}." for side, own in zip("AB", names, strict=True) if own),
+        *(section for name, frame in rows.items() for section in _sections(name, frame)),
+    ]) + "\n"  # fmt: skip
 
 
 def _exhibits(folder: Path) -> dict[str, Path]:
     """Name -> file of every exhibit in a results folder, claims last; what is missing is a RecordError."""
-    if not folder.is_dir():
-        raise RecordError(f"{folder}: no such results folder")
-    tables = sorted((folder / "tables").glob("*.csv"))
-    if not tables:
-        raise RecordError(f"{folder / 'tables'}: no tables (*.csv) here")
-    claims = folder / "claims.csv"
-    if not claims.is_file():
-        raise RecordError(f"{claims}: no claims here; run `make claims` first")
-    return {**{path.stem: path for path in tables}, CLAIMS: claims}
+    tables, claims = sorted((folder / "tables").glob("*.csv")), folder / "claims.csv"
+    if not tables or not claims.is_file():
+        raise RecordError(f"{folder}: expected a results folder with tables/*.csv and claims.csv")
+    return {path.stem: path for path in (*tables, claims)}
 
 
-def compare_exhibit(name: str, first: Path, second: Path) -> Comparison:
-    """Compare the two tidy tables of an exhibit; a damaged one, or two rows with one key, is a RecordError."""
-    frames = _read(first), _read(second)
-    columns = [str(column) for column in dict.fromkeys([*frames[0], *frames[1]])]
-    keys = [column for column in columns if column not in (*MEASURED, *BESIDE)]
-    rows, others = _rows(first, frames[0], keys), _rows(second, frames[1], keys)
-    both = [(_name(key), rows[key], others[key]) for key in rows if key in others]
-    changes = [change for name, a, b in both if (change := _change(name, a, b)) is not None]
-    certain = [change for change in changes if change.limit is not None]
-    unsure = [change for change in changes if change.limit is None]
-    return Comparison(
-        exhibit=name,
-        compared=len(certain),
-        varying=sum(_width(change) > ROUNDING * change.size for change in certain),
-        moved=tuple(change for change in certain if change.distance > _width(change) + ROUNDING * change.size),
-        without=len(unsure),
-        changed=tuple(change for change in unsure if change.distance > RELATIVE * change.size),
-        only_first=_alone(rows, others),
-        only_second=_alone(others, rows),
-        verdicts=tuple((name, a.verdict, b.verdict) for name, a, b in both if a.verdict != b.verdict),
-    )
+def compare_exhibit(first: Path, second: Path) -> pd.DataFrame:
+    """The rows of the two tidy tables of an exhibit, with what ``happened`` to each.
 
-
-def _name(key: Key) -> str:
-    return " · ".join(text for text in key if text)
-
-
-def _alone(rows: Mapping[Key, Row], others: Mapping[Key, Row]) -> tuple[str, ...]:
-    """Names of the rows that are measured here and not there."""
-    nothing = Row(None, None, None, "")
-    return tuple(
-        _name(key) for key, row in rows.items() if row.value is not None and others.get(key, nothing).value is None
-    )
-
-
-def _change(name: str, first: Row, second: Row) -> Change | None:
-    """Two measured values and the half widths that face each other, in quadrature; None where one was not measured.
-
-    Of asymmetric intervals (ratios) the lower value's upper half and the upper value's lower half. Source: Newcombe
-    1998, Statistics in Medicine 17, 873-890 (square-and-add).
+    Columns: row (its name), measured_a, measured_b, limit (the combined half width; NaN where a side has no interval),
+    verdict_a, verdict_b, and happened: moved, changed, only A, only B, or nothing. The limit is from the lower value's
+    upper half width and the upper value's lower one, as intervals of ratios are not symmetric (square-and-add, Newcombe
+    1998, Statistics in Medicine 17, 873-890). A damaged table, or two rows with one key, is a RecordError.
     """
-    if first.value is None or second.value is None:
-        return None
-    lower, upper = (first, second) if first.value <= second.value else (second, first)
-    limit = None
-    if lower.high is not None and upper.low is not None:
-        limit = math.hypot(lower.high - min(first.value, second.value), max(first.value, second.value) - upper.low)
-    return Change(name, first.value, second.value, limit)
+    frames = [_read(first), _read(second)]
+    keys = [name for name in dict.fromkeys([*frames[0], *frames[1]]) if name not in (*MEASURED, *TEXTS)]
+    a, b = (_values(path, frame, keys) for path, frame in zip((first, second), frames, strict=True))
+    rows = a.merge(b, on="row", how="outer", suffixes=("_a", "_b"))
+    low, high = np.minimum(rows["measured_a"], rows["measured_b"]), np.maximum(rows["measured_a"], rows["measured_b"])
+    rising = rows["measured_a"] <= rows["measured_b"]
+    upper_half = np.where(rising, rows["high_a"], rows["high_b"]) - low
+    lower_half = high - np.where(rising, rows["low_b"], rows["low_a"])
+    rows["limit"] = np.hypot(upper_half, lower_half)
+    distance, rounding = high - low, ROUNDING * _size(rows)
+    measured = rows["measured_a"].notna(), rows["measured_b"].notna()
+    rows["happened"] = np.select(
+        [
+            distance > rows["limit"] + rounding,
+            rows["limit"].isna() & (distance > RELATIVE * _size(rows)),
+            measured[0] & ~measured[1],
+            measured[1] & ~measured[0],
+        ],
+        ["moved", "changed", "only A", "only B"],
+        default="",
+    )
+    return rows
 
 
-def _width(change: Change) -> float:
-    return change.limit or 0.0
+def _size(rows: pd.DataFrame) -> pd.Series:
+    """The larger of the two values, without its sign."""
+    return rows[["measured_a", "measured_b"]].abs().max(axis=1, skipna=False)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -183,106 +109,75 @@ def _read(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _rows(path: Path, frame: pd.DataFrame, keys: Sequence[str]) -> dict[Key, Row]:
-    """The rows of a tidy table by their keys; a column that it lacks counts as empty."""
-    rows: dict[Key, Row] = {}
-    for record in frame.to_dict("records"):
-        key = tuple(str(record.get(name, "")) for name in keys)
-        if key in rows:
-            raise RecordError(f"{path}: two rows are both {_name(key)!r}")
-        try:
-            value, low, high = (float(record[name]) if record[name] else None for name in ("measured", "low", "high"))
-        except ValueError as error:
-            raise RecordError(f"{path}: damaged: {_name(key)}: {error}") from None
-        rows[key] = Row(value, low, high, str(record.get("verdict", "")))
+def _values(path: Path, frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Name (its keys; a column that the table lacks counts as empty), numbers and verdict of every row."""
+    names = frame.reindex(columns=list(keys), fill_value="").agg(lambda row: " · ".join(filter(None, row)), axis=1)
+    rows = frame.reindex(columns=[*NUMBERS, "verdict"], fill_value="").assign(row=names if len(frame) else "")
+    for name in NUMBERS:
+        numbers = pd.to_numeric(rows[name], errors="coerce")
+        wrong = rows[numbers.isna() & (rows[name] != "")]
+        if len(wrong):
+            raise RecordError(f"{path}: damaged: {wrong['row'].iloc[0]}: {name} {wrong[name].iloc[0]!r}")
+        rows[name] = numbers.astype(float)
+    twice = rows["row"][rows["row"].duplicated()]
+    if len(twice):
+        raise RecordError(f"{path}: two rows are both {twice.iloc[0]!r}")
     return rows
 
 
 # ---- Markdown ----
 
 
-def _render(folders: tuple[Path, Path], found: Sequence[Comparison], alone: Sequence[Sequence[str]]) -> str:
-    lines = [
-        "# What moved",
-        f"A: `{folders[0]}`, B: `{folders[1]}`.",
-        _verdict(found, alone),
-        _table(
-            (
-                "exhibit", "compared", "moved", f"expected by chance at {CONFIDENCE:.0%}", "no interval",
-                f"of these changed by more than {RELATIVE:.0%}", "only A", "only B", "verdicts changed",
-            ),
-            (
-                (
-                    one.exhibit, one.compared, len(one.moved), f"{one.expected:.1f}", one.without, len(one.changed),
-                    len(one.only_first), len(one.only_second), len(one.verdicts),
-                )
-                for one in found
-            ),
-        ),
-        f"A row moved when its two values differ by more than both {CONFIDENCE:.0%} intervals, in quadrature, allow. "
-        "Expected by chance holds for independent runs without any change between them; rows of one exhibit share "
-        "runs, so they move together. A half width of 0 is a number that its seeds agree on exactly (samples, FLOPs, "
-        "the price of a run that drops nothing): any other value there has moved, none by chance. Without an interval "
-        f"on both sides (one seed) nothing can be said to move: changes of more than {RELATIVE:.0%} are listed apart.",
-        *(
-            f"Only {side} has the {'exhibits' if len(names) > 1 else 'exhibit'} {', '.join(names)}."
-            for side, names in zip("AB", alone, strict=True)
-            if names
-        ),
-        *(section for one in found if not one.same for section in _section(one)),
-    ]  # fmt: skip
-    return "\n\n".join(lines) + "\n"
+def _expected(rows: pd.DataFrame) -> float:
+    """Rows that would move by chance, if nothing but independent noise lay between the two."""
+    return float((1 - CONFIDENCE) * (rows["limit"] > ROUNDING * _size(rows)).sum())
 
 
-def _verdict(found: Sequence[Comparison], alone: Sequence[Sequence[str]]) -> str:
-    """The whole comparison in a line."""
-    compared, moved = sum(one.compared for one in found), sum(len(one.moved) for one in found)
-    verdicts = sum(len(one.verdicts) for one in found)
-    if not moved and not verdicts:
-        same = all(one.same for one in found) and not any(alone)
-        rest = "" if same else " What only one side has, or has no interval, stands below."
-        return f"Nothing moved: {compared} rows compared, no verdict changed.{rest}"
-    expected = sum(one.expected for one in found)
-    return (
-        f"{moved} of {compared} compared rows moved ({expected:.1f} expected by chance), "
-        f"{verdicts or 'no'} verdict{'s' if verdicts > 1 else ''} changed."
-    )
+def _verdicts(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that both sides have, with two verdicts."""
+    return rows[rows["verdict_a"].notna() & rows["verdict_b"].notna() & (rows["verdict_a"] != rows["verdict_b"])]
 
 
-def _section(one: Comparison) -> Iterable[str]:
-    yield f"## {one.exhibit}"
-    if one.verdicts:
-        yield _table(("verdict on", "A", "B"), one.verdicts)
-    if one.moved:
-        yield _changes("moved", one.moved)
-    if one.changed:
-        yield _changes("changed, no interval", one.changed)
-    for side, rows in (("A", one.only_first), ("B", one.only_second)):
-        if rows:
-            more = f" and {len(rows) - LISTED} more" if len(rows) > LISTED else ""
-            yield f"Measured in {side} alone: {'; '.join(rows[:LISTED])}{more}."
+def _counts(rows: pd.DataFrame) -> dict[str, object]:
+    both, happened = _size(rows).notna(), rows["happened"].value_counts()
+    return {
+        "compared": int(rows["limit"].notna().sum()),
+        "moved": happened.get("moved", 0),
+        f"expected by chance at {CONFIDENCE:.0%}": f"{_expected(rows):.1f}",
+        "no interval": int((both & rows["limit"].isna()).sum()),
+        f"of these changed by more than {RELATIVE:.0%}": happened.get("changed", 0),
+        "only A": happened.get("only A", 0),
+        "only B": happened.get("only B", 0),
+        "verdicts changed": len(_verdicts(rows)),
+    }
 
 
-def _changes(name: str, changes: Sequence[Change]) -> str:
-    """The changes as a table, the largest first: in units of the combined half width, or relative."""
-    ordered = sorted(changes, key=_size, reverse=True)
-    return _table(
-        (name, "A", "B", "difference", "combined half width"),
-        (
-            (one.row, _text(one.first), _text(one.second), _text(one.second - one.first), _text(one.limit))
-            for one in ordered
-        ),
-    )
-
-
-def _size(change: Change) -> float:
-    scale = change.size if change.limit is None else change.limit
-    return change.distance / scale if scale else math.inf
-
-
-def _text(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4g}".replace("-", "−")
+def _sections(name: str, rows: pd.DataFrame) -> Iterable[str]:
+    verdicts = _verdicts(rows)
+    if rows["happened"].any() or len(verdicts):
+        yield f"## {name}"
+    if len(verdicts):
+        yield _table(["verdict on", "A", "B"], verdicts[["row", "verdict_a", "verdict_b"]].to_numpy().tolist())
+    for happened in ("moved", "changed"):
+        part = rows[rows["happened"] == happened]
+        difference = part["measured_b"] - part["measured_a"]
+        largest = (difference.abs() / part["limit"].fillna(_size(part))).sort_values(ascending=False).index
+        part = part.assign(difference=difference).loc[largest]
+        if len(part):
+            columns = ["row", "measured_a", "measured_b", "difference", "limit"]
+            title = [happened, "A", "B", "difference", "combined half width"]
+            yield _table(title, part[columns].to_numpy().tolist())
+    for side in "AB":
+        own = rows.loc[rows["happened"] == f"only {side}", "row"]
+        if len(own):
+            more = f" and {len(own) - LISTED} more" if len(own) > LISTED else ""
+            yield f"Measured in {side} only: {'; '.join(own[:LISTED])}{more}."
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    return markdown_table(columns, [[str(value) for value in row] for row in rows])
+    def text(value: object) -> str:
+        if isinstance(value, float):
+            return "none" if np.isnan(value) else f"{value:.4g}".replace("-", "−")
+        return str(value)
+
+    return markdown_table(columns, [[text(value) for value in row] for row in rows])

@@ -10,7 +10,7 @@ import yaml
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.config.experiment import arm_tags, experiments_folder
-from pldrepro.exhibits import questions
+from pldrepro.exhibits import reviews
 from pldrepro.exhibits.figures import FIGURES
 from pldrepro.exhibits.tables import TABLES, write_table
 from tests.support import runs
@@ -43,7 +43,7 @@ def test_a_new_arm_is_a_line_a_row_and_a_sentence(evidence: Evidence, tmp_path: 
     assert "Not in this study: baseline_higher, preln, preln_higher." in caption
     write_table("table1", evidence, PAPERS, tmp_path / "table1")
     assert "half as often" in (tmp_path / "table1.md").read_text()
-    assert any(sentence.startswith("half as often: ") for sentence in questions.ANSWERS["schedules"](evidence, PLD))
+    assert any(sentence.startswith("half as often: ") for sentence in reviews.ANSWERS["schedules"](evidence, PLD))
 
 
 def test_an_arm_without_a_file_has_no_role(evidence: Evidence) -> None:
