@@ -212,7 +212,8 @@ def test_a_signal_stops_the_run_at_a_checkpoint(
         while not (out / "metrics.jsonl").exists() or (out / "metrics.jsonl").stat().st_mtime_ns < begun:
             time.sleep(0.001)  # until the first step
         process.join(moments.uniform(0, longest))
-        os.kill(process.pid or 0, number)
+        if process.is_alive():
+            os.kill(process.pid or 0, number)
         process.join(PATIENCE)
         if process.exitcode == 0:  # it was complete already: once more from the beginning
             longest /= 2
