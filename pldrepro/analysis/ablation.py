@@ -1,4 +1,4 @@
-"""Table 3's numbers: the ablation, with cost and kept depth beside each configuration."""
+"""Table 3's numbers: the ablation, with what each configuration costs and the depth that it keeps."""
 
 from __future__ import annotations
 

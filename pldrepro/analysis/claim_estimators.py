@@ -221,10 +221,10 @@ def robust_over_rates(evidence: Evidence) -> Measurement:
     if evidence.scores is None or evidence.scores["learning_rate"].nunique() < 2:
         return Measurement(note="fine-tuning ran at one learning rate")
     medians = comparisons.rate_medians(evidence, evidence.scores)
-    tasks = medians[medians["panel"] != "mean"]
+    tasks = medians[medians["quantity"] != "mean"]
 
     def spread(arm: str, seed: int) -> float | None:
-        own = tasks[(tasks["arm"] == arm) & (tasks["seed"] == seed)].groupby("panel")["value"]
+        own = tasks[(tasks["arm"] == arm) & (tasks["seed"] == seed)].groupby("quantity")["value"]
         return None if not len(own) else float((own.max() - own.min()).mean())
 
     pairs = [

@@ -265,14 +265,14 @@ def glue_gain(
 def rate_medians(evidence: Evidence, scores: pd.DataFrame) -> pd.DataFrame:
     """Median over fine-tuning seeds of each primary metric, and the mean of the tasks, at the end of pre-training.
 
-    Columns: arm, seed (of pre-training), learning_rate, panel, value [%].
+    Columns: arm, seed (of pre-training), learning_rate, quantity, value [%].
     """
     primary = {glue_scores.VALUES[name]: name for name in glue_scores.PRIMARY.values()}
     keys = zip(scores["task"], scores["split"], scores["metric"], strict=True)
-    panels = scores.assign(panel=[primary.get(key, "") for key in keys])
-    finals = panels["arm"].map({arm: evidence.final_checkpoint(arm) for arm in evidence.arms})
-    kept = panels[panels["panel"].ne("") & panels["checkpoint"].eq(finals)]
+    named = scores.assign(quantity=[primary.get(key, "") for key in keys])
+    finals = named["arm"].map({arm: evidence.final_checkpoint(arm) for arm in evidence.arms})
+    kept = named[named["quantity"].ne("") & named["checkpoint"].eq(finals)]
     run = ["arm", "seed", "learning_rate"]
-    medians = kept.groupby([*run, "panel"])["value"].median().reset_index()
-    means = medians.groupby(run)["value"].mean().reset_index().assign(panel="mean")
+    medians = kept.groupby([*run, "quantity"])["value"].median().reset_index()
+    means = medians.groupby(run)["value"].mean().reset_index().assign(quantity="mean")
     return pd.concat([medians, means], ignore_index=True)

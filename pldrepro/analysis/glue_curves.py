@@ -12,22 +12,22 @@ from pldrepro.analysis import comparisons, glue_scores
 from pldrepro.analysis.results import Evidence
 
 
-def _row(evidence: Evidence, arm: str, panel: str, values: Sequence[float], **where: Any) -> dict[str, Any]:
+def _row(evidence: Evidence, arm: str, quantity: str, values: Sequence[float], **where: Any) -> dict[str, Any]:
     """A row of a figure's data: the mean over seeds with its interval, and the single runs."""
     found = stats.mean_interval(values)
     return {
-        "arm": arm, "label": evidence.label(arm), "panel": panel, **where, "mean": found.value, "low": found.low,
+        "arm": arm, "label": evidence.label(arm), "quantity": quantity, **where, "mean": found.value, "low": found.low,
         "high": found.high, "n": found.n, "method": found.method, "lowest": min(values), "highest": max(values),
     }  # fmt: skip
 
 
 def checkpoint_data(evidence: Evidence) -> pd.DataFrame:
-    """One row per arm, checkpoint and panel (a task's primary metric, or the GLUE score): mean over seeds [%]."""
+    """One row per arm, checkpoint and quantity (a task's primary metric, or the GLUE score): mean over seeds [%]."""
     convention = comparisons.glue_convention(evidence)[0]
     present = {name for values in evidence.glue_values.values() for name in values}
-    panels = [name for name in glue_scores.PRIMARY.values() if name in present]
+    quantities = [name for name in glue_scores.PRIMARY.values() if name in present]
     rows = []
-    for name in [*panels, "glue"] if panels else []:
+    for name in [*quantities, "glue"] if quantities else []:
         for arm, checkpoint in evidence.finetuned:
             if arm not in evidence.methods:
                 continue
@@ -48,14 +48,14 @@ def _seed_values(evidence: Evidence, arm: str, checkpoint: str, name: str, conve
 
 
 def rate_data(evidence: Evidence) -> pd.DataFrame:
-    """One row per arm, learning rate and panel (a task's primary metric, or the mean of the tasks) [%]."""
+    """One row per arm, learning rate and quantity (a task's primary metric, or the mean of the tasks) [%]."""
     if evidence.scores is None or evidence.scores.empty:
         return pd.DataFrame()
     medians = comparisons.rate_medians(evidence, evidence.scores)
     rows = []
-    for panel in [*glue_scores.PRIMARY.values(), "mean"]:
+    for quantity in [*glue_scores.PRIMARY.values(), "mean"]:
         for arm in evidence.methods:
-            own = medians[(medians["panel"] == panel) & (medians["arm"] == arm)]
+            own = medians[(medians["quantity"] == quantity) & (medians["arm"] == arm)]
             for rate, part in own.groupby("learning_rate"):
-                rows.append(_row(evidence, arm, panel, part["value"].tolist(), learning_rate=rate))
+                rows.append(_row(evidence, arm, quantity, part["value"].tolist(), learning_rate=rate))
     return pd.DataFrame(rows)

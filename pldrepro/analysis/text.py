@@ -28,20 +28,12 @@ def number(value: float, digits: int) -> str:
 
 
 def estimate_text(estimate: Estimate | None, digits: int) -> str:
-    """1.18 [1.14, 1.22]; without an interval the number alone; a dash for nothing."""
+    """1.18 [1.14, 1.22]; without an interval only the number; a dash for nothing."""
     if estimate is None:
         return DASH
     if estimate.low is None or estimate.high is None:
         return number(estimate.value, digits)
     return f"{number(estimate.value, digits)} [{number(estimate.low, digits)}, {number(estimate.high, digits)}]"
-
-
-def plus_minus(estimate: Estimate | None, digits: int) -> str:
-    """87.1 ±0.4, for symmetric intervals; without an interval the number alone; a dash for nothing."""
-    if estimate is None:
-        return DASH
-    half = "" if estimate.high is None else f" ±{number(estimate.high - estimate.value, digits)}"
-    return number(estimate.value, digits) + half
 
 
 def reported_text(reported: Reported | None, digits: int) -> str:

@@ -87,12 +87,12 @@ def row(frame: pd.DataFrame, **keys: object) -> pd.Series:
 
 def test_every_task_and_the_glue_score_have_a_panel(evidence: Evidence) -> None:
     data = glue_curves.checkpoint_data(evidence)
-    assert data["panel"].unique().tolist() == [*PRIMARY.values(), "glue"]
-    found = row(data, arm="pld", checkpoint="ckp100", panel="rte_accuracy")
+    assert data["quantity"].unique().tolist() == [*PRIMARY.values(), "glue"]
+    found = row(data, arm="pld", checkpoint="ckp100", quantity="rte_accuracy")
     # The best rate of the grid adds nothing; the seeds add 1 and 2.
     assert (found["mean"], found["lowest"], found["highest"], found["n"]) == pytest.approx((82.5, 82, 83, 2))
     assert found["share"] == pytest.approx(100 / 186)
-    assert row(data, arm="pld", checkpoint="ckp186", panel="glue")["mean"] == pytest.approx(86.5)
+    assert row(data, arm="pld", checkpoint="ckp186", quantity="glue")["mean"] == pytest.approx(86.5)
 
 
 def test_a_baseline_with_its_final_score_alone_is_a_line_across(evidence: Evidence) -> None:
@@ -121,11 +121,11 @@ def test_reported_scores_are_drawn_where_they_fit_and_always_said(evidence: Evid
 
 def test_the_grid_is_medians_over_fine_tuning_seeds_then_means(evidence: Evidence) -> None:
     data = glue_curves.rate_data(evidence)
-    found = [row(data, arm="baseline", panel="mean", learning_rate=rate)["mean"] for rate in (1e-5, 5e-5, 1e-4)]
+    found = [row(data, arm="baseline", quantity="mean", learning_rate=rate)["mean"] for rate in (1e-5, 5e-5, 1e-4)]
     assert found == pytest.approx([77.5, 81.5, 80.5])
-    assert set(data["panel"]) == {*PRIMARY.values(), "mean"}
+    assert set(data["quantity"]) == {*PRIMARY.values(), "mean"}
     # PLD's early checkpoints do not belong to it.
-    assert row(data, arm="pld", panel="cola_matthews", learning_rate=5e-5)["mean"] == pytest.approx(86.5)
+    assert row(data, arm="pld", quantity="cola_matthews", learning_rate=5e-5)["mean"] == pytest.approx(86.5)
 
 
 def test_a_median_is_not_moved_by_one_failed_fine_tuning(tmp_path: Path) -> None:

@@ -194,7 +194,6 @@ def test_numbers_as_text() -> None:
     assert text.number(-1.25, 2) == "−1.25"
     assert text.estimate_text(Estimate(1.0, 0.5, 1.5, 2, ""), 2) == "1.00 [0.50, 1.50]"
     assert text.estimate_text(Estimate(1.0, None, None, 1, ""), 2) == "1.00"
-    assert text.plus_minus(Estimate(1.0, 0.5, 1.5, 2, ""), 1) == "1.0 ±0.5"
     assert text.time_unit([10, 30]) == ("s", 1.0)
     assert text.time_unit([400]) == ("min", 60.0)
     assert text.time_unit([90000]) == ("h", 3600.0)

@@ -75,10 +75,10 @@ def figure8(evidence: Evidence, paper: Paper) -> FigureData:
     if data.empty or not several:
         return nothing("no arm of this study was fine-tuned at several checkpoints")
     shown = drawn(evidence, several)
-    names = data["panel"].unique().tolist()
+    names = data["quantity"].unique().tolist()
     figure, axes = small_multiples(len(names))
     for ax, name in zip(axes, names, strict=True):
-        part = data[data["panel"] == name]
+        part = data[data["quantity"] == name]
         for position, arm in enumerate(shown):
             own = part[part["arm"] == arm]
             _draw_arm(evidence, ax, own["share"] + 0.015 * (position - (len(shown) - 1) / 2), own, arm)
@@ -111,7 +111,7 @@ def _panel_title(evidence: Evidence, paper: Paper, name: str) -> str:
 
 def _reported_along(evidence: Evidence, paper: Paper, data: pd.DataFrame, ax: Axes) -> str:
     """The paper's GLUE scores of PLD's checkpoints: in the panel where they lie on its scale, and in words."""
-    part = data[(data["arm"] == evidence.pld) & (data["panel"] == "glue")]
+    part = data[(data["arm"] == evidence.pld) & (data["quantity"] == "glue")]
     found = {}
     for row in part.to_dict("records"):
         reported = reported_glue(paper, role(evidence, evidence.pld), row["checkpoint"], "glue")
@@ -159,10 +159,10 @@ def figure9(evidence: Evidence, paper: Paper) -> FigureData:
         return nothing("no arm of this study was fine-tuned")
     arms = data["arm"].unique().tolist()
     shown = drawn(evidence, arms)
-    names, rates = data["panel"].unique().tolist(), sorted(data["learning_rate"].unique())
+    names, rates = data["quantity"].unique().tolist(), sorted(data["learning_rate"].unique())
     figure, axes = small_multiples(len(names))
     for ax, name in zip(axes, names, strict=True):
-        part = data[data["panel"] == name]
+        part = data[data["quantity"] == name]
         for position, arm in enumerate(shown):
             own = part[part["arm"] == arm].sort_values("learning_rate")
             _draw_arm(evidence, ax, own["learning_rate"] * 1.04 ** (position - (len(shown) - 1) / 2), own, arm)
@@ -199,5 +199,5 @@ def _rate_axis(ax: Axes, rates: Sequence[float]) -> None:
 
 def _ranges(evidence: Evidence, data: pd.DataFrame, arms: Sequence[str]) -> str:
     """How far the mean of the tasks falls from the best rate of the grid to the worst, by arm [points]."""
-    part = data[data["panel"] == "mean"].groupby("arm")["mean"].agg(["max", "min"])
+    part = data[data["quantity"] == "mean"].groupby("arm")["mean"].agg(["max", "min"])
     return "; ".join(f"{evidence.label(arm)} {number(part['max'][arm] - part['min'][arm], 1)}" for arm in arms)

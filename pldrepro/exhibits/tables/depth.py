@@ -34,7 +34,7 @@ def depth_robustness_layout(evidence: Evidence, paper: Paper, frame: pd.DataFram
     keep = evidence.probes[0].summary.lesion_keep
     notes = (
         "+: what the loss rises by over all layers on the same held-out sequences; kept layers are not "
-        "rescaled, and half of L is rounded down. Importance of a layer: the rise without it alone, measured "
+        "rescaled, and half of L is rounded down. Importance of a layer: the rise without that one layer, measured "
         f"on sequences that are not reported. Lesion: each layer kept with probability {keep:g}, the same "
         "draws for all.",
         INTERVAL_NOTE,

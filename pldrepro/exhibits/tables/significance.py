@@ -42,7 +42,7 @@ def _why_no_tests(evidence: Evidence) -> str:
     if evidence.pld not in finetuned_methods(evidence):
         return f"The final checkpoint of {evidence.label(evidence.pld)} was not fine-tuned in this study."
     if not evidence.finetune:
-        return "Scores alone were given, without the fine-tuning runs that hold the predictions."
+        return "Only scores were given, without the fine-tuning runs that hold the predictions."
     names = ", ".join(evidence.label(other) for other in compared_arms(evidence, evidence.pld))
     return f"{evidence.label(evidence.pld)} shares no fine-tuned task and seed with {names or 'any other arm'}."
 
@@ -55,7 +55,7 @@ def _against(evidence: Evidence, part: pd.DataFrame, other: str) -> Table:
         f"over development examples ({RESAMPLES:,} resamples: no p is below {2 / (RESAMPLES + 1):.4f}), for these very "
         "runs; p (Holm) is adjusted over the tasks of this table. The difference over seeds is the same number with "
         "its 95 % t interval over pre-training seeds, which holds what another seed would change: a difference that "
-        "only the examples support may be these runs' alone. The learning rates were selected on the same examples.",
+        "only the examples support may be of these runs only. The learning rates were selected on the same examples.",
     ]
     absent = [task for task in glue_scores.PRIMARY if task not in tested]
     if absent:
