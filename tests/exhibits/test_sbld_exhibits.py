@@ -16,6 +16,7 @@ from pldrepro.analysis.keep import recorded_ranks
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import accuracy_change, accuracy_gain
+from pldrepro.analysis.tidy import COLUMNS, KEYS
 from pldrepro.exhibits import compare, figures, tables
 from pldrepro.exhibits.figures import costs, sbld
 from pldrepro.policy.drop import DropSettings
@@ -271,7 +272,10 @@ def alone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize("name", list(tables.TABLES))
 def test_every_table_can_be_set_for_every_family(alone: Evidence, name: str) -> None:
-    for table in shown(name, alone):
+    frame, shown = tables.build(name, alone, PAPERS)
+    assert list(frame) == list(COLUMNS)
+    assert not frame.duplicated(list(KEYS)).any()
+    for table in shown:
         assert table.rows or table.notes
         assert all(len(row) == len(table.headers) for row in table.rows)
         if not name.startswith("sbld"):
