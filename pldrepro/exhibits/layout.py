@@ -128,7 +128,7 @@ class Line:
         return (None if row is None else show(row, column)) or Cell(column.absent)
 
 
-def select(frame: pd.DataFrame, **keys: str) -> list[TidyRow]:
+def select(frame: pd.DataFrame, **keys: str) -> Sequence[TidyRow]:
     """The rows of a tidy table with these keys."""
     for name, key in keys.items():
         frame = frame[frame[name] == key]

@@ -5,6 +5,8 @@ Two rows can be told apart by what they do only where they cost the same; each m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from pldrepro import stats
@@ -44,7 +46,7 @@ def _cost(evidence: Evidence, paper: Paper, frame: pd.DataFrame, found: list[Con
     )
 
 
-def _rows(frame: pd.DataFrame, one: Configuration) -> list[TidyRow]:
+def _rows(frame: pd.DataFrame, one: Configuration) -> Sequence[TidyRow]:
     return select(frame, arm=one.arm, checkpoint=one.checkpoint)
 
 
