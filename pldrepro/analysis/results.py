@@ -26,7 +26,7 @@ from pldrepro.runs.folder import (
     load_pretrain,
     load_probe,
 )
-from pldrepro.runs.schema import Index, StudyRuns
+from pldrepro.runs.schema import Costs, Index, PretrainSummary, StudyRuns
 from pldrepro.runs.step_times import Calibration, load_calibration
 
 AXES: dict[str, str] = {
@@ -238,10 +238,7 @@ class Evidence:
 
     def cost(self, run: PretrainRun, axis: str, checkpoint: str | None = None) -> float | None:
         """What a run had spent on an axis at a checkpoint (none: at its end); None where it was not measured."""
-        point = run.summary if checkpoint is None else run.summary.checkpoints[checkpoint]
-        if axis == "reference_time":
-            return self.reference_seconds(run, point)
-        return float(point[_FIELDS[axis]])
+        return self.cost_at(run, axis, run.summary if checkpoint is None else run.summary.checkpoints[checkpoint])
 
     def measured(self, axis: str) -> bool:
         """Whether every run has its cost on an axis."""
@@ -252,11 +249,13 @@ class Evidence:
         """The axis of time that every run has: reference time, else measured time."""
         return "reference_time" if self.measured("reference_time") else "measured_time"
 
-    def cost_at(self, run: PretrainRun, axis: str, line: dict[str, Any]) -> float | None:
-        """What a run had spent on an axis at a line of its metrics."""
-        return self.reference_seconds(run, line) if axis == "reference_time" else float(line[_FIELDS[axis]])
+    def cost_at(self, run: PretrainRun, axis: str, point: Costs | PretrainSummary) -> float | None:
+        """What a run had spent on an axis at a checkpoint, a line of its metrics, or its end."""
+        if axis == "reference_time":
+            return self.reference_seconds(run, point)
+        return float(getattr(point, _FIELDS[axis]))
 
-    def reference_seconds(self, run: PretrainRun, point: dict[str, Any]) -> float | None:
+    def reference_seconds(self, run: PretrainRun, point: Costs | PretrainSummary) -> float | None:
         """Reference seconds of a run up to a point.
 
         The whole run costs sum over k of (passes with k layers) x tau(k), see ``StepTimes.price``. Up to a point inside
