@@ -5,10 +5,11 @@ snakemake --cores 2 table1 --configfile config/mini.yaml --config data_root=DIR
 snakemake -n --configfile config/paper.yaml                the paper's own settings, as a plan of jobs
 """
 
-from snakemake.utils import min_version, validate
+from snakemake.utils import min_version
 
 from pldrepro.config.jobs import calibration_threads, job_settings, rank_resources, rank_threads
-from pldrepro.config.study import load_recorded, load_study
+from pldrepro.config.recorded import load_recorded
+from pldrepro.config.study import load_study
 
 min_version("9.0")
 

@@ -41,10 +41,10 @@ import numpy as np
 import torch
 
 from benchmarks.model_speed import Batch, OurStep, Step, estimate, interleave, transformers_steps
-from pldrepro.config.base import merge, read_yaml
+from pldrepro.config.base import merge
 from pldrepro.config.model import ModelSettings
 from pldrepro.config.run import CalibrationJob, ImplSettings, RunSettings
-from pldrepro.config.study import Study, load_study
+from pldrepro.config.study import Study, load_study, read_study
 from pldrepro.costs.flops import run_flops
 from pldrepro.errors import OutOfTimeError
 from pldrepro.files import read_json, write_json
@@ -104,7 +104,7 @@ class Session:
 
     def study(self, name: str, **training: Any) -> Study:
         """A scale file with its results under ``out``, and this session's seed."""
-        values = {**read_yaml(Path(f"config/{name}.yaml")), "results": str(self.out / name)}
+        values = {**read_study(Path(f"config/{name}.yaml")), "results": str(self.out / name)}
         if name == "gpu_text":
             values["seeds"] = [self.seed]
         if self.quick:

@@ -67,10 +67,12 @@ def text_or_images(key: str) -> Callable[[Any], str]:
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of ``base`` with ``changes`` laid over it, mapping by mapping."""
+    """A copy of ``base`` with ``changes`` merged over it, mapping by mapping; null removes a key (RFC 7396)."""
     result = dict(base)
     for key, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
             result[key] = merge(result[key], value)
         else:
             result[key] = value

@@ -9,17 +9,15 @@ Five groups make up a run: model, data, training, drop (the science) and impl (h
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
-from pldrepro.config.arm import ROLES, ArmTags, Role
-from pldrepro.config.base import Distinct, Folder, Name, Sha256, Strict, merge, read_mapping, read_yaml, validate
+from pldrepro.config.arm import ROLES, Role
+from pldrepro.config.base import Distinct, Folder, Name, Sha256, Strict, merge, read_mapping, validate
 from pldrepro.config.data import DataSettings, ImageDataSettings
 from pldrepro.config.experiment import (
     EXPERIMENTS_FOLDER,
@@ -27,9 +25,9 @@ from pldrepro.config.experiment import (
     DepthMatch,
     arm_tags,
     experiment_chain,
-    experiments_folder,
 )
 from pldrepro.config.model import VisionSettings
+from pldrepro.config.recorded import ResultSet, StudyRuns
 from pldrepro.config.run import (
     Budget,
     CalibrationJob,
@@ -40,7 +38,6 @@ from pldrepro.config.run import (
     RunSettings,
 )
 from pldrepro.errors import SettingsError
-from pldrepro.files import read_json
 from pldrepro.policy.drop import match_depth, mean_expected_depth
 
 
@@ -54,7 +51,7 @@ class ScaleSettings(Strict):
 
 
 class StudySettings(Strict):
-    """A scale file."""
+    """A scale file; with ``base: FILE`` its keys are merged over those of another scale file (``with_base``)."""
 
     scale: Name = Field(description="name of the scale; results go to results/<scale>")
     description: str
@@ -82,77 +79,6 @@ class StudySettings(Strict):
     companions: dict[Name, str] = Field(
         {}, description="name -> scale file of another family of models; its results go to <results>/<name>"
     )
-
-
-class RecordedSettings(Strict):
-    """Finished runs to analyse again: nothing is trained."""
-
-    scale: Literal["recorded"]
-    description: str
-    results: Folder = Field("results/rebuilt", description="exhibits go to <results>/<name>")
-    recorded: dict[Name, tuple[str, ...]] = Field(
-        min_length=1, description="name -> folders of run folders, one for each family of models"
-    )
-
-    def result_sets(self) -> list[ResultSet]:
-        """What the recorded folders hold; a folder without a finished run is a SettingsError."""
-        return [
-            ResultSet(f"{self.results}/{name}", tuple(self._find(Path(folder)) for folder in folders))
-            for name, folders in self.recorded.items()
-        ]
-
-    def _find(self, folder: Path) -> StudyRuns:
-        pretrain = sorted(map(str, folder.glob("pretrain/*/*/summary.json")))
-        if not pretrain:
-            raise SettingsError(f"recorded: {folder}: no finished pre-training run (pretrain/ARM/seedN/summary.json)")
-        finetune = sorted(map(str, folder.glob("finetune/*/*/*/*/summary.json")))
-        probes, lambada = (sorted(map(str, folder.glob(f"{kind}/*/*/summary.json"))) for kind in ("probe", "lambada"))
-        tags = arm_tags(experiments_folder(read_json(Path(pretrain[0])).get("family", "bert")))
-        return StudyRuns(pretrain, finetune, probes, lambada, str(folder / "calibration/summary.json"), tags)
-
-
-@dataclass(frozen=True)
-class StudyRuns:
-    """The finished runs of one study, each named by its summary."""
-
-    pretrain: list[str]
-    finetune: list[str]
-    probes: list[str]
-    lambada: list[str]
-    calibration: str
-    arms: dict[str, ArmTags]
-    """What every experiment with tags says of itself; of those without runs, too: an exhibit says that they miss."""
-
-
-@dataclass(frozen=True)
-class ResultSet:
-    """The studies that a set of exhibits is made from, one for each family of models, and where exhibits go."""
-
-    results: str
-    studies: tuple[StudyRuns, ...]
-
-    @property
-    def files(self) -> list[str]:
-        """Every file that the exhibits are made from, but for the scores."""
-        return [
-            file
-            for runs in self.studies
-            for file in (*runs.pretrain, *runs.finetune, *runs.probes, *runs.lambada, runs.calibration)
-        ]
-
-    @property
-    def finetune(self) -> list[str]:
-        """The fine-tuning runs of all studies."""
-        return [file for runs in self.studies for file in runs.finetune]
-
-    @property
-    def listing(self) -> str:
-        """The text of index.json, from which every exhibit finds the runs."""
-        studies = [
-            {**vars(one), "arms": {name: tags.model_dump(exclude_defaults=True) for name, tags in one.arms.items()}}
-            for one in self.studies
-        ]
-        return json.dumps({"scores": f"{self.results}/scores.csv", "studies": studies}, indent=1)
 
 
 class Study:
@@ -194,7 +120,7 @@ class Study:
 
     def _companion(self, name: str, file: Path) -> Study:
         """The study of another family of models, with its results and its data beside those of this one."""
-        values = {**read_mapping(file), "results": f"{self.results}/{name}"}
+        values = {**read_study(file), "results": f"{self.results}/{name}"}
         if self.settings.data_root is not None:
             values["data_root"] = self.settings.data_root
         if values.get("companions"):
@@ -392,16 +318,28 @@ mean_depth = cache(mean_expected_depth)
 
 def load_study(source: Mapping[str, Any] | Path) -> Study:
     """A study from a scale file, or from the mapping that Snakemake made of one."""
-    values, origin = (read_yaml(source), str(source)) if isinstance(source, Path) else (dict(source), "configuration")
-    return Study(validate(StudySettings, values, origin))
+    if isinstance(source, Path):
+        return Study(validate(StudySettings, read_study(source), str(source)))
+    return Study(validate(StudySettings, with_base(source), "configuration"))
 
 
-def load_recorded(values: Mapping[str, Any]) -> RecordedSettings:
-    """The recorded runs that a mapping names."""
-    return validate(RecordedSettings, dict(values), "configuration")
+def read_study(path: Path) -> dict[str, Any]:
+    """The keys of a scale file, complete with those of the files that it is based on."""
+    return with_base(read_mapping(path), str(path))
 
 
-def study_schema() -> dict[str, Any]:
-    """JSON schema of a scale file, or of a file that names recorded runs; Snakemake validates against it."""
-    schema = TypeAdapter(StudySettings | RecordedSettings).json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+def with_base(values: Mapping[str, Any], *files: str) -> dict[str, Any]:
+    """The keys of a study merged over those of the scale file that ``base`` names, and so on.
+
+    files: those that led here; a circle is a SettingsError.
+    """
+    base = values.get("base")
+    own = {key: value for key, value in values.items() if key != "base"}
+    if base is None:
+        return own
+    origin = files[-1] if files else "configuration"
+    if not isinstance(base, str):
+        raise SettingsError(f"{origin}: base: expected the path of a scale file, got {base!r}")
+    if base in files:
+        raise SettingsError(f"{' -> '.join([*files, base])}: `base` runs in a circle")
+    return merge(with_base(read_mapping(Path(base)), *files, base), own)

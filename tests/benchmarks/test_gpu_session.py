@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import gpu_session
-from pldrepro.config.base import read_yaml
-from pldrepro.config.study import load_study
+from pldrepro.config.study import load_study, read_study
 from pldrepro.data.corpus import prepare_corpus
 from pldrepro.data.glue import prepare_glue
 from pldrepro.files import read_json
@@ -21,7 +20,7 @@ from pldrepro.runs.step_times import load_calibration
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus and a GLUE of the smoke study."""
     folder = tmp_path_factory.mktemp("data")
-    study = load_study({**read_yaml(Path("config/smoke.yaml")), "companions": {}})
+    study = load_study({**read_study(Path("config/smoke.yaml")), "companions": {}})
     prepare_corpus(study.data(), folder / "corpus", workers=1, progress=False)  # type: ignore[arg-type]
     prepare_glue(study.data(), ("rte",), 24, folder / "corpus", folder / "glue", progress=False)  # type: ignore[arg-type]
     return folder
@@ -46,7 +45,7 @@ def test_every_slice_leaves_its_record(data: Path, tmp_path: Path, capsys: pytes
         f"{who}, {mode}" for who in ("ours", "transformers") for mode in gpu_session.MODES
     }
     assert set(beside["ratios"]) == {"eager", "compiled"}
-    arms = read_yaml(Path("config/gpu_speed.yaml"))["arms"]
+    arms = read_study(Path("config/gpu_speed.yaml"))["arms"]
     for arm in arms:
         assert load_pretrain(tmp_path / f"gpu_speed/runs/pretrain/{arm}/seed2").summary.train_seconds > 0
     for arm in ("baseline", "preln_higher", "pld", "sbld"):

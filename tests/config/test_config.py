@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 
@@ -13,19 +12,13 @@ from pldrepro.config.base import merge, read_settings, read_yaml, validate
 from pldrepro.config.data import DataSettings
 from pldrepro.config.experiment import EXPERIMENTS_FOLDER, experiment_chain, read_experiments
 from pldrepro.config.model import ModelSettings
+from pldrepro.config.recorded import load_recorded
 from pldrepro.config.run import FinetuneSettings, RunSettings, TrainingSettings
-from pldrepro.config.study import (
-    Study,
-    StudySettings,
-    load_recorded,
-    load_study,
-    study_schema,
-)
+from pldrepro.config.study import Study, StudySettings, load_study, read_study
 from pldrepro.errors import SettingsError
 from pldrepro.policy.drop import mean_expected_depth
 
-FILES = sorted(path for path in Path("config").glob("*.yaml") if path.stem != "devices")
-SCALES = [path for path in FILES if path.stem != "recorded"]
+SCALES = sorted(path for path in Path("config").glob("*.yaml") if path.stem not in ("devices", "recorded"))
 EXPERIMENTS = sorted(read_experiments(EXPERIMENTS_FOLDER / "bert"))
 SMALL: dict[str, Any] = {
     "scale": "small",
@@ -34,6 +27,7 @@ SMALL: dict[str, Any] = {
     "seeds": [1],
     "settings": {"model": {"num_layers": 2}, "training": {"num_steps": 100}},
 }
+SMALL_STUDY = {key: SMALL[key] for key in ("arms", "seeds", "settings")}
 
 
 def study(**changes: Any) -> Study:
@@ -96,16 +90,6 @@ def test_pld_differs_from_its_baseline_as_the_paper_says() -> None:
     assert (pld.training.num_steps, pld.training.batch_size, pld.data.sequence_length) == (200_000, 4096, 128)
     steps = pld.training.checkpoint_steps()
     assert (steps["ckp2"], steps["ckp87"], steps["ckp100"], steps["ckp186"]) == (2_151, 93_548, 107_527, 200_000)
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_the_schema_accepts_every_shipped_file_and_refuses_an_unknown_key(path: Path) -> None:
-    schema, values = study_schema(), read_yaml(path)
-    jsonschema.Draft202012Validator.check_schema(schema)
-    jsonschema.validate(values, schema)
-    for wrong in ({"sead": 1}, {"finetune": {"epoch": 1}}):
-        with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(merge(values, wrong), schema)
 
 
 def test_recorded_runs_are_found_in_their_folders(tmp_path: Path) -> None:
@@ -394,7 +378,7 @@ def test_all_problems_stand_in_one_message() -> None:
 def test_a_file_that_is_no_mapping_is_refused(values: object, tmp_path: Path) -> None:
     path = tmp_path / "scale.yaml"
     path.write_text(yaml.safe_dump(values))
-    with pytest.raises(SettingsError, match=r"scale\.yaml: Input should be a valid dictionary"):
+    with pytest.raises(SettingsError, match=r"scale\.yaml: .*mapping"):
         load_study(path)
 
 
@@ -490,6 +474,64 @@ def test_settings_from_text_json_and_yaml(tmp_path: Path) -> None:
         read_settings(DataSettings, '{"sequence_length": ')
     with pytest.raises(SettingsError, match="settings: sequence_length: Input should be greater than or equal to 8"):
         read_settings(DataSettings, '{"sequence_length": 1}')
+
+
+# ---- studies that are based on others ----
+
+
+def write_study(folder: Path, name: str, **values: Any) -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({"scale": name, "description": name, **values}))
+    return path
+
+
+def test_a_study_is_merged_over_its_base_mapping_by_mapping(tmp_path: Path) -> None:
+    root = write_study(tmp_path, "root", **SMALL_STUDY)
+    heir = write_study(tmp_path, "heir", base=str(root), seeds=[4, 5], settings={"training": {"num_steps": 200}})
+    last = write_study(tmp_path, "last", base=str(heir), settings={"training": {"batch_size": 64}})
+    resolved = load_study(last)
+    run = resolved.run("pld", 5)
+    assert (resolved.settings.scale, resolved.results, resolved.settings.seeds) == ("last", "results/last", (4, 5))
+    assert (run.model.num_layers, run.training.num_steps, run.training.batch_size) == (2, 200, 64)
+    assert "base" not in read_study(last)
+
+
+def test_null_takes_back_what_a_base_sets(tmp_path: Path) -> None:
+    root = write_study(tmp_path, "root", **SMALL_STUDY, probe_arms=["pld"], probe={"sequences": 32})
+    heir = write_study(tmp_path, "heir", base=str(root), probe_arms=None, probe={"sequences": None})
+    resolved = load_study(heir).settings
+    assert (resolved.probe_arms, resolved.probe.sequences) == (None, 256)
+
+
+def test_a_mapping_from_snakemake_is_merged_over_its_base(tmp_path: Path) -> None:
+    """The command line's ``--config`` is in the mapping already, so it wins over the base."""
+    root = write_study(tmp_path, "root", **SMALL_STUDY)
+    resolved = load_study({"scale": "heir", "description": "", "base": str(root), "seeds": [9], "results": "there"})
+    assert (resolved.pretrain_runs(), resolved.results) == ([("baseline", 9), ("pld", 9)], "there")
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("{folder}/b.yaml", r"a\.yaml -> .*b\.yaml -> .*a\.yaml: `base` runs in a circle"),
+        ("{folder}/none.yaml", r"none\.yaml"),
+        (3, r"a\.yaml: base"),
+    ],
+)
+def test_a_wrong_base_is_named(tmp_path: Path, base: Any, message: str) -> None:
+    where = base.format(folder=tmp_path) if isinstance(base, str) else base
+    a = write_study(tmp_path, "a", base=where)
+    write_study(tmp_path, "b", base=str(a))
+    with pytest.raises(SettingsError, match=message):
+        load_study(a)
+
+
+def test_the_gpu_study_is_the_papers_with_fewer_steps() -> None:
+    gpu, paper = (load_study(Path(f"config/{name}.yaml")) for name in ("gpu", "paper"))
+    ours, theirs = gpu.run("pld", 1), paper.run("pld", 1)
+    assert (ours.model, ours.data, ours.drop) == (theirs.model, theirs.data, theirs.drop)
+    assert (ours.training.num_steps, ours.training.batch_size, ours.training.bias_correction) == (20_000, 1024, True)
+    assert not theirs.training.bias_correction
 
 
 # ---- grids ----

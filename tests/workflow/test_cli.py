@@ -6,14 +6,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import jsonschema
 import pytest
-import yaml
 
 from pldrepro import __version__
 from pldrepro.__main__ import STOPPED, VERBS, main
 from pldrepro.config.run import RunSettings
-from pldrepro.config.study import load_study, study_schema
+from pldrepro.config.study import load_study
 from pldrepro.runs.folder import load_finetune, load_pretrain
 
 SMOKE = ["--configfile", "config/smoke.yaml"]
@@ -73,12 +71,6 @@ def test_plan(capsys: pytest.CaptureFixture[str], scale: str) -> None:
     text = capsys.readouterr().out
     for word in ("parameters", "steps", "tokens", "kept depth", "FLOPs", "hours", "disk", "h100", "pld", "baseline"):
         assert word in text
-
-
-def test_schema_is_the_one_that_the_workflow_and_scale_files_meet() -> None:
-    schema = study_schema()
-    assert schema == json.loads(Path("workflow/schemas/config.schema.json").read_text())
-    jsonschema.validate(yaml.safe_load(Path("config/demo.yaml").read_text()), schema)
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -154,7 +146,7 @@ def test_traceback_on_request() -> None:
         (["study", "plan", "--configfile", "config/none.yaml"], "config/none.yaml: no such file"),
         (
             ["study", "explain", *SMOKE, "--experiment", "plb", "--step", "1"],
-            "plb.yaml: no such experiment; allowed: baseline",
+            "no experiment plb",
         ),
         (["study", "explain", *SMOKE, "--experiment", "pld", "--step", "40"], "step 40; allowed: 0 to 39"),
         (["study", "plan", *SMOKE, "--config", "seeds"], "--config seeds: expected KEY=VALUE"),

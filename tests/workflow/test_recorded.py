@@ -11,7 +11,7 @@ from pldrepro.analysis import claims, glue_scores
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence, read_evidence
 from pldrepro.config.base import read_yaml
-from pldrepro.config.study import load_recorded
+from pldrepro.config.recorded import load_recorded
 from pldrepro.exhibits import results_page, reviews
 from pldrepro.exhibits.tables import write_table
 from pldrepro.files import write_json

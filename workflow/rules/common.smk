@@ -8,13 +8,10 @@ from pathlib import Path
 # state. It does so at SIGTERM; SIGUSR1, which some sites send before a time limit, would end it at once.
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
-# The typed settings first: their messages name the key and what is allowed there.
 STUDY = None if config["scale"] == "recorded" else load_study(config)
 SETS = load_recorded(config).result_sets() if STUDY is None else [STUDY.result_set()]
 # The study and its companions of other families of models, each by the folder of its results.
 STUDIES = {} if STUDY is None else {one.results: one for one in STUDY.all}
-# Generated from the typed settings by `python -m pldrepro schema`; a test keeps the two alike.
-validate(config, "../schemas/config.schema.json", set_default=False)
 
 
 wildcard_constraints:

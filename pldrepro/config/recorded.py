@@ -1,0 +1,93 @@
+"""The finished runs that exhibits are made from: of a study, or recorded with the code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pldrepro.config.arm import ArmTags
+from pldrepro.config.base import Folder, Name, Strict, validate
+from pldrepro.config.experiment import arm_tags, experiments_folder
+from pldrepro.errors import SettingsError
+from pldrepro.files import read_json
+
+
+class RecordedSettings(Strict):
+    """Finished runs to analyse again: nothing is trained."""
+
+    scale: Literal["recorded"]
+    description: str
+    results: Folder = Field("results/rebuilt", description="exhibits go to <results>/<name>")
+    recorded: dict[Name, tuple[str, ...]] = Field(
+        min_length=1, description="name -> folders of run folders, one for each family of models"
+    )
+
+    def result_sets(self) -> list[ResultSet]:
+        """What the recorded folders hold; a folder without a finished run is a SettingsError."""
+        return [
+            ResultSet(f"{self.results}/{name}", tuple(self._find(Path(folder)) for folder in folders))
+            for name, folders in self.recorded.items()
+        ]
+
+    def _find(self, folder: Path) -> StudyRuns:
+        pretrain = sorted(map(str, folder.glob("pretrain/*/*/summary.json")))
+        if not pretrain:
+            raise SettingsError(f"recorded: {folder}: no finished pre-training run (pretrain/ARM/seedN/summary.json)")
+        finetune = sorted(map(str, folder.glob("finetune/*/*/*/*/summary.json")))
+        probes, lambada = (sorted(map(str, folder.glob(f"{kind}/*/*/summary.json"))) for kind in ("probe", "lambada"))
+        tags = arm_tags(experiments_folder(read_json(Path(pretrain[0])).get("family", "bert")))
+        return StudyRuns(pretrain, finetune, probes, lambada, str(folder / "calibration/summary.json"), tags)
+
+
+@dataclass(frozen=True)
+class StudyRuns:
+    """The finished runs of one study, each named by its summary."""
+
+    pretrain: list[str]
+    finetune: list[str]
+    probes: list[str]
+    lambada: list[str]
+    calibration: str
+    arms: dict[str, ArmTags]
+    """What every experiment with tags says of itself; of those without runs, too: an exhibit says that they miss."""
+
+
+@dataclass(frozen=True)
+class ResultSet:
+    """The studies that a set of exhibits is made from, one for each family of models, and where exhibits go."""
+
+    results: str
+    studies: tuple[StudyRuns, ...]
+
+    @property
+    def files(self) -> list[str]:
+        """Every file that the exhibits are made from, but for the scores."""
+        return [
+            file
+            for runs in self.studies
+            for file in (*runs.pretrain, *runs.finetune, *runs.probes, *runs.lambada, runs.calibration)
+        ]
+
+    @property
+    def finetune(self) -> list[str]:
+        """The fine-tuning runs of all studies."""
+        return [file for runs in self.studies for file in runs.finetune]
+
+    @property
+    def listing(self) -> str:
+        """The text of index.json, from which every exhibit finds the runs."""
+        studies = [
+            {**vars(one), "arms": {name: tags.model_dump(exclude_defaults=True) for name, tags in one.arms.items()}}
+            for one in self.studies
+        ]
+        return json.dumps({"scores": f"{self.results}/scores.csv", "studies": studies}, indent=1)
+
+
+def load_recorded(values: Mapping[str, Any]) -> RecordedSettings:
+    """The recorded runs that a mapping names."""
+    return validate(RecordedSettings, dict(values), "configuration")
