@@ -7,6 +7,9 @@ layer; a policy by rank (SBLD, our reading) also needs the layers' ranks, see ``
 * an allocation over depth or over rank, which turns theta(t) into one keep probability per layer,
 * a residual scale, by which the output of a kept block's sublayers is multiplied.
 
+Each is a function in a table (``SCHEDULES``, ``ALLOCATIONS``, ``RANKINGS``, ``RESIDUAL_SCALES``): a new policy is one
+function and one entry, which the settings then accept by its name.
+
 Gates are drawn from a counter-based generator, gate = f(seed, step, micro step, layer), so that a resumed run,
 another number of ranks, a recomputed forward pass and an offline replay all see the same gates. A gate is a
 Python value outside the tensor graph.
@@ -17,13 +20,239 @@ Layers are 1..L in the formulas and 0..L-1 in the code; ``layer_numbers`` is the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+# ---- schedules: theta over training time ----
+
+
+def layer_numbers(num_layers: int) -> range:
+    """1..L, the layer numbers of the papers' formulas, for the code's indices 0..L-1."""
+    return range(1, num_layers + 1)
+
+
+def _fall(settings: DropSettings, dropped: float) -> float:
+    """theta after the share ``dropped`` of its way from 1 to theta_bar."""
+    return 1 - (1 - settings.theta_bar) * dropped
+
+
+def no_dropping(settings: DropSettings, time: float) -> float:
+    """1."""
+    return 1.0
+
+
+def constant(settings: DropSettings, time: float) -> float:
+    """theta_bar at all times."""
+    return settings.theta_bar
+
+
+def exponential(settings: DropSettings, time: float) -> float:
+    """(1 - theta_bar) exp(-gamma t) + theta_bar, gamma [1/step] = gamma_times_steps / T; PLD's schedule."""
+    return _fall(settings, 1 - math.exp(-settings.gamma_times_steps * time))
+
+
+def linear(settings: DropSettings, time: float) -> float:
+    """A straight line from 1 to theta_bar over the whole run."""
+    return _fall(settings, time)
+
+
+def cosine(settings: DropSettings, time: float) -> float:
+    """Half a cosine wave from 1 to theta_bar over the whole run."""
+    return _fall(settings, (1 - math.cos(math.pi * time)) / 2)
+
+
+def halving(settings: DropSettings, time: float) -> float:
+    """1, 1/2, 1/4, ... down to theta_bar, each level for an equal share of the run."""
+    halvings = round(-math.log2(settings.theta_bar))
+    return max(settings.theta_bar, 0.5 ** min(halvings, int(time * (halvings + 1))))
+
+
+PWEGD_GRID = 10_000  # points of a run at which the curve's peak is looked for
+
+
+def _pwegd(weights: Sequence[float], beta: float, time: float) -> float:
+    return math.fsum(a * time**j for j, a in enumerate(weights)) * math.exp(-beta * time)
+
+
+@cache
+def _pwegd_peak(weights: tuple[float, ...], beta: float) -> tuple[float, float]:
+    """Where in the run the curve has its maximum, and the maximum before scaling."""
+    height, place = max((_pwegd(weights, beta, point / PWEGD_GRID), -point) for point in range(PWEGD_GRID + 1))
+    return -place / PWEGD_GRID, height
+
+
+def pwegd(weights: tuple[float, ...], beta: float, time: float) -> float:
+    """v(tau) = (sum_j a_j tau^j) exp(-beta tau), scaled to maximum 1 and held at 1 before its peak; tau in [0, 1].
+
+    The "poly-weighted exponential gamma distribution" of SBLD, whose formula is not public: our reading.
+    """
+    place, height = _pwegd_peak(weights, beta)
+    if time <= place:
+        return 1.0
+    return min(1.0, max(0.0, _pwegd(weights, beta, time) / height))
+
+
+def pwegd_schedule(settings: DropSettings, time: float) -> float:
+    """1 - (1 - theta_bar)(1 - v(t/T)), see ``pwegd``; SBLD, our reading."""
+    return _fall(settings, 1 - pwegd(settings.pwegd_weights, settings.pwegd_beta, time))
+
+
+# Each gives theta at a time in [0, 1], the share of the run that has passed.
+SCHEDULES: dict[str, Callable[[DropSettings, float], float]] = {
+    "none": no_dropping,
+    "constant": constant,
+    "exponential": exponential,
+    "linear": linear,
+    "cosine": cosine,
+    "halving": halving,
+    "pwegd": pwegd_schedule,
+}
+# Their 1 - theta is not proportional to 1 - theta_bar, so there is no theta_bar to match a depth with.
+UNMATCHED_SCHEDULES = ("none", "halving")
+
+
+# ---- allocations: theta over the layers ----
+
+
+def uniform(settings: DropSettings, theta_t: float, ranks: Sequence[int]) -> tuple[float, ...]:
+    """theta_t for every layer."""
+    return (theta_t,) * len(ranks)
+
+
+def ramp(settings: DropSettings, theta_t: float, ranks: Sequence[int]) -> tuple[float, ...]:
+    """1 - (l/L)(1 - theta_t): PLD's printed equation."""
+    num_layers = len(ranks)
+    return tuple(1 - layer / num_layers * (1 - theta_t) for layer in layer_numbers(num_layers))
+
+
+def ramp_from_first(settings: DropSettings, theta_t: float, ranks: Sequence[int]) -> tuple[float, ...]:
+    """1 - ((l-1)/L)(1 - theta_t): PLD's Algorithm 1, which always keeps the first layer."""
+    num_layers = len(ranks)
+    return tuple(1 - (layer - 1) / num_layers * (1 - theta_t) for layer in layer_numbers(num_layers))
+
+
+def first_layers(settings: DropSettings, theta_t: float, ranks: Sequence[int]) -> tuple[float, ...]:
+    """1 for the first round(theta_t L) layers, at least one, and 0 for the others: nothing is left to chance."""
+    num_layers = len(ranks)
+    depth = max(1, math.floor(theta_t * num_layers + 0.5))
+    return tuple(float(layer <= depth) for layer in layer_numbers(num_layers))
+
+
+def by_rank(settings: DropSettings, theta_t: float, ranks: Sequence[int]) -> tuple[float, ...]:
+    """Keep probabilities of layers with these ranks (1: most sensitive). SBLD, our reading.
+
+    The drop probability of rank r has the weight r/L: none for the first ranks (block list), allow_weight r/L for the
+    last ones (allow list). One factor on all weights, with the drop probabilities capped at 1, makes the mean keep
+    1 - (1 - theta_t)(L + 1)/(2 L), that of PLD's printed equation, where the block list leaves room for it.
+    Without lists this is the printed equation with the rank in the place of the layer.
+    """
+    num_layers = len(ranks)
+    blocked, allowed = list_sizes(settings, num_layers)
+    weights = [
+        0.0 if r <= blocked else r / num_layers * (settings.allow_weight if r > num_layers - allowed else 1.0)
+        for r in ranks
+    ]
+    dropped = fill(weights, (1 - theta_t) * (num_layers + 1) / 2)
+    return tuple(1 - p for p in dropped)
+
+
+def list_sizes(settings: DropSettings, num_layers: int) -> tuple[int, int]:
+    """Layers in the block list and in the allow list."""
+    blocked, allowed = (math.floor(share * num_layers + 0.5) for share in (settings.block_share, settings.allow_share))
+    return blocked, min(allowed, num_layers - blocked)
+
+
+def fill(weights: Sequence[float], total: float) -> list[float]:
+    """min(1, c w) for each weight w, with the c that makes their sum ``total`` (water-filling).
+
+    A total beyond what the positive weights can hold fills them all.
+    """
+    full: set[int] = set()
+    while True:
+        rest = math.fsum(w for index, w in enumerate(weights) if index not in full)
+        factor = (total - len(full)) / rest if rest > 0 else 0.0
+        over = {index for index, w in enumerate(weights) if index not in full and factor * w > 1}
+        if not over:
+            return [1.0 if index in full else max(0.0, factor * w) for index, w in enumerate(weights)]
+        full |= over
+
+
+# Each gives the keep probabilities, shape (L,), at a level theta_t for layers with these ranks, 1..L.
+ALLOCATIONS: dict[str, Callable[[DropSettings, float, Sequence[int]], tuple[float, ...]]] = {
+    "uniform": uniform,
+    "linear": ramp,
+    "linear_from_first": ramp_from_first,
+    "first": first_layers,
+    "by_rank": by_rank,
+}
+
+
+# ---- rankings, for the allocation by rank ----
+
+# Each gives the sort key of a layer from (its sensitivity, the run's seed, its index): the lowest is kept most.
+RANKINGS: dict[str, Callable[[float, int, int], float]] = {
+    "sensitivity": lambda sensitivity, seed, layer: -sensitivity,
+    "reversed": lambda sensitivity, seed, layer: sensitivity,
+    "depth": lambda sensitivity, seed, layer: layer,
+    "random": lambda sensitivity, seed, layer: uniform_draw("ranking", seed, layer),
+}
+UNMEASURED_RANKINGS = ("depth", "random")
+
+
+# ---- residual scales: the factor on the sublayer outputs of a block that is kept in training ----
+
+
+def unscaled(keep: Sequence[float], theta_t: float) -> tuple[float, ...]:
+    """1 for every layer."""
+    return (1.0,) * len(keep)
+
+
+def inverse(keep: Sequence[float], theta_t: float) -> tuple[float, ...]:
+    """1/p, as in PLD."""
+    return tuple(1 / p if p else 1.0 for p in keep)
+
+
+def inverse_of_next(keep: Sequence[float], theta_t: float) -> tuple[float, ...]:
+    """1/p after p was already decremented by (1 - theta_t)/L, as in the released DeepSpeed example."""
+    decrement = (1 - theta_t) / len(keep)
+    return tuple(1 / (p - decrement) for p in keep)
+
+
+# Each gives the factors, shape (L,), for keep probabilities of shape (L,) at a level theta_t.
+RESIDUAL_SCALES: dict[str, Callable[[Sequence[float], float], tuple[float, ...]]] = {
+    "inverse": inverse,
+    "inverse_of_next": inverse_of_next,
+    "none": unscaled,
+    "test_time": unscaled,  # the factor comes at evaluation: see evaluation_scales
+}
+
+
+# ---- draws ----
+
+
+def uniform_draw(*counters: int | str) -> float:
+    """A number in [0, 1) that depends on the counters only (BLAKE2b of their text, 53 bits)."""
+    digest = blake2b("/".join(map(str, counters)).encode(), digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 11) / (1 << 53)
+
+
+# ---- settings ----
+
+
+def name_in(table: Mapping[str, Any]) -> AfterValidator:
+    """Of a setting that names an entry of a table."""
+
+    def check(name: str) -> str:
+        if name not in table:
+            raise ValueError(f"expected one of {', '.join(table)}, got {name!r}")
+        return name
+
+    return AfterValidator(check)
 
 
 class SensitivitySettings(BaseModel):
@@ -49,9 +278,7 @@ class DropSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     dialect: str | None = Field(None, description="named combination that sets the other fields: see DIALECTS")
-    schedule: Literal["none", "constant", "exponential", "linear", "cosine", "halving", "pwegd"] = Field(
-        "none", description="theta over training time"
-    )
+    schedule: Annotated[str, name_in(SCHEDULES)] = Field("none", description="theta over training time")
     reverse: bool = Field(False, description="run the schedule backwards: theta starts at its limit and ends at 1")
     theta_bar: float = Field(0.5, gt=0, le=1, description="limit of theta, in (0, 1]; PLD's default is 0.5")
     gamma_times_steps: float = Field(
@@ -65,12 +292,12 @@ class DropSettings(BaseModel):
     )
     pwegd_beta: float = Field(20.0, gt=0, description="pwegd: rate of its exponential factor, per run")
     theta_lag: int = Field(0, ge=0, description="optimizer steps by which theta lags behind")
-    allocation: Literal["uniform", "linear", "linear_from_first", "first", "by_rank"] = Field(
+    allocation: Annotated[str, name_in(ALLOCATIONS)] = Field(
         "uniform",
         description="keep probability over depth for a given theta; first: no sampling, the first theta x L layers; "
         "by_rank: over the layers' ranks instead of their depth",
     )
-    ranking: Literal["sensitivity", "reversed", "depth", "random"] = Field(
+    ranking: Annotated[str, name_in(RANKINGS)] = Field(
         "sensitivity", description="by_rank: what the layers are ranked by; reversed: the least sensitive kept most"
     )
     block_share: float = Field(0.0, ge=0, lt=1, description="by_rank: share of the layers, first ranks, always kept")
@@ -81,7 +308,7 @@ class DropSettings(BaseModel):
         "as_they_are",
         description="weights of layers that join a growing stack; copy_below: those of the layers already there",
     )
-    residual_scale: Literal["inverse", "inverse_of_next", "none", "test_time"] = Field(
+    residual_scale: Annotated[str, name_in(RESIDUAL_SCALES)] = Field(
         "inverse", description="factor on a kept block's sublayer outputs"
     )
     unit: Literal["step", "micro_batch"] = Field("step", description="how often gates are redrawn")
@@ -136,29 +363,7 @@ class DropSettings(BaseModel):
         return self
 
 
-PWEGD_GRID = 10_000  # points of a run at which the curve's peak is looked for
-
-
-def _pwegd(weights: Sequence[float], beta: float, time: float) -> float:
-    return math.fsum(a * time**j for j, a in enumerate(weights)) * math.exp(-beta * time)
-
-
-@cache
-def _pwegd_peak(weights: tuple[float, ...], beta: float) -> tuple[float, float]:
-    """Where in the run the curve has its maximum, and the maximum before scaling."""
-    height, place = max((_pwegd(weights, beta, point / PWEGD_GRID), -point) for point in range(PWEGD_GRID + 1))
-    return -place / PWEGD_GRID, height
-
-
-def pwegd(weights: tuple[float, ...], beta: float, time: float) -> float:
-    """v(tau) = (sum_j a_j tau^j) exp(-beta tau), scaled to maximum 1 and held at 1 before its peak; tau in [0, 1].
-
-    The "poly-weighted exponential gamma distribution" of SBLD, whose formula is not public: our reading.
-    """
-    place, height = _pwegd_peak(weights, beta)
-    if time <= place:
-        return 1.0
-    return min(1.0, max(0.0, _pwegd(weights, beta, time) / height))
+# ---- dialects: named combinations ----
 
 
 @dataclass(frozen=True)
@@ -250,6 +455,9 @@ DIALECTS: dict[str, Dialect] = {
 }
 
 
+# ---- the policy and its gates ----
+
+
 @dataclass(frozen=True)
 class Gate:
     """The decision for one block in one forward pass: skip it, or keep it with its sublayers scaled."""
@@ -270,36 +478,13 @@ def all_kept(num_layers: int, scales: Sequence[float] | None = None) -> tuple[Ga
 def theta(settings: DropSettings, step: int, num_steps: int) -> float:
     """theta(t) at optimizer step ``step`` (0-based) of ``num_steps``; 1 means that nothing is dropped.
 
-    exponential: theta(t) = (1 - theta_bar) exp(-gamma t) + theta_bar, gamma [1/step] = gamma_times_steps / T
-    (PLD, equation of the schedule). linear and cosine fall from 1 to theta_bar over the whole run. halving: 1, 1/2,
-    1/4, ... down to theta_bar, each level for an equal share of the run. pwegd: 1 - (1 - theta_bar)(1 - v(t/T)), see
-    ``pwegd``. ``reverse`` runs a schedule backwards.
+    ``reverse`` runs a schedule backwards.
     """
     if num_steps < 1:
-        raise ValueError(f"num_steps is {num_steps}; allowed: 1 or more")
+        raise ValueError(f"num_steps is {num_steps}; expected 1 or more")
     passed = min(max(step - settings.theta_lag, 0), num_steps)
     time = (num_steps - 1 - min(passed, num_steps - 1) if settings.reverse else passed) / num_steps
-    if settings.schedule == "none":
-        return 1.0
-    if settings.schedule == "constant":
-        return settings.theta_bar
-    if settings.schedule == "exponential":
-        dropped = 1 - math.exp(-settings.gamma_times_steps * time)
-    elif settings.schedule == "pwegd":
-        dropped = 1 - pwegd(settings.pwegd_weights, settings.pwegd_beta, time)
-    elif settings.schedule == "linear":
-        dropped = time
-    elif settings.schedule == "halving":
-        halvings = round(-math.log2(settings.theta_bar))
-        return max(settings.theta_bar, 0.5 ** min(halvings, int(time * (halvings + 1))))
-    else:
-        dropped = (1 - math.cos(math.pi * time)) / 2
-    return 1 - (1 - settings.theta_bar) * dropped
-
-
-def layer_numbers(num_layers: int) -> range:
-    """1..L, the layer numbers of the papers' formulas, for the code's indices 0..L-1."""
-    return range(1, num_layers + 1)
+    return SCHEDULES[settings.schedule](settings, time)
 
 
 def allocate(
@@ -307,58 +492,9 @@ def allocate(
 ) -> tuple[float, ...]:
     """One keep probability per layer for a level theta_t; shape (L,), each in [0, 1].
 
-    uniform: theta_t. linear: 1 - (l/L)(1 - theta_t), PLD's printed equation. linear_from_first:
-    1 - ((l-1)/L)(1 - theta_t), PLD Algorithm 1. first: 1 for the first round(theta_t L) layers, at least one of
-    them, and 0 for the others, so that nothing is left to chance. by_rank: see ``allocate_by_rank``.
+    ranks: of an allocation by rank; None takes the layers' own order.
     """
-    if settings.allocation == "by_rank":
-        return allocate_by_rank(settings, theta_t, layer_numbers(num_layers) if ranks is None else ranks)
-    if settings.allocation == "first":
-        depth = max(1, math.floor(theta_t * num_layers + 0.5))
-        return tuple(float(layer <= depth) for layer in layer_numbers(num_layers))
-    if settings.allocation == "uniform":
-        return (theta_t,) * num_layers
-    first = 0 if settings.allocation == "linear" else 1
-    return tuple(1 - (layer - first) / num_layers * (1 - theta_t) for layer in layer_numbers(num_layers))
-
-
-def allocate_by_rank(settings: DropSettings, theta_t: float, ranks: Sequence[int]) -> tuple[float, ...]:
-    """Keep probabilities of layers with these ranks (1: most sensitive); shape (L,). SBLD, our reading.
-
-    The drop probability of rank r has the weight r/L: none for the first ranks (block list), allow_weight r/L for the
-    last ones (allow list). One factor on all weights, with the drop probabilities capped at 1, makes the mean keep
-    1 - (1 - theta_t)(L + 1)/(2 L), that of PLD's printed equation, where the block list leaves room for it.
-    Without lists this is the printed equation with the rank in the place of the layer.
-    """
-    num_layers = len(ranks)
-    blocked, allowed = list_sizes(settings, num_layers)
-    weights = [
-        0.0 if r <= blocked else r / num_layers * (settings.allow_weight if r > num_layers - allowed else 1.0)
-        for r in ranks
-    ]
-    dropped = fill(weights, (1 - theta_t) * (num_layers + 1) / 2)
-    return tuple(1 - p for p in dropped)
-
-
-def list_sizes(settings: DropSettings, num_layers: int) -> tuple[int, int]:
-    """Layers in the block list and in the allow list."""
-    blocked, allowed = (math.floor(share * num_layers + 0.5) for share in (settings.block_share, settings.allow_share))
-    return blocked, min(allowed, num_layers - blocked)
-
-
-def fill(weights: Sequence[float], total: float) -> list[float]:
-    """min(1, c w) for each weight w, with the c that makes their sum ``total`` (water-filling).
-
-    A total beyond what the positive weights can hold fills them all.
-    """
-    full: set[int] = set()
-    while True:
-        rest = math.fsum(w for index, w in enumerate(weights) if index not in full)
-        factor = (total - len(full)) / rest if rest > 0 else 0.0
-        over = {index for index, w in enumerate(weights) if index not in full and factor * w > 1}
-        if not over:
-            return [1.0 if index in full else max(0.0, factor * w) for index, w in enumerate(weights)]
-        full |= over
+    return ALLOCATIONS[settings.allocation](settings, theta_t, ranks or layer_numbers(num_layers))
 
 
 def rank_layers(
@@ -368,21 +504,22 @@ def rank_layers(
 
     Layers that are equally sensitive are ranked by depth. A random ranking is drawn from the run's seed.
     """
-    if settings.ranking == "depth":
-        return tuple(layer_numbers(num_layers))
-    if settings.ranking == "random":
-        key = [uniform_draw("ranking", seed, layer) for layer in range(num_layers)]
-    elif sensitivity is None:
+    measured = sensitivity if is_ranked_by_sensitivity(settings) else (0.0,) * num_layers
+    if measured is None:
         return None
-    elif len(sensitivity) != num_layers:
-        raise ValueError(f"{len(sensitivity)} sensitivities for {num_layers} layers; allowed: one per layer")
-    else:
-        key = [-value if settings.ranking == "sensitivity" else value for value in sensitivity]
+    if len(measured) != num_layers:
+        raise ValueError(f"{len(measured)} sensitivities for {num_layers} layers; expected one per layer")
+    key = [RANKINGS[settings.ranking](value, seed, layer) for layer, value in enumerate(measured)]
     order = sorted(range(num_layers), key=key.__getitem__)
     ranks = [0] * num_layers
     for rank, layer in zip(layer_numbers(num_layers), order, strict=True):
         ranks[layer] = rank
     return tuple(ranks)
+
+
+def is_ranked_by_sensitivity(settings: DropSettings) -> bool:
+    """Whether the layers' ranks follow from a sensitivity that the run measures."""
+    return settings.ranking not in UNMEASURED_RANKINGS
 
 
 def warmup_steps(settings: DropSettings, num_steps: int) -> int:
@@ -394,7 +531,7 @@ def warmup_steps(settings: DropSettings, num_steps: int) -> int:
 
 def is_analysed(settings: DropSettings, step: int, num_steps: int) -> bool:
     """Whether the layers' sensitivity is measured before this step (0-based)."""
-    if settings.allocation != "by_rank" or settings.schedule == "none" or settings.ranking in ("depth", "random"):
+    if settings.allocation != "by_rank" or settings.schedule == "none" or not is_ranked_by_sensitivity(settings):
         return False
     since = step - warmup_steps(settings, num_steps)
     if settings.sensitivity.refresh_share is None:
@@ -415,23 +552,8 @@ def keep_probabilities(
 
 
 def residual_scales(settings: DropSettings, keep: Sequence[float], theta_t: float) -> tuple[float, ...]:
-    """The factor on each block's sublayer outputs when it is kept in training; shape (L,).
-
-    inverse: 1/p (PLD). inverse_of_next: 1/p after p was already decremented by (1 - theta_t)/L, as in the
-    released DeepSpeed example. none and test_time: 1.
-    """
-    if settings.residual_scale == "inverse":
-        return tuple(1 / p if p else 1.0 for p in keep)
-    if settings.residual_scale == "inverse_of_next":
-        decrement = (1 - theta_t) / len(keep)
-        return tuple(1 / (p - decrement) for p in keep)
-    return (1.0,) * len(keep)
-
-
-def uniform_draw(*counters: int | str) -> float:
-    """A number in [0, 1) that depends on the counters alone (BLAKE2b of their text, 53 bits)."""
-    digest = blake2b("/".join(map(str, counters)).encode(), digest_size=8).digest()
-    return (int.from_bytes(digest, "big") >> 11) / (1 << 53)
+    """The factor on each block's sublayer outputs when it is kept in training; shape (L,)."""
+    return RESIDUAL_SCALES[settings.residual_scale](keep, theta_t)
 
 
 def draw_gates(
@@ -492,7 +614,7 @@ def match_depth(settings: DropSettings, depth: float, num_steps: int, num_layers
     rank: as long as the block list leaves room), so one evaluation finds it; a depth that no theta_bar in (0, 1]
     gives, and the policies that keep a whole number of layers, are a ValueError.
     """
-    if settings.allocation == "first" or settings.schedule in ("none", "halving"):
+    if settings.allocation == "first" or settings.schedule in UNMATCHED_SCHEDULES:
         raise ValueError(f"schedule {settings.schedule}, allocation {settings.allocation}: has no theta_bar to match")
     half = settings.model_copy(update={"theta_bar": 0.5})
     dropped = num_layers - mean_expected_depth(half, num_steps, num_layers)

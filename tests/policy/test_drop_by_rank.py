@@ -13,7 +13,7 @@ from pldrepro.policy.drop import (
     DIALECTS,
     DropSettings,
     allocate,
-    allocate_by_rank,
+    by_rank,
     draw_gates,
     evaluation_scales,
     explain,
@@ -102,7 +102,7 @@ def test_lists_that_overlap_are_refused() -> None:
 
 def test_keep_probabilities_of_four_layers_by_hand() -> None:
     # weights 0, 2/4, 3/4, 2 x 4/4 for ranks 1 to 4; 1.25 layers are to be dropped: the factor is 1.25 / 3.25
-    keep = allocate_by_rank(SBLD, 0.5, (2, 4, 1, 3))
+    keep = by_rank(SBLD, 0.5, (2, 4, 1, 3))
     dropped = [0.5 * 1.25 / 3.25, 2 * 1.25 / 3.25, 0, 0.75 * 1.25 / 3.25]
     assert keep == pytest.approx([1 - p for p in dropped])
     assert keep[2] == 1
@@ -216,7 +216,7 @@ def test_gates_follow_the_ranks_and_are_rescaled_by_the_keep_probability() -> No
 def test_test_time_scales_are_the_final_keep_probabilities() -> None:
     settings = DropSettings(dialect="sbld", residual_scale="test_time")
     assert evaluation_scales(settings, 0, 1000, 4, (2, 4, 1, 3)) == pytest.approx(
-        allocate_by_rank(settings, 0.5, (2, 4, 1, 3)), abs=1e-6
+        by_rank(settings, 0.5, (2, 4, 1, 3)), abs=1e-6
     )
     assert evaluation_scales(SBLD, 0, 1000, 4, (2, 4, 1, 3)) == (1.0,) * 4
 
