@@ -16,7 +16,6 @@ from pldrepro.errors import SettingsError, explain
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_LAYERS = 1000  # bounds what a policy and a price are computed over
-MAX_DEPTH, MAX_VALUES = 40, 200_000  # of a file of settings: mappings and lists within each other, and all values
 # A folder that files go to: in the workflow's file names {} are wildcards, and a leading - makes an option of a name.
 Folder = Annotated[str, Field(pattern=r"^[^-{}\x00-\x1f\x7f][^{}\x00-\x1f\x7f]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -90,35 +89,23 @@ def read_yaml(path: Path) -> Any:
     return parse_yaml(text, str(path))
 
 
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a repeated key of a mapping: YAML forbids it, and one of the values would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        repeated = {key for key in keys if keys.count(key) > 1}
+        if repeated:
+            raise yaml.constructor.ConstructorError(None, None, f"repeated key {repeated.pop()!r}", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def parse_yaml(text: str, origin: str) -> Any:
-    """Plain YAML, safely loaded."""
+    """YAML, safely loaded."""
     try:
-        line = _not_plain(text)
-        values = yaml.safe_load(text) if line is None else None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2026-99-99, which looks like a date
+        return yaml.load(text, Loader=_UniqueKeyLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2026-99-99, which looks like a date
         raise SettingsError(f"{origin}: not readable as YAML: {' '.join(str(error).split())}") from None
-    if line is not None:
-        raise SettingsError(
-            f"{origin}: line {line}: a tag, an anchor or alias within an anchored value, or more than {MAX_DEPTH} "
-            "values within each other; allowed: plain YAML"
-        )
-    return values
-
-
-def _not_plain(text: str) -> int | None:
-    """The line of what is not plain YAML: tags name types; anchors within anchors make a short text a huge value."""
-    anchors: list[bool] = []  # of the mappings and lists that are open
-    # libyaml's parser where there is one: the text is read twice
-    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-        if isinstance(event, yaml.CollectionEndEvent):
-            anchors.pop()
-        elif isinstance(event, yaml.NodeEvent):
-            nested = event.anchor is not None and any(anchors)
-            if nested or getattr(event, "tag", None) or len(anchors) > MAX_DEPTH:
-                return event.start_mark.line + 1 if event.start_mark else 0
-            if isinstance(event, yaml.CollectionStartEvent):
-                anchors.append(event.anchor is not None)
-    return None
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -131,31 +118,10 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 def validate(model: type[Model], values: Any, origin: str) -> Model:
     """Check values against a settings class; every problem in one message, with its path and what is allowed."""
-    _check_plain(values, origin)
     try:
         return model.model_validate(values)
     except ValidationError as error:
         raise SettingsError(f"{origin}: {explain(model, error)}") from None
-
-
-def _check_plain(values: Any, origin: str) -> None:
-    """Refuse what no setting can be, whatever its class: numbers beyond 64 bits, NUL in a text, values without end."""
-    left: list[tuple[str, int, Any]] = [("", 0, values)]
-    count = 0
-    while left:
-        where, depth, value = left.pop()
-        count += 1
-        if count > MAX_VALUES:
-            raise SettingsError(f"{origin}: more than {MAX_VALUES} values")
-        if isinstance(value, int) and abs(value) >= 2**63:
-            raise SettingsError(f"{origin}: {where}: a number beyond 64 bits")
-        if isinstance(value, str) and "\0" in value:
-            raise SettingsError(f"{origin}: {where}: a text with the character NUL")
-        if isinstance(value, Mapping | list | tuple):
-            if depth > MAX_DEPTH:
-                raise SettingsError(f"{origin}: {where[:200]}: values nested more than {MAX_DEPTH} deep")
-            parts = value.items() if isinstance(value, Mapping) else enumerate(value)
-            left += [(f"{where}.{key}".lstrip("."), depth + 1, part) for key, part in parts]
 
 
 def read_settings(model: type[Model], text_or_path: str) -> Model:

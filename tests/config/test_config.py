@@ -534,6 +534,13 @@ def test_the_gpu_study_is_the_papers_with_fewer_steps() -> None:
     assert not theirs.training.bias_correction
 
 
+def test_a_repeated_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("settings:\n  model: {}\n  model: {num_layers: 3}\n")
+    with pytest.raises(SettingsError, match=r"twice\.yaml.*'model'.*line"):
+        read_yaml(path)
+
+
 # ---- grids ----
 
 
