@@ -31,7 +31,7 @@ from pldrepro.config.data import DataSettings
 from pldrepro.data.corpus import open_corpus
 from pldrepro.data.glue import load_prepared
 from pldrepro.data.images import open_images
-from pldrepro.data.sources.text_files import LAYOUTS, FilesSource
+from pldrepro.data.sources.text_files import FilesSource
 from pldrepro.data.tasks import TASKS, Example
 from pldrepro.errors import DataError, RecordError
 from pldrepro.runs import step_times
@@ -128,13 +128,13 @@ FIELDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t
 
 @cache
 def header_of(task: str) -> tuple[str, ...]:
-    layout = LAYOUTS[task]
+    layout = TASKS[task].files
     return ("source", "label", "mark", "sentence") if not layout.has_header else ("index", *layout.columns, "more")
 
 
 def rows_of(draw: Callable[[Any], Any], task: str) -> tuple[list[list[str]], list[Example]]:
     """Good rows of a task's table, and the examples that they must give."""
-    layout, header, rows, expected = LAYOUTS[task], header_of(task), [], []
+    layout, header, rows, expected = TASKS[task].files, header_of(task), [], []
     for _ in range(draw(st.integers(1, 6))):
         label = draw(st.sampled_from(layout.classes or ("0", "2.5", "5.000")))
         row = [draw(FIELDS) for _ in header]
@@ -148,7 +148,7 @@ def rows_of(draw: Callable[[Any], Any], task: str) -> tuple[list[list[str]], lis
 
 def put_table(root: Path, task: str, content: bytes, suffix: str = "") -> FilesSource:
     shutil.rmtree(root / "glue", ignore_errors=True)
-    folder = root / "glue" / LAYOUTS[task].folder
+    folder = root / "glue" / TASKS[task].files.folder
     folder.mkdir(parents=True)
     (folder / f"train.tsv{suffix}").write_bytes(content)
     return FilesSource(DataSettings(source="files", root=str(root), lambada="l.jsonl", text=("*.txt*",)))
@@ -159,11 +159,11 @@ def put_table(root: Path, task: str, content: bytes, suffix: str = "") -> FilesS
 def test_every_good_row_comes_back(data: st.DataObject, task: str, suffix: str, tmp_path: Path) -> None:
     rows, expected = rows_of(data.draw, task)
     end = data.draw(st.sampled_from(["\n", "\r\n"]))
-    mark = data.draw(st.sampled_from(["", "\ufeff"])) if LAYOUTS[task].has_header else ""
+    mark = data.draw(st.sampled_from(["", "\ufeff"])) if TASKS[task].files.has_header else ""
     text = mark + "".join("\t".join(row) + end for row in rows)
     if data.draw(st.booleans()):
         text = text.removesuffix(end)
-    if not LAYOUTS[task].has_header and rows[0][0].startswith("\ufeff"):
+    if not TASKS[task].files.has_header and rows[0][0].startswith("\ufeff"):
         return  # a mark is dropped from the first field, which holds no sentence
     source = put_table(tmp_path, task, PACK[suffix](text.encode()), suffix)
     assert source.glue(task, "train") == expected
@@ -172,7 +172,7 @@ def test_every_good_row_comes_back(data: st.DataObject, task: str, suffix: str, 
 @given(data=st.data(), task=st.sampled_from(sorted(TASKS)))
 @settings(max_examples=80, **FUZZ)
 def test_a_broken_row_is_named_and_none_is_left_out(data: st.DataObject, task: str, tmp_path: Path) -> None:
-    layout = LAYOUTS[task]
+    layout = TASKS[task].files
     rows, expected = rows_of(data.draw, task)
     first = len(rows) - len(expected)
     number = data.draw(st.integers(first, len(rows) - 1))
@@ -218,7 +218,7 @@ def test_damaged_tables_are_read_or_refused_by_name(
         assert all(isinstance(one, Example) for one in found)
         if not suffix and task != "mnli":
             lines = content.decode().rstrip("\n").split("\n")
-            assert len(found) == len(lines) - LAYOUTS[task].has_header
+            assert len(found) == len(lines) - TASKS[task].files.has_header
 
 
 @given(data=st.data())

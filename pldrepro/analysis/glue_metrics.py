@@ -16,16 +16,9 @@ import numpy as np
 
 Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
-TASK_METRICS: dict[str, tuple[str, ...]] = {
-    "rte": ("accuracy",),
-    "mrpc": ("f1", "accuracy"),
-    "stsb": ("pearson", "spearman"),
-    "cola": ("matthews",),
-    "sst2": ("accuracy",),
-    "qnli": ("accuracy",),
-    "qqp": ("f1", "accuracy"),
-    "mnli": ("accuracy",),
-}
+from pldrepro.data.tasks import TASKS
+
+TASK_METRICS: dict[str, tuple[str, ...]] = {name: task.metrics for name, task in TASKS.items()}
 
 
 def accuracy(predictions: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:

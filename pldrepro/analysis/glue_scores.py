@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 
 from pldrepro import stats
+from pldrepro.data.tasks import TASKS
 from pldrepro.errors import RecordError
 from pldrepro.files import atomic_path
 from pldrepro.records import read_table
@@ -33,24 +34,13 @@ COLUMNS: dict[str, type] = {
 
 # The 12 values of the PLD paper's Table 2: name -> (task, split, metric).
 VALUES: dict[str, tuple[str, str, str]] = {
-    "rte_accuracy": ("rte", "dev", "accuracy"),
-    "mrpc_f1": ("mrpc", "dev", "f1"),
-    "mrpc_accuracy": ("mrpc", "dev", "accuracy"),
-    "stsb_pearson": ("stsb", "dev", "pearson"),
-    "stsb_spearman": ("stsb", "dev", "spearman"),
-    "cola_matthews": ("cola", "dev", "matthews"),
-    "sst2_accuracy": ("sst2", "dev", "accuracy"),
-    "qnli_accuracy": ("qnli", "dev", "accuracy"),
-    "qqp_f1": ("qqp", "dev", "f1"),
-    "qqp_accuracy": ("qqp", "dev", "accuracy"),
-    "mnli_accuracy": ("mnli", "dev", "accuracy"),
-    "mnli_mismatched_accuracy": ("mnli", "dev_mismatched", "accuracy"),
+    task.value_name(split, metric): (task.name, split, metric)
+    for task in TASKS.values()
+    for split in task.eval_splits
+    for metric in task.metrics
 }
-# One metric per task, as in the BERT paper's Table 1; the learning rate is selected by it.
-PRIMARY: dict[str, str] = {
-    "rte": "rte_accuracy", "mrpc": "mrpc_f1", "stsb": "stsb_spearman", "cola": "cola_matthews",
-    "sst2": "sst2_accuracy", "qnli": "qnli_accuracy", "qqp": "qqp_f1", "mnli": "mnli_accuracy",
-}  # fmt: skip
+# One metric per task; the learning rate is selected by it.
+PRIMARY: dict[str, str] = {task.name: task.value_name("dev", task.primary) for task in TASKS.values()}
 NINE = (*PRIMARY.values(), "mnli_mismatched_accuracy")
 CONVENTIONS: dict[str, str] = {
     "paper": "GLUE (paper)",

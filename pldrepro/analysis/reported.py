@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from pldrepro.config.base import Name, Strict, read_yaml, validate
+from pldrepro.data.tasks import TASKS
 from pldrepro.errors import SettingsError
 
 PAPERS_FOLDER = Path("config/papers")
@@ -22,9 +23,9 @@ MARK_MEANINGS: dict[str, str] = {
 }
 
 _GLUE = (
-    "rte_accuracy", "mrpc_f1", "mrpc_accuracy", "stsb_pearson", "stsb_spearman", "cola_matthews", "sst2_accuracy",
-    "qnli_accuracy", "qqp_f1", "qqp_accuracy", "mnli_accuracy", "mnli_mismatched_accuracy", "glue",
-)  # fmt: skip
+    *(t.value_name(split, metric) for t in TASKS.values() for split in t.eval_splits for metric in t.metrics),
+    "glue",
+)
 # What tables, figures and the report take from a paper's file by name: without it they would fail halfway.
 SHOWN: dict[str, tuple[str, ...]] = {
     "pld": (

@@ -27,6 +27,7 @@ from pldrepro.config.data import DataSettings, ImageDataSettings
 from pldrepro.config.run import RunSettings
 from pldrepro.config.study import Study, mean_depth
 from pldrepro.costs.flops import BACKWARD_FACTOR, parameter_count, run_flops, step_flops
+from pldrepro.data.tasks import TASKS
 from pldrepro.errors import SettingsError
 from pldrepro.policy.drop import keep_probabilities
 from pldrepro.runs.step_times import StepTimes, load_calibration
@@ -37,11 +38,8 @@ BYTES_PER_PARAMETER = 4  # checkpoints are float32
 STATES = 3  # a resume checkpoint holds weights and two moments
 SAMPLED_STEPS = 1000  # of a run, at which its expected passes are worked out
 
-# Examples of each task: training set, and all development sets together (Wang et al. 2019, GLUE).
-GLUE_EXAMPLES = {
-    "rte": (2_490, 277), "mrpc": (3_668, 408), "stsb": (5_749, 1_500), "cola": (8_551, 1_043), "sst2": (67_349, 872),
-    "qnli": (104_743, 5_463), "qqp": (363_846, 40_430), "mnli": (392_702, 9_815 + 9_832),
-}  # fmt: skip
+# Task -> examples of the training set, and of all development sets together.
+GLUE_EXAMPLES = {name: (task.train_examples, task.dev_examples) for name, task in TASKS.items()}
 # Roughly, for the disk: bytes of text; images of training and validation.
 HUB_TEXT_BYTES = {"wikimedia/wikipedia": 20.2e9, "bookcorpus/bookcorpus": 4.85e9}
 HUB_IMAGES = {"ILSVRC/imagenet-1k": 1_281_167 + 50_000, "uoft-cs/cifar10": 60_000}
@@ -219,7 +217,7 @@ def glue_examples(study: Study) -> dict[str, tuple[int, int]]:
     sizes = {task: GLUE_EXAMPLES[task] for task in finetune.tasks}
     if isinstance(data, DataSettings) and data.source == "miniature":
         made = data.miniature
-        sizes = {task: (made.train_examples, made.dev_examples * (2 if task == "mnli" else 1)) for task in sizes}
+        sizes = {task: (made.train_examples, made.dev_examples * len(TASKS[task].dev)) for task in sizes}
     most = finetune.max_train_examples
     return {task: (min(train, most or train), dev) for task, (train, dev) in sizes.items()}
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pldrepro.config.base import read_yaml, validate
-from pldrepro.config.study import RecordedSettings, StudySettings, load_study
+from pldrepro.config.recorded import RecordedSettings
+from pldrepro.config.study import StudySettings, load_study
 from pldrepro.errors import SettingsError
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from pldrepro.config.data import DataSettings
-from pldrepro.data.sources.text_files import LAYOUTS, FilesSource, read_lines
+from pldrepro.data.sources.text_files import FilesSource, read_lines
 from pldrepro.data.tasks import TASKS, Example
 from pldrepro.errors import DataError, SettingsError
 
@@ -45,7 +45,7 @@ def source(root: Path, *patterns: str) -> FilesSource:
 
 
 def put(root: Path, task: str, name: str, content: str) -> None:
-    folder = root / "glue" / LAYOUTS[task].folder
+    folder = root / "glue" / TASKS[task].files.folder
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(content.encode())
 
@@ -140,15 +140,14 @@ def test_patterns_that_cannot_be_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", GOOD)
 def test_official_layouts(tmp_path: Path, task: str) -> None:
     _, name, content, examples = GOOD[task]
-    assert LAYOUTS[task].folder == GOOD[task][0]
+    assert TASKS[task].files.folder == GOOD[task][0]
     put(tmp_path, task, name, content)
     assert source(tmp_path).glue(task, name.split(".")[0].split("_")[0]) == examples
 
 
 def test_every_task_has_a_layout_with_its_classes() -> None:
-    assert list(LAYOUTS) == list(TASKS)
-    assert all(len(LAYOUTS[task].classes) == len(TASKS[task].labels) for task in TASKS)
-    assert all(len(LAYOUTS[task].columns) == 2 + TASKS[task].pair for task in TASKS)
+    assert all(len(TASKS[task].files.classes) == len(TASKS[task].labels) for task in TASKS)
+    assert all(len(TASKS[task].files.columns) == 2 + TASKS[task].pair for task in TASKS)
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
@@ -183,7 +182,7 @@ def test_a_split_that_is_not_there_is_said_in_words(tmp_path: Path) -> None:
 )
 def test_bad_tables_name_file_and_row(tmp_path: Path, task: str, content: str, message: str) -> None:
     put(tmp_path, task, "train.tsv", content)
-    with pytest.raises(DataError, match=rf"{LAYOUTS[task].folder}/train\.tsv: {message}"):
+    with pytest.raises(DataError, match=rf"{TASKS[task].files.folder}/train\.tsv: {message}"):
         source(tmp_path).glue(task, "train")
 
 

@@ -18,18 +18,6 @@ from pldrepro.errors import DataError, SettingsError
 PROBE_SECONDS = 3.0  # `datasets` itself retries for half a minute before it says that there is no network
 # The hub's own conversion of a repository to parquet has no lasting commit: ``data_hash`` says what must come of it.
 CONVERTED = "refs/convert/parquet"
-HUB_SPLITS = {"train": "train", "dev": "validation"}
-MNLI_SPLITS = {"train": "train", "dev": "validation_matched", "dev_mismatched": "validation_mismatched"}
-GLUE_COLUMNS = {  # sentence 1 and, where the task has pairs, sentence 2
-    "rte": ("sentence1", "sentence2"),
-    "mrpc": ("sentence1", "sentence2"),
-    "stsb": ("sentence1", "sentence2"),
-    "cola": ("sentence",),
-    "sst2": ("sentence",),
-    "qnli": ("question", "sentence"),
-    "qqp": ("question1", "question2"),
-    "mnli": ("premise", "hypothesis"),
-}
 NO_NETWORK = (
     "the hub cannot be reached ({reason}); run where the network is, or set {key} to a local directory "
     "in the hub's layout, or use data.source: files"
@@ -60,7 +48,7 @@ class HubSource:
     def glue(self, task: str, split: str) -> list[Example] | str:
         """Examples of one split, or why there is none."""
         path = self.settings.glue_path
-        name = (MNLI_SPLITS if task == "mnli" else HUB_SPLITS)[split]
+        name = TASKS[task].hub_split(split)
         if Path(path).is_dir() and not any(any(Path(path).glob(pattern)) for pattern in _patterns(task, name)):
             return f"the data have no file {task}/{name}-*.parquet"
         rows = _rows(path, task, self.settings.glue_revision, name, self.settings.streaming, "data.hub.glue_path")
@@ -202,7 +190,7 @@ def _text(row: dict[str, Any], number: int, entry: HubText) -> str:
 
 
 def _example(task: str, row: dict[str, Any], where: str) -> Example:
-    columns = (*GLUE_COLUMNS[task], "label")
+    columns = (*TASKS[task].hub_columns, "label")
     absent = [column for column in columns if row.get(column) is None]
     if absent:
         raise DataError(f"{where}: no {', '.join(absent)}; needed: {', '.join(columns)}; found: {', '.join(row)}")

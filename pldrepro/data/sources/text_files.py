@@ -9,13 +9,12 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
 from pldrepro.config.data import DataSettings
-from pldrepro.data.tasks import TASKS, Example
+from pldrepro.data.tasks import TASKS, Example, Layout
 from pldrepro.errors import DataError, SettingsError
 
 MAX_LINE_BYTES = 32_000_000  # of a paragraph: what bounds the memory
@@ -83,9 +82,9 @@ class FilesSource:
 
     def glue(self, task: str, split: str) -> list[Example] | str:
         """Examples of a TSV, or why there is none."""
-        layout = LAYOUTS[task]
+        layout, dev = TASKS[task].files, TASKS[task].dev
         folder = self.glue_folder / layout.folder
-        name = layout.dev_files.get(split, f"{split}.tsv")
+        name = dev[split].file if split in dev else f"{split}.tsv"
         candidates = [folder / (name + suffix) for suffix in ("", ".gz", ".xz", ".zst")]
         for path in candidates:
             if path.is_file():
@@ -212,49 +211,12 @@ def _documents(path: Path) -> Iterator[list[str]]:
         yield document
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How GLUE's download stores one task."""
-
-    folder: str
-    columns: tuple[str, ...]  # sentence 1, sentence 2 where the task has pairs, label
-    dev_files: dict[str, str]
-    has_header: bool = True
-    classes: tuple[str, ...] = ("0", "1")  # as written in the file, in the order of the class ids; none: a score
-    skipped_label: str | None = None
-    may_break_rows: bool = False
-
-
-_DEV = {"dev": "dev.tsv"}
-_ENTAILMENT = ("entailment", "not_entailment")
-LAYOUTS = {
-    "rte": Layout("RTE", ("sentence1", "sentence2", "label"), _DEV, classes=_ENTAILMENT),
-    "mrpc": Layout("MRPC", ("#1 String", "#2 String", "Quality"), _DEV),
-    "stsb": Layout("STS-B", ("sentence1", "sentence2", "score"), _DEV, classes=()),
-    "cola": Layout("CoLA", ("sentence", "label"), _DEV, has_header=False),
-    "sst2": Layout("SST-2", ("sentence", "label"), _DEV),
-    "qnli": Layout("QNLI", ("question", "sentence", "label"), _DEV, classes=_ENTAILMENT),
-    # Three rows of the official QQP have a line break inside a question; every reader of GLUE leaves them out.
-    "qqp": Layout("QQP", ("question1", "question2", "is_duplicate"), _DEV, may_break_rows=True),
-    "mnli": Layout(
-        "MNLI",
-        ("sentence1", "sentence2", "gold_label"),
-        {"dev": "dev_matched.tsv", "dev_mismatched": "dev_mismatched.tsv"},
-        classes=("entailment", "neutral", "contradiction"),
-        skipped_label="-",
-    ),
-}
-COLA_COLUMNS = ["source", "label", "mark", "sentence"]
 MAX_BROKEN_ROWS = 0.001  # share of a file's rows
 
 
 def _examples(path: Path, task: str, layout: Layout) -> Iterator[Example]:
     rows = _table(path)
-    if layout.has_header:
-        _, first = next(rows, (1, ""))
-        header = first.split("\t")
-    else:
-        header = COLA_COLUMNS
+    header = layout.header or tuple(next(rows, (1, ""))[1].split("\t"))
     absent = [column for column in layout.columns if column not in header]
     if absent:
         raise DataError(

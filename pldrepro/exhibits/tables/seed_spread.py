@@ -24,12 +24,10 @@ from pldrepro.analysis.seed_spread import (
 )
 from pldrepro.analysis.text import DASH, estimate_text
 from pldrepro.analysis.tidy import find
+from pldrepro.data.tasks import TASKS
 from pldrepro.exhibits.layout import Cell, Column, Line, Table, TidyRow, count, select, value
 
-TASK_NAMES = {
-    "rte": "RTE", "mrpc": "MRPC", "stsb": "STS-B", "cola": "CoLA", "sst2": "SST-2", "qnli": "QNLI", "qqp": "QQP",
-    "mnli": "MNLI",
-}  # fmt: skip
+TASK_NAMES = {name: task.title for name, task in TASKS.items()}
 NOT_FINETUNED = "Nothing was fine-tuned in this study: no GLUE values to compare."
 
 
