@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-
 from pldrepro.data.tasks import TASKS
+
+Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 TASK_METRICS: dict[str, tuple[str, ...]] = {name: task.metrics for name, task in TASKS.items()}
 

@@ -103,7 +103,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def parse_yaml(text: str, origin: str) -> Any:
     """YAML, safely loaded."""
     try:
-        return yaml.load(text, Loader=_UniqueKeyLoader)
+        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2026-99-99, which looks like a date
         raise SettingsError(f"{origin}: not readable as YAML: {' '.join(str(error).split())}") from None
 
