@@ -69,7 +69,7 @@ def tau_data(shape: StepTimes) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "norm": shape.norm, "num_layers": shape.num_layers, "active_layers": kept, "median": shape.median,
-            "low": shape.low, "high": shape.high, "n": shape.n, "fit": shape.intercept + shape.slope * kept,
+            "low": shape.low, "high": shape.high, "n": shape.n, "fit": shape.fit.intercept + shape.fit.slope * kept,
         }
     )  # fmt: skip
 

@@ -68,6 +68,6 @@ def keep_map(study: Evidence, arm: str) -> pd.DataFrame:
 
 def kept_shares(run: PretrainRun) -> list[float]:
     """Share of the forward passes of a run in which each layer was kept; (L,), NaN where it was not recorded."""
-    counts = run.summary.passes_by_layer or [float("nan")] * run.summary.num_layers
+    counts: Sequence[float] = run.summary.passes_by_layer or [float("nan")] * run.summary.num_layers
     passes = sum(run.summary.passes_by_kept_layers.values())
     return [count / passes for count in counts]
