@@ -6,22 +6,25 @@ sentences with their numbers. Nothing in an answer is typed: what a study does n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
 
 from pldrepro import stats
-from pldrepro.analysis import comparisons, glue_scores
+from pldrepro.analysis import comparisons
 from pldrepro.analysis.comparisons import Paired
+from pldrepro.analysis.glue_table import table2
 from pldrepro.analysis.memory import memory
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import IMAGES, TABLE1, TABLE2, accuracy_gain
-from pldrepro.analysis.seed_spread import SMALL_TASKS, stability
+from pldrepro.analysis.seed_spread import seeds, stability
 from pldrepro.analysis.text import FAMILIES, estimate_text, number
 from pldrepro.analysis.tidy import estimate_of, find
 from pldrepro.analysis.time_to_target import TARGETS, decompose
 from pldrepro.errors import RecordError, SettingsError
-from pldrepro.exhibits.tables.seed_spread import task_names
 from pldrepro.files import write_text
 
 Answer = Callable[[Evidence, Paper], list[str]]
@@ -97,59 +100,26 @@ def preln_or_pld(evidence: Evidence, paper: Paper) -> list[str]:
     )
 
 
-def destabilises(evidence: Evidence, paper: Paper) -> list[str]:
-    """Standard deviation of the final loss over seeds, of every method."""
-    sentences = []
-    for arm in evidence.methods:
-        losses = [run.summary.validation_loss for run in evidence.runs(arm)]
-        spread = stats.deviation_interval(losses)
-        if spread is not None:
-            sentences.append(f"{evidence.label(arm)}: {estimate_text(spread, 3)} nats (n = {len(losses)}).")
-    if not sentences:
-        return ["One seed has no standard deviation."]
-    return ["Standard deviation of the final validation loss over pre-training seeds:", *sentences]
+class Rows(NamedTuple):
+    """An answer that reads tidy rows: which ones, and what is said of each."""
 
+    table: Callable[[Evidence, Paper], pd.DataFrame]
+    words: str  # of a row, with its columns and its ``value``
+    digits: int
+    absent: str  # where nothing was measured
+    arms: Callable[[Evidence], Iterable[str | None]]
+    where: dict[str, str]
 
-def finetuning_stability(evidence: Evidence, paper: Paper) -> list[str]:
-    """Standard deviation over fine-tuning seeds on the small tasks, against PreLN alone."""
-    frame = stability(evidence, paper)
-    if frame.empty:
-        return ["No small task was fine-tuned."]
-    sentences = []
-    for task in SMALL_TASKS:
-        ratio = find(frame, arm=evidence.pld, quantity=glue_scores.PRIMARY[task], statistic="deviation_ratio")
-        if ratio is not None:
-            sentences.append(
-                f"{task_names([task])}: PLD's standard deviation over fine-tuning seeds is {estimate_text(ratio, 2)} "
-                "times that of the same model without dropping."
-            )
-    return sentences or [f"No spread over fine-tuning seeds on {task_names(SMALL_TASKS)} can be given: one seed."]
-
-
-def wall_clock(evidence: Evidence, paper: Paper) -> list[str]:
-    """Reference time up to every fine-tuned checkpoint of PLD and of the baseline."""
-    sentences = []
-    for arm, checkpoint in evidence.finetuned:
-        if arm in (evidence.baseline, evidence.pld):
-            costs = [evidence.cost(run, "reference_time", checkpoint) for run in evidence.runs(arm)]
-            known = [cost for cost in costs if cost is not None]
-            if known:
-                seconds = estimate_text(stats.geometric_interval(known), 0)
-                sentences.append(f"{evidence.label(arm)} {checkpoint}: {seconds} s of reference time.")
-    return sentences or ["Nothing was fine-tuned, or no step times were measured."]
-
-
-def peak_memory(evidence: Evidence, paper: Paper) -> list[str]:
-    """Peak memory of PLD and of its undropped twin relative to the baseline's."""
-    frame = memory(evidence, paper)
-    rows = frame[(frame["quantity"] == "peak_memory_ratio") & frame["measured"].notna()]
-    device = evidence.runs(evidence.baseline)[0].provenance.device.type
-    where = "the process's peak resident memory, with libraries" if device == "cpu" else "the device's peak"
-    arms = [arm for arm in (evidence.pld, evidence.undropped_twin(evidence.pld)) if arm]
-    return [
-        f"{row['label']}: {number(row['measured'], 2)} times the baseline's peak memory ({where})."
-        for row in rows[rows["arm"].isin(arms)].to_dict("records")
-    ] or ["No peak memory was recorded."]
+    def __call__(self, evidence: Evidence, paper: Paper) -> list[str]:
+        """A sentence for each row that has a value."""
+        frame = self.table(evidence, paper)
+        frame = frame[frame["measured"].notna() & frame["arm"].isin([arm for arm in self.arms(evidence) if arm])]
+        for column, value in self.where.items():
+            frame = frame[frame[column] == value]
+        return [
+            self.words.format(**row, value=estimate_text(find(frame.loc[[index]]), self.digits))
+            for index, row in frame.iterrows()
+        ] or [self.absent]
 
 
 def light_weight(evidence: Evidence, paper: Paper) -> list[str]:
@@ -205,17 +175,35 @@ def which_split(evidence: Evidence, paper: Paper) -> list[str]:
 ANSWERS: dict[str, Answer] = {
     "preln_or_pld": preln_or_pld,
     "schedules": compared("schedules"),
-    "destabilises": destabilises,
+    "destabilises": Rows(
+        seeds, "{label}: standard deviation of the final validation loss {value} {unit} (n = {n}).", 3,
+        "One seed has no standard deviation.",
+        lambda evidence: evidence.methods, {"quantity": "validation_loss", "statistic": "deviation"},
+    ),
     "known_methods": compared("known_methods"),
     "without_sampling": compared("without_sampling"),
     "needs_switchable_blocks": compared("needs_switchable_blocks"),
-    "finetuning_stability": finetuning_stability,
-    "wall_clock": wall_clock,
-    "memory": peak_memory,
+    "finetuning_stability": Rows(
+        stability, "{quantity}: {label}'s standard deviation over fine-tuning seeds is {value} times that of the same "
+        "model without dropping.", 2,
+        "No spread over fine-tuning seeds can be given: one seed, or no small task.",
+        lambda evidence: [evidence.pld], {"statistic": "deviation_ratio"},
+    ),
+    "wall_clock": Rows(
+        table2, "{label} {checkpoint}: {value} {unit} of reference time.", 0,
+        "Nothing was fine-tuned, or no step times were measured.",
+        lambda evidence: [evidence.baseline, evidence.pld],
+        {"quantity": "training_time", "cost_axis": "reference_time"},
+    ),
+    "memory": Rows(
+        memory, "{label}: {value} times the baseline's peak memory (on a CPU the process's, with libraries).", 2,
+        "No peak memory was recorded.",
+        lambda evidence: [evidence.pld, evidence.undropped_twin(evidence.pld)], {"quantity": "peak_memory_ratio"},
+    ),
     "light_weight": light_weight,
     "other_domains": other_domains,
     "which_split": which_split,
-}
+}  # fmt: skip
 
 
 def answers(evidence: Evidence, paper: Paper) -> str:
