@@ -6,7 +6,6 @@ evaluation during training and no choice among epochs: a run's predictions are t
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -272,4 +271,4 @@ def _load_part(path: Path) -> dict[str, np.ndarray]:
 
 def _result_of(path: Path) -> FinetuneResult:
     with safe_open(path, "np") as file:
-        return json.loads(file.metadata()["result"])
+        return FinetuneResult.model_validate_json(file.metadata()["result"])
