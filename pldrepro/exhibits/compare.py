@@ -111,8 +111,9 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _values(path: Path, frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """Name (its keys; a column that the table lacks counts as empty), numbers and verdict of every row."""
-    names = frame.reindex(columns=list(keys), fill_value="").agg(lambda row: " · ".join(filter(None, row)), axis=1)
-    rows = frame.reindex(columns=[*NUMBERS, "verdict"], fill_value="").assign(row=names if len(frame) else "")
+    named = frame.reindex(columns=list(keys), fill_value="").itertuples(index=False, name=None)
+    names = [" · ".join(filter(None, row)) for row in named]
+    rows = frame.reindex(columns=[*NUMBERS, "verdict"], fill_value="").assign(row=names)
     for name in NUMBERS:
         numbers = pd.to_numeric(rows[name], errors="coerce")
         wrong = rows[numbers.isna() & (rows[name] != "")]
