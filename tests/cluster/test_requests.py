@@ -46,7 +46,7 @@ def test_ranks_learn_what_one_process_learns(nodes: int, gpus: int, prepared: Pa
     snakemake(folder, "--profile", "profiles/slurm-test", *target(folder, ranks=ranks, nodes=nodes), *resources)
     together = read_json(folder / RUN / "summary.json")
     assert together["validation_loss"] == pytest.approx(alone["validation_loss"], rel=1e-4)
-    assert together["steps_by_kept_layers"] == alone["steps_by_kept_layers"]
+    assert together["passes_by_kept_layers"] == alone["passes_by_kept_layers"]
     assert [(job.rule.split()[0], job.nodes, job.gpus) for job in jobs_in(folder)] == [
         ("calibrate", nodes, gpus),
         ("pretrain", nodes, gpus),
