@@ -37,7 +37,7 @@ def test_every_shipped_data_set_of_the_hub_is_pinned() -> None:
     entries = [
         entry for path in sorted((REPOSITORY / "config").glob("*.yaml")) for entry in hub_entries(read_yaml(path))
     ]
-    assert len(entries) >= 8
+    assert len(entries) >= 6
     for entry in entries:
         assert entry["revision"] == CONVERTED or re.fullmatch("[0-9a-f]{40}", entry["revision"]), entry
         check_pinned(entry["path"], entry["revision"], "data.hub", "path", "revision")
