@@ -60,7 +60,7 @@ def test_prepared_data_that_are_not_what_is_demanded_are_refused_with_both_hashe
 
     def corpus(**more: Any) -> str:
         settings = DataSettings.model_validate({**data, **more})
-        return str(prepare_corpus(settings, tmp_path / "corpus", workers=1, progress=False)["hash"])
+        return str(prepare_corpus(settings, tmp_path / "corpus", workers=1, progress=False).hash)
 
     right = corpus()
     with pytest.raises(DataError, match=rf"corpus: prepared data with hash {right}; data_hash demands {'0' * 64}"):
