@@ -40,7 +40,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.model_speed import Batch, OurStep, Step, estimate, interleave, transformers_steps
+from benchmarks.model_speed import MaskedBatch, OurStep, Step, estimate, interleave, transformers_steps
 from pldrepro.config.base import merge
 from pldrepro.config.model import ModelSettings
 from pldrepro.config.run import CalibrationJob, ImplSettings, RunSettings
@@ -246,7 +246,7 @@ def beside(session: Session) -> None:
     settings = session.study("gpu_speed").run("baseline", 1).model
     assert isinstance(settings, ModelSettings)
     size, length = (4, 16) if session.quick else (256, 128)
-    batch = Batch(settings.vocab_size, size, length, str(session.device))
+    batch = MaskedBatch(settings.vocab_size, size, length, str(session.device))
     steps: dict[str, Step] = {}
     for mode, compiled in MODES.items():
         impl = session.impl.model_copy(update={"compile": compiled and not session.quick})

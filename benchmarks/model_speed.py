@@ -46,7 +46,7 @@ NARROW = ModelSettings(norm="post", vocab_size=30522, hidden_size=128, num_heads
 TINY = ModelSettings(norm="post", num_layers=4, vocab_size=2000, hidden_size=32, num_heads=2, ffn_size=64)
 
 
-class Batch:
+class MaskedBatch:
     """Random token ids (B, S), positions to predict (B, M) and their labels."""
 
     def __init__(self, vocab_size: int, batch: int, sequence: int, device: str = "cpu") -> None:
@@ -64,7 +64,7 @@ class Batch:
 class OurStep:
     """A training step of this package's model; ``kept_layers`` of its blocks, drawn anew for each step, are kept."""
 
-    def __init__(self, settings: ModelSettings, batch: Batch, impl: ImplSettings = PLAIN) -> None:
+    def __init__(self, settings: ModelSettings, batch: MaskedBatch, impl: ImplSettings = PLAIN) -> None:
         self.num_layers, self.batch, self.impl = settings.num_layers, batch, impl
         self.model = BertForPreTraining(settings)
         initialise(self.model, 0)
@@ -88,7 +88,7 @@ class OurStep:
         self.optimizer.zero_grad()
 
 
-def transformers_steps(settings: ModelSettings, batch: Batch, impl: ImplSettings = PLAIN) -> dict[str, Step]:
+def transformers_steps(settings: ModelSettings, batch: MaskedBatch, impl: ImplSettings = PLAIN) -> dict[str, Step]:
     """The step of BertForMaskedLM of the same shape, with AdamW as torch chooses it and with the fused one."""
     from transformers import BertConfig, BertForMaskedLM
 
@@ -146,7 +146,7 @@ def estimate(values: np.ndarray) -> dict[str, float]:
     return {"median": result.value, "low": float(result.low or 0), "high": float(result.high or 0), "n": result.n}
 
 
-def compare(settings: ModelSettings, batch: Batch, goal: float, rounds: int, clock: Clock) -> dict[str, Any]:
+def compare(settings: ModelSettings, batch: MaskedBatch, goal: float, rounds: int, clock: Clock) -> dict[str, Any]:
     """Our step against transformers': seconds, and ratios of which the first is held against the goal."""
     steps: dict[str, Step] = {"ours, fused AdamW": OurStep(settings, batch), **transformers_steps(settings, batch)}
     seconds = interleave(steps, rounds, clock)
@@ -161,7 +161,7 @@ def compare(settings: ModelSettings, batch: Batch, goal: float, rounds: int, clo
     }
 
 
-def skip(settings: ModelSettings, batch: Batch, rounds: int, clock: Clock) -> dict[str, Any]:
+def skip(settings: ModelSettings, batch: MaskedBatch, rounds: int, clock: Clock) -> dict[str, Any]:
     """Step time for k = 0..L kept layers: linear fit, and what leaving out a quarter of the layers saves.
 
     share = (t(L) - t(3L/4)) / (0.25 (t(L) - t(0))), within a round: 1 when a dropped layer costs nothing.
@@ -238,7 +238,7 @@ def main(arguments: list[str] | None = None) -> None:
     clock = CLOCKS[options.clock]
     rounds = 3 if options.quick else options.rounds
     base, narrow = (TINY, TINY) if options.quick else (BASE, NARROW)
-    data = Batch(base.vocab_size, *((2, 16) if options.quick else (8, 128)))
+    data = MaskedBatch(base.vocab_size, *((2, 16) if options.quick else (8, 128)))
     batch, sequence = data.input_ids.shape
     result: dict[str, Any] = {"batch": batch, "sequence": sequence, "threads": threads, "rounds": rounds}
     result["clock"] = options.clock

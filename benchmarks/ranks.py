@@ -56,7 +56,7 @@ def rank(number: int, run: RunSettings, rounds: int, port: str, results: Any) ->
         shape = Shape(run, torch.device("cpu"), world)
         for round_ in range(-1, rounds):
             for kept in depths:
-                world.largest(0)
+                world.all_reduce_max(0)
                 started = time.perf_counter()
                 sent[kept] = shape.step(kept)
                 if round_ >= 0:

@@ -82,7 +82,7 @@ def ranks(impl: ImplSettings, options: argparse.Namespace) -> Iterator[Any]:
 
     launch(impl, options.arguments)
     with joined(impl) as world, locked(options.out) if world.is_first else nullcontext():
-        world.largest(0)  # no rank starts before the first one holds the lock
+        world.all_reduce_max(0)  # no rank starts before the first one holds the lock
         yield world
 
 

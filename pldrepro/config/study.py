@@ -19,13 +19,7 @@ from pydantic import Field
 from pldrepro.config.arm import ROLES, Role
 from pldrepro.config.base import Distinct, Folder, Name, Sha256, Strict, merge, read_mapping, validate
 from pldrepro.config.data import DataSettings, ImageDataSettings
-from pldrepro.config.experiment import (
-    EXPERIMENTS_FOLDER,
-    BudgetOf,
-    DepthMatch,
-    arm_tags,
-    experiment_chain,
-)
+from pldrepro.config.experiment import EXPERIMENTS_FOLDER, BudgetOf, DepthMatch, arm_tags, experiment_chain
 from pldrepro.config.model import VisionSettings
 from pldrepro.config.recorded import ResultSet, StudyRuns
 from pldrepro.config.run import (

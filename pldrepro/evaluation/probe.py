@@ -30,7 +30,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pldrepro.config.run import ProbeSettings
-from pldrepro.data.batches.masked import Batch
+from pldrepro.data.batches.masked import MaskedBatch
 from pldrepro.data.corpus import Corpus
 from pldrepro.errors import DivergedError, RecordError, SettingsError
 from pldrepro.files import sha256, write_text
@@ -121,7 +121,7 @@ def chosen_checkpoints(pretrain_folder: Path, settings: ProbeSettings) -> dict[s
     return {name: points[name] for name in names}
 
 
-def held_out(objective: MaskedLanguage, corpus: Corpus, count: int) -> Batch:
+def held_out(objective: MaskedLanguage, corpus: Corpus, count: int) -> MaskedBatch:
     """The first ``count`` sequences of a run's validation batch, or all of it; fewer than two are a SettingsError."""
     # Cut from the whole batch, because masks depend on how many sequences are drawn together.
     text = objective.validation(corpus).rows(0, count)
@@ -130,7 +130,7 @@ def held_out(objective: MaskedLanguage, corpus: Corpus, count: int) -> Batch:
     return text
 
 
-def probe_checkpoint(subject: Subject, text: Batch, settings: ProbeSettings, last: bool) -> list[Row]:
+def probe_checkpoint(subject: Subject, text: MaskedBatch, settings: ProbeSettings, last: bool) -> list[Row]:
     """All numbers of one checkpoint; ``last``: depth, too."""
     rows = [*layers(subject, text, settings.gradient_batches), *lesions(subject, text, settings.lesion_draws)]
     return rows + depth(subject, text) if last else rows
@@ -161,7 +161,7 @@ class Subject:
         return [drop.layer_numbers(self.num_layers)[layer] for layer in kept]
 
     @torch.no_grad()
-    def loss(self, text: Batch, kept: Iterable[int]) -> float:
+    def loss(self, text: MaskedBatch, kept: Iterable[int]) -> float:
         """MLM loss per masked position [nats] with the kept layers (0..L-1) alone, none of them rescaled."""
         chosen = set(kept)
         gates = [drop.Gate(layer in chosen) for layer in range(self.num_layers)]
@@ -170,7 +170,7 @@ class Subject:
             total += float(self.objective.sums(self.model, part, gates).loss)
         return total / self.objective.count(text)
 
-    def trace(self, part: Batch, whole: Batch) -> tuple[list[Tensor], Tensor]:
+    def trace(self, part: MaskedBatch, whole: MaskedBatch) -> tuple[list[Tensor], Tensor]:
         """Input and output of every block, L + 1 tensors (B, S, H), and the part's share of the training loss.
 
         The training loss of a batch is MLM loss per masked position plus next-sentence loss per sequence, if any.
@@ -187,7 +187,7 @@ class Subject:
 # ---- layer by layer, all layers kept: PLD, Figures 1 to 3 ----
 
 
-def layers(subject: Subject, text: Batch, num_batches: int) -> list[Row]:
+def layers(subject: Subject, text: MaskedBatch, num_batches: int) -> list[Row]:
     """Gradient norms and ratios (PLD, Figures 1 and 2), and how far each block moves its input (Figure 3).
 
     Gradients are those of the training loss of a batch, all layers kept; norms and ratios are means over
@@ -215,7 +215,7 @@ def layers(subject: Subject, text: Batch, num_batches: int) -> list[Row]:
     return rows
 
 
-def profile(subject: Subject, batch: Batch) -> dict[str, np.ndarray]:
+def profile(subject: Subject, batch: MaskedBatch) -> dict[str, np.ndarray]:
     """The quantities of ``layers`` for one batch: name (and /part) -> (L,) float64."""
     blocks = subject.model.bert.blocks
     parameters = [dict(block.named_parameters()) for block in blocks]
@@ -263,7 +263,7 @@ def movement(states: Sequence[Tensor]) -> np.ndarray:
 # ---- layers taken out: PLD, Figure 4, and depth robustness ----
 
 
-def lesions(subject: Subject, text: Batch, draws: int) -> list[Row]:
+def lesions(subject: Subject, text: MaskedBatch, draws: int) -> list[Row]:
     """Loss of the intact model, and with each layer kept with probability 1/2, not rescaled (PLD, Figure 4).
 
     The sets of layers depend on the draw alone, so that all arms, seeds and checkpoints are lesioned alike.
@@ -276,7 +276,7 @@ def lesions(subject: Subject, text: Batch, draws: int) -> list[Row]:
     return rows
 
 
-def depth(subject: Subject, text: Batch) -> list[Row]:
+def depth(subject: Subject, text: MaskedBatch) -> list[Row]:
     """Loss with fewer layers: the first k, the last k, every other, all but one, and the least important taken out.
 
     A layer's importance is what the loss rises by without it, measured on the first half of the text (text "order");
@@ -308,7 +308,7 @@ def depth(subject: Subject, text: Batch) -> list[Row]:
     return rows
 
 
-def loss_row(subject: Subject, text: Batch, name: str, selection: str, kept: Iterable[int]) -> Row:
+def loss_row(subject: Subject, text: MaskedBatch, name: str, selection: str, kept: Iterable[int]) -> Row:
     """One loss; name: of the text, selection: of the rule that the kept layers (0..L-1) follow."""
     kept = list(kept)
     value = subject.loss(text, kept)

@@ -22,7 +22,7 @@ from pldrepro.runs.provenance import provenance
 from pldrepro.runs.step_times import CalibrationSummary, Fit, StepTime, StepTimes
 from pldrepro.stats import bootstrap_interval
 from pldrepro.training.device import describe, select_device, synchronizer
-from pldrepro.training.distributed import ALONE, World
+from pldrepro.training.distributed import SINGLE, ProcessGroup
 from pldrepro.training.objectives import open_objective
 from pldrepro.training.optim import adamw, set_learning_rate
 
@@ -30,7 +30,7 @@ from pldrepro.training.optim import adamw, set_learning_rate
 class Shape:
     """One model shape under measurement: a training step on random samples with the first k layers kept."""
 
-    def __init__(self, run: RunSettings, device: torch.device, world: World = ALONE) -> None:
+    def __init__(self, run: RunSettings, device: torch.device, world: ProcessGroup = SINGLE) -> None:
         self.run, self.objective = run.model_copy(update={"seed": 0}), open_objective(run, device)
         self.world = world
         self.model = self.objective.build().to(device).train()
@@ -44,7 +44,7 @@ class Shape:
     def step(self, kept_layers: int) -> int:
         """One optimizer step of one micro-batch; returns the bytes of gradients that this rank sent."""
         gates = tuple(Gate(layer < kept_layers) for layer in range(self.run.model.num_layers))
-        loss, _ = self.objective.loss(self.model, self.world.part(self.batch), self.batch, gates)
+        loss, _ = self.objective.loss(self.model, self.world.shard(self.batch), self.batch, gates)
         loss.backward()
         sent = self.world.sum_gradients(self.model.parameters())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.run.training.max_gradient_norm)
@@ -53,7 +53,7 @@ class Shape:
         return sent
 
 
-def calibrate(job: CalibrationJob, folder: Path, progress: bool = True, world: World = ALONE) -> None:
+def calibrate(job: CalibrationJob, folder: Path, progress: bool = True, world: ProcessGroup = SINGLE) -> None:
     """Measure tau(k), k = 0..L, for every distinct model among the job's runs and write the calibration folder.
 
     With several ranks a step is one of all of them together, its all-reduce included; the first rank writes.

@@ -21,17 +21,17 @@ import torch
 from torch import Tensor, distributed, nn
 
 from pldrepro.config.run import ImplSettings
-from pldrepro.data.batches.rows import Rows
+from pldrepro.data.batches.rows import Batch
 from pldrepro.errors import SettingsError
 
-SomeRows = TypeVar("SomeRows", bound=Rows)
+SomeRows = TypeVar("SomeRows", bound=Batch)
 BUCKET_BYTES = 25_000_000  # gradients that are sent as one message
 STOP_SECONDS = "600"  # that torchrun waits for the ranks to save after a signal; a scheduler's own limit comes first
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"  # that torchrun hands on to the ranks
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """The ranks of a run, as one of them sees them; every method but ``part`` is called by all of them alike."""
 
     rank: int = 0
@@ -42,7 +42,7 @@ class World:
         """Whether this rank is the one that writes the run folder."""
         return self.rank == 0
 
-    def part(self, rows: SomeRows) -> SomeRows:
+    def shard(self, rows: SomeRows) -> SomeRows:
         """This rank's rows of a micro-batch; equal parts where their number is a multiple of the ranks."""
         if self.size == 1:
             return rows
@@ -71,7 +71,7 @@ class World:
                 gradient.copy_(total.view_as(gradient))
         return sum(flat.numel() * flat.element_size() for _, flat, _ in sent)
 
-    def largest(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """The largest of the ranks' numbers; no device waits for it."""
         if self.size == 1:
             return number
@@ -79,7 +79,7 @@ class World:
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
         return int(tensor)
 
-    def of_first(self, numbers: Sequence[float]) -> list[float]:
+    def broadcast(self, numbers: Sequence[float]) -> list[float]:
         """The numbers of the first rank, on every rank."""
         if self.size == 1:
             return list(numbers)
@@ -88,17 +88,17 @@ class World:
         values: list[float] = tensor.tolist()
         return values
 
-    def agree(self, values: Tensor) -> bool:
+    def all_equal(self, values: Tensor) -> bool:
         """Whether every rank has these values, bit for bit."""
         if self.size == 1:
             return True
         bits = values.double().contiguous().view(torch.int64)  # NaN equals NaN
         first = bits.clone()
         distributed.broadcast(first, 0)
-        return self.largest(int(not torch.equal(first, bits))) == 0
+        return self.all_reduce_max(int(not torch.equal(first, bits))) == 0
 
 
-ALONE = World()
+SINGLE = ProcessGroup()
 
 
 def buckets(gradients: Iterable[Tensor]) -> Iterator[list[Tensor]]:
@@ -116,10 +116,10 @@ def buckets(gradients: Iterable[Tensor]) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def joined(impl: ImplSettings) -> Iterator[World]:
+def joined(impl: ImplSettings) -> Iterator[ProcessGroup]:
     """The world that this process belongs to, among the ranks that torchrun started; alone with impl.ranks 1."""
     if impl.ranks == 1:
-        yield ALONE
+        yield SINGLE
         return
     started = os.environ.get("WORLD_SIZE", "1")
     if started != str(impl.ranks):
@@ -128,7 +128,7 @@ def joined(impl: ImplSettings) -> Iterator[World]:
     # What decides the course of a run is exchanged on the CPU, so that no rank waits for its GPU.
     distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
     try:
-        yield World(distributed.get_rank(), distributed.get_world_size())
+        yield ProcessGroup(distributed.get_rank(), distributed.get_world_size())
     finally:
         distributed.destroy_process_group()
 

@@ -23,10 +23,10 @@ from pldrepro.config.data import DataSettings, ImageDataSettings
 from pldrepro.config.model import ModelSettings, VisionSettings
 from pldrepro.config.run import RunSettings
 from pldrepro.costs.flops import masked_positions
-from pldrepro.data.batches.causal import CausalBatch, CausalBatchMaker
-from pldrepro.data.batches.images import ImageBatch, ImageBatchMaker
-from pldrepro.data.batches.masked import Batch, BatchMaker
-from pldrepro.data.batches.rows import IGNORED, Rows
+from pldrepro.data.batches.causal import CausalBatch, CausalBatchSampler
+from pldrepro.data.batches.images import ImageBatch, ImageBatchSampler
+from pldrepro.data.batches.masked import MaskedBatch, MaskedBatchSampler
+from pldrepro.data.batches.rows import IGNORED, Batch
 from pldrepro.data.corpus import Corpus, open_corpus
 from pldrepro.data.images import Images, open_images
 from pldrepro.errors import SettingsError
@@ -43,14 +43,14 @@ if TYPE_CHECKING:  # it imports transformers: 4 seconds
 
 Data = Corpus | Images
 Gates = Sequence[Gate]
-Maker = BatchMaker | CausalBatchMaker | ImageBatchMaker
+BatchSampler = MaskedBatchSampler | CausalBatchSampler | ImageBatchSampler
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 AnyData = TypeVar("AnyData", Corpus, Images)
-AnyBatch = TypeVar("AnyBatch", bound=Rows)
+AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
 @dataclass(frozen=True)
-class Sums:
+class LossSums:
     """Sums over the samples of a batch: of the loss over its predictions, of what was right, of an auxiliary loss."""
 
     loss: Tensor  # () over all predictions [nats]
@@ -75,7 +75,7 @@ class Objective(ABC, Generic[AnyModel, AnyData, AnyBatch]):
         """The prepared data; data that do not suit the model are a SettingsError."""
 
     @abstractmethod
-    def training(self, data: AnyData) -> Maker:
+    def training(self, data: AnyData) -> BatchSampler:
         """The training batches, in an order that depends on the run's seed."""
 
     @abstractmethod
@@ -91,7 +91,7 @@ class Objective(ABC, Generic[AnyModel, AnyData, AnyBatch]):
         """Predictions in a batch that count for the loss."""
 
     @abstractmethod
-    def sums(self, model: AnyModel, batch: AnyBatch, gates: Gates) -> Sums:
+    def sums(self, model: AnyModel, batch: AnyBatch, gates: Gates) -> LossSums:
         """One forward pass."""
 
     @abstractmethod
@@ -155,7 +155,7 @@ class TextObjective(Objective[AnyModel, Corpus, AnyBatch]):
         return corpus
 
 
-class MaskedLanguage(TextObjective[BertForPreTraining, Batch]):
+class MaskedLanguage(TextObjective[BertForPreTraining, MaskedBatch]):
     """Masked-language modelling, with next-sentence prediction as the auxiliary loss where the settings say so."""
 
     def build(self) -> BertForPreTraining:
@@ -163,17 +163,17 @@ class MaskedLanguage(TextObjective[BertForPreTraining, Batch]):
         initialise(model, self.run.seed)
         return model
 
-    def training(self, data: Corpus) -> BatchMaker:
+    def training(self, data: Corpus) -> MaskedBatchSampler:
         everything = self.maker(data, data.train, self.run.seed)
         tokens = data.train[: in_epochs(self.run, everything.num_sequences) * everything.body]
         return everything if self.run.training.epochs is None else self.maker(data, tokens, self.run.seed)
 
-    def validation(self, data: Corpus) -> Batch:
-        return self.maker(data, data.validation, 0).fixed(self.run.training.validation_sequences)
+    def validation(self, data: Corpus) -> MaskedBatch:
+        return self.maker(data, data.validation, 0).validation_batch(self.run.training.validation_sequences)
 
-    def maker(self, corpus: Corpus, tokens: np.ndarray, seed: int) -> BatchMaker:
+    def maker(self, corpus: Corpus, tokens: np.ndarray, seed: int) -> MaskedBatchSampler:
         """The batches of some tokens of a corpus."""
-        return BatchMaker(
+        return MaskedBatchSampler(
             tokens=tokens,
             sequence_length=self.length,
             num_masked=masked_positions(self.run.training, self.length),
@@ -183,11 +183,11 @@ class MaskedLanguage(TextObjective[BertForPreTraining, Batch]):
             seed=seed,
         )
 
-    def random(self, size: int) -> Batch:
+    def random(self, size: int) -> MaskedBatch:
         draw = np.random.default_rng(0).integers
         shape, masked = (size, self.length), (size, masked_positions(self.run.training, self.length))
         next_sentence = self.run.training.next_sentence
-        return Batch(
+        return MaskedBatch(
             input_ids=draw(self.model.vocab_size, size=shape),
             token_types=draw(2, size=shape) if next_sentence else None,
             positions=draw(self.length, size=masked),
@@ -195,10 +195,10 @@ class MaskedLanguage(TextObjective[BertForPreTraining, Batch]):
             is_random_next=draw(2, size=size) if next_sentence else None,
         )
 
-    def count(self, batch: Batch) -> int:
+    def count(self, batch: MaskedBatch) -> int:
         return int((batch.labels != IGNORED).sum())
 
-    def inputs(self, batch: Batch) -> dict[str, Any]:
+    def inputs(self, batch: MaskedBatch) -> dict[str, Any]:
         """The arguments of the model, but for the gates."""
         return {
             "input_ids": self._tensor(batch.input_ids),
@@ -206,19 +206,19 @@ class MaskedLanguage(TextObjective[BertForPreTraining, Batch]):
             "positions": self._tensor(batch.positions),
         }
 
-    def sums(self, model: BertForPreTraining, batch: Batch, gates: Gates) -> Sums:
+    def sums(self, model: BertForPreTraining, batch: MaskedBatch, gates: Gates) -> LossSums:
         with self._autocast():
             logits, next_logits = model(**self.inputs(batch), gates=gates)
             return self.sums_of(logits, next_logits, batch, count=not model.training)
 
-    def sums_of(self, logits: Tensor, next_logits: Tensor, batch: Batch, count: bool = False) -> Sums:
+    def sums_of(self, logits: Tensor, next_logits: Tensor, batch: MaskedBatch, count: bool = False) -> LossSums:
         """From (B*M, V) and (B, 2) logits; count: what was right, too."""
         labels = self._tensor(batch.labels.reshape(-1))
         loss = functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
         auxiliary = torch.zeros((), device=self.device)
         if batch.is_random_next is not None:
             auxiliary = functional.cross_entropy(next_logits, self._tensor(batch.is_random_next), reduction="sum")
-        return Sums(loss, {"accuracy": (logits.argmax(-1) == labels).sum()} if count else {}, auxiliary)
+        return LossSums(loss, {"accuracy": (logits.argmax(-1) == labels).sum()} if count else {}, auxiliary)
 
     def save(self, model: BertForPreTraining, data: Corpus, folder: Path, scales: Sequence[float]) -> None:
         save_pretraining(model, self.model, folder, data.tokenizer_folder, scales=scales)
@@ -232,15 +232,17 @@ class NextToken(TextObjective[Gpt, CausalBatch]):
         initialise(model, self.run.seed)
         return model
 
-    def training(self, data: Corpus) -> CausalBatchMaker:
-        everything = CausalBatchMaker(data.train, self.length, self.run.seed)
+    def training(self, data: Corpus) -> CausalBatchSampler:
+        everything = CausalBatchSampler(data.train, self.length, self.run.seed)
         if self.run.training.epochs is None:
             return everything
         sequences = in_epochs(self.run, everything.num_sequences)
-        return CausalBatchMaker(data.train[: sequences * self.length + 1], self.length, self.run.seed)
+        return CausalBatchSampler(data.train[: sequences * self.length + 1], self.length, self.run.seed)
 
     def validation(self, data: Corpus) -> CausalBatch:
-        return CausalBatchMaker(data.validation, self.length, 0).fixed(self.run.training.validation_sequences)
+        return CausalBatchSampler(data.validation, self.length, 0).validation_batch(
+            self.run.training.validation_sequences
+        )
 
     def random(self, size: int) -> CausalBatch:
         tokens = np.random.default_rng(0).integers(self.model.vocab_size, size=(size, self.length + 1))
@@ -249,13 +251,13 @@ class NextToken(TextObjective[Gpt, CausalBatch]):
     def count(self, batch: CausalBatch) -> int:
         return int(batch.labels.size)
 
-    def sums(self, model: Gpt, batch: CausalBatch, gates: Gates) -> Sums:
+    def sums(self, model: Gpt, batch: CausalBatch, gates: Gates) -> LossSums:
         labels = self._tensor(batch.labels.reshape(-1))
         with self._autocast():
             logits = model(self._tensor(batch.input_ids), gates).flatten(0, 1)
             loss = functional.cross_entropy(logits, labels, reduction="sum")
         correct = {} if model.training else {"accuracy": (logits.argmax(-1) == labels).sum()}
-        return Sums(loss, correct, torch.zeros((), device=self.device))
+        return LossSums(loss, correct, torch.zeros((), device=self.device))
 
     def save(self, model: Gpt, data: Corpus, folder: Path, scales: Sequence[float]) -> None:
         save_gpt(model, self.model, folder, data.tokenizer_folder, scales=scales)
@@ -292,13 +294,13 @@ class Classification(Objective["VisionModel", Images, ImageBatch]):
         self.mean, self.std = images.mean, images.std
         return images
 
-    def training(self, data: Images) -> ImageBatchMaker:
+    def training(self, data: Images) -> ImageBatchSampler:
         count = in_epochs(self.run, len(data.train_labels))
-        return ImageBatchMaker(data.train_pixels[:count], data.train_labels[:count], self.run.seed, self.augment)
+        return ImageBatchSampler(data.train_pixels[:count], data.train_labels[:count], self.run.seed, self.augment)
 
     def validation(self, data: Images) -> ImageBatch:
-        maker = ImageBatchMaker(data.validation_pixels, data.validation_labels, 0, augment=False)
-        return maker.fixed(self.run.training.validation_sequences)
+        maker = ImageBatchSampler(data.validation_pixels, data.validation_labels, 0, augment=False)
+        return maker.validation_batch(self.run.training.validation_sequences)
 
     def random(self, size: int) -> ImageBatch:
         draw, side = np.random.default_rng(0).integers, self.model.image_size
@@ -308,7 +310,7 @@ class Classification(Objective["VisionModel", Images, ImageBatch]):
     def count(self, batch: ImageBatch) -> int:
         return len(batch)
 
-    def sums(self, model: VisionModel, batch: ImageBatch, gates: Gates) -> Sums:
+    def sums(self, model: VisionModel, batch: ImageBatch, gates: Gates) -> LossSums:
         from pldrepro.models.vision import normalise
 
         labels, pixels = self._tensor(batch.labels), self._tensor(batch.pixels)
@@ -319,7 +321,7 @@ class Classification(Objective["VisionModel", Images, ImageBatch]):
         if not model.training:
             right = logits.topk(min(5, logits.shape[-1]), dim=-1).indices == labels[:, None]
             correct = {"accuracy": right[:, 0].sum(), "top5": right.sum()}
-        return Sums(loss, correct, torch.zeros((), device=self.device))
+        return LossSums(loss, correct, torch.zeros((), device=self.device))
 
     def save(self, model: VisionModel, data: Images, folder: Path, scales: Sequence[float]) -> None:
         from pldrepro.models.checkpoints.vision import save_vision

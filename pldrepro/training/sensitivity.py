@@ -29,14 +29,14 @@ import torch
 from torch import Tensor, nn
 
 from pldrepro.costs.flops import BACKWARD_FACTOR, StepFlops
-from pldrepro.data.batches.rows import Rows
+from pldrepro.data.batches.rows import Batch
 from pldrepro.errors import SettingsError
 from pldrepro.policy.drop import Gate, SensitivitySettings, all_kept
-from pldrepro.training.distributed import ALONE, World
+from pldrepro.training.distributed import SINGLE, ProcessGroup
 from pldrepro.training.objectives import Objective, blocks_of
 
 # Training losses of one optimizer step on each of some micro-batches, with gates; the run is then left as it was.
-Trial = Callable[[Sequence[Rows], Sequence[Gate]], list[float]]
+Trial = Callable[[Sequence[Batch], Sequence[Gate]], list[float]]
 
 
 @dataclass
@@ -45,9 +45,9 @@ class Analysis:
 
     model: nn.Module
     objective: Objective
-    batch: Rows
+    batch: Batch
     flops_of: StepFlops
-    world: World = ALONE
+    world: ProcessGroup = SINGLE
     flops: float = field(default=0.0, init=False)
 
     @property
@@ -72,13 +72,13 @@ class Analysis:
             gradients = torch.autograd.grad(self._share(part, gates, backward=True), inputs)
             yield len(part) / len(self.batch), tuple(self.world.sum(gradient.contiguous()) for gradient in gradients)
 
-    def parts(self) -> list[Rows]:
+    def parts(self) -> list[Batch]:
         """The samples in micro-batches."""
         return list(self.batch.micro_batches(self.objective.run.impl.micro_batch_size))
 
-    def _share(self, part: Rows, gates: Sequence[Gate], backward: bool) -> Tensor:
+    def _share(self, part: Batch, gates: Sequence[Gate], backward: bool) -> Tensor:
         self.count(gates, len(part), 1 if backward else 1 / BACKWARD_FACTOR)
-        return self.objective.loss(self.model, self.world.part(part), self.batch, gates)[0]
+        return self.objective.loss(self.model, self.world.shard(part), self.batch, gates)[0]
 
     def count(self, gates: Sequence[Gate], samples: int, passes: float) -> None:
         """Add forward and backward passes to the cost."""
@@ -86,14 +86,14 @@ class Analysis:
         self.flops += passes * self.flops_of.through(kept, samples)
 
 
-def measure(analysis: Analysis, settings: SensitivitySettings, trial: Trial) -> list[float]:
+def layer_sensitivity(analysis: Analysis, settings: SensitivitySettings, trial: Trial) -> list[float]:
     """One score per layer, higher for a more sensitive layer; (L,). The model is left as it was, in either mode.
 
     trial: trains on some micro-batches and takes it back, for train_lesion.
     """
     if settings.measure == "train_lesion":
         return train_lesion(analysis, settings.train_steps, trial)
-    return MEASURES[settings.measure](analysis)
+    return SCORES[settings.measure](analysis)
 
 
 def lesion(analysis: Analysis) -> list[float]:
@@ -190,7 +190,7 @@ def train_lesion(analysis: Analysis, steps: int, trial: Trial) -> list[float]:
     return [mean_loss(analysis.without(layer)) - intact for layer in range(analysis.num_layers)]
 
 
-MEASURES: dict[str, Callable[[Analysis], list[float]]] = {
+SCORES: dict[str, Callable[[Analysis], list[float]]] = {
     "lesion": lesion,
     "gate_taylor": gate_taylor,
     "gradient_norm": gradient_norm,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pldrepro.data.batches.masked import Batch, BatchMaker
+from pldrepro.data.batches.masked import MaskedBatch, MaskedBatchSampler
 from pldrepro.data.batches.rows import IGNORED
 
 SPECIAL = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
@@ -14,15 +14,15 @@ VOCABULARY = 100_000
 
 def maker(
     num_tokens: int = 1000, length: int = 20, masked: int = 3, pairs: bool = False, seed: int = 1, sep_every: int = 0
-) -> BatchMaker:
+) -> MaskedBatchSampler:
     """A stream 1000, 1001, 1002, ..., so that a token says where it stood."""
     tokens = np.arange(1000, 1000 + num_tokens, dtype=np.uint32)
     if sep_every:
         tokens[sep_every - 1 :: sep_every] = SPECIAL["[SEP]"]
-    return BatchMaker(tokens, length, masked, VOCABULARY, SPECIAL, pairs, seed)
+    return MaskedBatchSampler(tokens, length, masked, VOCABULARY, SPECIAL, pairs, seed)
 
 
-def original(batch: Batch) -> np.ndarray:
+def original(batch: MaskedBatch) -> np.ndarray:
     """The token ids before masking."""
     ids = batch.input_ids.copy()
     there = np.take_along_axis(ids, batch.positions, axis=1)
@@ -30,8 +30,10 @@ def original(batch: Batch) -> np.ndarray:
     return ids
 
 
-def same(first: Batch, second: Batch) -> bool:
-    return all(np.array_equal(getattr(first, field), getattr(second, field)) for field in Batch.__dataclass_fields__)
+def same(first: MaskedBatch, second: MaskedBatch) -> bool:
+    return all(
+        np.array_equal(getattr(first, field), getattr(second, field)) for field in MaskedBatch.__dataclass_fields__
+    )
 
 
 # ---- order ----
@@ -74,18 +76,18 @@ def test_epochs_come_in_another_order() -> None:
 
 def test_fixed_batches_come_in_order_and_are_always_masked_alike() -> None:
     source = maker(seed=0)
-    fixed = source.fixed(5)
+    fixed = source.validation_batch(5)
     assert original(fixed)[:, 1].tolist() == [1000, 1018, 1036, 1054, 1072]
     source.batch(7, 8)
-    assert same(fixed, source.fixed(5))
-    assert len(source.fixed(10**6)) == source.num_sequences
+    assert same(fixed, source.validation_batch(5))
+    assert len(source.validation_batch(10**6)) == source.num_sequences
 
 
 def test_micro_batches_partition_the_batch() -> None:
     batch = maker(pairs=True).batch(0, 10)
     parts = list(batch.micro_batches(4))
     assert [len(part) for part in parts] == [4, 4, 2]
-    for field in Batch.__dataclass_fields__:
+    for field in MaskedBatch.__dataclass_fields__:
         joined = np.concatenate([getattr(part, field) for part in parts])
         assert np.array_equal(joined, getattr(batch, field))
     single = maker().batch(0, 10)
@@ -111,7 +113,7 @@ def test_a_single_sequence_is_cls_tokens_sep() -> None:
     assert (np.diff(ids[:, 1:-1], axis=1) == 1).all()
 
 
-def pairs_of(batch: Batch) -> list[tuple[np.ndarray, np.ndarray]]:
+def pairs_of(batch: MaskedBatch) -> list[tuple[np.ndarray, np.ndarray]]:
     """First and second segment of each sequence; checks the special tokens and the token types on the way."""
     assert batch.token_types is not None
     found = []
@@ -185,13 +187,13 @@ def test_special_tokens_are_never_masked_and_nothing_else_is_touched(pairs: bool
     assert all(np.array_equal(part, _stream_at(source, part)) for part in clear)
 
 
-def _segments(ids: np.ndarray, batch: Batch) -> list[tuple[np.ndarray, np.ndarray]]:
+def _segments(ids: np.ndarray, batch: MaskedBatch) -> list[tuple[np.ndarray, np.ndarray]]:
     assert batch.token_types is not None
     cuts = batch.token_types.argmax(axis=1)
     return [(row[1 : cut - 1], row[cut:-1]) for row, cut in zip(ids, cuts, strict=True)]
 
 
-def _stream_at(source: BatchMaker, part: np.ndarray) -> np.ndarray:
+def _stream_at(source: MaskedBatchSampler, part: np.ndarray) -> np.ndarray:
     """The stream where the first telling token of ``part`` stands."""
     tell = int(np.flatnonzero(part >= 1000)[0])
     start = int(part[tell]) - 1000 - tell
@@ -208,6 +210,6 @@ def test_masks_are_spread_over_the_sequence() -> None:
 def test_a_sequence_with_too_few_words_has_positions_that_do_not_count() -> None:
     tokens = np.full(18, SPECIAL["[SEP]"], dtype=np.uint16)
     tokens[5] = 50
-    batch = BatchMaker(tokens, 20, 3, VOCABULARY, SPECIAL, False, 1).batch(0, 1)
+    batch = MaskedBatchSampler(tokens, 20, 3, VOCABULARY, SPECIAL, False, 1).batch(0, 1)
     assert sorted(batch.labels[0].tolist()) == [IGNORED, IGNORED, 50]
     assert original(batch)[0, 1:-1].tolist() == tokens.tolist()

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pldrepro.data.batches.causal import CausalBatch, CausalBatchMaker
+from pldrepro.data.batches.causal import CausalBatch, CausalBatchSampler
 from pldrepro.data.batches.rows import EpochOrder
 
 
-def maker(num_tokens: int = 1000, length: int = 20, seed: int = 1) -> CausalBatchMaker:
+def maker(num_tokens: int = 1000, length: int = 20, seed: int = 1) -> CausalBatchSampler:
     """A stream 1000, 1001, 1002, ..., so that a token says where it stood."""
-    return CausalBatchMaker(np.arange(1000, 1000 + num_tokens, dtype=np.uint16), length, seed)
+    return CausalBatchSampler(np.arange(1000, 1000 + num_tokens, dtype=np.uint16), length, seed)
 
 
 def same(first: CausalBatch, second: CausalBatch) -> bool:
@@ -19,7 +19,7 @@ def same(first: CausalBatch, second: CausalBatch) -> bool:
 
 
 def test_labels_are_the_next_tokens() -> None:
-    batch = maker(length=4).fixed(2)
+    batch = maker(length=4).validation_batch(2)
     assert batch.input_ids.tolist() == [[1000, 1001, 1002, 1003], [1004, 1005, 1006, 1007]]
     assert batch.labels.tolist() == [[1001, 1002, 1003, 1004], [1005, 1006, 1007, 1008]]
     assert batch.input_ids.dtype == batch.labels.dtype == np.int64
@@ -59,11 +59,11 @@ def test_the_order_is_pinned() -> None:
 
 def test_fixed_sequences_come_in_order() -> None:
     source = maker()
-    fixed = source.fixed(5)
+    fixed = source.validation_batch(5)
     assert fixed.input_ids[:, 0].tolist() == [1000, 1020, 1040, 1060, 1080]
     source.batch(7, 8)
-    assert same(fixed, source.fixed(5))
-    assert len(source.fixed(10**6)) == source.num_sequences == 49
+    assert same(fixed, source.validation_batch(5))
+    assert len(source.validation_batch(10**6)) == source.num_sequences == 49
 
 
 def test_micro_batches_partition_the_batch() -> None:

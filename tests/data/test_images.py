@@ -15,7 +15,7 @@ from PIL import Image
 
 from pldrepro.__main__ import main
 from pldrepro.config.data import HubImages, ImageDataSettings, ShapesSettings
-from pldrepro.data.batches.images import ImageBatchMaker, augmented
+from pldrepro.data.batches.images import ImageBatchSampler, augmented
 from pldrepro.data.images import balanced_order, open_images, prepare_images
 from pldrepro.data.sources.image_files import decode, fit_image
 from pldrepro.data.sources.shapes import SHAPES, ShapesSource
@@ -116,7 +116,7 @@ def test_what_is_written_does_not_depend_on_the_memory_used(tmp_path: Path, monk
 def test_prepared_images_stay_on_disk_and_what_is_on_disk_stays(tmp_path: Path) -> None:
     prepare_images(settings(shapes=ShapesSettings(train_images=12, validation_images=10)), tmp_path, False)
     images = open_images(tmp_path)
-    batch = ImageBatchMaker(images.validation_pixels, images.validation_labels, 0, augment=False).fixed(4)
+    batch = ImageBatchSampler(images.validation_pixels, images.validation_labels, 0, augment=False).validation_batch(4)
     assert isinstance(batch.pixels, np.memmap)
     batch.pixels[:] = 0
     assert open_images(tmp_path).validation_pixels[:4].any()
@@ -286,9 +286,9 @@ def test_every_prefix_is_balanced() -> None:
     assert (np.diff(order[labels[order] == 0]) < 0).any()  # the images of a class are shuffled, too
 
 
-def maker(seed: int = 1, augment: bool = False) -> ImageBatchMaker:
+def maker(seed: int = 1, augment: bool = False) -> ImageBatchSampler:
     pixels = np.random.default_rng(0).integers(256, size=(10, 16, 16, 3)).astype(np.uint8)
-    return ImageBatchMaker(pixels, np.arange(10), seed, augment)
+    return ImageBatchSampler(pixels, np.arange(10), seed, augment)
 
 
 def test_every_image_once_an_epoch() -> None:
@@ -319,8 +319,8 @@ def test_micro_batches_are_pieces_of_the_batch() -> None:
 
 def test_validation_images_are_the_first_ones_as_they_are() -> None:
     batches = maker(augment=True)
-    assert np.array_equal(batches.fixed(4).pixels, batches.pixels[:4])
-    assert len(batches.fixed(99)) == 10
+    assert np.array_equal(batches.validation_batch(4).pixels, batches.pixels[:4])
+    assert len(batches.validation_batch(99)) == 10
 
 
 def test_an_augmented_image_is_a_shift_by_at_most_an_eighth_perhaps_mirrored() -> None:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from pldrepro.__main__ import main
 from pldrepro.config.run import ProbeSettings, RunSettings
-from pldrepro.data.batches.masked import Batch
+from pldrepro.data.batches.masked import MaskedBatch
 from pldrepro.data.batches.rows import IGNORED
 from pldrepro.data.corpus import open_corpus
 from pldrepro.errors import DivergedError, RecordError, SettingsError
@@ -35,7 +35,7 @@ from pldrepro.training.objectives import MaskedLanguage
 from pldrepro.training.pretrain import pretrain
 
 Make = Callable[..., RunSettings]
-Rows = list[dict[str, Any]]
+Batch = list[dict[str, Any]]
 ALL = ProbeSettings(sequences=64, gradient_batches=3, lesion_draws=4)  # more sequences than a tiny run validates on
 DIALECTS = {
     "pld": {},
@@ -63,7 +63,7 @@ def probed(finished: dict[str, Path], corpus: Path, tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture(scope="module")
-def text(tiny_run: Make, corpus: Path) -> Batch:
+def text(tiny_run: Make, corpus: Path) -> MaskedBatch:
     return held_out(objective(tiny_run()), open_corpus(corpus), 64)
 
 
@@ -78,11 +78,11 @@ def fresh(settings: RunSettings) -> Subject:
     return Subject(model.eval(), objective(settings))
 
 
-def results_of(folder: Path) -> Rows:
+def results_of(folder: Path) -> Batch:
     return [line.dump() for line in load_probe(folder).results]
 
 
-def pick(rows: Iterable[dict[str, Any]], **keys: Any) -> Rows:
+def pick(rows: Iterable[dict[str, Any]], **keys: Any) -> Batch:
     return [row for row in rows if all(row.get(key) == value for key, value in keys.items())]
 
 
@@ -113,7 +113,7 @@ def test_a_probe_is_the_same_when_made_again(
         assert (tmp_path / "again" / name).read_bytes() == (probed["pld"] / name).read_bytes()
 
 
-def test_fewer_sequences_are_the_first_of_the_same_text(tiny_run: Make, corpus: Path, text: Batch) -> None:
+def test_fewer_sequences_are_the_first_of_the_same_text(tiny_run: Make, corpus: Path, text: MaskedBatch) -> None:
     fewer = held_out(objective(tiny_run()), open_corpus(corpus), 5)
     assert (len(fewer), len(text)) == (5, 16)
     assert np.array_equal(fewer.input_ids, text.input_ids[:5])
@@ -144,7 +144,7 @@ class Times(nn.Module):
         return self.factor * hidden
 
 
-def test_doubling_turning_and_inverting(tiny_run: Make, text: Batch) -> None:
+def test_doubling_turning_and_inverting(tiny_run: Make, text: MaskedBatch) -> None:
     subject = fresh(tiny_run(model={"num_layers": 3}))
     subject.model.bert.blocks = nn.ModuleList([Times(2.0), Turn(), Times(-1.0)])
     rows = layers(subject, text, 3)
@@ -156,7 +156,7 @@ def test_doubling_turning_and_inverting(tiny_run: Make, text: Batch) -> None:
     assert values(rows, quantity="distance")[0] == pytest.approx(math.sqrt(16), rel=1e-3)
 
 
-def test_a_block_without_output_is_the_identity(tiny_run: Make, text: Batch) -> None:
+def test_a_block_without_output_is_the_identity(tiny_run: Make, text: MaskedBatch) -> None:
     subject = fresh(tiny_run())
     silent = subject.model.bert.blocks[1]
     with torch.no_grad():
@@ -180,7 +180,7 @@ def test_a_block_without_output_is_the_identity(tiny_run: Make, text: Batch) -> 
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
-def test_gradients_are_those_of_autograd(tiny_run: Make, text: Batch, norm: str) -> None:
+def test_gradients_are_those_of_autograd(tiny_run: Make, text: MaskedBatch, norm: str) -> None:
     subject = fresh(tiny_run(model={"norm": norm, "num_layers": 2}))
     rows, model = layers(subject, text, 1), subject.model
     ids, types, positions, labels, is_next = (
@@ -201,7 +201,7 @@ def test_gradients_are_those_of_autograd(tiny_run: Make, text: Batch, norm: str)
             assert measured == pytest.approx([float(whole.norm())], rel=1e-4)
 
 
-def test_means_over_tokens_do_not_depend_on_the_batches(tiny_run: Make, text: Batch) -> None:
+def test_means_over_tokens_do_not_depend_on_the_batches(tiny_run: Make, text: MaskedBatch) -> None:
     subject = fresh(tiny_run())
     one, five = (layers(subject, text, count) for count in (1, 5))  # 16 sequences: batches of 3 and of 4
     for quantity in ("distance", "relative_distance", "cosine"):
@@ -221,13 +221,13 @@ def test_lesions_are_the_same_for_all(probed: dict[str, Path]) -> None:
     assert set(map(str, drawn.values())) == {str([[1], [2], [3], [1, 3]])}
 
 
-def test_a_lesion_keeps_half_of_the_layers_on_average(tiny_run: Make, text: Batch) -> None:
+def test_a_lesion_keeps_half_of_the_layers_on_average(tiny_run: Make, text: MaskedBatch) -> None:
     kept = [len(row["kept"]) for row in lesions(fresh(tiny_run()), text.rows(0, 2), 200) if "draw" in row]
     assert np.mean(kept) == pytest.approx(2, abs=0.2)
     assert set(kept) == {0, 1, 2, 3, 4}
 
 
-def test_depth_at_its_ends(finished: dict[str, Path], probed: dict[str, Path], text: Batch) -> None:
+def test_depth_at_its_ends(finished: dict[str, Path], probed: dict[str, Path], text: MaskedBatch) -> None:
     rows = pick(results_of(probed["pld"]), checkpoint="ckp186", quantity="loss", text="report")
     all_layers = values(rows, selection="all")
     for selection in ("first", "last", "least_important_removed"):
@@ -269,14 +269,14 @@ class Opinionated:
     def numbers(self, kept: Iterable[int]) -> list[int]:
         return [layer + 1 for layer in kept]
 
-    def loss(self, text: Batch, kept: Iterable[int]) -> float:
+    def loss(self, text: MaskedBatch, kept: Iterable[int]) -> float:
         worth = (3.0, 1.0, 2.0) if text.input_ids[0, 0] == 0 else (1.0, 2.0, 3.0)
         return 10.0 + sum(worth) - sum(worth[layer] for layer in kept)
 
 
 def test_importance_is_measured_on_one_half_and_reported_on_the_other() -> None:
     ids = np.array([[0], [0], [1], [1]])
-    rows = depth(Opinionated(), Batch(ids, None, ids, ids, None))  # type: ignore[arg-type]
+    rows = depth(Opinionated(), MaskedBatch(ids, None, ids, ids, None))  # type: ignore[arg-type]
     assert values(rows, selection="without_one", text="order") == [13, 11, 12]
     assert values(rows, selection="without_one", text="report") == [11, 12, 13]
     removed = pick(rows, selection="least_important_removed")

@@ -42,7 +42,7 @@ from pldrepro.__main__ import STOPPED, main
 from pldrepro.config.run import RunSettings
 from pldrepro.files import read_json
 from pldrepro.runs.lock import holder_path
-from pldrepro.training.pretrain import Run
+from pldrepro.training.run import Run
 from tests.support import runs
 from tests.support.ranks import FORK, PATIENCE, Make
 from tests.support.repository import copy_repository, environment

@@ -17,7 +17,8 @@ import torch
 from pldrepro.errors import OutOfTimeError
 from pldrepro.runs.lock import holder_path
 from pldrepro.training.distributed import joined
-from pldrepro.training.pretrain import Run, pretrain
+from pldrepro.training.pretrain import pretrain
+from pldrepro.training.run import Run
 from tests.support.ranks import PATIENCE, Make, on_ranks, train, weights
 from tests.support.runs import read_jsonl
 

@@ -15,12 +15,7 @@ from pldrepro.errors import ModelFileError, RecordError, SettingsError
 from pldrepro.models.bert import BertForPreTraining, BertForSequenceClassification
 from pldrepro.models.blocks import initialise
 from pldrepro.models.checkpoints import common
-from pldrepro.models.checkpoints.bert import (
-    load_for_finetuning,
-    load_pretraining,
-    save_classifier,
-    save_pretraining,
-)
+from pldrepro.models.checkpoints.bert import load_for_finetuning, load_pretraining, save_classifier, save_pretraining
 from pldrepro.policy.drop import all_kept
 
 NORMS = ("post", "pre")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pldrepro.config.run import CalibrationJob, RunSettings
-from pldrepro.data.batches.rows import Rows
+from pldrepro.data.batches.rows import Batch
 from pldrepro.data.images import prepare_images
 from pldrepro.errors import SettingsError
 from pldrepro.files import read_json
@@ -19,8 +19,9 @@ from pldrepro.runs.folder import load_pretrain
 from pldrepro.runs.schema import Device
 from pldrepro.runs.step_times import load_calibration
 from pldrepro.training.calibrate import calibrate
-from pldrepro.training.distributed import ALONE, World, buckets, joined, launch
-from pldrepro.training.pretrain import Run, pretrain
+from pldrepro.training.distributed import SINGLE, ProcessGroup, buckets, joined, launch
+from pldrepro.training.pretrain import pretrain
+from pldrepro.training.run import Run
 from tests.support.ranks import Make, on_ranks, train
 from tests.support.runs import read_jsonl
 
@@ -130,17 +131,17 @@ def test_buckets_keep_order_size_and_dtype() -> None:
 def test_alone_nothing_is_sent() -> None:
     parameter = torch.nn.Parameter(torch.ones(2))
     parameter.grad = torch.ones(2)
-    assert ALONE.sum_gradients([parameter]) == 0
-    assert ALONE.largest(3) == 3
-    assert ALONE.of_first([0.5]) == [0.5]
-    assert ALONE.agree(torch.tensor([float("nan")]))
+    assert SINGLE.sum_gradients([parameter]) == 0
+    assert SINGLE.all_reduce_max(3) == 3
+    assert SINGLE.broadcast([0.5]) == [0.5]
+    assert SINGLE.all_equal(torch.tensor([float("nan")]))
 
 
 def test_the_parts_of_the_ranks_make_up_the_batch() -> None:
     from pldrepro.data.batches.causal import CausalBatch
 
-    rows: Rows = CausalBatch(torch.arange(7).numpy(), torch.arange(7).numpy())
-    parts = [World(rank, 3).part(rows).input_ids.tolist() for rank in range(3)]  # type: ignore[attr-defined]
+    rows: Batch = CausalBatch(torch.arange(7).numpy(), torch.arange(7).numpy())
+    parts = [ProcessGroup(rank, 3).shard(rows).input_ids.tolist() for rank in range(3)]  # type: ignore[attr-defined]
     assert parts == [[0, 1], [2, 3], [4, 5, 6]]
 
 

@@ -25,10 +25,12 @@ from pldrepro.files import read_json, write_json
 from pldrepro.policy.drop import DropSettings, draw_gates, expected_depth
 from pldrepro.runs.folder import load_pretrain
 from pldrepro.training import pretrain as module
+from pldrepro.training import run as run_module
 from pldrepro.training import stopwatch
 from pldrepro.training.device import select_device
 from pldrepro.training.objectives import MaskedLanguage, open_objective
-from pldrepro.training.pretrain import Run, pretrain, spread
+from pldrepro.training.pretrain import pretrain
+from pldrepro.training.run import Run, spread
 from tests.support.runs import read_jsonl
 
 Make = Callable[..., RunSettings]
@@ -167,7 +169,7 @@ def kill_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kill_while_the_state_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    save_state = module.save_state
+    save_state = run_module.save_state
 
     def save(folder: Path, model: Any, optimizer: Any, progress: dict[str, Any]) -> None:
         if progress["step"] == 9:
@@ -175,11 +177,11 @@ def kill_while_the_state_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
             die()
         save_state(folder, model, optimizer, progress)
 
-    monkeypatch.setattr(module, "save_state", save)
+    monkeypatch.setattr(run_module, "save_state", save)
 
 
 def kill_while_a_metrics_line_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    append_jsonl = module.append_jsonl
+    append_jsonl = run_module.append_jsonl
 
     def append(path: Path, value: dict[str, Any]) -> None:
         if value["step"] == 13:
@@ -189,7 +191,7 @@ def kill_while_a_metrics_line_is_written(monkeypatch: pytest.MonkeyPatch) -> Non
                 die()
         append_jsonl(path, value)
 
-    monkeypatch.setattr(module, "append_jsonl", append)
+    monkeypatch.setattr(run_module, "append_jsonl", append)
 
 
 def kill_before_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,15 +16,16 @@ from pldrepro.data.corpus import open_corpus
 from pldrepro.errors import OutOfTimeError, SettingsError
 from pldrepro.policy.drop import Gate, SensitivitySettings, all_kept, draw_gates
 from pldrepro.runs.folder import load_pretrain
-from pldrepro.training.distributed import ALONE
+from pldrepro.training.distributed import SINGLE
 from pldrepro.training.objectives import MaskedLanguage, blocks_of
-from pldrepro.training.pretrain import Run, pretrain
-from pldrepro.training.sensitivity import MEASURES, Analysis, measure
+from pldrepro.training.pretrain import pretrain
+from pldrepro.training.run import Run
+from pldrepro.training.sensitivity import SCORES, Analysis, layer_sensitivity
 from tests.support.runs import read_jsonl
 
 Make = Callable[..., RunSettings]
 CPU = torch.device("cpu")
-ALL = [*MEASURES, "train_lesion"]
+ALL = [*SCORES, "train_lesion"]
 SBLD = {"dialect": "sbld", "sensitivity": {"warmup_share": 0.25, "batches": 2}}
 
 
@@ -79,7 +80,7 @@ def test_a_planted_useless_layer_is_the_least_sensitive(
     one = analysis(tiny_run(model={"dropout": 0.0, "attention_dropout": 0.0}), corpus, planted, only)
     if name in ("lesion", "train_lesion"):
         trained(one)  # where a layer does harm, as at the start of training it may, one without effect is not the least
-    scores = measure(one, SensitivitySettings(measure=name, batches=2), trial_of(one))
+    scores = layer_sensitivity(one, SensitivitySettings(measure=name, batches=2), trial_of(one))
     assert len(scores) == 4
     assert min(range(4), key=scores.__getitem__) == planted
 
@@ -100,7 +101,7 @@ def trained(one: Analysis, steps: int = 60) -> None:
 def test_gate_taylor_agrees_with_a_finite_difference_of_the_loss(tiny_run: Make, corpus: Path) -> None:
     one = analysis(tiny_run(impl={"micro_batch_size": 8}), corpus)
     one.model.double()
-    scores = measure(one, SensitivitySettings(measure="gate_taylor"), trial_of(one))
+    scores = layer_sensitivity(one, SensitivitySettings(measure="gate_taylor"), trial_of(one))
     for layer, score in enumerate(scores):
         up, down = (
             one.loss([Gate(True, 1 + h if index == layer else 1.0) for index in range(4)]) for h in (1e-5, -1e-5)
@@ -110,7 +111,7 @@ def test_gate_taylor_agrees_with_a_finite_difference_of_the_loss(tiny_run: Make,
 
 def test_lesion_is_the_rise_of_the_loss(tiny_run: Make, corpus: Path) -> None:
     one = analysis(tiny_run(), corpus)
-    scores = measure(one, SensitivitySettings(), trial_of(one))
+    scores = layer_sensitivity(one, SensitivitySettings(), trial_of(one))
     without_second = one.loss([Gate(True), Gate(False), Gate(True), Gate(True)])
     assert scores[1] == pytest.approx(without_second - one.loss(all_kept(4)), abs=1e-7)
 
@@ -122,15 +123,20 @@ def test_gradient_norm_and_fisher_are_those_of_autograd(tiny_run: Make, corpus: 
     one.objective.loss(one.model, one.batch, one.batch, all_kept(4))[0].backward()
     expected = [[(p.grad.double(), p.detach().double()) for p in block.parameters()] for block in blocks_of(one.model)]  # type: ignore[union-attr]
     norms = [sum(g.square().sum() for g, _ in block).sqrt().item() for block in expected]  # type: ignore[union-attr]
-    assert measure(one, SensitivitySettings(measure="gradient_norm"), trial_of(one)) == pytest.approx(norms, rel=1e-5)
+    assert layer_sensitivity(one, SensitivitySettings(measure="gradient_norm"), trial_of(one)) == pytest.approx(
+        norms, rel=1e-5
+    )
     information = [float(sum((g * w).square().sum() for g, w in block)) for block in expected]
-    assert measure(one, SensitivitySettings(measure="fisher"), trial_of(one)) == pytest.approx(information, rel=1e-5)
+    assert layer_sensitivity(one, SensitivitySettings(measure="fisher"), trial_of(one)) == pytest.approx(
+        information, rel=1e-5
+    )
 
 
 def test_gradient_norm_does_not_depend_on_the_micro_batches(tiny_run: Make, corpus: Path) -> None:
     settings = SensitivitySettings(measure="gradient_norm")
     whole, parts = (
-        measure(analysis(tiny_run(impl={"micro_batch_size": size}), corpus), settings, lambda *_: []) for size in (8, 2)
+        layer_sensitivity(analysis(tiny_run(impl={"micro_batch_size": size}), corpus), settings, lambda *_: [])
+        for size in (8, 2)
     )
     assert whole == pytest.approx(parts, rel=1e-4)
 
@@ -143,21 +149,21 @@ def test_cosine_of_a_block_that_turns_by_a_right_angle_is_1(tiny_run: Make, corp
 
     one = analysis(tiny_run(), corpus)
     blocks_of(one.model)[2] = Turn()  # type: ignore[index]
-    assert measure(one, SensitivitySettings(measure="cosine"), trial_of(one))[2] == pytest.approx(1)
+    assert layer_sensitivity(one, SensitivitySettings(measure="cosine"), trial_of(one))[2] == pytest.approx(1)
 
 
 def test_cosine_without_modules_that_are_called_is_refused(tiny_run: Make, corpus: Path) -> None:
     one = analysis(tiny_run(), corpus)
     blocks_of(one.model)._compiled = lambda block, *rest: type(block).forward(block, *rest)  # type: ignore[attr-defined]
     with pytest.raises(SettingsError, match=r"allowed without impl\.compile"):
-        measure(one, SensitivitySettings(measure="cosine"), trial_of(one))
+        layer_sensitivity(one, SensitivitySettings(measure="cosine"), trial_of(one))
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_an_analysis_leaves_the_model_as_it_was(tiny_run: Make, corpus: Path, name: Any) -> None:
     one = analysis(tiny_run(), corpus)
     before = {key: value.clone() for key, value in one.model.state_dict().items()}
-    measure(one, SensitivitySettings(measure=name), trial_of(one))
+    layer_sensitivity(one, SensitivitySettings(measure=name), trial_of(one))
     assert all(torch.equal(value, before[key]) for key, value in one.model.state_dict().items())
     assert all(parameter.grad is None for parameter in one.model.parameters())
 
@@ -177,7 +183,7 @@ def test_an_analysis_leaves_the_model_as_it_was(tiny_run: Make, corpus: Path, na
 )
 def test_the_cost_is_counted(tiny_run: Make, corpus: Path, name: Any, passes: Callable[[Any], float]) -> None:
     one = analysis(tiny_run(), corpus)
-    measure(one, SensitivitySettings(measure=name, train_steps=4), trial_of(one))
+    layer_sensitivity(one, SensitivitySettings(measure=name, train_steps=4), trial_of(one))
     assert one.flops == pytest.approx(8 * passes(one.flops_of))
 
 
@@ -242,7 +248,7 @@ def test_scores_that_are_measured_again_are_averaged(
     tiny_run: Make, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = iter([[4.0, 0.0, 0.0, 1.0], [0.0, 10.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
-    monkeypatch.setattr("pldrepro.training.pretrain.measure", lambda *_: next(found))
+    monkeypatch.setattr("pldrepro.training.run.layer_sensitivity", lambda *_: next(found))
     sensitivity = {"warmup_share": 0.25, "refresh_share": 0.25, "moving_average": 0.5}
     folder = go(tiny_run(arm="sbld", drop={"dialect": "sbld", "sensitivity": sensitivity}), corpus, tmp_path)
     lines = load_pretrain(folder).sensitivity
@@ -253,7 +259,7 @@ def test_scores_that_are_measured_again_are_averaged(
 def test_a_trial_is_taken_back(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
     settings = tiny_run(drop={"dialect": "sbld"})
     objective = MaskedLanguage(settings, CPU)
-    run = Run(settings, objective, open_corpus(corpus), None, tmp_path, ALONE)
+    run = Run(settings, objective, open_corpus(corpus), None, tmp_path, SINGLE)
     run.train_step()
     before = {key: value.clone() for key, value in run.model.state_dict().items()}
     moments = {key: {k: v.clone() for k, v in s.items()} for key, s in run.optimizer.state_dict()["state"].items()}

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pldrepro.data.batches.rows import EpochOrder, Rows
+from pldrepro.data.batches.rows import Batch, EpochOrder
 
 
 @dataclass(frozen=True)
-class CausalBatch(Rows):
+class CausalBatch(Batch):
     """The sequences of one optimizer step, ready for next-token prediction."""
 
     input_ids: np.ndarray  # (B, S) int64
@@ -23,7 +23,7 @@ class CausalBatch(Rows):
 
 
 @dataclass
-class CausalBatchMaker:
+class CausalBatchSampler:
     """Cuts a token stream into sequences of S + 1 tokens; the last of one is the first of the next.
 
     So every token of the stream but the first is predicted once an epoch, and those that do not fill a sequence never.
@@ -50,7 +50,7 @@ class CausalBatchMaker:
         """The batch of optimizer step ``step``; the order is shuffled anew in every epoch."""
         return self._assemble(self._order.batch(step, batch_size))
 
-    def fixed(self, count: int) -> CausalBatch:
+    def validation_batch(self, count: int) -> CausalBatch:
         """The first ``count`` sequences (or all there are), in order: for validation."""
         return self._assemble(np.arange(min(count, self.num_sequences)))
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pldrepro.data.batches.rows import EpochOrder, Rows
+from pldrepro.data.batches.rows import Batch, EpochOrder
 from pldrepro.data.images import _AUGMENTATION
 
 
 @dataclass(frozen=True)
-class ImageBatch(Rows):
+class ImageBatch(Batch):
     """The images of one optimizer step."""
 
     pixels: np.ndarray  # (B, H, W, 3) uint8
@@ -19,7 +19,7 @@ class ImageBatch(Rows):
 
 
 @dataclass
-class ImageBatchMaker:
+class ImageBatchSampler:
     """Batches of a split; everything is a function of (seed, step), as in ``pldrepro.data.batches.masked``."""
 
     pixels: np.ndarray  # (N, H, W, 3) uint8
@@ -46,7 +46,7 @@ class ImageBatchMaker:
             pixels = augmented(pixels, np.random.default_rng([self.seed, _AUGMENTATION, step]))
         return ImageBatch(pixels, self.labels[images])
 
-    def fixed(self, count: int) -> ImageBatch:
+    def validation_batch(self, count: int) -> ImageBatch:
         """The first ``count`` images (or all there are), never augmented: for validation. On disk until used."""
         return ImageBatch(self.pixels[:count], self.labels[:count])
 

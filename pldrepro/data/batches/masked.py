@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pldrepro.data.batches.rows import IGNORED, MASKS, PAIRS, EpochOrder, Rows
+from pldrepro.data.batches.rows import IGNORED, MASKS, PAIRS, Batch, EpochOrder
 
 
 @dataclass(frozen=True)
-class Batch(Rows):
+class MaskedBatch(Batch):
     """The sequences of one optimizer step, ready for masked-language modelling."""
 
     input_ids: np.ndarray  # (B, S) int64, after masking
@@ -26,7 +26,7 @@ class Batch(Rows):
 
 
 @dataclass
-class BatchMaker:
+class MaskedBatchSampler:
     """Cuts a token stream into sequences of S tokens and masks them (BERT: 80 % [MASK], 10 % random, 10 % kept).
 
     Differs from the paper: sequences are cut from the concatenated documents without padding, and the first
@@ -57,22 +57,22 @@ class BatchMaker:
         """Sequences in one pass over the stream (an epoch)."""
         return len(self.tokens) // self.body
 
-    def batch(self, step: int, batch_size: int) -> Batch:
+    def batch(self, step: int, batch_size: int) -> MaskedBatch:
         """The batch of optimizer step ``step``; the order is shuffled anew in every epoch."""
         return self._assemble(self._order.batch(step, batch_size), step)
 
-    def fixed(self, count: int) -> Batch:
+    def validation_batch(self, count: int) -> MaskedBatch:
         """The first ``count`` sequences (or all there are), in order, always masked alike: for validation."""
         return self._assemble(np.arange(min(count, self.num_sequences)), 0)
 
-    def _assemble(self, sequences: np.ndarray, step: int) -> Batch:
+    def _assemble(self, sequences: np.ndarray, step: int) -> MaskedBatch:
         starts = sequences.astype(np.int64) * self.body
         if self.next_sentence:
             ids, token_types, is_random_next = self._pairs(starts, step)
         else:
             ids, token_types, is_random_next = self._singles(starts), None, None
         masked, positions, labels = self._mask(ids, step)
-        return Batch(masked, token_types, positions, labels, is_random_next)
+        return MaskedBatch(masked, token_types, positions, labels, is_random_next)
 
     def _singles(self, starts: np.ndarray) -> np.ndarray:
         """[CLS] tokens [SEP]; shape (B, S)."""

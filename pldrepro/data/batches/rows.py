@@ -13,7 +13,7 @@ ORDER, PAIRS, MASKS = 1, 2, 3
 IGNORED = -100  # label of a position that does not count
 
 
-class Rows:
+class Batch:
     """Arrays that have a row for each sample of a step, as the fields of a dataclass; None stands for no array."""
 
     def __len__(self) -> int:

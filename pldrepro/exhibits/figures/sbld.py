@@ -23,16 +23,7 @@ from pldrepro.analysis.results import AXES, Evidence
 from pldrepro.analysis.sbld import IMAGES
 from pldrepro.analysis.text import FAMILIES, number
 from pldrepro.exhibits.figures.costs import late_losses, loss_lines
-from pldrepro.exhibits.figures.style import (
-    COLOURS,
-    FigureData,
-    axis_scale,
-    fit_y,
-    left_out,
-    nothing,
-    seeds_text,
-    style,
-)
+from pldrepro.exhibits.figures.style import COLOURS, FigureData, axis_scale, fit_y, left_out, nothing, seeds_text, style
 
 UNITS = {"lesion": "nats", "train_lesion": "nats", "gate_taylor": "nats", "cosine": "1 − cos"}
 # What a layer's rank means for it, and how it is drawn.
