@@ -28,6 +28,7 @@ from pldrepro.analysis.claims import claims
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import read_evidence
 from pldrepro.config.data import DataSettings
+from pldrepro.config.experiment import arm_tags, experiments_folder
 from pldrepro.data.corpus import open_corpus
 from pldrepro.data.glue import load_prepared
 from pldrepro.data.images import open_images
@@ -353,7 +354,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "probes": [f"{path}/summary.json" for path in probes],
         "lambada": [],
         "calibration": f"{found['calibration']}/summary.json",
-        "baseline": "baseline",
+        "arms": {name: tags.model_dump() for name, tags in arm_tags(experiments_folder("bert")).items()},
     }
     files.write_json(root / "index.json", {"scores": str(root / "scores.csv"), "studies": [listing]})
     return root
@@ -428,7 +429,7 @@ def test_a_missing_or_failed_run_stops_every_exhibit_and_is_named_with_its_log(
         shutil.rmtree(folder)
     else:
         (folder / "summary.json").unlink()
-    more = ["--claims", "none.csv", "--figures", "none"] if verb[0] == "report" else []
+    more = ["--claims", "none.csv", "--tables", "none", "--figures", "none"] if verb[0] == "report" else []
     assert main(["make", *verb, "--index", str(tmp_path / "index.json"), *more, "--out", str(tmp_path / "out")]) == 1
     printed = capsys.readouterr()
     assert printed.err.startswith(f"RecordError: {folder}: ")

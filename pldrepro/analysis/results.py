@@ -330,7 +330,9 @@ def load_evidence(
     _check_belongs(evidence, evidence.probes)
     _check_belongs(evidence, evidence.lambada)
     if evidence.baseline not in evidence.arms:
-        raise RecordError(f"no run of an arm of role baseline; arms here: {', '.join(evidence.arms)}")
+        raise RecordError(
+            f"{pretrain[0]}, ...: no run of an arm of role baseline; arms here: {', '.join(evidence.arms)}"
+        )
     return evidence
 
 

@@ -160,7 +160,7 @@ def test_without_a_pld_arm_nothing_is_measured(tmp_path: Path) -> None:
     evidence = load_evidence([runs.write_pretrain(tmp_path, "baseline", 1)])
     frame = claims.claims(evidence, PAPERS)
     assert set(frame["verdict"]) == {"not measured at this scale"}
-    assert "no arm 'pld' in this study" in frame["note"].iloc[0]
+    assert "no arm of role pld" in frame["note"].iloc[0]
 
 
 def test_where_the_papers_score_is_undefined_the_nine_metric_mean_is_judged(tmp_path: Path) -> None:
@@ -244,9 +244,9 @@ def test_whole_runs_are_compared_at_equal_samples_only(tmp_path: Path) -> None:
 def test_the_arm_that_must_be_there_depends_on_the_measure(tmp_path: Path) -> None:
     sbld = sbld_claims(runs.sbld_study(tmp_path / "a", "gpt", arms=("baseline", "sbld"), seeds=(1,)))
     assert sbld.loc["sbld.time", "n"] == 1
-    assert sbld.loc["sbld.over_pld", "note"].startswith("no arm 'pld' in this study")
+    assert sbld.loc["sbld.over_pld", "note"].startswith("no arm of role pld")
     pld = claims.claims(runs.sbld_study(tmp_path / "b", "gpt", arms=("baseline", "pld"), seeds=(1,)), PAPERS)
     notes = pld.set_index("claim")["note"]
-    assert notes["sbld.time"] == "no arm 'sbld' in this study"
+    assert notes["sbld.time"] == "no arm of role sbld in this study"
     assert notes["sbld.swin_top1"].startswith("no study of SwinV2 is in this set")
     assert notes["pld.time_per_sample"] == "no study of BERT is in this set"

@@ -41,7 +41,7 @@ def number(frame: pd.DataFrame, arm: str, quantity: str) -> pd.Series:
 
 
 def test_the_papers_rows_come_first_in_its_order(evidence: Evidence) -> None:
-    arms = [line.arm for line in ablation.lines(evidence, PLD)]
+    arms = [line.arm for line in ablation.configurations(evidence, PLD)]
     assert arms == ["baseline", "preln", "preln_higher", "shallow", "random", "time_only", "pld", "cosine"]
 
 

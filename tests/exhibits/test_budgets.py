@@ -313,7 +313,7 @@ def test_without_the_runs_the_table_says_so(tmp_path: Path) -> None:
     evidence = load_evidence(**write(tmp_path, {"baseline": 3.0}))
     assert tables.TABLES["overfitting"][0](evidence, PLD).empty
     (table,) = shown("overfitting", evidence)
-    assert table.notes == ("Not measured here: no arms epochs<N>_*.",)
+    assert table.notes == ("Not measured here: no arms on a cut corpus that name a treatment.",)
 
 
 # ---- memory ----

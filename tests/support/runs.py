@@ -19,7 +19,7 @@ from pldrepro.config.experiment import arm_tags, experiments_folder
 from pldrepro.config.run import FinetuneSettings, ProbeSettings, RunSettings
 from pldrepro.files import append_jsonl
 from pldrepro.policy.drop import draw_gates, is_analysed, rank_layers
-from pldrepro.records import Recorded, write_record
+from pldrepro.records import Recorded, read_record, write_record
 from pldrepro.runs.schema import (
     AnyLine,
     Checkpoint,
@@ -42,7 +42,6 @@ from pldrepro.runs.schema import (
 )
 from pldrepro.runs.step_times import CalibrationSummary, Fit, StepTime, StepTimes
 
-TAGS = {**arm_tags(experiments_folder("gpt")), **arm_tags(experiments_folder("bert"))}
 STEPS, BATCH, LENGTH = 400, 8, 16
 SHARES = {"ckp87": 87 / 186, "ckp100": 100 / 186, "ckp186": 1.0}
 # tau(k) = 2 ms + 3 ms x k for k = 0..4, so the layers take 12/14 of a full step.
@@ -310,7 +309,9 @@ def write_calibration(root: Path, family: str = "bert") -> Path:
 
 def load_evidence(pretrain: Sequence[Path], *args: Any, **more: Any) -> Evidence:
     """The evidence of some run folders whose arms are what the shipped experiments of their names say."""
-    return results.load_evidence(pretrain, *args, **{"tags": TAGS, **more})
+    summaries = [path if path.name == "summary.json" else path / "summary.json" for path in pretrain[:1]]
+    family = read_record(summaries[0], PretrainSummary).family if summaries and summaries[0].is_file() else "bert"
+    return results.load_evidence(pretrain, *args, **{"tags": arm_tags(experiments_folder(family)), **more})
 
 
 def sbld_study(

@@ -210,6 +210,6 @@ def test_a_calibration_on_two_ranks_prices_runs_on_two_ranks(tiny_run: Make, cor
     assert on_ranks(2, work) == [0, 0]
     taus = load_calibration(tmp_path / "tau")
     assert taus.summary.device == Device(type="cpu", threads=1, ranks=2, nodes=1)
-    assert taus.shape(settings.model_dump(mode="json")).ranks == 2
+    assert taus.shape(settings).ranks == 2
     with pytest.raises(RuntimeError, match="no step times for the model of pld"):
-        taus.shape(tiny_run().model_dump(mode="json"))
+        taus.shape(tiny_run())
