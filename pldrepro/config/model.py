@@ -38,6 +38,9 @@ class ModelSettings(Strict):
         return self
 
 
+FFN_RATIO = 4  # hidden units of the feed-forward layer / hidden size, in ViT and SwinV2
+
+
 class VisionSettings(Strict):
     """Shape of a Transformer of images: SwinV2 (stages, with down-sampling between them), or plain ViT (one stage)."""
 
@@ -50,7 +53,6 @@ class VisionSettings(Strict):
     )
     hidden_size: int = Field(ge=1, description="of the first stage")
     num_heads: tuple[Annotated[int, Field(ge=1)], ...] = Field(description="attention heads of each stage")
-    ffn_ratio: float = Field(4.0, gt=0, description="hidden units of the feed-forward layer / hidden size")
     window_size: int = Field(8, ge=1, description="patches of a side of an attention window; not for vit")
     dropout: float = Field(0.0, ge=0, lt=1)
     attention_dropout: float = Field(0.0, ge=0, lt=1)

@@ -29,15 +29,11 @@ class TrainingSettings(Strict):
     warmup: Share = Field(0.02, description="share of the steps with a linear warm-up")
     decay: Literal["staircase", "linear"] = Field(
         "staircase",
-        description="staircase: x decay_factor after each interval (PLD); linear: to zero at the end",
+        description="staircase: x 0.99 after each 200th of the run (PLD); linear: to zero at the end",
     )
-    decay_factor: float = Field(0.99, gt=0, le=1)
-    decay_intervals: int = Field(200, ge=1, description="intervals in the run (PLD: 200,000 steps / 1,000)")
     weight_decay: float = Field(0.01, ge=0, description="not applied to biases and LayerNorm")
     betas: tuple[Beta, Beta] = (0.9, 0.999)
-    epsilon: float = Field(1e-8, gt=0)
     bias_correction: bool = Field(True, description="Adam's bias correction; PLD's released settings switch it off")
-    max_gradient_norm: float = Field(1.0, gt=0)
     epochs: float | None = Field(
         None, gt=0, description="train on the first part of the corpus that makes this many epochs; none: on all of it"
     )
@@ -118,7 +114,6 @@ class FinetuneSettings(Strict):
     warmup: Share = 0.1
     weight_decay: float = Field(0.0, ge=0)
     dropout: float = Field(0.1, ge=0, lt=1)
-    max_gradient_norm: float = Field(1.0, gt=0)
     save_models: bool = Field(False, description="keep every fine-tuned model, in the layout of transformers")
 
     @property

@@ -5,7 +5,7 @@ convolution of the patches are counted, and everything here is one forward pass.
 position bias MLP, which runs once per block and forward pass however many images there are: less than a thousandth
 of a block at 64 images.
 
-Notation: r patches of a side of a stage, w of a window, H hidden size of the stage, F = ffn_ratio H.
+Notation: r patches of a side of a stage, w of a window, H hidden size of the stage, F = FFN_RATIO H.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pldrepro.config.model import VisionSettings
+from pldrepro.config.model import FFN_RATIO, VisionSettings
 
 CHANNELS = 3
 POSITION_BIAS_HIDDEN = 512  # hidden units of SwinV2's relative position bias MLP
@@ -39,7 +39,7 @@ def stages(settings: VisionSettings) -> tuple[Stage, ...]:
             num_blocks,
             settings.hidden_size * 2**index,
             settings.num_heads[index],
-            int(settings.ffn_ratio * settings.hidden_size * 2**index),
+            FFN_RATIO * settings.hidden_size * 2**index,
             side // 2**index,
             min(side // 2**index, settings.window_size),
         )

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Swinv2Config, Swinv2ForImageClassification, ViTConfig, ViTForImageClassification
 
-from pldrepro.config.model import VisionSettings
+from pldrepro.config.model import FFN_RATIO, VisionSettings
 from pldrepro.errors import SettingsError
 from pldrepro.models.blocks import generator_of
 from pldrepro.models.gated import gate_blocks
@@ -119,7 +119,7 @@ def _plain_model(settings: VisionSettings) -> Any:
             num_heads=list(settings.num_heads),
             window_size=settings.window_size,
             pretrained_window_sizes=[0] * len(settings.stages),
-            mlp_ratio=settings.ffn_ratio,
+            mlp_ratio=float(FFN_RATIO),
             drop_path_rate=settings.drop_path_rate,
         )
         return Swinv2ForImageClassification(swin)
@@ -128,7 +128,7 @@ def _plain_model(settings: VisionSettings) -> Any:
         hidden_size=settings.hidden_size,
         num_hidden_layers=settings.num_layers,
         num_attention_heads=settings.num_heads[0],
-        intermediate_size=int(settings.ffn_ratio * settings.hidden_size),
+        intermediate_size=FFN_RATIO * settings.hidden_size,
     )
     return ViTForImageClassification(vit)
 

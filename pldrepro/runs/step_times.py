@@ -20,7 +20,7 @@ from pldrepro.runs.schema import Device, Layers
 # Settings of a model that its step time depends on; each family has some of them.
 TIMED_SETTINGS = (
     "family", "norm", "num_layers", "hidden_size", "num_heads", "ffn_size", "vocab_size", "dropout",
-    "attention_dropout", "image_size", "patch_size", "num_classes", "stages", "ffn_ratio", "window_size",
+    "attention_dropout", "image_size", "patch_size", "num_classes", "stages", "window_size",
     "drop_path_rate",
 )  # fmt: skip
 

@@ -24,7 +24,7 @@ from pldrepro.stats import bootstrap_interval
 from pldrepro.training.device import describe, select_device, synchronizer
 from pldrepro.training.distributed import SINGLE, ProcessGroup
 from pldrepro.training.objectives import open_objective
-from pldrepro.training.optim import adamw, set_learning_rate
+from pldrepro.training.optim import MAX_GRADIENT_NORM, adamw, set_learning_rate
 
 
 class Shape:
@@ -47,7 +47,7 @@ class Shape:
         loss, _ = self.objective.loss(self.model, self.world.shard(self.batch), self.batch, gates)
         loss.backward()
         sent = self.world.sum_gradients(self.model.parameters())
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.run.training.max_gradient_norm)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return sent

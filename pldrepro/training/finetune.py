@@ -35,7 +35,7 @@ from pldrepro.runs.manifest import begin, complete, is_complete, is_same_job, se
 from pldrepro.runs.provenance import provenance
 from pldrepro.runs.schema import FinetuneInputs, FinetuneJob, FinetuneResult, FinetuneSummary, PretrainSummary
 from pldrepro.training.device import autocast, describe, select_device
-from pldrepro.training.optim import adamw, set_learning_rate
+from pldrepro.training.optim import MAX_GRADIENT_NORM, adamw, set_learning_rate
 from pldrepro.training.seeding import seed_dropout
 
 PARTS = "parts"  # folder of finished combinations, until the job is complete
@@ -160,7 +160,7 @@ def train(
         with autocast(job.settings.impl, device):
             loss = task_loss(model(**inputs), labels)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_gradient_norm)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
         rising, falling = (step + 1) / warmup_steps, (num_steps - step) / max(1, num_steps - warmup_steps)
         set_learning_rate(optimizer, rate * min(1.0, rising, falling))
         optimizer.step()

@@ -10,6 +10,10 @@ from torch import nn
 
 from pldrepro.config.run import TrainingSettings
 
+EPSILON = 1e-8  # of Adam, torch's default
+MAX_GRADIENT_NORM = 1.0  # gradients are clipped to this norm (docs/deviations.md)
+# PLD's staircase: x 0.99 every 1,000 of 200,000 steps.
+DECAY_FACTOR, DECAY_INTERVALS = 0.99, 200
 # Adam's correction factors 1 - beta^t are 1 to the last bit at this many steps; a float32 counts on exactly from it.
 _STEPS_WITHOUT_CORRECTION = 1e6
 
@@ -17,16 +21,16 @@ _STEPS_WITHOUT_CORRECTION = 1e6
 def learning_rate(settings: TrainingSettings, step: int) -> float:
     """Learning rate of optimizer step ``step`` (0-based).
 
-    Linear warm-up over ``warmup`` of the run, then either x decay_factor after each of decay_intervals intervals
-    (PLD: x 0.99 every 1,000 of 200,000 steps) or a linear fall to zero at the end.
+    Linear warm-up over ``warmup`` of the run, then either a staircase (PLD: x 0.99 every 1,000 of
+    200,000 steps, counted from the end of the warm-up) or a linear fall to zero at the end.
     """
     warmup_steps = max(1, round(settings.warmup * settings.num_steps))
     if step < warmup_steps:
         return settings.peak_learning_rate * (step + 1) / warmup_steps
     if settings.decay == "linear":
         return settings.peak_learning_rate * (settings.num_steps - step) / max(1, settings.num_steps - warmup_steps)
-    intervals = math.floor((step - warmup_steps) * settings.decay_intervals / settings.num_steps)
-    return settings.peak_learning_rate * settings.decay_factor**intervals
+    intervals = math.floor((step - warmup_steps) * DECAY_INTERVALS / settings.num_steps)
+    return settings.peak_learning_rate * DECAY_FACTOR**intervals
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -43,14 +47,13 @@ def adamw(
     *,
     weight_decay: float,
     betas: tuple[float, float] = (0.9, 0.999),
-    epsilon: float = 1e-8,
     bias_correction: bool = True,
 ) -> torch.optim.AdamW:
     """AdamW over the two parameter groups; the learning rate is set before each step by ``set_learning_rate``.
 
     Without bias correction (PLD's released settings) the step counters start so high that the correction is 1.
     """
-    optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay), lr=0.0, betas=betas, eps=epsilon, fused=True)
+    optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay), lr=0.0, betas=betas, eps=EPSILON, fused=True)
     if not bias_correction:
         for group in optimizer.param_groups:
             for parameter in group["params"]:

@@ -27,7 +27,7 @@ from pldrepro.runs.step_times import StepTimes
 from pldrepro.training.checkpoint import load_state, save_state
 from pldrepro.training.distributed import ProcessGroup
 from pldrepro.training.objectives import Data, Objective, blocks_of
-from pldrepro.training.optim import adamw, learning_rate, set_learning_rate, zero_missing_gradients
+from pldrepro.training.optim import MAX_GRADIENT_NORM, adamw, learning_rate, set_learning_rate, zero_missing_gradients
 from pldrepro.training.seeding import seed_dropout
 from pldrepro.training.sensitivity import Analysis, layer_sensitivity
 from pldrepro.training.stopwatch import Stopwatch
@@ -93,7 +93,6 @@ class Run:
             self.model,
             weight_decay=training.weight_decay,
             betas=training.betas,
-            epsilon=training.epsilon,
             bias_correction=training.bias_correction,
         )
         self.train_batches = objective.training(data)
@@ -245,7 +244,7 @@ class Run:
         self.progress.reduced_bytes += self.world.sum_gradients(self.model.parameters())
         if self.settings.drop.dropped_gradients == "zero":
             zero_missing_gradients(self.model.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.training.max_gradient_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
         set_learning_rate(self.optimizer, learning_rate(self.settings.training, step))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -20,11 +20,10 @@ SHAPES = {
     },
     "windows larger than a stage": {
         **SWIN, "image_size": 16, "patch_size": 4, "stages": (1, 1, 1), "num_heads": (2, 2, 4), "window_size": 4,
-        "ffn_ratio": 2.5,
     },
     "ViT": {
         "family": "vit", "image_size": 16, "patch_size": 4, "stages": (3,), "hidden_size": 12, "num_heads": (3,),
-        "ffn_ratio": 2.0, "init_std": 0.1,
+        "init_std": 0.1,
     },
 }  # fmt: skip
 
@@ -60,7 +59,7 @@ def test_worked_by_hand() -> None:
 
 def test_a_vit_worked_by_hand() -> None:
     settings = VisionSettings(**SHAPES["ViT"])
-    assert block_flops(settings) == (2 * 17 * (4 * 144 + 2 * 12 * 24) + 4 * 17 * 17 * 12,) * 3
+    assert block_flops(settings) == (2 * 17 * (4 * 144 + 2 * 12 * 48) + 4 * 17 * 17 * 12,) * 3
     assert fixed_flops(settings) == 2 * 16 * 12 * 48 + 2 * 12 * 10
 
 
