@@ -1,6 +1,6 @@
 """Compare two results folders, exhibit by exhibit: what moved beyond its interval, and which verdicts changed.
 
-Batch are matched by their key columns, which is every column but those of MEASURED and TEXTS. A row moved when the
+Rows are matched by their key columns, which is every column but those of MEASURED and TEXTS. A row moved when the
 difference of its two values lies outside the combined interval: the half widths that face each other, in quadrature.
 """
 
@@ -130,7 +130,7 @@ def _values(path: Path, frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFram
 
 
 def _expected(rows: pd.DataFrame) -> float:
-    """Batch that would move by chance, if nothing but independent noise lay between the two."""
+    """Rows that would move by chance, if nothing but independent noise lay between the two."""
     return float((1 - CONFIDENCE) * (rows["limit"] > ROUNDING * _size(rows)).sum())
 
 

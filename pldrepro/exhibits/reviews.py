@@ -100,7 +100,7 @@ def preln_or_pld(evidence: Evidence, paper: Paper) -> list[str]:
     )
 
 
-class Batch(NamedTuple):
+class Rows(NamedTuple):
     """An answer that reads tidy rows: which ones, and what is said of each."""
 
     table: Callable[[Evidence, Paper], pd.DataFrame]
@@ -175,7 +175,7 @@ def which_split(evidence: Evidence, paper: Paper) -> list[str]:
 ANSWERS: dict[str, Answer] = {
     "preln_or_pld": preln_or_pld,
     "schedules": compared("schedules"),
-    "destabilises": Batch(
+    "destabilises": Rows(
         seeds, "{label}: standard deviation of the final validation loss {value} {unit} (n = {n}).", 3,
         "One seed has no standard deviation.",
         lambda evidence: evidence.methods, {"quantity": "validation_loss", "statistic": "deviation"},
@@ -183,19 +183,19 @@ ANSWERS: dict[str, Answer] = {
     "known_methods": compared("known_methods"),
     "without_sampling": compared("without_sampling"),
     "needs_switchable_blocks": compared("needs_switchable_blocks"),
-    "finetuning_stability": Batch(
+    "finetuning_stability": Rows(
         stability, "{quantity}: {label}'s standard deviation over fine-tuning seeds is {value} times that of the same "
         "model without dropping.", 2,
         "No spread over fine-tuning seeds can be given: one seed, or no small task.",
         lambda evidence: [evidence.pld], {"statistic": "deviation_ratio"},
     ),
-    "wall_clock": Batch(
+    "wall_clock": Rows(
         table2, "{label} {checkpoint}: {value} {unit} of reference time.", 0,
         "Nothing was fine-tuned, or no step times were measured.",
         lambda evidence: [evidence.baseline, evidence.pld],
         {"quantity": "training_time", "cost_axis": "reference_time"},
     ),
-    "memory": Batch(
+    "memory": Rows(
         memory, "{label}: {value} times the baseline's peak memory (on a CPU the process's, with libraries).", 2,
         "No peak memory was recorded.",
         lambda evidence: [evidence.pld, evidence.undropped_twin(evidence.pld)], {"quantity": "peak_memory_ratio"},
