@@ -7,8 +7,8 @@ sentences with their numbers. Nothing in an answer is typed: what a study does n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -100,7 +100,8 @@ def preln_or_pld(evidence: Evidence, paper: Paper) -> list[str]:
     )
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True)
+class Rows:
     """An answer that reads tidy rows: which ones, and what is said of each."""
 
     table: Callable[[Evidence, Paper], pd.DataFrame]

@@ -176,7 +176,7 @@ def train(
 
 
 def training_order(split: PreparedSplit, count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
-    """Batch of each batch, epoch after epoch without end; examples of like length share a batch."""
+    """Rows of each batch, epoch after epoch without end; examples of like length share a batch."""
     lengths, epoch = np.diff(split.offsets), 0
     while True:
         generator = np.random.default_rng([seed, epoch])
