@@ -28,7 +28,6 @@ from pldrepro.analysis.claims import claims
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import read_evidence
 from pldrepro.config.data import DataSettings
-from pldrepro.config.experiment import arm_tags, experiments_folder
 from pldrepro.data.corpus import open_corpus
 from pldrepro.data.glue import load_prepared
 from pldrepro.data.images import open_images
@@ -354,7 +353,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "probes": [f"{path}/summary.json" for path in probes],
         "lambada": [],
         "calibration": f"{found['calibration']}/summary.json",
-        "arms": {name: tags.model_dump() for name, tags in arm_tags(experiments_folder("bert")).items()},
+        "arms": runs.listed_tags("bert"),
     }
     files.write_json(root / "index.json", {"scores": str(root / "scores.csv"), "studies": [listing]})
     return root

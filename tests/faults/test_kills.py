@@ -133,7 +133,7 @@ def stages(
             "probes": [],
             "lambada": [],
             "calibration": str(paths["calibration"]),
-            "baseline": "baseline",
+            "arms": runs.listed_tags("bert"),
         }
         path = folder / "index.json"
         path.write_text(json.dumps({"scores": str(scores), "studies": [study]}))

@@ -307,6 +307,11 @@ def write_calibration(root: Path, family: str = "bert") -> Path:
     return folder
 
 
+def listed_tags(family: str) -> dict[str, Any]:
+    """What index.json says of the shipped arms of a family."""
+    return {name: tags.model_dump() for name, tags in arm_tags(experiments_folder(family)).items()}
+
+
 def load_evidence(pretrain: Sequence[Path], *args: Any, **more: Any) -> Evidence:
     """The evidence of some run folders whose arms are what the shipped experiments of their names say."""
     summaries = [path if path.name == "summary.json" else path / "summary.json" for path in pretrain[:1]]
