@@ -78,7 +78,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study["settings"]["training"]["num_steps"] = 1200
     study["settings"]["impl"]["save_every_seconds"] = 1
     (folder / "config/fault.yaml").write_text(yaml.safe_dump(study), "utf-8")
-    snakemake(folder, "--cores", "2", *TARGET, "--until", "corpus", "calibrate", "settings")
+    snakemake(folder, "--cores", "2", *TARGET, "--until", "corpus", "calibrate")
     return folder
 
 
