@@ -13,7 +13,7 @@ from pldrepro.config.study import load_study
 
 min_version("9.0")
 
-if "scale" not in config:
+if not {"scale", "base"} & set(config):
 
     configfile: "config/demo.yaml"
 

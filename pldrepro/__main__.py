@@ -1,7 +1,6 @@
 """Command line: each verb reads its arguments, calls one function and writes one output.
 
-VERBS is the table of all of them; the first line of a verb's docstring is its help. Libraries are imported inside the
-verbs, so that each starts with what it needs and no more.
+VERBS is the table of all of them; a verb's docstring is its help. Verbs import what they need inside themselves.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from pldrepro.config.run import CalibrationJob, FinetuneSettings, ImplSettings, 
 from pldrepro.config.study import Study, load_study
 from pldrepro.errors import OutOfTimeError, RefusedError
 from pldrepro.runs.lock import locked
+from pldrepro.runs.schema import PretrainJob
 
 STOPPED = 75  # exit status of a run that was stopped in time and goes on when started again (EX_TEMPFAIL)
 
@@ -96,10 +96,11 @@ def run_calibrate(options: argparse.Namespace) -> None:
 
 
 def run_pretrain(options: argparse.Namespace) -> None:
-    """Pre-train one arm with one seed, or go on with it."""
+    """Pre-train one arm with one seed, or go on with it; the settings.json of a run repeats it."""
     from pldrepro.training import pretrain
 
-    settings = read_settings(RunSettings, options.settings)
+    job = read_settings(PretrainJob, options.settings)
+    settings = RunSettings(**job.model_dump(exclude={"schema_version"}))
     with ranks(settings.impl, options) as world:
         pretrain.pretrain(settings, options.data, options.out, options.calibration, options.max_seconds, world=world)
 

@@ -99,7 +99,7 @@ def test_modules_fit_a_reader(path: Path) -> None:
 def test_public_functions_have_docstrings() -> None:
     for path in FILES:
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        assert ast.get_docstring(tree), path
+        assert len(ast.get_docstring(tree) or "") > 15, path
         nodes = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
         inner = {id(child) for node in nodes if isinstance(node, ast.FunctionDef) for child in ast.walk(node)} - {
             id(node) for node in nodes if node in tree.body

@@ -1,8 +1,8 @@
 """What the claims of the papers come down to: each estimator turns the evidence into one effect with its interval.
 
-A claim in ``config/papers`` names its estimator (``measure``), an entry of ``ESTIMATORS``.
- Time claims are judged in reference time (the machine's noise does not
-decide them); measured time stands in the note. Every effect is paired by pre-training seed.
+A claim in ``config/papers`` names its estimator (``measure``), an entry of ``ESTIMATORS``. Time claims are judged in
+reference time, which the machine's noise does not decide; measured time is in the note. Every effect is paired by
+pre-training seed.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pldrepro.analysis.text import estimate_text
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a measure found.
+    """What an estimator found.
 
     ``premise``: what the claim takes for granted (e.g. that the loss is reached at all) holds, is open, or fails.
     """

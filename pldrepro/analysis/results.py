@@ -1,4 +1,4 @@
-"""TODO."""
+"""The finished runs of a study: its arms by role, their costs and checkpoints, read from index.json."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from pldrepro.runs.folder import (
     load_pretrain,
     load_probe,
 )
-from pldrepro.runs.schema import Costs, Index, PretrainSummary, StudyRuns
+from pldrepro.runs.index import Index, StudyRuns
+from pldrepro.runs.schema import Costs, PretrainSummary
 from pldrepro.runs.step_times import Calibration, load_calibration
 
 AXES: dict[str, str] = {

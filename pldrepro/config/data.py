@@ -90,7 +90,7 @@ class HubImages(Strict):
 
 
 class ShapesSettings(Strict):
-    """Generated images: see pldrepro.data.images."""
+    """Generated images: see pldrepro.data.sources.shapes."""
 
     seed: int = Field(0, ge=0, description="seed of the images; the same for every run of a study")
     train_images: int = Field(4000, ge=8)

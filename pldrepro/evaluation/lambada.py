@@ -148,7 +148,7 @@ def _predict(
 ) -> tuple[Tensor, Tensor, np.ndarray]:
     """Logits (N, V) at the positions before the tokens of the last words, these tokens (N,), and their row (N,).
 
-    Batch are padded on the right, where a causal model does not look.
+    Rows are padded on the right, where a causal model does not look.
     """
     length = max(len(ids) for ids, _ in rows)
     padded = np.stack([np.pad(ids, (0, length - len(ids))) for ids, _ in rows])

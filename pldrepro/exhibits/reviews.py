@@ -70,7 +70,8 @@ def compared(question: str) -> Answer:
     def answer(evidence: Evidence, paper: Paper) -> list[str]:
         arms = evidence.asked_in(question)
         there = [arm for arm in arms if arm in evidence.arms]
-        return [loss_sentence(evidence, arm, _nearest(evidence, arm)) for arm in there] + missing(evidence, arms)
+        sentences = [loss_sentence(evidence, arm, _nearest(evidence, arm)) for arm in there] + missing(evidence, arms)
+        return sentences or ["No arm of these experiments belongs to this question."]
 
     return answer
 

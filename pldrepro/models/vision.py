@@ -153,7 +153,7 @@ def _wrap_outputs(block: nn.Module, family: str) -> tuple[ResidualScale, ...]:
 def initialise_vision(model: VisionModel, seed: int) -> None:
     """Draw all weights: matrices, convolutions and position embeddings N(0, init_std), biases 0, LayerNorm 1 and 0.
 
-    Each has a generator of its own, seeded by (seed, parameter name), as in ``models.transformer.initialise``. The
+    Each has a generator of its own, seeded by (seed, parameter name), as in ``models.blocks.initialise``. The
     distributions are those of transformers, the relative position bias MLP's and the logit scale's (ln 10) included.
     """
     norms = {id(module.weight) for module in model.modules() if isinstance(module, nn.LayerNorm)}

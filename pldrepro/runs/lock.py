@@ -34,7 +34,8 @@ def locked(folder: Path) -> Iterator[None]:
     """
     path = folder.absolute().with_name(f".{folder.name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock, note = FileLock(path), holder_path(folder)
+    # Never the library's soft lock: a killed holder would keep it for ever.
+    lock, note = FileLock(path, fallback_to_soft=False), holder_path(folder)
     _acquire(lock, note)
     try:
         write_json(note, _this_process())
@@ -64,6 +65,11 @@ def _acquire(lock: FileLock, note: Path) -> None:
                     f"{lock.lock_file}: another process works on this folder ({about}); wait for it or end it, "
                     "then start again"
                 ) from None
+        except (OSError, NotImplementedError) as error:
+            raise LockedError(
+                f"{lock.lock_file}: its file system has no locks ({error}); expected one with flock, on Lustre the "
+                "mount option of that name"
+            ) from None
         time.sleep(0.01)
 
 

@@ -44,7 +44,7 @@ def complete(folder: Path, summary: Versioned, patterns: Iterable[str]) -> None:
 def is_same_job(folder: Path, job: Versioned) -> bool:
     """Whether a job with just these settings left something in the folder."""
     path = folder / "settings.json"
-    return path.is_file() and read_record(path, type(job)) == stamped(job)
+    return path.is_file() and stamped(read_record(path, type(job))) == stamped(job)
 
 
 def differences(folder: Path, settings: RunSettings, data_hash: str) -> list[str]:
@@ -70,7 +70,8 @@ def differences(folder: Path, settings: RunSettings, data_hash: str) -> list[str
 
 def settings_of(folder: Path) -> PretrainJob:
     """The settings of the pre-training run in a folder; a RecordError where they are not those of today's version."""
-    return read_record(folder / "settings.json", PretrainJob, unknown="forbid")
+    hint = "; made by another version: delete the folder to start anew"
+    return read_record(folder / "settings.json", PretrainJob, hint, unknown="forbid")
 
 
 def data_of(folder: Path) -> str | None:

@@ -28,7 +28,7 @@ def provenance(
         processor=_processor(),
         cpu_count=os.cpu_count(),
         device=device,
-        argv=sys.argv[1:2],
+        argv=sys.argv[1:3],
         corpus=_copy(corpus),
         glue=_copy(glue),
         seeds=None if seeds is None else list(seeds),

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, ConfigDict, Field, RootModel, model_validator
 
-from pldrepro.config.arm import ArmTags
 from pldrepro.config.base import MAX_LAYERS, Sha256
 from pldrepro.config.run import FinetuneSettings, ProbeSettings, RunSettings
 from pldrepro.records import Cost, Count, File, Kept, Loss, Number, Part, Positive, Recorded, Share, Spent, Versioned
+from pldrepro.runs.retired import without_constants
 
 Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
 Family = Literal["bert", "gpt", "swinv2", "vit"]
@@ -35,6 +35,11 @@ AnyLoss = Annotated[float, Field(ge=0, le=1e39, description="a number of a train
 
 class PretrainJob(RunSettings, Versioned):
     """settings.json of a pre-training run."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _constants_of_today(cls, values: Any) -> Any:
+        return without_constants(values)
 
     @model_validator(mode="after")
     def _nothing_is_made_up(self) -> Self:
@@ -374,25 +379,3 @@ class LambadaSummary(Recorded, Versioned):
     seed: Count
     passages: Positive
     checkpoints: Annotated[dict[str, LambadaScores], Field(min_length=1)]
-
-
-# ---- the runs of a study ----
-
-
-class StudyRuns(Recorded):
-    """The finished runs of one study, each named by its summary."""
-
-    pretrain: Annotated[list[File], Field(min_length=1)]
-    finetune: list[File]
-    probes: list[File]
-    lambada: list[File]
-    calibration: File
-    arms: dict[str, ArmTags] = {}
-    """What the arms' YAML says of them; of arms without runs, too."""
-
-
-class Index(Recorded):
-    """index.json."""
-
-    scores: File
-    studies: Annotated[list[StudyRuns], Field(min_length=1)]

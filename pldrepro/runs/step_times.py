@@ -186,7 +186,7 @@ class Calibration:
             if shape.fits(run):
                 return shape
         raise RecordError(
-            f"{self.folder}: no step times for the model of {run.arm}, seed {run.seed}; run `calibrate` again"
+            f"{self.folder}: no step times for the model of {run.arm}, seed {run.seed}; run `run calibrate` again"
         )
 
     def shape_of(self, run: PretrainRun) -> StepTimes:

@@ -24,7 +24,7 @@ from pldrepro.config.run import ImplSettings
 from pldrepro.data.batches.rows import Batch
 from pldrepro.errors import SettingsError
 
-SomeRows = TypeVar("SomeRows", bound=Batch)
+SomeBatch = TypeVar("SomeBatch", bound=Batch)
 BUCKET_BYTES = 25_000_000  # gradients that are sent as one message
 STOP_SECONDS = "600"  # that torchrun waits for the ranks to save after a signal; a scheduler's own limit comes first
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"  # that torchrun hands on to the ranks
@@ -32,7 +32,7 @@ SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"  # that torchrun hands on to t
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The ranks of a run, as one of them sees them; every method but ``part`` is called by all of them alike."""
+    """The ranks of a run, as one of them sees them; every method but ``shard`` is called by all of them alike."""
 
     rank: int = 0
     size: int = 1
@@ -42,7 +42,7 @@ class ProcessGroup:
         """Whether this rank is the one that writes the run folder."""
         return self.rank == 0
 
-    def shard(self, rows: SomeRows) -> SomeRows:
+    def shard(self, rows: SomeBatch) -> SomeBatch:
         """This rank's rows of a micro-batch; equal parts where their number is a multiple of the ranks."""
         if self.size == 1:
             return rows

@@ -176,12 +176,12 @@ def test_several_nodes_need_a_slurm_job(tiny_run: Make, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("inside", "expected"),
     [
-        ({}, "srun --nodes 2 --ntasks 2 --ntasks-per-node 1 --cpus-per-task 2 PYTHON -m pldrepro pretrain --out x"),
+        ({}, "srun --nodes 2 --ntasks 2 --ntasks-per-node 1 --cpus-per-task 2 PYTHON -m pldrepro run pretrain --out x"),
         (
             {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NODEID": "1", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7"},
             "PYTHON -m torch.distributed.run --nproc-per-node 2 --signals-to-handle "
             "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --nnodes 2 --node-rank 1 --master-addr 10.0.0.7 "
-            "--master-port 20417 -m pldrepro pretrain --out x",
+            "--master-port 20417 -m pldrepro run pretrain --out x",
         ),
     ],
 )
@@ -194,7 +194,7 @@ def test_two_nodes_are_started_by_srun_and_each_starts_its_ranks(
         monkeypatch.delenv(name, raising=False)
     for name, value in {"SLURM_JOB_ID": "417", **inside}.items():
         monkeypatch.setenv(name, value)
-    launch(tiny_run(impl={"ranks": 4, "nodes": 2}).impl, ["pretrain", "--out", "x"])
+    launch(tiny_run(impl={"ranks": 4, "nodes": 2}).impl, ["run", "pretrain", "--out", "x"])
     assert " ".join(started).replace(sys.executable, "PYTHON") == expected
 
 

@@ -19,7 +19,9 @@ DEVIATIONS = "docs/deviations.md"
 BY_FOLDER = {one.results: one for one in SETS}
 RESULT_FOLDERS = list(BY_FOLDER)
 PAPERS = ["config/papers/pld.yaml", "config/papers/sbld.yaml"]
-NUMBERS = modules("stats.py", "policy/*.py", "runs/*.py", "costs/*.py", "analysis/*.py")
+NUMBERS = modules(
+    "stats.py", "files.py", "records.py", "policy/*.py", "config/*.py", "data/tasks.py", "runs/*.py", "costs/*.py", "analysis/*.py"
+)
 TABLE_MODULES = [*NUMBERS, *modules("exhibits/layout.py", "exhibits/table.html", "exhibits/tables/*.py")]
 
 
@@ -90,7 +92,7 @@ rule make_figures:
     input:
         index="{results}/index.json",
         papers=PAPERS,
-        code=[*NUMBERS, *modules("exhibits/figures/*.py")],
+        code=[*NUMBERS, *modules("exhibits/figures/*.py", "exhibits/tables/__init__.py")],
     output:
         expand("{{results}}/figures/{figure}{suffix}", figure=FIGURES, suffix=FIGURE_FILES),
     log:
@@ -124,7 +126,7 @@ rule make_reviews:
     input:
         index="{results}/index.json",
         papers=PAPERS,
-        code=[*TABLE_MODULES, *modules("exhibits/reviews.py")],
+        code=[*NUMBERS, *modules("exhibits/reviews.py")],
     output:
         "{results}/reviews.md",
     log:
@@ -143,8 +145,10 @@ rule make_report:
         reviews="{results}/reviews.md",
         tables="{results}/tables/table1.csv",
         figures="{results}/figures/figure1.svg",
-        deviations=DEVIATIONS,
-        code=[*NUMBERS, *modules("exhibits/report.py", "exhibits/report.html")],
+        pages=[DEVIATIONS],
+        shown=expand("{{results}}/tables/{table}.html", table=TABLES),
+        drawn=expand("{{results}}/figures/{figure}.svg", figure=FIGURES),
+        code=[*TABLE_MODULES, *modules("exhibits/report.py", "exhibits/report.html", "exhibits/figures/*.py")],
     output:
         report("{results}/report.html", caption="../report/report.rst", category="Report"),
     log:
@@ -156,7 +160,7 @@ rule make_report:
         figures=subpath(input.figures, parent=True),
     shell:
         "python -m pldrepro make report --index {input.index:q} --papers {input.papers:q} --claims {input.claims:q}"
-        " --tables {params.tables:q} --figures {params.figures:q} --pages {input.reviews:q} {input.deviations:q}"
+        " --tables {params.tables:q} --figures {params.figures:q} --pages {input.reviews:q} {input.pages:q}"
         " --out {output:q} 2> {log:q}"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 # state. It does so at SIGTERM; SIGUSR1, which some sites send before a time limit, would end it at once.
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
-STUDY = None if config["scale"] == "recorded" else load_study(config)
+STUDY = None if config.get("scale") == "recorded" else load_study(config)
 SETS = load_recorded(config).result_sets() if STUDY is None else [STUDY.result_set()]
 # The study and its companions of other families of models, each by the folder of its results.
 STUDIES = {} if STUDY is None else {one.results: one for one in STUDY.all}

@@ -25,7 +25,7 @@ NO_NETWORK = (
 
 
 class HubSource:
-    """Text, GLUE and LAMBADA through ``datasets`` (``pldrepro.data.sources.Source``); no code of theirs is run."""
+    """Text, GLUE and LAMBADA through ``datasets`` (a ``Source``); no code of theirs is run."""
 
     def __init__(self, settings: HubSettings) -> None:
         self.settings = settings

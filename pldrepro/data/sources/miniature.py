@@ -25,7 +25,7 @@ SPLITS = ("train", "dev", "dev_mismatched")
 
 
 class MiniatureSource:
-    """Text, GLUE and LAMBADA-like passages of the generated language (``pldrepro.data.sources.Source``)."""
+    """Text, GLUE and LAMBADA-like passages of the generated language (``pldrepro.data.sources.source.Source``)."""
 
     def __init__(self, settings: MiniatureSettings) -> None:
         self.settings = settings
@@ -44,7 +44,7 @@ class MiniatureSource:
                 yield make_document(self.settings.seed, index, self.world)
 
     def lambada(self) -> Iterator[str]:
-        """The passages: see ``pldrepro.data.stories``."""
+        """The passages: see ``pldrepro.data.sources.miniature_stories``."""
         for index in range(self.settings.lambada_passages):
             yield make_passage(self._speakers(f"lambada/{index}"), PLACES)
 

@@ -40,7 +40,7 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 class ShapesSource:
-    """The ten classes in turn (``pldrepro.data.image_sources.ImageSource``)."""
+    """The ten classes in turn (``pldrepro.data.sources.image_files.ImageSource``)."""
 
     def __init__(self, settings: ShapesSettings, side: int) -> None:
         self.settings, self.side = settings, side

@@ -27,7 +27,7 @@ ZSTD_BLOCK_BYTES = 1 << 10  # packed; as a block of 4 bytes can stand for 128 Ki
 
 
 class FilesSource:
-    """Text, GLUE and LAMBADA below one folder (``pldrepro.data.sources.Source``)."""
+    """Text, GLUE and LAMBADA below one folder (``pldrepro.data.sources.source.Source``)."""
 
     def __init__(self, settings: DataSettings) -> None:
         if settings.root is None:

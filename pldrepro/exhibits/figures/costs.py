@@ -42,7 +42,7 @@ def figure7(evidence: Evidence, paper: Paper) -> FigureData:
     if "reference_time" not in axes_shown:
         axes_shown.append("measured_time")
     named = evidence.shown_in("figure7")
-    arms = [arm for arm in evidence.arms if arm in named]
+    arms = [arm for arm in evidence.arms if arm in (named or evidence.methods)]
     data = loss_data(evidence, arms)
     figure, axes = plt.subplots(1, len(axes_shown), figsize=(7.2, 3.2), sharey=True, squeeze=False)
     target = float(np.mean([run.summary.validation_loss for run in evidence.runs(evidence.baseline)]))

@@ -199,7 +199,8 @@ def sbld_loss(evidence: Evidence, paper: Paper) -> FigureData:
         axis = study.clock
         arms = _loss_arms(study)
         data = loss_data(study, arms)
-        drawn = {arm: place for arm, place in study.shown_in("sbld_loss").items() if arm in arms}
+        named = {arm: place for arm, place in study.shown_in("sbld_loss").items() if arm in arms}
+        drawn = named or {arm: place for place, arm in enumerate(arms, start=1)}
         scale, unit = axis_scale(data[axis].max(), axis)
         for arm, place in drawn.items():
             part = data[data["arm"] == arm]
