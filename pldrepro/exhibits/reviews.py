@@ -211,7 +211,7 @@ ANSWERS: dict[str, Answer] = {
 def answers(evidence: Evidence, paper: Paper) -> str:
     """The page, in Markdown."""
     if evidence.pld not in evidence.arms:
-        raise RecordError(f"no arm {evidence.pld!r} among the runs: {', '.join(evidence.arms)}")
+        raise RecordError(f"no arm of role pld among the runs: {', '.join(evidence.arms)}")
     count = sum(len(study.pretrain) for study in (evidence, *evidence.others))
     parts = [
         f"# What the reviews of the {paper.label} paper asked",

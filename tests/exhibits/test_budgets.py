@@ -200,7 +200,7 @@ def test_without_pld_there_is_nothing_to_decompose(tmp_path: Path) -> None:
     evidence = load_evidence(**write(tmp_path, {"baseline": 3.0, "preln_higher": 2.75}))
     *_, steps = shown("time_to_target", evidence)
     assert steps.rows == ()
-    assert steps.notes == ("Not measured here: no arm 'pld' in this study.",)
+    assert steps.notes == ("Not measured here: no arm of role pld in this study.",)
 
 
 # ---- fair budgets ----

@@ -81,7 +81,7 @@ def test_one_seed_has_no_spread(tmp_path: Path) -> None:
 
 
 def test_without_pld_there_is_nothing_to_answer(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="no arm 'pld' among the runs: baseline"):
+    with pytest.raises(RecordError, match="no arm of role pld among the runs: baseline"):
         reviews.answers(load_evidence([runs.write_pretrain(tmp_path, "baseline", 1)]), PLD)
 
 

@@ -345,7 +345,7 @@ def test_without_fine_tuning_a_table_says_what_is_missing(tmp_path: Path, name: 
 def test_without_pld_there_is_no_answer_about_it(tmp_path: Path) -> None:
     pretrain = [runs.write_pretrain(tmp_path, "baseline", seed) for seed in (1, 2)]
     evidence = load_evidence(pretrain)
-    assert shown("glue_tests", evidence)[0].notes == ("No arm 'pld' in this study.",)
+    assert shown("glue_tests", evidence)[0].notes == ("No arm of role pld in this study.",)
     assert shown("stability", evidence)[0].rows == ()
     assert "not measured" in shown("seeds", evidence)[0].notes[-1]
 

@@ -84,7 +84,7 @@ def _seeds_lines(evidence: Evidence, part: pd.DataFrame, arm: str) -> list[Line]
 def _destabilises(evidence: Evidence, part: pd.DataFrame, name: str) -> list[str]:
     """Whether PLD's results spread more over seeds than those of what it is compared with."""
     if evidence.pld not in evidence.arms:
-        return [f"No arm {evidence.pld!r} in this study: whether PLD destabilises was not measured."]
+        return ["No arm of role pld in this study: whether PLD destabilises was not measured."]
     answers = []
     for other in compared_arms(evidence, evidence.pld):
         ratio = find(part, arm=evidence.pld, statistic="deviation_ratio", against=other)

@@ -38,7 +38,7 @@ def glue_tests_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> 
 
 def _why_no_tests(evidence: Evidence) -> str:
     if evidence.pld not in evidence.arms:
-        return f"No arm {evidence.pld!r} in this study."
+        return "No arm of role pld in this study."
     if evidence.pld not in finetuned_methods(evidence):
         return f"The final checkpoint of {evidence.label(evidence.pld)} was not fine-tuned in this study."
     if not evidence.finetune:

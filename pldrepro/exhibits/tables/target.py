@@ -111,7 +111,7 @@ def _step_lines(paper: Paper, frame: pd.DataFrame, target: str) -> list[Line]:
 
 def _steps_notes(evidence: Evidence) -> list[str]:
     if evidence.pld not in evidence.arms:
-        return [f"Not measured here: no arm {evidence.pld!r} in this study."]
+        return ["Not measured here: no arm of role pld in this study."]
     notes = [
         "Fewer samples: samples until the target, the arm before over this arm. Cheaper samples: reference time per "
         "sample up to there, in the same way. Both is their product, and the steps multiply to the last line of each "
