@@ -317,7 +317,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused(tiny_run: Make, corpus: Path,
 def test_a_calibration_of_another_shape_is_refused(
     tiny_run: Make, corpus: Path, calibration: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(RecordError, match="no step times for the model of pld, seed 1; run `calibrate` again"):
+    with pytest.raises(RecordError, match="no step times for the model of pld, seed 1; run `run calibrate` again"):
         go(tiny_run(model={"num_layers": 3}), corpus, tmp_path / "run", calibration=calibration)
     assert not (tmp_path / "run").exists()
 
