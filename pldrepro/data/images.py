@@ -1,10 +1,10 @@
-"""Prepared images: the pictures of a source as memory-mapped arrays, and their batches. numpy only, Pillow to decode.
+"""Prepared images: the pictures of a source as memory-mapped arrays. numpy only, Pillow to decode.
 
 A folder holds, for train and validation, ``<split>_pixels.npy`` (N, H, W, 3) uint8 and ``<split>_labels.npy`` (N,)
-int64, and ``manifest.json``, written last. Each split stands in an order that was shuffled once, so that every prefix
+int64, and ``manifest.json``, written last. Each split was shuffled once, so that every prefix
 holds the classes in the proportions of the whole.
 
-Shape legend: B images of a step, H = W pixels of a side, N images of a split, C classes.
+Shape legend: H = W pixels of a side, N images of a split, C classes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 
 from pldrepro.config.data import ImageDataSettings
 from pldrepro.data.arrays import check_hash
+from pldrepro.data.batches.rows import STORAGE
 from pldrepro.data.manifests import ImagesEntry, ImagesManifest, Split
 from pldrepro.data.sources.image_files import ImageSource, open_image_source
 from pldrepro.errors import DataError
@@ -31,7 +32,6 @@ from pldrepro.records import read_record, write_record
 SPLITS: tuple[Split, ...] = ("train", "validation")
 ARRAYS = ("pixels", "labels")
 CHUNK_BYTES = 1 << 22  # of pixels that are worked on at a time; bounds the memory
-_AUGMENTATION, _STORAGE = 4, 5  # streams of random numbers, beside those of the masked batches
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def balanced_order(labels: np.ndarray) -> np.ndarray:
     The images of a class are shuffled and spread evenly over the order, so that a prefix of k images has the class's
     share of k to within two.
     """
-    generator = np.random.default_rng([0, _STORAGE])
+    generator = np.random.default_rng([0, STORAGE])
     keys = np.empty(len(labels))
     for label in np.unique(labels):
         members = generator.permutation(np.flatnonzero(labels == label))

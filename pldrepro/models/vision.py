@@ -30,11 +30,6 @@ from pldrepro.policy.drop import Gate
 
 Scale = float | Tensor
 LOGIT_SCALE = 10.0  # of the cosine attention, at the start
-# What our settings do not have; a file that asks for something else is refused.
-FIXED_CONFIG: dict[str, dict[str, Any]] = {
-    "swinv2": {"num_channels": 3, "qkv_bias": True, "hidden_act": "gelu", "use_absolute_embeddings": False},
-    "vit": {"num_channels": 3, "qkv_bias": True, "hidden_act": "gelu"},
-}
 
 
 class ResidualScale(nn.Module):

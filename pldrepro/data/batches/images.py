@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pldrepro.data.batches.rows import Batch, EpochOrder
-from pldrepro.data.images import _AUGMENTATION
+from pldrepro.data.batches.rows import AUGMENTATION, Batch, EpochOrder
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class ImageBatchSampler:
         images = self._order.batch(step, batch_size)
         pixels = self.pixels[images]
         if self.augment:
-            pixels = augmented(pixels, np.random.default_rng([self.seed, _AUGMENTATION, step]))
+            pixels = augmented(pixels, np.random.default_rng([self.seed, AUGMENTATION, step]))
         return ImageBatch(pixels, self.labels[images])
 
     def validation_batch(self, count: int) -> ImageBatch:

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 # Streams of random numbers, one for each use.
-ORDER, PAIRS, MASKS = 1, 2, 3
+ORDER, PAIRS, MASKS, AUGMENTATION, STORAGE = 1, 2, 3, 4, 5
 IGNORED = -100  # label of a position that does not count
 
 
