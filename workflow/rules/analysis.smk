@@ -20,7 +20,15 @@ BY_FOLDER = {one.results: one for one in SETS}
 RESULT_FOLDERS = list(BY_FOLDER)
 PAPERS = ["config/papers/pld.yaml", "config/papers/sbld.yaml"]
 NUMBERS = modules(
-    "stats.py", "files.py", "records.py", "policy/*.py", "config/*.py", "data/tasks.py", "runs/*.py", "costs/*.py", "analysis/*.py"
+    "stats.py",
+    "files.py",
+    "records.py",
+    "policy/*.py",
+    "config/*.py",
+    "data/tasks.py",
+    "runs/*.py",
+    "costs/*.py",
+    "analysis/*.py",
 )
 TABLE_MODULES = [*NUMBERS, *modules("exhibits/layout.py", "exhibits/table.html", "exhibits/tables/*.py")]
 
