@@ -48,7 +48,7 @@ TINY_RUN: dict[str, Any] = {
     },
     "data": TINY_DATA,
     "training": {
-        "num_steps": 16, "batch_size": 8, "learning_rates": {"same": 1e-3, "higher": 5e-3},
+        "num_steps": 16, "batch_size": 8, "learning_rates": {"baseline": 1e-3, "higher": 5e-3},
         "learning_rate": "higher", "warmup": 0.1, "validation_points": 3, "validation_sequences": 16,
         "checkpoints": {"ckp87": "87/186", "ckp100": "100/186", "ckp186": 1},
     },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,10 +13,17 @@ from pldrepro.policy.drop import DropSettings
 
 
 class LearningRates(Strict):
-    """The two peak learning rates of the paper."""
+    """The two peak learning rates of the paper; where a scale names the baseline's only, both are the same."""
 
-    same: Rate = Field(description="the baseline's")
-    higher: Rate = Field(description="PLD's, at which the paper's baseline diverges")
+    baseline: Rate = Field(description="of the baseline, and of the arms compared with it at an equal rate")
+    higher: Rate = Field(description="of PLD, and of the arms compared with it at an equal rate; none: the baseline's")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_for_all(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "baseline" in values:
+            return {"higher": values["baseline"], **values}
+        return values
 
 
 class TrainingSettings(Strict):
@@ -24,8 +31,8 @@ class TrainingSettings(Strict):
 
     num_steps: int = Field(200_000, ge=1, description="optimizer steps T")
     batch_size: int = Field(4096, ge=1, description="sequences per optimizer step, over all ranks and micro-batches")
-    learning_rates: LearningRates = LearningRates(same=1e-4, higher=1e-3)
-    learning_rate: Literal["same", "higher"] = Field("same", description="which of the two this arm uses")
+    learning_rates: LearningRates = LearningRates(baseline=1e-4, higher=1e-3)
+    learning_rate: Literal["baseline", "higher"] = Field("baseline", description="which of the two this arm uses")
     warmup: Share = Field(0.02, description="share of the steps with a linear warm-up")
     decay: Literal["staircase", "linear"] = Field(
         "staircase",
@@ -192,14 +199,16 @@ class RunSettings(Strict):
 
     @model_validator(mode="after")
     def _growing_stacks_are_preln(self) -> RunSettings:
-        if self.drop.allocation == "first" and self.model.norm != "pre":
-            raise ValueError("drop.allocation first: allowed with model.norm pre, whose skipped block is the identity")
+        if self.drop.allocation == "depth_truncation" and self.model.norm != "pre":
+            raise ValueError(
+                "drop.allocation depth_truncation: allowed with model.norm pre, whose skipped block is the identity"
+            )
         return self
 
     @model_validator(mode="after")
     def _copied_layers_have_one_shape(self) -> RunSettings:
-        if self.drop.joining_layers == "copy_below" and isinstance(self.model, VisionSettings):
-            raise ValueError("drop.joining_layers copy_below: allowed with models of text, whose layers have one shape")
+        if self.drop.new_layer_init == "copy_below" and isinstance(self.model, VisionSettings):
+            raise ValueError("drop.new_layer_init copy_below: allowed with models of text, whose layers have one shape")
         return self
 
     @model_validator(mode="after")

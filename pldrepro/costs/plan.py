@@ -184,7 +184,7 @@ def expected_passes(run: RunSettings) -> tuple[list[float], list[float]]:
     for keep, times in Counter(keep_probabilities(run.drop, step, num_steps, layers) for step in steps).items():
         chances = kept_layers_chances(keep)
         none = 0.0
-        if run.drop.if_all_dropped == "run_all":
+        if run.drop.empty_draw == "run_all":
             none, chances[0] = chances[0], 0.0
             chances[-1] += none
         by_kept_layers = [total + times * chance for total, chance in zip(by_kept_layers, chances, strict=True)]

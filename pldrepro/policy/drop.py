@@ -136,7 +136,7 @@ def ramp_from_first(settings: DropSettings, theta_t: float, ranks: Sequence[int]
     return tuple(1 - (layer - 1) / num_layers * (1 - theta_t) for layer in layer_numbers(num_layers))
 
 
-def first_layers(settings: DropSettings, theta_t: float, ranks: Sequence[int]) -> tuple[float, ...]:
+def depth_truncation(settings: DropSettings, theta_t: float, ranks: Sequence[int]) -> tuple[float, ...]:
     """1 for the first round(theta_t L) layers, at least one, and 0 for the others: nothing is left to chance."""
     num_layers = len(ranks)
     depth = max(1, math.floor(theta_t * num_layers + 0.5))
@@ -146,15 +146,15 @@ def first_layers(settings: DropSettings, theta_t: float, ranks: Sequence[int]) -
 def by_rank(settings: DropSettings, theta_t: float, ranks: Sequence[int]) -> tuple[float, ...]:
     """Keep probabilities of layers with these ranks (1: most sensitive). SBLD, our reading.
 
-    The drop probability of rank r has the weight r/L: none for the first ranks (block list), allow_weight r/L for the
-    last ones (allow list). One factor on all weights, with the drop probabilities capped at 1, makes the mean keep
-    1 - (1 - theta_t)(L + 1)/(2 L), that of PLD's printed equation, where the block list leaves room for it.
+    The drop probability of rank r has the weight r/L: none for the protected first ranks, droppable_weight r/L for the
+    droppable last ones. One factor on all weights, with the drop probabilities capped at 1, makes the mean keep
+    1 - (1 - theta_t)(L + 1)/(2 L), that of PLD's printed equation, where the protected layers leave room for it.
     Without lists this is the printed equation with the rank in the place of the layer.
     """
     num_layers = len(ranks)
-    blocked, allowed = list_sizes(settings, num_layers)
+    protected, droppable = list_sizes(settings, num_layers)
     weights = [
-        0.0 if r <= blocked else r / num_layers * (settings.allow_weight if r > num_layers - allowed else 1.0)
+        0.0 if r <= protected else r / num_layers * (settings.droppable_weight if r > num_layers - droppable else 1.0)
         for r in ranks
     ]
     dropped = fill(weights, (1 - theta_t) * (num_layers + 1) / 2)
@@ -162,9 +162,10 @@ def by_rank(settings: DropSettings, theta_t: float, ranks: Sequence[int]) -> tup
 
 
 def list_sizes(settings: DropSettings, num_layers: int) -> tuple[int, int]:
-    """Layers in the block list and in the allow list."""
-    blocked, allowed = (math.floor(share * num_layers + 0.5) for share in (settings.block_share, settings.allow_share))
-    return blocked, min(allowed, num_layers - blocked)
+    """How many layers are protected (SBLD's block list), and how many are dropped more often (its allow list)."""
+    fractions = (settings.protected_fraction, settings.droppable_fraction)
+    protected, droppable = (math.floor(fraction * num_layers + 0.5) for fraction in fractions)
+    return protected, min(droppable, num_layers - protected)
 
 
 def fill(weights: Sequence[float], total: float) -> list[float]:
@@ -187,7 +188,7 @@ ALLOCATIONS: dict[str, Callable[[DropSettings, float, Sequence[int]], tuple[floa
     "uniform": uniform,
     "linear": ramp,
     "linear_from_first": ramp_from_first,
-    "first": first_layers,
+    "depth_truncation": depth_truncation,
     "by_rank": by_rank,
 }
 
@@ -294,25 +295,31 @@ class DropSettings(BaseModel):
     theta_lag: int = Field(0, ge=0, description="optimizer steps by which theta lags behind")
     allocation: Annotated[str, name_in(ALLOCATIONS)] = Field(
         "uniform",
-        description="keep probability over depth for a given theta; first: no sampling, the first theta x L layers; "
-        "by_rank: over the layers' ranks instead of their depth",
+        description="keep probability over depth for a given theta; depth_truncation: no sampling, the first "
+        "theta x L layers; by_rank: over the layers' ranks instead of their depth",
     )
     ranking: Annotated[str, name_in(RANKINGS)] = Field(
         "sensitivity", description="by_rank: what the layers are ranked by; reversed: the least sensitive kept most"
     )
-    block_share: float = Field(0.0, ge=0, lt=1, description="by_rank: share of the layers, first ranks, always kept")
-    allow_share: float = Field(0.0, ge=0, le=1, description="by_rank: share of the layers, last ranks, dropped more")
-    allow_weight: float = Field(2.0, ge=1, description="by_rank: factor on the drop probability of the allow list")
+    protected_fraction: float = Field(
+        0.0, ge=0, lt=1, description="by_rank: fraction of the layers, first ranks, always kept (SBLD's block list)"
+    )
+    droppable_fraction: float = Field(
+        0.0, ge=0, le=1, description="by_rank: fraction of the layers, last ranks, dropped more (SBLD's allow list)"
+    )
+    droppable_weight: float = Field(
+        2.0, ge=1, description="by_rank: factor on the drop probability of the droppable layers"
+    )
     sensitivity: SensitivitySettings = SensitivitySettings()
-    joining_layers: Literal["as_they_are", "copy_below"] = Field(
+    new_layer_init: Literal["as_they_are", "copy_below"] = Field(
         "as_they_are",
-        description="weights of layers that join a growing stack; copy_below: those of the layers already there",
+        description="weights of new layers of a growing stack; copy_below: those of the layers already there",
     )
     residual_scale: Annotated[str, name_in(RESIDUAL_SCALES)] = Field(
         "inverse", description="factor on a kept block's sublayer outputs"
     )
-    unit: Literal["step", "micro_batch"] = Field("step", description="how often gates are redrawn")
-    if_all_dropped: Literal["identity", "run_all"] = Field(
+    resample_gates: Literal["step", "micro_batch"] = Field("step", description="how often gates are redrawn")
+    empty_draw: Literal["identity", "run_all"] = Field(
         "identity", description="what an empty draw means: no block at all, or every block"
     )
     dropped_gradients: Literal["none", "zero"] = Field(
@@ -334,17 +341,20 @@ class DropSettings(BaseModel):
 
     @model_validator(mode="after")
     def _only_a_stack_grows(self) -> DropSettings:
-        if self.joining_layers == "copy_below" and self.allocation != "first":
+        if self.new_layer_init == "copy_below" and self.allocation != "depth_truncation":
             raise ValueError(
-                f"joining_layers copy_below with allocation {self.allocation}: no layer ever joins; allowed: "
-                "allocation first"
+                f"new_layer_init copy_below with allocation {self.allocation}: no layer ever joins; allowed: "
+                "allocation depth_truncation"
             )
         return self
 
     @model_validator(mode="after")
     def _lists_do_not_overlap(self) -> DropSettings:
-        if self.block_share + self.allow_share > 1:
-            raise ValueError(f"block_share {self.block_share} + allow_share {self.allow_share}; allowed: at most 1")
+        if self.protected_fraction + self.droppable_fraction > 1:
+            raise ValueError(
+                f"protected_fraction {self.protected_fraction} + droppable_fraction {self.droppable_fraction}; "
+                "allowed: at most 1"
+            )
         return self
 
     @model_validator(mode="after")
@@ -395,7 +405,7 @@ DIALECTS: dict[str, Dialect] = {
             "gamma_times_steps": 200.0,
             "allocation": "linear_from_first",
             "residual_scale": "inverse_of_next",
-            "unit": "micro_batch",
+            "resample_gates": "micro_batch",
             "theta_lag": 1,
             "dropped_gradients": "zero",
         },
@@ -406,8 +416,8 @@ DIALECTS: dict[str, Dialect] = {
             **_PLD,
             "allocation": "linear",
             "residual_scale": "none",
-            "unit": "micro_batch",
-            "if_all_dropped": "run_all",
+            "resample_gates": "micro_batch",
+            "empty_draw": "run_all",
         },
     ),
     "stochastic_depth": Dialect(
@@ -421,7 +431,7 @@ DIALECTS: dict[str, Dialect] = {
             "theta_bar": 0.8,
             "allocation": "uniform",
             "residual_scale": "none",
-            "unit": "micro_batch",
+            "resample_gates": "micro_batch",
         },
     ),
     "stacking": Dialect(
@@ -431,9 +441,9 @@ DIALECTS: dict[str, Dialect] = {
             "schedule": "halving",
             "reverse": True,
             "theta_bar": 0.25,
-            "allocation": "first",
+            "allocation": "depth_truncation",
             "residual_scale": "none",
-            "joining_layers": "copy_below",
+            "new_layer_init": "copy_below",
         },
     ),
     "sbld": Dialect(
@@ -446,9 +456,9 @@ DIALECTS: dict[str, Dialect] = {
             "pwegd_beta": 20.0,
             "allocation": "by_rank",
             "ranking": "sensitivity",
-            "block_share": 0.125,
-            "allow_share": 0.25,
-            "allow_weight": 2.0,
+            "protected_fraction": 0.125,
+            "droppable_fraction": 0.25,
+            "droppable_weight": 2.0,
             "residual_scale": "inverse",
         },
     ),
@@ -569,9 +579,9 @@ def draw_gates(
     """The gates of one forward pass in training; shape (L,). The same arguments always give the same gates."""
     theta_t = theta(settings, step, num_steps)
     keep = keep_probabilities(settings, step, num_steps, num_layers, ranks)
-    counter = micro_step if settings.unit == "micro_batch" else 0
+    counter = micro_step if settings.resample_gates == "micro_batch" else 0
     kept = [uniform_draw("gate", seed, step, counter, layer) < p for layer, p in enumerate(keep)]
-    if settings.if_all_dropped == "run_all" and not any(kept):
+    if settings.empty_draw == "run_all" and not any(kept):
         kept = [True] * num_layers
     scales = residual_scales(settings, keep, theta_t)
     return tuple(Gate(k, scale) if k else Gate(False) for k, scale in zip(kept, scales, strict=True))
@@ -585,7 +595,7 @@ def evaluation_scales(
     test_time: the final keep probabilities. A stack that grows or shrinks without sampling is as deep at evaluation
     as in training: 0 stands for a layer that is not in use.
     """
-    if settings.allocation == "first":
+    if settings.allocation == "depth_truncation":
         return keep_probabilities(settings, step, num_steps, num_layers)
     if settings.residual_scale == "test_time":
         return allocate(settings, theta(settings, 1, 1), num_layers, ranks)
@@ -611,10 +621,10 @@ def match_depth(settings: DropSettings, depth: float, num_steps: int, num_layers
     """The same policy with the theta_bar at which it keeps ``depth`` layers on average over the run.
 
     The mean of 1 - keep probability is proportional to 1 - theta_bar for every allocation that samples layers (by
-    rank: as long as the block list leaves room), so one evaluation finds it; a depth that no theta_bar in (0, 1]
+    rank: as long as the protected layers leave room), so one evaluation finds it; a depth that no theta_bar in (0, 1]
     gives, and the policies that keep a whole number of layers, are a ValueError.
     """
-    if settings.allocation == "first" or settings.schedule in UNMATCHED_SCHEDULES:
+    if settings.allocation == "depth_truncation" or settings.schedule in UNMATCHED_SCHEDULES:
         raise ValueError(f"schedule {settings.schedule}, allocation {settings.allocation}: has no theta_bar to match")
     half = settings.model_copy(update={"theta_bar": 0.5})
     dropped = num_layers - mean_expected_depth(half, num_steps, num_layers)
@@ -631,7 +641,7 @@ def joins(settings: DropSettings, step: int, num_steps: int, num_layers: int) ->
 
     Progressive stacking (Gong et al. 2019): layer i of the grown stack copies layer i - d of the d that were there.
     """
-    if settings.joining_layers == "as_they_are" or step == 0:
+    if settings.new_layer_init == "as_they_are" or step == 0:
         return {}
     before, now = (round(expected_depth(settings, at, num_steps, num_layers)) for at in (step - 1, step))
     return {layer: layer % before for layer in range(before, now)}

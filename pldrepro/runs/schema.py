@@ -14,7 +14,7 @@ from pydantic import AliasChoices, ConfigDict, Field, RootModel, model_validator
 from pldrepro.config.base import MAX_LAYERS, Sha256
 from pldrepro.config.run import FinetuneSettings, ProbeSettings, RunSettings
 from pldrepro.records import Cost, Count, File, Kept, Loss, Number, Part, Positive, Recorded, Share, Spent, Versioned
-from pldrepro.runs.retired import without_constants
+from pldrepro.runs.retired import in_todays_names
 
 Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
 Family = Literal["bert", "gpt", "swinv2", "vit"]
@@ -38,8 +38,8 @@ class PretrainJob(RunSettings, Versioned):
 
     @model_validator(mode="before")
     @classmethod
-    def _constants_of_today(cls, values: Any) -> Any:
-        return without_constants(values)
+    def _todays_names(cls, values: Any) -> Any:
+        return in_todays_names(values)
 
     @model_validator(mode="after")
     def _nothing_is_made_up(self) -> Self:

@@ -345,14 +345,14 @@ def test_a_child_inherits_and_replaces(tmp_path: Path) -> None:
         ({"settings": {"training": {"warmup": "1/0"}}}, "training.warmup: neither a number nor a fraction such as"),
         ({"settings": {"training": {"warmup": "soon"}}}, "got 'soon'"),
         ({"settings": {"training": {"warmup": "3/2"}}}, "training.warmup: Input should be less than or equal to 1"),
-        ({"settings": {"training": {"learning_rates": {"same": 1}}}}, "training.learning_rates.higher: missing"),
+        ({"settings": {"training": {"learning_rates": {"higher": 1}}}}, "training.learning_rates.baseline: missing"),
         (
-            {"settings": {"training": {"learning_rates": {"same": float("inf"), "higher": 1}}}},
-            "training.learning_rates.same: Input should be a finite number",
+            {"settings": {"training": {"learning_rates": {"baseline": float("inf"), "higher": 1}}}},
+            "training.learning_rates.baseline: Input should be a finite number",
         ),
         (
-            {"settings": {"training": {"learning_rates": {"same": 0, "higher": 1}}}},
-            "training.learning_rates.same: Input should be greater than 0, got 0",
+            {"settings": {"training": {"learning_rates": {"baseline": 0, "higher": 1}}}},
+            "training.learning_rates.baseline: Input should be greater than 0, got 0",
         ),
         ({"settings": {"training": {"betas": [0.9, 1]}}}, "training.betas.1: Input should be less than 1"),
         ({"settings": {"training": {"checkpoints": {"half": 0.5}}}}, "exactly one checkpoint must stand at 1"),
@@ -622,7 +622,7 @@ def test_a_budget_is_the_expected_time_of_the_other_arm() -> None:
         ({"budget": {"arm": "baseline", "checkpoint": "ckp5"}}, "budget.checkpoint: allowed: ckp9, ckp23"),
         ({"match_depth": {"arm": "baseline"}}, "match_depth: schedule none, allocation uniform: has no theta_bar"),
         ({"match_depth": {"arm": "arm"}}, "arm is itself matched to another arm"),
-        ({"drop": {"dialect": "stacking"}}, "drop.allocation first: allowed with model.norm pre"),
+        ({"drop": {"dialect": "stacking"}}, "drop.allocation depth_truncation: allowed with model.norm pre"),
     ],
 )
 def test_a_match_that_cannot_be_is_named(tmp_path: Path, values: dict[str, Any], message: str) -> None:

@@ -184,7 +184,7 @@ def test_expected_passes_add_up(arm: str) -> None:
     assert sum(by_kept_layers) == pytest.approx(1000)
     kept = sum(k * passes for k, passes in enumerate(by_kept_layers))
     assert sum(by_layer) == pytest.approx(kept)
-    if run.drop.if_all_dropped == "run_all":
+    if run.drop.empty_draw == "run_all":
         assert by_kept_layers[0] == 0
     else:
         assert kept / 1000 == pytest.approx(mean_expected_depth(run.drop, 1000, 4))

@@ -54,8 +54,8 @@ policies = st.builds(
     theta_lag=st.integers(0, 3),
     allocation=st.sampled_from(["uniform", "linear", "linear_from_first"]),
     residual_scale=st.sampled_from(["inverse", "inverse_of_next", "none", "test_time"]),
-    unit=st.sampled_from(["step", "micro_batch"]),
-    if_all_dropped=st.sampled_from(["identity", "run_all"]),
+    resample_gates=st.sampled_from(["step", "micro_batch"]),
+    empty_draw=st.sampled_from(["identity", "run_all"]),
 )
 
 
@@ -211,13 +211,13 @@ def test_golden_gates_per_micro_batch(micro_step: int, kept: str) -> None:
     assert picture(gates(deepspeed, seed=7, step=500, micro_step=micro_step, num_steps=1000)) == kept
 
 
-def test_unit_step_shares_the_gates_of_all_micro_batches() -> None:
+def test_gates_of_a_step_are_shared_by_its_micro_batches() -> None:
     drawn = {gates(PLD, step=600, micro_step=micro_step) for micro_step in range(20)}
     assert len(drawn) == 1
 
 
-def test_unit_micro_batch_draws_anew() -> None:
-    drop = DropSettings(dialect="paper_alg1", unit="micro_batch")
+def test_gates_of_a_micro_batch_are_drawn_anew() -> None:
+    drop = DropSettings(dialect="paper_alg1", resample_gates="micro_batch")
     drawn = {gates(drop, step=600, micro_step=micro_step) for micro_step in range(20)}
     assert len(drawn) > 10
 
@@ -238,9 +238,9 @@ def test_seeds_and_steps_differ() -> None:
     assert len({gates(constant, step=step) for step in range(30)}) > 28
 
 
-@pytest.mark.parametrize("unit", ["step", "micro_batch"])
-def test_frequency_of_kept_gates_is_the_keep_probability(unit: str) -> None:
-    drop = DropSettings(dialect="paper_eq", schedule="constant", unit=unit)
+@pytest.mark.parametrize("redrawn", ["step", "micro_batch"])
+def test_frequency_of_kept_gates_is_the_keep_probability(redrawn: str) -> None:
+    drop = DropSettings(dialect="paper_eq", schedule="constant", resample_gates=redrawn)
     count, num_layers = 3000, 4
     kept = [0] * num_layers
     for step in range(count):
@@ -260,7 +260,7 @@ def test_gates_of_different_layers_are_independent() -> None:
 def test_an_empty_draw_runs_all_layers_only_where_the_dialect_says_so() -> None:
     fields = {"schedule": "constant", "theta_bar": 0.05, "allocation": "uniform"}
     empty = [gates(DropSettings(**fields), step=step, layers=2) for step in range(40)]
-    full = [gates(DropSettings(**fields, if_all_dropped="run_all"), step=step, layers=2) for step in range(40)]
+    full = [gates(DropSettings(**fields, empty_draw="run_all"), step=step, layers=2) for step in range(40)]
     seen = set()
     for identity, run_all in zip(empty, full, strict=True):
         nothing = not any(gate.keep for gate in identity)
@@ -295,8 +295,8 @@ def test_theta_bar_of_one_drops_nothing() -> None:
 
 
 def test_a_field_beside_the_dialect_wins() -> None:
-    drop = DropSettings(dialect="deepspeed", theta_bar=0.9, unit="step")
-    assert (drop.theta_bar, drop.unit, drop.residual_scale) == (0.9, "step", "inverse_of_next")
+    drop = DropSettings(dialect="deepspeed", theta_bar=0.9, resample_gates="step")
+    assert (drop.theta_bar, drop.resample_gates, drop.residual_scale) == (0.9, "step", "inverse_of_next")
 
 
 def test_unknown_dialect_names_those_there_are() -> None:
@@ -313,7 +313,7 @@ def test_every_dialect_can_be_used_and_written_down(dialect: str) -> None:
 
 def test_no_train_no_gain() -> None:
     drop = DropSettings(dialect="no_train_no_gain")
-    assert (drop.allocation, drop.residual_scale, drop.if_all_dropped) == ("linear", "none", "run_all")
+    assert (drop.allocation, drop.residual_scale, drop.empty_draw) == ("linear", "none", "run_all")
 
 
 def test_layerdrop_keeps_four_layers_in_five() -> None:
@@ -368,14 +368,14 @@ def test_no_other_dialect_copies_layers(dialect: str) -> None:
 
 
 def test_a_shrinking_stack_is_evaluated_as_deep_as_it_is() -> None:
-    shrinking = DropSettings(schedule="linear", allocation="first", residual_scale="none")
+    shrinking = DropSettings(schedule="linear", allocation="depth_truncation", residual_scale="none")
     assert evaluation_scales(shrinking, 0, 100, 4) == (1, 1, 1, 1)
     assert evaluation_scales(shrinking, 99, 100, 4) == (1, 1, 0, 0)
 
 
 def test_copies_need_a_stack() -> None:
-    with pytest.raises(ValidationError, match="joining_layers copy_below with allocation uniform"):
-        DropSettings(joining_layers="copy_below")
+    with pytest.raises(ValidationError, match="new_layer_init copy_below with allocation uniform"):
+        DropSettings(new_layer_init="copy_below")
 
 
 @given(
@@ -405,5 +405,5 @@ def test_random_drop_matched_to_pld_keeps_each_layer_alike() -> None:
 
 
 def test_policies_without_a_limit_cannot_be_matched() -> None:
-    with pytest.raises(ValueError, match="schedule halving, allocation first: has no theta_bar to match"):
+    with pytest.raises(ValueError, match="schedule halving, allocation depth_truncation: has no theta_bar to match"):
         match_depth(DropSettings(dialect="stacking"), 3, 100, 4)

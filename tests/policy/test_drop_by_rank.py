@@ -29,7 +29,7 @@ from pldrepro.policy.drop import (
 )
 
 SBLD = DropSettings(dialect="sbld")
-NO_LISTS = DropSettings(dialect="sbld", block_share=0, allow_share=0)
+NO_LISTS = DropSettings(dialect="sbld", protected_fraction=0, droppable_fraction=0)
 depths = st.integers(1, 48)
 levels = st.floats(0.01, 1)
 scores = st.lists(st.floats(-5, 5), min_size=1, max_size=48)
@@ -96,8 +96,8 @@ def test_an_eighth_is_blocked_and_a_quarter_allowed(layers: int, sizes: tuple[in
 
 
 def test_lists_that_overlap_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"block_share 0\.6 \+ allow_share 0\.5"):
-        DropSettings(block_share=0.6, allow_share=0.5)
+    with pytest.raises(ValueError, match=r"protected_fraction 0\.6 \+ droppable_fraction 0\.5"):
+        DropSettings(protected_fraction=0.6, droppable_fraction=0.5)
 
 
 def test_keep_probabilities_of_four_layers_by_hand() -> None:

@@ -47,14 +47,14 @@ SHARES = {"ckp87": 87 / 186, "ckp100": 100 / 186, "ckp186": 1.0}
 # tau(k) = 2 ms + 3 ms x k for k = 0..4, so the layers take 12/14 of a full step.
 INTERCEPT, SLOPE, LAYERS = 0.002, 0.003, 4
 ARMS: dict[str, dict[str, Any]] = {
-    "baseline": {"label": "PostLN baseline", "norm": "post", "rate": "same", "drop": {}},
+    "baseline": {"label": "PostLN baseline", "norm": "post", "rate": "baseline", "drop": {}},
     "preln_higher": {"label": "PreLN, higher learning rate", "norm": "pre", "rate": "higher", "drop": {}},
     "pld": {"label": "PLD", "norm": "pre", "rate": "higher", "drop": {"dialect": "paper_alg1"}},
 }
 BUDGET = {"arm": "pld", "checkpoint": "ckp186", "model": {}, "num_steps": STEPS, "kept_layers": 3.0}
 # Further arms, for tests that name them; "settings" are laid over the recorded ones, "steps" replaces STEPS.
 MORE_ARMS: dict[str, dict[str, Any]] = {
-    "preln": {"label": "PreLN, same learning rate", "norm": "pre", "rate": "same", "drop": {}},
+    "preln": {"label": "PreLN, same learning rate", "norm": "pre", "rate": "baseline", "drop": {}},
     "random": {
         "label": "random drop", "norm": "pre", "rate": "higher", "settings": {"matched_depth": "pld"},
         "drop": {"schedule": "constant", "theta_bar": 0.8},
@@ -68,11 +68,11 @@ MORE_ARMS: dict[str, dict[str, Any]] = {
         "drop": {"dialect": "paper_alg1", "theta_bar": 0.3},
     },
     "baseline_at_ckp100": {
-        "label": "PostLN, decayed at PLD's ckp100", "norm": "post", "rate": "same", "drop": {}, "steps": 160,
+        "label": "PostLN, decayed at PLD's ckp100", "norm": "post", "rate": "baseline", "drop": {}, "steps": 160,
         "settings": {"training": {"decay": "linear"}, "budget": BUDGET | {"checkpoint": "ckp100"}},
     },
     "baseline_at_pld": {
-        "label": "PostLN, decayed at PLD's end", "norm": "post", "rate": "same", "drop": {}, "steps": 340,
+        "label": "PostLN, decayed at PLD's end", "norm": "post", "rate": "baseline", "drop": {}, "steps": 340,
         "settings": {"training": {"decay": "linear"}, "budget": BUDGET},
     },
     "preln_higher_at_pld": {
@@ -171,7 +171,7 @@ def run_settings(arm: str, seed: int, scale: str = "smoke", family: str = "bert"
             "data": text if family in ("bert", "gpt") else {"kind": "images", "image_size": 16},
             "training": {
                 "num_steps": about.get("steps", STEPS), "batch_size": BATCH,
-                "learning_rate": about["rate"] if family == "bert" else "same",
+                "learning_rate": about["rate"] if family == "bert" else "baseline",
             },
             "drop": about["drop"],
             "impl": {"micro_batch_size": BATCH},

@@ -29,7 +29,7 @@ NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0}
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "pld": {"drop": {"dialect": "paper_alg1", "unit": "micro_batch"}},
+    "pld": {"drop": {"dialect": "paper_alg1", "resample_gates": "micro_batch"}},
     "sbld": {"drop": {"dialect": "sbld", "sensitivity": {"warmup_share": 0.2, "batches": 2}}},
     "sbld_train_lesion": {"drop": {"dialect": "sbld", "sensitivity": {"measure": "train_lesion", "batches": 2}}},
     "sbld_fisher": {"drop": {"dialect": "sbld", "sensitivity": {"measure": "fisher", "batches": 2}}},

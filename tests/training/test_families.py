@@ -35,7 +35,7 @@ SHARED: dict[str, Any] = {
     "impl": {"device": "cpu", "threads": 1, "micro_batch_size": 4, "log_points": 5},
 }  # fmt: skip
 TRAINING = {
-    "num_steps": 12, "batch_size": 8, "learning_rates": {"same": 3e-3, "higher": 3e-3}, "validation_points": 3,
+    "num_steps": 12, "batch_size": 8, "learning_rates": {"baseline": 3e-3, "higher": 3e-3}, "validation_points": 3,
     "validation_sequences": 16, "checkpoints": {"ckp100": "1/2", "ckp186": 1}, "next_sentence": False,
 }  # fmt: skip
 RUNS: dict[str, dict[str, Any]] = {

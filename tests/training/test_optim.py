@@ -14,7 +14,9 @@ from pldrepro.policy.drop import Gate
 from pldrepro.training.optim import adamw, learning_rate, parameter_groups, set_learning_rate, zero_missing_gradients
 
 PAPER = TrainingSettings(num_steps=200_000, learning_rate="higher", warmup=0.02)
-LINEAR = TrainingSettings(num_steps=100, decay="linear", warmup=0.1, learning_rates=LearningRates(same=1.0, higher=2.0))
+LINEAR = TrainingSettings(
+    num_steps=100, decay="linear", warmup=0.1, learning_rates=LearningRates(baseline=1.0, higher=2.0)
+)
 TINY = ModelSettings(
     norm="pre", num_layers=2, hidden_size=4, num_heads=2, ffn_size=8, vocab_size=10, max_positions=8, dropout=0
 )

@@ -269,7 +269,7 @@ def test_where_the_workflow_removed_the_summary_the_run_starts_anew(
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"training": {"learning_rate": "same"}}, "training.learning_rate"),
+        ({"training": {"learning_rate": "baseline"}}, "training.learning_rate"),
         ({"drop": {"theta_bar": 0.9}}, "drop.theta_bar"),
         ({"model": {"dropout": 0.0}}, "model.dropout"),
         ({"impl": {"micro_batch_size": 8}}, "impl.micro_batch_size"),
@@ -364,7 +364,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(
 
 
 def test_an_absurd_learning_rate_diverges(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
-    wild = tiny_run(training={"learning_rates": {"same": 1.0, "higher": 1e30}})
+    wild = tiny_run(training={"learning_rates": {"baseline": 1.0, "higher": 1e30}})
     with pytest.raises(DivergedError, match=r"not finite at step \d, learning rate \d.*; last good checkpoint: none$"):
         go(wild, corpus, tmp_path)
 
