@@ -5,17 +5,13 @@ Each file has one class, which its writer constructs, its reader returns and the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pldrepro.errors import RecordError, explain
 from pldrepro.files import write_json
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SCHEMA_VERSION = 2  # of the files written today; 1: the files from before it was written
 
@@ -93,25 +89,3 @@ def _parsed(content: bytes, kind: type[Kind], where: str, hint: str, unknown: Un
     except ValidationError as error:
         damaged = "damaged JSON: " if error.errors()[0]["type"] == "json_invalid" else ""
         raise RecordError(f"{where}: {damaged}{explain(kind, error)}{hint}") from None
-
-
-def read_table(path: Path, columns: Mapping[str, type], verb: str, optional: Sequence[str] = ()) -> pd.DataFrame:
-    """A csv table of the analysis; a missing or damaged one is a RecordError that names it.
-
-    ``columns``: name -> type of each; ``optional``: those that may be empty. The table may have more.
-    """
-    import pandas as pd
-
-    try:
-        frame = pd.read_csv(path, dtype=dict(columns), keep_default_na=False, na_values=[""])
-    except FileNotFoundError:
-        raise RecordError(f"{path}: no such table; run `{verb}` first") from None
-    except (OSError, ValueError, OverflowError) as error:
-        raise RecordError(f"{path}: damaged: {error}; run `{verb}` again") from None
-    absent = [name for name in columns if name not in frame]
-    if absent:
-        raise RecordError(f"{path}: column {', '.join(absent)} is missing; run `{verb}` again")
-    empty = [name for name in columns if name not in optional and frame[name].isna().any()]
-    if empty:
-        raise RecordError(f"{path}: column {', '.join(empty)}: a field is empty; run `{verb}` again")
-    return frame

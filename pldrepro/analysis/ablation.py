@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from pldrepro import stats
 from pldrepro.analysis import comparisons, glue_scores
+from pldrepro.analysis.arms import kept_layers, validation_loss
 from pldrepro.analysis.glue_table import SCORES, measured_glue, reported_cells
 from pldrepro.analysis.reported import Paper, Row
 from pldrepro.analysis.results import Evidence
@@ -56,11 +56,10 @@ def table3(evidence: Evidence, paper: Paper) -> pd.DataFrame:
 
 
 def _cost_rows(evidence: Evidence, one: Configuration) -> list[dict[str, Any]]:
-    runs, arm = evidence.runs(one.arm), one.arm
+    arm = one.arm
     matched = evidence.matched_depth(arm)
-    note = f"of {runs[0].summary.num_layers}" + (f"; matched to {matched}" if matched else "")
-    kept = stats.mean_interval([run.summary.mean_kept_layers for run in runs])
-    loss = stats.mean_interval([run.summary.validation_loss for run in runs])
+    note = f"of {evidence.runs(arm)[0].summary.num_layers}" + (f"; matched to {matched}" if matched else "")
+    kept, loss = kept_layers(evidence, arm), validation_loss(evidence, arm)
     time = comparisons.relative_cost(evidence, arm, evidence.pld, "reference_time")
     rows = [
         tidy_row(evidence, arm, one.checkpoint, "kept_layers", kept, unit="layers", note=note),

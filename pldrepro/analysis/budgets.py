@@ -9,10 +9,11 @@ import pandas as pd
 
 from pldrepro import stats
 from pldrepro.analysis import comparisons
+from pldrepro.analysis.arms import cost_estimate, validation_loss
 from pldrepro.analysis.interpolation import value_at
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.tidy import cost_estimate, estimate_of, tidy, tidy_row
+from pldrepro.analysis.tidy import estimate_of, tidy, tidy_row
 from pldrepro.config.arm import ROLES
 from pldrepro.runs.folder import PretrainRun
 from pldrepro.stats import Estimate
@@ -74,10 +75,10 @@ def fair_budgets(evidence: Evidence, paper: Paper) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for arm, checkpoint in places(evidence):
-        losses = [_loss(run, checkpoint) for run in evidence.runs(arm)]
         time = cost_estimate(evidence, arm, "reference_time", checkpoint)
+        loss = validation_loss(evidence, arm, checkpoint)
         rows.append(tidy_row(evidence, arm, checkpoint, "reference_time", time, unit="s"))
-        rows.append(tidy_row(evidence, arm, checkpoint, "validation_loss", stats.mean_interval(losses), unit="nats"))
+        rows.append(tidy_row(evidence, arm, checkpoint, "validation_loss", loss, unit="nats"))
         for rival in rivals(evidence, arm, checkpoint):
             if rival.arm is not None:
                 rows += _rival_rows(evidence, arm, checkpoint, rival, rival.arm)

@@ -18,10 +18,10 @@ from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.measurement import Measurement, join_notes
 from pldrepro.analysis.reported import MARKS, Claim, Paper, mark_notes
 from pldrepro.analysis.results import Evidence
+from pldrepro.analysis.table_files import read_table
 from pldrepro.analysis.text import DASH, FAMILIES, estimate_text
 from pldrepro.errors import RecordError, SettingsError
 from pldrepro.files import atomic_path
-from pldrepro.records import read_table
 from pldrepro.stats import Estimate
 
 Verdict = Literal[

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pldrepro import stats
-from pldrepro.analysis.keep import depth_data
+from pldrepro.analysis.keep import kept_layers_data
 from pldrepro.analysis.results import AXES, Evidence
 from pldrepro.costs.flops import run_flops
 from pldrepro.runs.step_times import StepTimes
@@ -53,7 +53,7 @@ def flops_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
     for arm in arms:
         run = evidence.runs(arm)[0]
         step = run_flops(run.settings)
-        depth = depth_data(evidence, [arm])
+        depth = kept_layers_data(evidence, [arm])
         whole = step.of(run.summary.num_layers)
         relative = {
             name: depth[column].map(step.of).div(whole)

@@ -20,10 +20,10 @@ from typing import Any
 import pandas as pd
 
 from pldrepro import stats
+from pldrepro.analysis.table_files import read_table
 from pldrepro.data.tasks import TASKS
 from pldrepro.errors import RecordError
 from pldrepro.files import atomic_path
-from pldrepro.records import read_table
 from pldrepro.runs.folder import FinetuneRun, load_finetune, log_path
 
 # Columns of scores.csv and their types; value in percent, n: examples.

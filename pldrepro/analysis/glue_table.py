@@ -9,9 +9,10 @@ import pandas as pd
 
 from pldrepro import stats
 from pldrepro.analysis import glue_scores
+from pldrepro.analysis.arms import cost_estimate
 from pldrepro.analysis.reported import Paper, Reported, Row, Table
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.tidy import cost_estimate, role, tidy, tidy_row
+from pldrepro.analysis.tidy import role, tidy, tidy_row
 from pldrepro.stats import Estimate
 
 SCORES = tuple(f"glue_{convention}" for convention in glue_scores.CONVENTIONS)

@@ -32,7 +32,7 @@ def recorded_ranks(run: PretrainRun, step: int) -> tuple[int, ...] | None:
     return tuple(done[-1]) if done else drop.rank_layers(run.settings.drop, run.summary.num_layers, None, run.seed)
 
 
-def depth_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
+def kept_layers_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
     """Kept layers per forward pass between two log lines: counted and expected; counts are means over seeds."""
     rows = []
     for arm in arms:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -219,3 +219,8 @@ def load_papers(paths: Sequence[Path] = ()) -> dict[str, Paper]:
     if len(found) < len(papers):
         raise SettingsError(f"{', '.join(map(str, paths))}: key: two papers of one key")
     return found
+
+
+def paper_of(name: str, papers: Mapping[str, Paper]) -> Paper:
+    """The paper whose values a table or figure shows: SBLD's, or PLD's."""
+    return papers["sbld" if name.startswith("sbld") else "pld"]

@@ -99,6 +99,10 @@ class Evidence:
         """What an arm is in the comparisons of the papers."""
         return self.tags[arm].role if arm in self.tags else None
 
+    def paper_arm(self, arm: str) -> str:
+        """An arm's name in the papers' tables: this study's baseline and PLD stand for theirs."""
+        return {self.baseline: "baseline", self.pld: "pld"}.get(arm, arm)
+
     def treatment(self, arm: str) -> str | None:
         """What an arm of a grid of epochs x treatment does against overfitting."""
         return self.tags[arm].treatment if arm in self.tags else None

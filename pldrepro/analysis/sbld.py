@@ -11,6 +11,7 @@ import pandas as pd
 
 from pldrepro import stats
 from pldrepro.analysis import comparisons
+from pldrepro.analysis.arms import kept_layers, validation_loss
 from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
@@ -141,7 +142,7 @@ def _image_rows(study: Evidence, paper: Paper) -> list[dict[str, Any]]:
     return rows
 
 
-def rivals(study: Evidence, arm: str) -> dict[str, str]:
+def references(study: Evidence, arm: str) -> dict[str, str]:
     """Key -> arm of what an arm is compared with: the baseline, and PLD where this study has it."""
     found = {"baseline": study.baseline, "pld": study.pld}
     return {key: other for key, other in found.items() if other in study.arms and other != arm}
@@ -149,9 +150,8 @@ def rivals(study: Evidence, arm: str) -> dict[str, str]:
 
 def _loss_rows(study: Evidence, arm: str) -> list[dict[str, Any]]:
     final = study.final_checkpoint(arm)
-    losses = stats.mean_interval([run.summary.validation_loss for run in study.runs(arm)])
-    rows = [tidy_row(study, arm, final, "validation_loss", losses, unit="nats")]
-    for key, other in rivals(study, arm).items():
+    rows = [tidy_row(study, arm, final, "validation_loss", validation_loss(study, arm), unit="nats")]
+    for key, other in references(study, arm).items():
         gap = estimate_of(comparisons.loss_difference(study, arm, other))
         rows.append(tidy_row(study, arm, final, f"validation_loss_minus_{key}", gap, unit="nats"))
     return rows
@@ -160,7 +160,7 @@ def _loss_rows(study: Evidence, arm: str) -> list[dict[str, Any]]:
 def _accuracy_rows(study: Evidence, paper: Paper, arm: str, name: str) -> list[dict[str, Any]]:
     final, values = study.final_checkpoint(arm), list(accuracies(study, arm, name).values())
     rows = [tidy_row(study, arm, final, name, stats.mean_interval(values) if values else None, unit="%")]
-    for key, other in rivals(study, arm).items():
+    for key, other in references(study, arm).items():
         gain = estimate_of(accuracy_gain(study, arm, other, name))
         rows.append(tidy_row(study, arm, final, f"{name}_minus_{key}", gain, unit="points"))
     if arm != study.baseline:
@@ -172,11 +172,9 @@ def _accuracy_rows(study: Evidence, paper: Paper, arm: str, name: str) -> list[d
 
 
 def _cost_rows(study: Evidence, paper: Paper, arm: str) -> list[dict[str, Any]]:
-    final, runs = study.final_checkpoint(arm), study.runs(arm)
-    kept = stats.mean_interval([run.summary.mean_kept_layers for run in runs])
-    note = f"of {runs[0].summary.num_layers}"
-    rows = [tidy_row(study, arm, final, "kept_layers", kept, unit="layers", note=note)]
-    for key, other in rivals(study, arm).items():
+    final, note = study.final_checkpoint(arm), f"of {study.runs(arm)[0].summary.num_layers}"
+    rows = [tidy_row(study, arm, final, "kept_layers", kept_layers(study, arm), unit="layers", note=note)]
+    for key, other in references(study, arm).items():
         for axis in (*CLOCKS, "flops"):
             own = arm == study.sbld and key == "baseline" and axis in CLOCKS and study.family in TABLE1.families
             reported = claimed(paper, "time") if own else None

@@ -36,7 +36,7 @@ def estimate_text(estimate: Estimate | None, digits: int) -> str:
     return f"{number(estimate.value, digits)} [{number(estimate.low, digits)}, {number(estimate.high, digits)}]"
 
 
-def reported_text(reported: Reported | None, digits: int) -> str:
+def marked_number(reported: Reported | None, digits: int) -> str:
     """A reported value with the mark of its provenance; a dash for nothing."""
     return DASH if reported is None else number(reported.value, digits) + reported.mark
 

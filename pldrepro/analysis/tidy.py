@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from pldrepro import stats
 from pldrepro.analysis import comparisons
 from pldrepro.analysis.reported import Paper, Reported
 from pldrepro.analysis.results import Evidence
@@ -79,8 +78,8 @@ def tidy(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 def role(evidence: Evidence, arm: str) -> str:
-    """The arm's name in the papers' tables: this study's baseline and PLD arm stand for theirs."""
-    return {evidence.baseline: "baseline", evidence.pld: "pld"}.get(arm, arm)
+    """The arm's name in the papers' tables."""
+    return evidence.paper_arm(arm)
 
 
 def claimed(paper: Paper, claim_id: str) -> Reported | None:
@@ -91,13 +90,6 @@ def claimed(paper: Paper, claim_id: str) -> Reported | None:
                 value=claim.reported, unit=claim.unit, where=claim.where, provenance=claim.provenance, note=claim.note
             )
     return None
-
-
-def cost_estimate(evidence: Evidence, arm: str, axis: str, checkpoint: str) -> Estimate | None:
-    """Cost of an arm up to a checkpoint on an axis: geometric mean over its seeds."""
-    costs = [evidence.cost(run, axis, checkpoint) for run in evidence.runs(arm)]
-    known = [cost for cost in costs if cost is not None]
-    return stats.geometric_interval(known) if known else None
 
 
 def estimate_of(paired: comparisons.Paired | None) -> Estimate | None:

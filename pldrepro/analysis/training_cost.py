@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from pldrepro import stats
 from pldrepro.analysis import comparisons
+from pldrepro.analysis.arms import cost_estimate, kept_layers, validation_loss
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.tidy import claimed, cost_estimate, estimate_of, role, tidy, tidy_row
+from pldrepro.analysis.tidy import claimed, estimate_of, tidy, tidy_row
 
 
 def table1(evidence: Evidence, paper: Paper) -> pd.DataFrame:
@@ -30,7 +30,7 @@ def table1(evidence: Evidence, paper: Paper) -> pd.DataFrame:
 
 def _cost_rows(evidence: Evidence, paper: Paper, arm: str, checkpoint: str) -> list[dict[str, Any]]:
     table = paper.tables["table1"]
-    reported = table.row(role(evidence, arm), checkpoint)
+    reported = table.row(evidence.paper_arm(arm), checkpoint)
     final = checkpoint == evidence.final_checkpoint(arm) and arm == evidence.pld
     savings = {"flops": "flops", "reference_time": "time_per_sample", "measured_time": "time_per_sample"}
     rows = []
@@ -66,8 +66,8 @@ def _cost_rows(evidence: Evidence, paper: Paper, arm: str, checkpoint: str) -> l
 
 
 def _loss_rows(evidence: Evidence, arm: str, checkpoint: str) -> list[dict[str, Any]]:
-    losses = [run.summary.checkpoints[checkpoint].validation_loss for run in evidence.runs(arm)]
-    rows = [tidy_row(evidence, arm, checkpoint, "validation_loss", stats.mean_interval(losses), unit="nats")]
+    loss = validation_loss(evidence, arm, checkpoint)
+    rows = [tidy_row(evidence, arm, checkpoint, "validation_loss", loss, unit="nats")]
     gap = comparisons.difference(
         (run.summary.checkpoints[checkpoint].validation_loss, base.summary.validation_loss)
         for run, base in evidence.pairs(arm, evidence.baseline)
@@ -82,11 +82,10 @@ def _loss_rows(evidence: Evidence, arm: str, checkpoint: str) -> list[dict[str, 
 
 def _depth_rows(evidence: Evidence, arm: str) -> list[dict[str, Any]]:
     final = evidence.final_checkpoint(arm)
-    kept = stats.mean_interval([run.summary.mean_kept_layers for run in evidence.runs(arm)])
     layers = evidence.runs(arm)[0].summary.num_layers
     bound = comparisons.saving_bound(evidence, arm)
     note = "1 - mean kept / L, times the layers' share of a full step"
     return [
-        tidy_row(evidence, arm, final, "kept_layers", kept, unit="layers", note=f"of {layers}"),
+        tidy_row(evidence, arm, final, "kept_layers", kept_layers(evidence, arm), unit="layers", note=f"of {layers}"),
         tidy_row(evidence, arm, final, "saving_bound", bound, unit="%", cost_axis="reference_time", note=note),
     ]

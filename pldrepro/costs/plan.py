@@ -56,7 +56,7 @@ class Price(NamedTuple):
     extrapolated: bool = False
 
 
-class Device(Strict):
+class AssumedDevice(Strict):
     """A device of which the data sheet is known: its hours are assumed."""
 
     peak: float = Field(gt=0, description="dense matrix throughput [FLOP/s]")
@@ -110,7 +110,7 @@ class ReferenceCard:
         return f"measured: {self.note}"
 
 
-AnyDevice: TypeAlias = Device | ReferenceCard
+AnyDevice: TypeAlias = AssumedDevice | ReferenceCard
 
 
 def _sample_flops(shape: StepTimes, run: RunSettings) -> float:
@@ -140,7 +140,7 @@ def load_device(name: str, path: Path = DEVICES_FILE) -> AnyDevice:
         return load_card([Path(folder) for folder in cards[name]])
     if name not in devices:
         raise SettingsError(f"device {name!r} is not in {path}; allowed: {', '.join([*devices, *cards])}")
-    return validate(Device, devices[name], f"{path}: {name}")
+    return validate(AssumedDevice, devices[name], f"{path}: {name}")
 
 
 def load_card(folders: Iterable[Path]) -> ReferenceCard:

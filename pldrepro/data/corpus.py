@@ -22,7 +22,7 @@ import numpy as np
 from pldrepro.config.data import DataSettings
 from pldrepro.data.arrays import check_hash
 from pldrepro.data.lambada import FILE as LAMBADA_FILE
-from pldrepro.data.lambada import Lambada, encode_passages, load_lambada, save_lambada
+from pldrepro.data.lambada import Lambada, encode_passages, load_passages, save_lambada
 from pldrepro.data.manifests import CorpusManifest, PassagesEntry, Split, TokensEntry
 from pldrepro.data.sources.source import Source, open_source
 from pldrepro.data.tokenizers.encoders import Encoder, make_encoder
@@ -88,7 +88,7 @@ def open_corpus(folder: Path) -> Corpus:
         if found != expected:
             raise DataError(f"{path}: {found} bytes, the manifest says {expected}; run `prepare corpus` again")
         arrays.append(np.memmap(path, dtype=dtype, mode="r"))
-    lambada = load_lambada(folder, manifest.lambada) if manifest.lambada else None
+    lambada = load_passages(folder, manifest.lambada) if manifest.lambada else None
     return Corpus(folder, manifest, arrays[0], arrays[1], lambada)
 
 

@@ -90,7 +90,7 @@ def save_lambada(lambada: Lambada, folder: Path) -> PassagesEntry:
     return PassagesEntry(passages=len(lambada), word_tokens=len(lambada.words), sha256=lambada.sha256)
 
 
-def load_lambada(folder: Path, entry: PassagesEntry) -> Lambada:
+def load_passages(folder: Path, entry: PassagesEntry) -> Lambada:
     """Read the arrays and check them against the manifest's entry."""
     path = folder / FILE
     arrays = read_arrays(path, "prepare corpus")

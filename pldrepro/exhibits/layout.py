@@ -36,12 +36,12 @@ class Cell:
 # ---- what a column can show of a tidy row; None: the row has no such number ----
 
 
-def value(row: TidyRow, column: Column) -> Cell | None:
+def value(row: TidyRow, column: ColumnLayout) -> Cell | None:
     """The estimate without its interval."""
     return None if pd.isna(row["measured"]) else Cell(number(column.of(row["measured"]), column.digits))
 
 
-def interval(row: TidyRow, column: Column) -> Cell | None:
+def interval(row: TidyRow, column: ColumnLayout) -> Cell | None:
     """The estimate with its interval: 1.18 [1.14, 1.22]."""
     shown = value(row, column)
     if shown is None or pd.isna(row["low"]) or pd.isna(row["high"]):
@@ -50,7 +50,7 @@ def interval(row: TidyRow, column: Column) -> Cell | None:
     return Cell(shown.text, f"[{low}, {high}]")
 
 
-def plus_minus(row: TidyRow, column: Column) -> Cell | None:
+def plus_minus(row: TidyRow, column: ColumnLayout) -> Cell | None:
     """The estimate with half of its interval, a symmetric one: 87.1 ±0.4."""
     shown = value(row, column)
     if shown is None or pd.isna(row["high"]):
@@ -58,7 +58,7 @@ def plus_minus(row: TidyRow, column: Column) -> Cell | None:
     return Cell(shown.text, f"±{number(row['high'] - row['measured'], column.digits)}")
 
 
-def reported(row: TidyRow, column: Column) -> Cell | None:
+def reported(row: TidyRow, column: ColumnLayout) -> Cell | None:
     """The paper's value with the mark of its provenance."""
     if pd.isna(row["reported"]):
         return None
@@ -66,16 +66,16 @@ def reported(row: TidyRow, column: Column) -> Cell | None:
     return Cell(number(row["reported"], column.digits) + mark, provenance=row["provenance"])
 
 
-def count(row: TidyRow, column: Column) -> Cell | None:
+def count(row: TidyRow, column: ColumnLayout) -> Cell | None:
     """How many values the estimate is over."""
     return Cell(str(row["n"])) if row["n"] else None
 
 
-Show = Callable[[TidyRow, "Column"], Cell | None]
+Show = Callable[[TidyRow, "ColumnLayout"], Cell | None]
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnLayout:
     """A column: its header, the tidy rows that it shows (by their keys; None: any), and how.
 
     Without any key it is a column of words, which every line brings along. ``of`` turns the estimate into what is
@@ -117,7 +117,7 @@ class Line:
     rows: Sequence[TidyRow] = ()
     kind: Literal["", "reported", "measured"] = ""
 
-    def cell(self, column: Column) -> Cell:
+    def cell(self, column: ColumnLayout) -> Cell:
         """What this line says in a column."""
         if column.header in self.words:
             return Cell(self.words[column.header])
@@ -136,11 +136,11 @@ def select(frame: pd.DataFrame, **keys: str) -> Sequence[TidyRow]:
 
 
 @dataclass(frozen=True)
-class Table:
+class TableLayout:
     """A table ready to be set; the footnotes of the marks that it shows are its own."""
 
     title: str
-    columns: tuple[Column, ...]
+    columns: tuple[ColumnLayout, ...]
     lines: tuple[Line, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -195,7 +195,7 @@ def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def html(tables: Sequence[Table], anchor: str) -> str:
+def html(tables: Sequence[TableLayout], anchor: str) -> str:
     """Tables as a fragment of HTML, for the report; ``anchor`` is the id of the first."""
     return template("table.html").render(tables=tables, anchor=anchor, wide=WIDE, reported=reported)
 

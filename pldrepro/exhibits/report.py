@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from pldrepro.analysis import claims as claims_module
 from pldrepro.analysis.claims import VERDICTS
-from pldrepro.analysis.reported import Paper, mark_notes
+from pldrepro.analysis.reported import Paper, mark_notes, paper_of
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import IMAGES
 from pldrepro.analysis.text import DASH, FAMILIES
@@ -28,7 +28,7 @@ from pldrepro.errors import RecordError
 from pldrepro.exhibits.figures import FIGURES
 from pldrepro.exhibits.figures.style import device_text
 from pldrepro.exhibits.layout import template
-from pldrepro.exhibits.tables import TABLES, paper_of
+from pldrepro.exhibits.tables import TABLES
 from pldrepro.files import write_text
 
 UNMEASURED = "not measured at this scale"

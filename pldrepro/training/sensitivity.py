@@ -96,7 +96,7 @@ def layer_sensitivity(analysis: Analysis, settings: SensitivitySettings, trial: 
     return SCORES[settings.measure](analysis)
 
 
-def lesion(analysis: Analysis) -> list[float]:
+def block_lesion(analysis: Analysis) -> list[float]:
     """Rise of the loss without each block."""
     intact = analysis.loss(all_kept(analysis.num_layers))
     return [analysis.loss(analysis.without(layer)) - intact for layer in range(analysis.num_layers)]
@@ -191,7 +191,7 @@ def train_lesion(analysis: Analysis, steps: int, trial: Trial) -> list[float]:
 
 
 SCORES: dict[str, Callable[[Analysis], list[float]]] = {
-    "lesion": lesion,
+    "lesion": block_lesion,
     "gate_taylor": gate_taylor,
     "gradient_norm": gradient_norm,
     "fisher": fisher,

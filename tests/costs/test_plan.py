@@ -13,7 +13,7 @@ from pldrepro.config.study import Study, load_study
 from pldrepro.costs.flops import parameter_count
 from pldrepro.costs.plan import (
     GLUE_EXAMPLES,
-    Device,
+    AssumedDevice,
     Price,
     ReferenceCard,
     checkpoint_bytes,
@@ -38,7 +38,7 @@ from pldrepro.policy.drop import mean_expected_depth
 from pldrepro.runs.folder import load_pretrain
 from pldrepro.runs.step_times import load_calibration
 
-DEVICE = Device(peak=1e12, utilisation=0.5, note="a card")
+DEVICE = AssumedDevice(peak=1e12, utilisation=0.5, note="a card")
 RECORDED = Path("results/recorded")
 
 
@@ -208,7 +208,7 @@ def test_data_of_the_papers(paper: Study) -> None:
 @pytest.mark.parametrize("name", ["cpu-2-cores", "v100", "a100", "h100"])
 def test_shipped_devices(name: str) -> None:
     device = load_device(name)
-    assert isinstance(device, Device)
+    assert isinstance(device, AssumedDevice)
     assert device.peak > 0
     assert 0 < device.utilisation <= 1
     assert "assumed" in device.describe()

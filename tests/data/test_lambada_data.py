@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pldrepro.config.data import DataSettings, HubSettings, HubText, MiniatureSettings
 from pldrepro.data.corpus import open_corpus, prepare_corpus
-from pldrepro.data.lambada import Lambada, encode_passages, load_lambada, save_lambada
+from pldrepro.data.lambada import Lambada, encode_passages, load_passages, save_lambada
 from pldrepro.data.sources.hub import HubSource
 from pldrepro.data.sources.miniature import MiniatureSource
 from pldrepro.data.sources.miniature_language import vocabulary
@@ -74,17 +74,17 @@ def test_a_file_that_is_damaged_or_another_one_is_named(tmp_path: Path) -> None:
     lambada = encode_passages(["a b", "c d e"], BPE, DTYPE)
     entry = save_lambada(lambada, tmp_path)
     assert (entry.passages, entry.word_tokens) == (2, len(lambada.words))
-    assert load_lambada(tmp_path, entry).sha256 == lambada.sha256
+    assert load_passages(tmp_path, entry).sha256 == lambada.sha256
     path = tmp_path / "lambada.safetensors"
     save_lambada(encode_passages(["a b", "c d f"], BPE, DTYPE), tmp_path)
     with pytest.raises(DataError, match=r"lambada\.safetensors: not what the manifest says"):
-        load_lambada(tmp_path, entry)
+        load_passages(tmp_path, entry)
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(DataError, match=r"lambada\.safetensors: damaged or cut short"):
-        load_lambada(tmp_path, entry)
+        load_passages(tmp_path, entry)
     path.unlink()
     with pytest.raises(DataError, match=r"lambada\.safetensors: no such file"):
-        load_lambada(tmp_path, entry)
+        load_passages(tmp_path, entry)
 
 
 # ---- sources ----

@@ -48,7 +48,7 @@ def test_a_revision_that_can_move_is_refused(revision: str) -> None:
     with pytest.raises(SettingsError, match=r"data\.hub\.text\.0\.revision"):
         hub.HubSource(HubSettings(text=(HubText(path="a/b", revision=revision),)))
     with pytest.raises(SettingsError, match=r"data\.hub\.revision"):
-        image_files.HubSource(HubImages(path="a/b", revision=revision), 8)
+        image_files.ImageHubSource(HubImages(path="a/b", revision=revision), 8)
 
 
 def test_prepared_data_that_are_not_what_is_demanded_are_refused_with_both_hashes(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_loss_data_holds_every_validation_on_every_axis(built: dict[str, Any]) -
 
 
 def test_counted_layers_follow_the_expected_ones(built: dict[str, Any]) -> None:
-    data = keep.depth_data(built["evidence"], built["evidence"].arms)
+    data = keep.kept_layers_data(built["evidence"], built["evidence"].arms)
     pld = data[data["arm"] == "pld"]
     assert pld["measured"].mean() == pytest.approx(pld["expected"].mean(), abs=0.1)
     assert (data[data["arm"] == "baseline"][["measured", "expected"]] == 4).all(axis=None)

@@ -14,7 +14,7 @@ import pytest
 from pldrepro.analysis import curves, keep, layer_sensitivity
 from pldrepro.analysis.claim_estimators import ESTIMATORS, PLD_ESTIMATORS
 from pldrepro.analysis.keep import recorded_ranks
-from pldrepro.analysis.reported import load_papers
+from pldrepro.analysis.reported import load_papers, paper_of
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import accuracy_change, accuracy_gain
 from pldrepro.analysis.tidy import COLUMNS, KEYS
@@ -286,7 +286,7 @@ def test_every_table_can_be_set_for_every_family(alone: Evidence, name: str) -> 
 
 @pytest.mark.parametrize("name", list(figures.FIGURES))
 def test_every_figure_can_be_drawn_for_every_family(alone: Evidence, name: str) -> None:
-    figure, data, caption = figures.FIGURES[name](alone, tables.paper_of(name, PAPERS))
+    figure, data, caption = figures.FIGURES[name](alone, paper_of(name, PAPERS))
     plt.close(figure)
     assert caption
     assert data.empty == caption.startswith("Not measured here")

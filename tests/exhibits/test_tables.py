@@ -216,35 +216,35 @@ ROW = {
     ],
 )
 def test_a_column_shows_a_tidy_row_in_its_own_way(show: layout.Show, text: str, interval: str) -> None:
-    cell = layout.Line({}, [ROW]).cell(layout.Column("x", "speedup", 2, show))
+    cell = layout.Line({}, [ROW]).cell(layout.ColumnLayout("x", "speedup", 2, show))
     assert (cell.text, cell.interval) == (text, interval)
 
 
 def test_what_is_not_measured_is_a_dash_or_the_columns_own_word() -> None:
     nothing = {**ROW, "measured": None, "low": None, "high": None}
     line = layout.Line({}, [nothing])
-    assert str(line.cell(layout.Column("x", "speedup"))) == "–"
-    assert str(line.cell(layout.Column("x", "speedup", absent="undefined"))) == "undefined"
-    assert str(line.cell(layout.Column("x", "loss"))) == "–"
+    assert str(line.cell(layout.ColumnLayout("x", "speedup"))) == "–"
+    assert str(line.cell(layout.ColumnLayout("x", "speedup", absent="undefined"))) == "undefined"
+    assert str(line.cell(layout.ColumnLayout("x", "loss"))) == "–"
 
 
 def test_two_rows_for_one_column_are_refused() -> None:
     with pytest.raises(ValueError, match="'x'"):
-        layout.Line({}, [ROW, ROW]).cell(layout.Column("x", "speedup"))
+        layout.Line({}, [ROW, ROW]).cell(layout.ColumnLayout("x", "speedup"))
 
 
 def test_a_column_of_words_needs_them() -> None:
-    assert layout.Line({"arm": "PLD"}).cell(layout.Column("arm")).text == "PLD"
+    assert layout.Line({"arm": "PLD"}).cell(layout.ColumnLayout("arm")).text == "PLD"
     with pytest.raises(ValueError, match="'arm'"):
-        layout.Line({}).cell(layout.Column("arm"))
+        layout.Line({}).cell(layout.ColumnLayout("arm"))
 
 
-SMALL = layout.Table(
+SMALL = layout.TableLayout(
     "a_b & 5 %",
     (
-        layout.Column("arm"),
-        layout.Column("speedup", "speedup", 1),
-        layout.Column("reported", "speedup", 1, layout.reported),
+        layout.ColumnLayout("arm"),
+        layout.ColumnLayout("speedup", "speedup", 1),
+        layout.ColumnLayout("reported", "speedup", 1, layout.reported),
     ),
     (layout.Line({"arm": "PLD <1>"}, [ROW]),),
     ("A note.",),

@@ -47,10 +47,10 @@ def open_image_source(settings: ImageDataSettings) -> ImageSource:
 
         return ShapesSource(settings.shapes, settings.image_size)
     if settings.source == "files":
-        return FilesSource(settings)
+        return ImageFilesSource(settings)
     if settings.hub is None:
         raise SettingsError("data.hub: missing; the source 'hub' needs path and revision of a set of images")
-    return HubSource(settings.hub, settings.image_size)
+    return ImageHubSource(settings.hub, settings.image_size)
 
 
 def fit_image(image: PIL.Image.Image, side: int) -> np.ndarray:
@@ -84,7 +84,7 @@ def decode(content: bytes, side: int, where: str) -> np.ndarray:
         raise DataError(f"{where}: damaged or not an image ({' '.join(FORMATS)}): {error}") from None
 
 
-class FilesSource:
+class ImageFilesSource:
     """Images in a folder for each class, or in a .zip with ``<class>/<image>`` entries."""
 
     def __init__(self, settings: ImageDataSettings) -> None:
@@ -206,7 +206,7 @@ def _undecoded(rows: Any, column: str) -> Any:
     return rows.cast_column(column, Image(decode=False)) if isinstance(rows.features.get(column), Image) else rows
 
 
-class HubSource:
+class ImageHubSource:
     """Images through ``datasets``: a repository of the hub, or a local directory in its layout."""
 
     def __init__(self, settings: HubImages, side: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from pldrepro.analysis.reported import Paper
+from pldrepro.analysis.reported import Paper, paper_of
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.text import FAMILIES
 from pldrepro.exhibits.figures.budgets import fair_budgets, figure10, overfitting
@@ -17,7 +17,6 @@ from pldrepro.exhibits.figures.glue import figure8, figure9
 from pldrepro.exhibits.figures.probes import depth_robustness, figure1, figure2, figure3, figure4
 from pldrepro.exhibits.figures.sbld import sbld_keep, sbld_loss, sbld_sensitivity
 from pldrepro.exhibits.figures.style import STYLE, FigureData
-from pldrepro.exhibits.tables import paper_of
 from pldrepro.files import atomic_path, write_text
 
 FIGURES: dict[str, Callable[[Evidence, Paper], FigureData]] = {

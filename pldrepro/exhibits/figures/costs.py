@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from pldrepro.analysis.curves import flops_data, loss_data, tau_data, trade_off_data
-from pldrepro.analysis.keep import depth_data, keep_data
+from pldrepro.analysis.keep import keep_data, kept_layers_data
 from pldrepro.analysis.reported import Paper, mark_notes
 from pldrepro.analysis.results import AXES, Evidence
 from pldrepro.analysis.text import FAMILIES, number
@@ -164,7 +164,7 @@ def schedule(evidence: Evidence, paper: Paper) -> FigureData:
     arm = evidence.pld if evidence.pld in evidence.arms else evidence.arms[-1]
     run = evidence.runs(arm)[0]
     keep = keep_data(run)
-    depth = depth_data(evidence, evidence.methods)
+    depth = kept_layers_data(evidence, evidence.methods)
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.0), width_ratios=(1, 1.15))
     layers = sorted(keep["layer"].unique())
     shades = plt.get_cmap("viridis")(np.linspace(0, 0.75, len(layers)))

@@ -16,8 +16,7 @@ from pldrepro.analysis.glue_curves import checkpoint_data, rate_data
 from pldrepro.analysis.glue_table import reported_glue
 from pldrepro.analysis.reported import Paper, mark_notes
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.text import number, reported_text
-from pldrepro.analysis.tidy import role
+from pldrepro.analysis.text import marked_number, number
 from pldrepro.config.arm import ROLES
 from pldrepro.exhibits.figures.style import (
     MARKERS,
@@ -114,7 +113,7 @@ def _reported_along(evidence: Evidence, paper: Paper, data: pd.DataFrame, ax: Ax
     part = data[(data["arm"] == evidence.pld) & (data["quantity"] == "glue")]
     found = {}
     for row in part.to_dict("records"):
-        reported = reported_glue(paper, role(evidence, evidence.pld), row["checkpoint"], "glue")
+        reported = reported_glue(paper, "pld", row["checkpoint"], "glue")
         if reported is not None:
             found[row["checkpoint"]] = (row["share"], reported)
     base = reported_glue(paper, "baseline", evidence.final_checkpoint(evidence.baseline), "glue")
@@ -126,8 +125,8 @@ def _reported_along(evidence: Evidence, paper: Paper, data: pd.DataFrame, ax: Ax
     if inside:
         shares, values = zip(*((share, reported.value) for share, reported in found.values()), strict=True)
         ax.plot(shares, values, "x", color="#555555", markersize=5, zorder=5, label="PLD, reported")
-    texts = [f"{checkpoint} {reported_text(reported, 1)}" for checkpoint, (_, reported) in found.items()]
-    against = f", against {reported_text(base, 1)} of its baseline" if base else ""
+    texts = [f"{checkpoint} {marked_number(reported, 1)}" for checkpoint, (_, reported) in found.items()]
+    against = f", against {marked_number(base, 1)} of its baseline" if base else ""
     place = "crosses" if inside else "off the scale of the last panel"
     marks = mark_notes([reported.provenance for _, reported in found.values()])
     return f"The paper's GLUE scores of PLD ({place}): {', '.join(texts)}{against}. {' '.join(marks)}"

@@ -17,7 +17,7 @@ from pldrepro.analysis.budgets import fair_budgets, overfitting
 from pldrepro.analysis.depth import depth_robustness
 from pldrepro.analysis.glue_table import table2
 from pldrepro.analysis.memory import memory
-from pldrepro.analysis.reported import Paper
+from pldrepro.analysis.reported import Paper, paper_of
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import sbld_table1, sbld_table2
 from pldrepro.analysis.seed_spread import seeds, stability, variance
@@ -25,7 +25,7 @@ from pldrepro.analysis.significance import glue_tests
 from pldrepro.analysis.text import FAMILIES
 from pldrepro.analysis.time_to_target import time_to_target
 from pldrepro.analysis.training_cost import table1
-from pldrepro.exhibits.layout import Table, html
+from pldrepro.exhibits.layout import TableLayout, html
 from pldrepro.exhibits.tables.ablation import table3_layout
 from pldrepro.exhibits.tables.budgets import fair_budgets_layout, memory_layout, overfitting_layout
 from pldrepro.exhibits.tables.cost import table1_layout
@@ -38,7 +38,7 @@ from pldrepro.exhibits.tables.target import time_to_target_layout
 from pldrepro.files import atomic_path, write_text
 
 Tidy = Callable[[Evidence, Paper], pd.DataFrame]
-Layout = Callable[[Evidence, Paper, pd.DataFrame], list[Table]]
+Layout = Callable[[Evidence, Paper, pd.DataFrame], list[TableLayout]]
 TABLES: dict[str, tuple[Tidy, Layout]] = {
     "table1": (table1, table1_layout),
     "table2": (table2, table2_layout),
@@ -57,12 +57,7 @@ TABLES: dict[str, tuple[Tidy, Layout]] = {
 }
 
 
-def paper_of(name: str, papers: Mapping[str, Paper]) -> Paper:
-    """The paper whose values a table or figure shows: SBLD's, or PLD's."""
-    return papers["sbld" if name.startswith("sbld") else "pld"]
-
-
-def build(name: str, evidence: Evidence, papers: Mapping[str, Paper]) -> tuple[pd.DataFrame, list[Table]]:
+def build(name: str, evidence: Evidence, papers: Mapping[str, Paper]) -> tuple[pd.DataFrame, list[TableLayout]]:
     """A table's tidy rows, and how they are set. PLD's tables say so where the models are not BERT, as the paper's."""
     if name not in TABLES:
         raise ValueError(f"unknown table {name!r}; allowed: {', '.join(TABLES)}")

@@ -9,40 +9,40 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from pldrepro import stats
 from pldrepro.analysis import glue_scores
 from pldrepro.analysis.ablation import Configuration, configurations
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.text import DASH, INTERVAL_NOTE, number
-from pldrepro.exhibits.layout import Column, Line, Table, TidyRow, count, select
+from pldrepro.analysis.tidy import find
+from pldrepro.exhibits.layout import ColumnLayout, Line, TableLayout, TidyRow, count, select
 from pldrepro.exhibits.tables.glue import glue_columns, glue_notes, num_runs
 
 
-def table3_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
+def table3_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """Cost and loss of every configuration, then GLUE as the paper prints it, measured below reported."""
     found = configurations(evidence, paper)
     return [_cost(evidence, paper, frame, found), _glue(evidence, paper, frame, found)]
 
 
-def _cost(evidence: Evidence, paper: Paper, frame: pd.DataFrame, found: list[Configuration]) -> Table:
+def _cost(evidence: Evidence, paper: Paper, frame: pd.DataFrame, found: list[Configuration]) -> TableLayout:
     lines = (Line({"configuration": one.label, **_depth_words(evidence, one)}, _rows(frame, one)) for one in found)
     where = f"{paper.label} paper, {paper.tables['table3'].where}"
-    return Table(
+    return TableLayout(
         title=f"Table 3, cost and loss ({where}) at scale {evidence.scale}",
         columns=(
-            Column("configuration"),
-            Column("mean kept layers", "kept_layers", 2),
-            Column("of L"),
-            Column("depth matched to"),
-            Column("reference time / PLD's", "relative_time", 3),
-            Column("validation loss [nats]", "validation_loss", 3),
-            Column("loss minus PLD's", "loss_minus_pld", 3),
-            Column("loss minus baseline's", "loss_minus_baseline", 3),
-            Column("n", "validation_loss", show=count, absent="0"),
+            ColumnLayout("configuration"),
+            ColumnLayout("mean kept layers", "kept_layers", 2),
+            ColumnLayout("of L"),
+            ColumnLayout("depth matched to"),
+            ColumnLayout("reference time / PLD's", "relative_time", 3),
+            ColumnLayout("validation loss [nats]", "validation_loss", 3),
+            ColumnLayout("loss minus PLD's", "loss_minus_pld", 3),
+            ColumnLayout("loss minus baseline's", "loss_minus_baseline", 3),
+            ColumnLayout("n", "validation_loss", show=count, absent="0"),
         ),
         lines=tuple(lines),
-        notes=(*_cost_notes(evidence, found), INTERVAL_NOTE),
+        notes=(*_cost_notes(evidence, frame, found), INTERVAL_NOTE),
     )
 
 
@@ -61,7 +61,7 @@ def _depth_words(evidence: Evidence, one: Configuration) -> dict[str, str]:
     }
 
 
-def _cost_notes(evidence: Evidence, found: list[Configuration]) -> list[str]:
+def _cost_notes(evidence: Evidence, frame: pd.DataFrame, found: list[Configuration]) -> list[str]:
     """Which rows cost the same, in words, with the depth that each keeps."""
     there = [one for one in found if one.checkpoint]
     absent = [one.label for one in found if not one.checkpoint]
@@ -70,9 +70,9 @@ def _cost_notes(evidence: Evidence, found: list[Configuration]) -> list[str]:
         equal = [one for one in there if evidence.matched_depth(one.arm) == evidence.pld]
         unequal = [one for one in there if one not in equal and one.arm != evidence.pld]
         notes.append(
-            f"PLD keeps {_depth(evidence, evidence.pld)} layers on average. Compared with it at equal cost (mean kept "
-            f"depth matched, a model with fewer layers as nearly as whole layers allow): {_depths(evidence, equal)}. "
-            f"Not at equal cost: {_depths(evidence, unequal)}; of two such rows the one that keeps more layers has "
+            f"PLD keeps {_depth(frame, evidence.pld)} layers on average. Compared with it at equal cost (mean kept "
+            f"depth matched, a model with fewer layers as nearly as whole layers allow): {_depths(frame, equal)}. "
+            f"Not at equal cost: {_depths(frame, unequal)}; of two such rows the one that keeps more layers has "
             "spent more, and a lower loss of it does not show that its method is better."
         )
     if absent:
@@ -80,15 +80,16 @@ def _cost_notes(evidence: Evidence, found: list[Configuration]) -> list[str]:
     return notes
 
 
-def _depth(evidence: Evidence, arm: str) -> str:
-    return number(stats.mean_interval([run.summary.mean_kept_layers for run in evidence.runs(arm)]).value, 2)
+def _depth(frame: pd.DataFrame, arm: str) -> str:
+    kept = find(frame, arm=arm, quantity="kept_layers")
+    return DASH if kept is None else number(kept.value, 2)
 
 
-def _depths(evidence: Evidence, found: list[Configuration]) -> str:
-    return "; ".join(f"{one.label} ({_depth(evidence, one.arm)})" for one in found) or "none"
+def _depths(frame: pd.DataFrame, found: list[Configuration]) -> str:
+    return "; ".join(f"{one.label} ({_depth(frame, one.arm)})" for one in found) or "none"
 
 
-def _glue(evidence: Evidence, paper: Paper, frame: pd.DataFrame, found: list[Configuration]) -> Table:
+def _glue(evidence: Evidence, paper: Paper, frame: pd.DataFrame, found: list[Configuration]) -> TableLayout:
     table = paper.tables["table3"]
     labels = {name: table.columns[name].label for name in glue_scores.VALUES}
     tuned = [one for one in found if (one.arm, one.checkpoint) in evidence.finetuned]
@@ -104,9 +105,9 @@ def _glue(evidence: Evidence, paper: Paper, frame: pd.DataFrame, found: list[Con
             lines.append(Line({**words, **nothing, "": "measured", "n": "0"}, rows, "measured"))
     bare = [one.label for one in found if one.checkpoint and one not in tuned]
     ends = frame["statistic"].eq("median") & frame["arm"].isin([one.arm for one in tuned])
-    return Table(
+    return TableLayout(
         title=f"Table 3, GLUE ({paper.label} paper, {table.where}) at scale {evidence.scale}",
-        columns=(Column("configuration"), Column(""), *glue_columns(labels), Column("n")),
+        columns=(ColumnLayout("configuration"), ColumnLayout(""), *glue_columns(labels), ColumnLayout("n")),
         lines=tuple(lines),
         notes=(
             *([f"Trained, but not fine-tuned: {'; '.join(bare)}."] if bare else []),

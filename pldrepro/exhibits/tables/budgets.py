@@ -8,32 +8,32 @@ from pldrepro.analysis.budgets import DECAYED, MID, Rival, epochs_arms, places, 
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.text import INTERVAL_NOTE, number, time_unit
-from pldrepro.exhibits.layout import Cell, Column, Line, Table, TidyRow, count, select, value
+from pldrepro.exhibits.layout import Cell, ColumnLayout, Line, TableLayout, TidyRow, count, select, value
 
 
-def fair_budgets_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
+def fair_budgets_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """One line per arm, checkpoint and rival."""
     unit, seconds = time_unit(frame[frame["quantity"] == "reference_time"]["measured"].dropna().tolist())
 
-    def time(row: TidyRow, column: Column) -> Cell | None:
+    def time(row: TidyRow, column: ColumnLayout) -> Cell | None:
         """Few units of time are shown with a digit more."""
         digits = 2 if row["measured"] < 10 * seconds else 1
         return None if pd.isna(row["measured"]) else Cell(number(row["measured"] / seconds, digits))
 
     return [
-        Table(
+        TableLayout(
             title=f"Fair budgets: each arm against what the same reference time buys, at scale {evidence.scale}",
             columns=(
-                Column("run"),
-                Column(f"reference time [{unit}]", "reference_time", show=time),
-                Column("against"),
-                Column("its learning rate"),
-                Column("its time / the run's", "time_ratio", 3, value),
-                Column("validation loss [nats]", "validation_loss", 3),
-                Column("its loss [nats]", "rival_loss", 3),
-                Column("loss minus its", "loss_difference", 3),
-                Column("GLUE minus its", "glue_difference", 1),
-                Column("n", "rival_loss", show=count, absent="0"),
+                ColumnLayout("run"),
+                ColumnLayout(f"reference time [{unit}]", "reference_time", show=time),
+                ColumnLayout("against"),
+                ColumnLayout("its learning rate"),
+                ColumnLayout("its time / the run's", "time_ratio", 3, value),
+                ColumnLayout("validation loss [nats]", "validation_loss", 3),
+                ColumnLayout("its loss [nats]", "rival_loss", 3),
+                ColumnLayout("loss minus its", "loss_difference", 3),
+                ColumnLayout("GLUE minus its", "glue_difference", 1),
+                ColumnLayout("n", "rival_loss", show=count, absent="0"),
             ),
             lines=tuple(
                 _fair_line(evidence, frame, arm, checkpoint, rival)
@@ -67,7 +67,7 @@ FAIR_NOTES = (
 )
 
 
-def overfitting_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
+def overfitting_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """One line per number of epochs and treatment."""
     lines = tuple(
         Line({"epochs": f"{epochs:g}", "regularised by": name}, select(frame, arm=arms.get(treatment, "")))
@@ -75,17 +75,17 @@ def overfitting_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) ->
         for treatment, name in treatments(evidence).items()
     )
     return [
-        Table(
+        TableLayout(
             title=f"Overfitting: as many steps on a part of one corpus that makes N epochs, scale {evidence.scale}",
             columns=(
-                Column("epochs"),
-                Column("regularised by"),
-                Column("train loss", "train_loss", 3),
-                Column("validation loss", "validation_loss", 3),
-                Column("gap", "gap", 3),
-                Column("validation minus neither's", "minus_neither", 3),
-                Column("change of that since the fewest epochs", "minus_neither_change", 3),
-                Column("n", "validation_loss", show=count, absent="0"),
+                ColumnLayout("epochs"),
+                ColumnLayout("regularised by"),
+                ColumnLayout("train loss", "train_loss", 3),
+                ColumnLayout("validation loss", "validation_loss", 3),
+                ColumnLayout("gap", "gap", 3),
+                ColumnLayout("validation minus neither's", "minus_neither", 3),
+                ColumnLayout("change of that since the fewest epochs", "minus_neither_change", 3),
+                ColumnLayout("n", "validation_loss", show=count, absent="0"),
             ),
             lines=lines,
             notes=(*OVERFITTING_NOTES, INTERVAL_NOTE)
@@ -104,21 +104,21 @@ OVERFITTING_NOTES = (
 )
 
 
-def memory_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
+def memory_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """One line per arm."""
     several = "reduced_bytes" in set(frame["quantity"])
-    sent = Column("gradients sent by a rank in a step [MB]", "reduced_bytes", 2, of=lambda size: size / 1e6)
+    sent = ColumnLayout("gradients sent by a rank in a step [MB]", "reduced_bytes", 2, of=lambda size: size / 1e6)
     return [
-        Table(
+        TableLayout(
             title=f"Peak memory of training, at scale {evidence.scale}",
             columns=(
-                Column("arm"),
-                Column("parameters", "parameters", show=thousands),
-                Column("mean kept layers", "kept_layers", 2),
-                Column("peak memory [MiB]", "peak_memory", 0, of=lambda size: size / 2**20),
-                Column("ratio to the baseline's", "peak_memory_ratio", 3),
+                ColumnLayout("arm"),
+                ColumnLayout("parameters", "parameters", show=thousands),
+                ColumnLayout("mean kept layers", "kept_layers", 2),
+                ColumnLayout("peak memory [MiB]", "peak_memory", 0, of=lambda size: size / 2**20),
+                ColumnLayout("ratio to the baseline's", "peak_memory_ratio", 3),
                 *([sent] if several else []),
-                Column("n", "peak_memory", show=count, absent="0"),
+                ColumnLayout("n", "peak_memory", show=count, absent="0"),
             ),
             lines=tuple(Line({"arm": evidence.label(arm)}, select(frame, arm=arm)) for arm in evidence.methods),
             notes=(*_memory_notes(evidence), INTERVAL_NOTE),
@@ -126,7 +126,7 @@ def memory_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list
     ]
 
 
-def thousands(row: TidyRow, column: Column) -> Cell | None:
+def thousands(row: TidyRow, column: ColumnLayout) -> Cell | None:
     """A count with commas."""
     return Cell(f"{row['measured']:,.0f}")
 

@@ -6,47 +6,51 @@ import pandas as pd
 
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.text import INTERVAL_NOTE, reported_text, time_unit
-from pldrepro.analysis.tidy import role
-from pldrepro.exhibits.layout import Column, Line, Table, count, reported, select, value
+from pldrepro.analysis.text import INTERVAL_NOTE, marked_number, time_unit
+from pldrepro.exhibits.layout import ColumnLayout, Line, TableLayout, count, reported, select, value
 
 
-def table1_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
+def table1_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """Table 1 as the paper prints it, with the measured values, and the saving per sample on each cost axis."""
     return [_training_time(evidence, paper, frame), _savings(evidence, frame)]
 
 
-def _training_time(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> Table:
+def _training_time(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> TableLayout:
     table = paper.tables["table1"]
     times = frame[(frame["quantity"] == "cost") & (frame["unit"] == "s")]["measured"].dropna()
     unit, seconds = time_unit(times.tolist())
+
+    def in_unit(time: float) -> float:
+        """A time [s] in the unit of the table."""
+        return time / seconds
+
     digits = 2 if times.max() < 10 * seconds else 1
     lines = []
     for arm in evidence.arms:
         for checkpoint in evidence.checkpoints(arm):
-            row = table.row(role(evidence, arm), checkpoint)
+            row = table.row(evidence.paper_arm(arm), checkpoint)
             if row is None and checkpoint != evidence.final_checkpoint(arm):
                 continue
             words = {"run": f"{evidence.label(arm)} {checkpoint}"}
             if arm == evidence.baseline:  # it is not compared with itself: no tidy row holds what the paper says
-                words["reported sample reduction [%]"] = reported_text(table.reported(row, "sample_reduction"), 0)
-                words["reported speedup [x]"] = reported_text(table.reported(row, "speedup"), 1)
+                words["reported sample reduction [%]"] = marked_number(table.reported(row, "sample_reduction"), 0)
+                words["reported speedup [x]"] = marked_number(table.reported(row, "speedup"), 1)
             lines.append(Line(words, select(frame, arm=arm, checkpoint=checkpoint)))
-    return Table(
+    return TableLayout(
         title=f"Table 1: training time ({paper.label} paper, {table.where}) at scale {evidence.scale}",
         columns=(
-            Column("run"),
-            Column("reported time [h]", "cost", 2, reported, "reference_time"),
-            Column(f"reference time [{unit}]", "cost", digits, cost_axis="reference_time", of=lambda s: s / seconds),
-            Column(f"measured time [{unit}]", "cost", digits, cost_axis="measured_time", of=lambda s: s / seconds),
-            Column("reported sample reduction [%]", "sample_reduction", 0, reported),
-            Column("sample reduction [%]", "sample_reduction", 0, value),
-            Column("reported speedup [x]", "speedup", 1, reported, "reference_time"),
-            Column("speedup, reference time [x]", "speedup", 2, cost_axis="reference_time"),
-            Column("speedup, measured time [x]", "speedup", 2, cost_axis="measured_time"),
-            Column("validation loss [nats]", "validation_loss", 3),
-            Column("loss minus baseline's final", "validation_loss_difference", 3),
-            Column("n", "validation_loss", show=count),
+            ColumnLayout("run"),
+            ColumnLayout("reported time [h]", "cost", 2, reported, "reference_time"),
+            ColumnLayout(f"reference time [{unit}]", "cost", digits, cost_axis="reference_time", of=in_unit),
+            ColumnLayout(f"measured time [{unit}]", "cost", digits, cost_axis="measured_time", of=in_unit),
+            ColumnLayout("reported sample reduction [%]", "sample_reduction", 0, reported),
+            ColumnLayout("sample reduction [%]", "sample_reduction", 0, value),
+            ColumnLayout("reported speedup [x]", "speedup", 1, reported, "reference_time"),
+            ColumnLayout("speedup, reference time [x]", "speedup", 2, cost_axis="reference_time"),
+            ColumnLayout("speedup, measured time [x]", "speedup", 2, cost_axis="measured_time"),
+            ColumnLayout("validation loss [nats]", "validation_loss", 3),
+            ColumnLayout("loss minus baseline's final", "validation_loss_difference", 3),
+            ColumnLayout("n", "validation_loss", show=count),
         ),
         lines=tuple(lines),
         notes=(
@@ -57,7 +61,7 @@ def _training_time(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> Tab
     )
 
 
-def _savings(evidence: Evidence, frame: pd.DataFrame) -> Table:
+def _savings(evidence: Evidence, frame: pd.DataFrame) -> TableLayout:
     lines = [
         Line(
             {"arm": evidence.label(arm), "of L": str(evidence.runs(arm)[0].summary.num_layers)},
@@ -66,19 +70,19 @@ def _savings(evidence: Evidence, frame: pd.DataFrame) -> Table:
         for arm in evidence.arms
         if arm != evidence.baseline
     ]
-    return Table(
+    return TableLayout(
         title="Table 1, continued: saving per sample against the baseline, on each axis [%]",
         columns=(
-            Column("arm"),
-            Column("mean kept layers", "kept_layers", 2),
-            Column("of L"),
-            Column("reported time", "saving_per_sample", 0, reported, "reference_time"),
-            Column("reference time", "saving_per_sample", 1, cost_axis="reference_time"),
-            Column("measured time", "saving_per_sample", 1, cost_axis="measured_time"),
-            Column("bound (kept depth)", "saving_bound", 1),
-            Column("reported FLOPs", "saving_per_sample", 0, reported, "flops"),
-            Column("FLOPs", "saving_per_sample", 1, cost_axis="flops"),
-            Column("n", "saving_per_sample", show=count, cost_axis="flops", absent="0"),
+            ColumnLayout("arm"),
+            ColumnLayout("mean kept layers", "kept_layers", 2),
+            ColumnLayout("of L"),
+            ColumnLayout("reported time", "saving_per_sample", 0, reported, "reference_time"),
+            ColumnLayout("reference time", "saving_per_sample", 1, cost_axis="reference_time"),
+            ColumnLayout("measured time", "saving_per_sample", 1, cost_axis="measured_time"),
+            ColumnLayout("bound (kept depth)", "saving_bound", 1),
+            ColumnLayout("reported FLOPs", "saving_per_sample", 0, reported, "flops"),
+            ColumnLayout("FLOPs", "saving_per_sample", 1, cost_axis="flops"),
+            ColumnLayout("n", "saving_per_sample", show=count, cost_axis="flops", absent="0"),
         ),
         lines=tuple(lines),
         notes=(

@@ -7,7 +7,7 @@ import pandas as pd
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.text import INTERVAL_NOTE
-from pldrepro.exhibits.layout import Column, Line, Table, count, select
+from pldrepro.exhibits.layout import ColumnLayout, Line, TableLayout, count, select
 
 # What is shown: condition of the tidy rows ("k": half of the layers) -> header.
 SHOWN = {
@@ -18,19 +18,19 @@ SHOWN = {
     "lesion": "lesion, mean of draws",
 }
 COLUMNS = (
-    Column("run"),
-    Column("L"),
-    Column("loss, all layers", "loss", 3, condition="all"),
-    *(Column(f"+ {header}", "loss_increase", 3, condition=condition) for condition, header in SHOWN.items()),
-    Column("n", "loss", show=count, condition="all", absent="0"),
+    ColumnLayout("run"),
+    ColumnLayout("L"),
+    ColumnLayout("loss, all layers", "loss", 3, condition="all"),
+    *(ColumnLayout(f"+ {header}", "loss_increase", 3, condition=condition) for condition, header in SHOWN.items()),
+    ColumnLayout("n", "loss", show=count, condition="all", absent="0"),
 )
 
 
-def depth_robustness_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
+def depth_robustness_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """The last checkpoint of every probed arm: loss intact, and by how much it rises with half of the layers."""
     title = f"Depth robustness: validation loss [nats] with fewer layers, at scale {evidence.scale}"
     if not evidence.probed:
-        return [Table(title, COLUMNS, notes=("No checkpoint was probed in this study.",))]
+        return [TableLayout(title, COLUMNS, notes=("No checkpoint was probed in this study.",))]
     keep = evidence.probes[0].summary.lesion_keep
     notes = (
         "+: what the loss rises by over all layers on the same held-out sequences; kept layers are not "
@@ -39,7 +39,7 @@ def depth_robustness_layout(evidence: Evidence, paper: Paper, frame: pd.DataFram
         "draws for all.",
         INTERVAL_NOTE,
     )
-    return [Table(title, COLUMNS, tuple(_line(evidence, frame, arm) for arm in evidence.probed), notes)]
+    return [TableLayout(title, COLUMNS, tuple(_line(evidence, frame, arm) for arm in evidence.probed), notes)]
 
 
 def _line(evidence: Evidence, frame: pd.DataFrame, arm: str) -> Line:

@@ -10,12 +10,11 @@ from pldrepro.analysis import glue_scores
 from pldrepro.analysis.glue_table import original_bert
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.text import DASH, number, reported_text, time_unit
-from pldrepro.analysis.tidy import role
-from pldrepro.exhibits.layout import Column, Line, Table, TidyRow, plus_minus, select
+from pldrepro.analysis.text import DASH, marked_number, number, time_unit
+from pldrepro.exhibits.layout import ColumnLayout, Line, TableLayout, TidyRow, plus_minus, select
 
 
-def table2_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
+def table2_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """Table 2 as the paper prints it: per run a line of reported and a line of measured values."""
     labels = {name: paper.tables["table2"].columns[name].label for name in glue_scores.VALUES}
     label, original = original_bert(paper)
@@ -23,9 +22,13 @@ def table2_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list
     for arm, checkpoint in evidence.finetuned:
         lines += _lines(evidence, paper, frame, arm, checkpoint)
     return [
-        Table(
+        TableLayout(
             title=f"Table 2: GLUE ({paper.label} paper, {paper.tables['table2'].where}) at scale {evidence.scale}",
-            columns=(Column("run"), Column(""), Column("training time"), *glue_columns(labels), Column("n")),
+            columns=(
+                *map(ColumnLayout, ("run", "", "training time")),
+                *glue_columns(labels),
+                ColumnLayout("n"),
+            ),
             lines=tuple(lines),
             notes=(
                 "BERT-base original is on the test sets. Training time: reference time up to the checkpoint.",
@@ -45,19 +48,19 @@ def _lines(evidence: Evidence, paper: Paper, frame: pd.DataFrame, arm: str, chec
     lines = [Line({"run": name, "": "measured", "training time": time, "n": num_runs(rows)}, rows, "measured")]
     if any(row["quantity"] == "glue_paper" and pd.notna(row["reported"]) for row in rows):
         table = paper.tables["table1"]
-        hours = table.reported(table.row(role(evidence, arm), checkpoint), "hours")
-        time = DASH if hours is None else f"{reported_text(hours, 2)} h"
+        hours = table.reported(table.row(evidence.paper_arm(arm), checkpoint), "hours")
+        time = DASH if hours is None else f"{marked_number(hours, 2)} h"
         lines.insert(0, Line({"run": name, "": "reported", "training time": time, "n": ""}, rows, "reported"))
     return lines
 
 
-def glue_columns(labels: Mapping[str, str]) -> list[Column]:
+def glue_columns(labels: Mapping[str, str]) -> list[ColumnLayout]:
     """The 12 values, then the three scores, which a value that is not positive leaves undefined."""
     scores = glue_scores.CONVENTIONS.items()
     return [
-        *(Column(header, name, 1, plus_minus, statistic="median") for name, header in labels.items()),
+        *(ColumnLayout(header, name, 1, plus_minus, statistic="median") for name, header in labels.items()),
         *(
-            Column(title, f"glue_{name}", 1, plus_minus, statistic="median", absent="undefined")
+            ColumnLayout(title, f"glue_{name}", 1, plus_minus, statistic="median", absent="undefined")
             for name, title in scores
         ),
     ]

@@ -13,10 +13,10 @@ from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import IMAGES, TABLE1, TABLE2, Contents, accuracies
 from pldrepro.analysis.text import FAMILIES, INTERVAL_NOTE
 from pldrepro.analysis.tidy import claimed
-from pldrepro.exhibits.layout import Column, Line, Table, count, reported, select, value
+from pldrepro.exhibits.layout import ColumnLayout, Line, TableLayout, count, reported, select, value
 
 
-def sbld_table1_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
+def sbld_table1_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """What every arm reaches on GPT, and what it costs."""
     study = evidence.of(*TABLE1.families)
     if study is None:
@@ -27,17 +27,17 @@ def sbld_table1_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) ->
         notes.append(f"Reported gain ({gain.where}): {gain.note}.")
     if not any(accuracies(study, arm, "lambada_accuracy") for arm in study.methods):
         notes.append("The data of this study have no LAMBADA passages: no accuracy to compare.")
-    reaches = Table(
+    reaches = TableLayout(
         title=f"{TABLE1.title}, scale {study.scale}: what each arm reaches at equal samples",
         columns=(
-            Column("arm"),
+            ColumnLayout("arm"),
             *_with_differences("validation_loss", "validation loss [nats]", 3, "loss "),
-            Column("perplexity", "perplexity", 1),
+            ColumnLayout("perplexity", "perplexity", 1),
             *_with_differences("lambada_accuracy", "LAMBADA accuracy [%]", 1, unit=" [points]"),
-            Column("over the baseline's [%]", "lambada_accuracy_change", 1),
-            Column("reported gain [%]", "lambada_accuracy_change", 2, reported),
-            Column("LAMBADA perplexity", "lambada_perplexity", 1),
-            Column("n", "validation_loss", show=count),
+            ColumnLayout("over the baseline's [%]", "lambada_accuracy_change", 1),
+            ColumnLayout("reported gain [%]", "lambada_accuracy_change", 2, reported),
+            ColumnLayout("LAMBADA perplexity", "lambada_perplexity", 1),
+            ColumnLayout("n", "validation_loss", show=count),
         ),
         lines=_lines(study, frame),
         notes=(*notes, INTERVAL_NOTE),
@@ -45,7 +45,7 @@ def sbld_table1_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) ->
     return [reaches, _costs(TABLE1, study, frame)]
 
 
-def sbld_table2_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
+def sbld_table2_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """What every arm reaches on images, and what it costs."""
     studies = evidence.all_of(*TABLE2.families)
     if not studies:
@@ -53,17 +53,17 @@ def sbld_table2_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) ->
     return [table for study in studies for table in _image_tables(study, paper, frame)]
 
 
-def _image_tables(study: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
+def _image_tables(study: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     claims = [claim for claim in paper.claims if set(claim.families) & set(IMAGES)]
     notes = [f"{claim.statement} ({claim.where}): {claim.note}." for claim in claims if claim.note]
-    reaches = Table(
+    reaches = TableLayout(
         title=f"{TABLE2.title} ({FAMILIES[study.family]}), scale {study.scale}: what each arm reaches at equal samples",
         columns=(
-            Column("arm"),
+            ColumnLayout("arm"),
             *_with_differences("accuracy", "top-1 [%]", 1, unit=" [points]"),
             *_with_differences("top5", "top-5 [%]", 1, unit=" [points]"),
             *_with_differences("validation_loss", "validation loss [nats]", 3, "loss "),
-            Column("n", "validation_loss", show=count),
+            ColumnLayout("n", "validation_loss", show=count),
         ),
         lines=_lines(study, frame),
         notes=(*_arm_notes(study, paper), *notes, INTERVAL_NOTE),
@@ -71,12 +71,12 @@ def _image_tables(study: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Ta
     return [reaches, _costs(TABLE2, study, frame)]
 
 
-def _with_differences(quantity: str, header: str, digits: int, before: str = "", unit: str = "") -> list[Column]:
+def _with_differences(quantity: str, header: str, digits: int, before: str = "", unit: str = "") -> list[ColumnLayout]:
     """A quantity, and what it is above the baseline's and above PLD's."""
     others = {"baseline": "baseline's", "pld": "PLD's"}.items()
     return [
-        Column(header, quantity, digits),
-        *(Column(f"{before}minus {name}{unit}", f"{quantity}_minus_{key}", digits) for key, name in others),
+        ColumnLayout(header, quantity, digits),
+        *(ColumnLayout(f"{before}minus {name}{unit}", f"{quantity}_minus_{key}", digits) for key, name in others),
     ]
 
 
@@ -95,22 +95,22 @@ def _lines(study: Evidence, frame: pd.DataFrame) -> tuple[Line, ...]:
     )
 
 
-def _costs(contents: Contents, study: Evidence, frame: pd.DataFrame) -> Table:
+def _costs(contents: Contents, study: Evidence, frame: pd.DataFrame) -> TableLayout:
     saved, over_pld = "saved_over_baseline", "saved_over_pld"
-    return Table(
+    return TableLayout(
         title=f"{contents.title}, continued: what each arm costs [%]",
         columns=(
-            Column("arm"),
-            Column("mean kept layers", "kept_layers", 2),
-            Column("of L"),
-            Column("reported time saved", saved, 2, reported, "reference_time"),
-            Column("reference time saved", saved, 1, cost_axis="reference_time"),
-            Column("measured time saved", saved, 1, cost_axis="measured_time"),
-            Column("FLOPs saved", saved, 1, cost_axis="flops"),
-            Column("reference time saved over PLD", over_pld, 1, cost_axis="reference_time"),
-            Column("analysis, of reference time", "analysis_share", 1, value, "reference_time"),
-            Column("analysis, of measured time", "analysis_share", 1, value, "measured_time"),
-            Column("pairs"),
+            ColumnLayout("arm"),
+            ColumnLayout("mean kept layers", "kept_layers", 2),
+            ColumnLayout("of L"),
+            ColumnLayout("reported time saved", saved, 2, reported, "reference_time"),
+            ColumnLayout("reference time saved", saved, 1, cost_axis="reference_time"),
+            ColumnLayout("measured time saved", saved, 1, cost_axis="measured_time"),
+            ColumnLayout("FLOPs saved", saved, 1, cost_axis="flops"),
+            ColumnLayout("reference time saved over PLD", over_pld, 1, cost_axis="reference_time"),
+            ColumnLayout("analysis, of reference time", "analysis_share", 1, value, "reference_time"),
+            ColumnLayout("analysis, of measured time", "analysis_share", 1, value, "measured_time"),
+            ColumnLayout("pairs"),
         ),
         lines=_lines(study, frame),
         notes=(
@@ -132,9 +132,11 @@ def _arm_notes(study: Evidence, paper: Paper) -> list[str]:
     return [*notes, f"Not in this study: {', '.join(absent)}."] if absent else notes
 
 
-def _nothing(contents: Contents, evidence: Evidence) -> Table:
+def _nothing(contents: Contents, evidence: Evidence) -> TableLayout:
     names = " or ".join(FAMILIES[family] for family in contents.families)
     there = ", ".join(FAMILIES[study.family] for study in (evidence, *evidence.others))
-    return Table(
-        contents.title, (Column("arm"),), notes=(f"Not measured here: no study of {names} in this set ({there}).",)
+    return TableLayout(
+        contents.title,
+        (ColumnLayout("arm"),),
+        notes=(f"Not measured here: no study of {names} in this set ({there}).",),
     )

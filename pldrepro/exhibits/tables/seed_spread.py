@@ -25,36 +25,36 @@ from pldrepro.analysis.seed_spread import (
 from pldrepro.analysis.text import DASH, estimate_text
 from pldrepro.analysis.tidy import find
 from pldrepro.data.tasks import TASKS
-from pldrepro.exhibits.layout import Cell, Column, Line, Table, TidyRow, count, select, value
+from pldrepro.exhibits.layout import Cell, ColumnLayout, Line, TableLayout, TidyRow, count, select, value
 
 TASK_NAMES = {name: task.title for name, task in TASKS.items()}
 NOT_FINETUNED = "Nothing was fine-tuned in this study: no GLUE values to compare."
 
 
-def seeds_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
+def seeds_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """One table per quantity: spread and paired differences of every method, then what that says of stability."""
     return [_seeds(evidence, frame[frame["quantity"] == quantity], quantity) for quantity in QUANTITIES]
 
 
-def pairs_needed(row: TidyRow, column: Column) -> Cell | None:
+def pairs_needed(row: TidyRow, column: ColumnLayout) -> Cell | None:
     """A number of seeds; in words where it is beyond what was counted."""
     return Cell("> 1,000") if row["note"] == TOO_MANY else value(row, column)
 
 
-def _seeds(evidence: Evidence, part: pd.DataFrame, quantity: str) -> Table:
+def _seeds(evidence: Evidence, part: pd.DataFrame, quantity: str) -> TableLayout:
     name, unit, digits = QUANTITIES[quantity]
     lines = tuple(line for arm in dict.fromkeys(part["arm"]) for line in _seeds_lines(evidence, part, arm))
-    return Table(
+    return TableLayout(
         title=f"Over seeds: {name} [{unit}] at scale {evidence.scale}",
         columns=(
-            Column("arm"),
-            Column("n", quantity, show=count, statistic="mean"),
-            Column("mean", quantity, digits, statistic="mean"),
-            Column("standard deviation", quantity, digits, statistic="deviation"),
-            Column("against"),
-            Column("difference", quantity, digits, statistic="difference"),
-            Column(f"seeds for {POWER:.0%}", quantity, 0, pairs_needed, statistic="pairs_for_power"),
-            Column("ratio of SDs", quantity, 2, statistic="deviation_ratio"),
+            ColumnLayout("arm"),
+            ColumnLayout("n", quantity, show=count, statistic="mean"),
+            ColumnLayout("mean", quantity, digits, statistic="mean"),
+            ColumnLayout("standard deviation", quantity, digits, statistic="deviation"),
+            ColumnLayout("against"),
+            ColumnLayout("difference", quantity, digits, statistic="difference"),
+            ColumnLayout(f"seeds for {POWER:.0%}", quantity, 0, pairs_needed, statistic="pairs_for_power"),
+            ColumnLayout("ratio of SDs", quantity, 2, statistic="deviation_ratio"),
         ),
         lines=lines,
         notes=(
@@ -108,20 +108,20 @@ def _sentence(parts: Iterable[str]) -> str:
 
 PARTS = ("between_pretraining", "between_finetuning")
 VARIANCE_COLUMNS = (
-    Column("value"),
-    Column("arm"),
-    Column("between pre-training seeds", None, 2, statistic=PARTS[0], of=math.sqrt),
-    Column("between fine-tuning seeds", None, 2, statistic=PARTS[1], of=math.sqrt),
-    Column("pre-training seeds", show=count, statistic=PARTS[0]),
-    Column("runs", show=count, statistic=PARTS[1]),
+    ColumnLayout("value"),
+    ColumnLayout("arm"),
+    ColumnLayout("between pre-training seeds", None, 2, statistic=PARTS[0], of=math.sqrt),
+    ColumnLayout("between fine-tuning seeds", None, 2, statistic=PARTS[1], of=math.sqrt),
+    ColumnLayout("pre-training seeds", show=count, statistic=PARTS[0]),
+    ColumnLayout("runs", show=count, statistic=PARTS[1]),
 )
 
 
-def variance_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
+def variance_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """Standard deviations of both kinds, a line per value and method."""
     title = f"Where the spread of GLUE values comes from, at scale {evidence.scale}"
     if frame.empty:
-        return [Table(title, VARIANCE_COLUMNS, notes=(NOT_FINETUNED,))]
+        return [TableLayout(title, VARIANCE_COLUMNS, notes=(NOT_FINETUNED,))]
     labels = {name: paper.tables["table2"].columns[name].label for name in glue_scores.VALUES}
     lines = tuple(
         Line({"value": label, "arm": evidence.label(arm)}, select(frame, quantity=name, arm=arm))
@@ -134,7 +134,7 @@ def variance_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> li
         "rate selected for each pre-training seed; where that differs, the difference counts as pre-training's.",
         *(_sentence([f"{note} ({_where(frame, note, labels)})"]) for note in sorted(set(frame["note"]) - {""})),
     )
-    return [Table(title, VARIANCE_COLUMNS, lines, notes)]
+    return [TableLayout(title, VARIANCE_COLUMNS, lines, notes)]
 
 
 def _where(frame: pd.DataFrame, note: str, labels: Mapping[str, str]) -> str:
@@ -146,26 +146,26 @@ def _where(frame: pd.DataFrame, note: str, labels: Mapping[str, str]) -> str:
 
 
 STABILITY_COLUMNS = (
-    Column("task"),
-    Column("arm"),
-    Column("runs"),
-    Column("standard deviation", None, 2, statistic="deviation"),
-    Column("range", None, 2, statistic="range"),
-    Column("ratio of SDs", None, 2, statistic="deviation_ratio"),
-    Column("failed at the selected rate", None, 0, statistic="failed"),
-    Column("failed at any rate", None, 0, statistic="failed_all"),
-    Column("a run fails up to", None, 1, statistic="constant"),
+    ColumnLayout("task"),
+    ColumnLayout("arm"),
+    ColumnLayout("runs"),
+    ColumnLayout("standard deviation", None, 2, statistic="deviation"),
+    ColumnLayout("range", None, 2, statistic="range"),
+    ColumnLayout("ratio of SDs", None, 2, statistic="deviation_ratio"),
+    ColumnLayout("failed at the selected rate", None, 0, statistic="failed"),
+    ColumnLayout("failed at any rate", None, 0, statistic="failed_all"),
+    ColumnLayout("a run fails up to", None, 1, statistic="constant"),
 )
 
 
-def stability_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
+def stability_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """A line per small task and method."""
     title = f"Stability of fine-tuning on the small tasks, at scale {evidence.scale}"
     if frame.empty:
         missing = NOT_FINETUNED
         if finetuned_methods(evidence):
             missing = f"None of the small tasks ({task_names(SMALL_TASKS)}) was fine-tuned in this study."
-        return [Table(title, STABILITY_COLUMNS, notes=(missing,))]
+        return [TableLayout(title, STABILITY_COLUMNS, notes=(missing,))]
     parts = {task: frame[frame["quantity"] == glue_scores.PRIMARY[task]] for task in SMALL_TASKS}
     lines = tuple(
         _stability_line(evidence, part, task, arm) for task, part in parts.items() for arm in dict.fromkeys(part["arm"])
@@ -185,7 +185,7 @@ def stability_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> l
     absent = [task for task, part in parts.items() if part.empty]
     if absent:
         notes.append(f"Not fine-tuned in this study: {task_names(absent)}.")
-    return [Table(title, STABILITY_COLUMNS, lines, tuple(notes))]
+    return [TableLayout(title, STABILITY_COLUMNS, lines, tuple(notes))]
 
 
 def _stability_line(evidence: Evidence, part: pd.DataFrame, task: str, arm: str) -> Line:

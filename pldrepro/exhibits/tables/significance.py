@@ -9,26 +9,26 @@ from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.seed_spread import compared_arms, finetuned_methods
 from pldrepro.analysis.significance import RESAMPLES
-from pldrepro.exhibits.layout import Column, Line, Table, count, select
+from pldrepro.exhibits.layout import ColumnLayout, Line, TableLayout, count, select
 from pldrepro.exhibits.tables.seed_spread import TASK_NAMES, task_names
 
 COLUMNS = (
-    Column("task"),
-    Column("metric"),
-    Column("difference", None, 2, statistic="examples"),
-    Column("p", None, 4, statistic="p"),
-    Column("p (Holm)", None, 4, statistic="p_holm"),
-    Column("examples", None, show=count, statistic="examples"),
-    Column("difference over seeds", None, 2, statistic="seeds"),
-    Column("seeds", None, show=count, statistic="seeds"),
+    ColumnLayout("task"),
+    ColumnLayout("metric"),
+    ColumnLayout("difference", None, 2, statistic="examples"),
+    ColumnLayout("p", None, 4, statistic="p"),
+    ColumnLayout("p (Holm)", None, 4, statistic="p_holm"),
+    ColumnLayout("examples", None, show=count, statistic="examples"),
+    ColumnLayout("difference over seeds", None, 2, statistic="seeds"),
+    ColumnLayout("seeds", None, show=count, statistic="seeds"),
 )
 
 
-def glue_tests_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
+def glue_tests_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """One table per arm that PLD is compared with."""
     if frame.empty:
         title = f"PLD's GLUE differences, tested on the development examples, at scale {evidence.scale}"
-        return [Table(title, COLUMNS, notes=(_why_no_tests(evidence),))]
+        return [TableLayout(title, COLUMNS, notes=(_why_no_tests(evidence),))]
     return [
         _against(evidence, frame[frame["against"] == other], other)
         for other in compared_arms(evidence, evidence.pld)
@@ -47,7 +47,7 @@ def _why_no_tests(evidence: Evidence) -> str:
     return f"{evidence.label(evidence.pld)} shares no fine-tuned task and seed with {names or 'any other arm'}."
 
 
-def _against(evidence: Evidence, part: pd.DataFrame, other: str) -> Table:
+def _against(evidence: Evidence, part: pd.DataFrame, other: str) -> TableLayout:
     tested = {task: rows for task, name in glue_scores.PRIMARY.items() if (rows := select(part, quantity=name))}
     notes = [
         "Difference in percent at the final checkpoints, the metric averaged over the runs (common pre-training seeds "
@@ -60,7 +60,7 @@ def _against(evidence: Evidence, part: pd.DataFrame, other: str) -> Table:
     absent = [task for task in glue_scores.PRIMARY if task not in tested]
     if absent:
         notes.append(f"Without predictions of both arms: {task_names(absent)}.")
-    return Table(
+    return TableLayout(
         f"{evidence.label(evidence.pld)} minus {evidence.label(other)}, tested on the development examples, "
         f"at scale {evidence.scale}",
         COLUMNS,

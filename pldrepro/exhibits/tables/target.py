@@ -11,39 +11,39 @@ from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import AXES, Evidence
 from pldrepro.analysis.text import INTERVAL_NOTE
 from pldrepro.analysis.time_to_target import BOUND, CHANGES, PER_SAMPLE, TARGETS, chain
-from pldrepro.exhibits.layout import Cell, Column, Line, Table, TidyRow, count, interval, reported, select
+from pldrepro.exhibits.layout import Cell, ColumnLayout, Line, TableLayout, TidyRow, count, interval, reported, select
 
 
-def time_to_target_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
+def time_to_target_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """One table per target, and PLD's speedup step by step."""
     return [*(_target(evidence, frame, target) for target in TARGETS), _steps(evidence, paper, frame)]
 
 
-def reached(row: TidyRow, column: Column) -> Cell | None:
+def reached(row: TidyRow, column: ColumnLayout) -> Cell | None:
     """How many runs reach the target."""
     return Cell(f"{row['measured']:.0f} of {row['n']}") if row["n"] else None
 
 
-def at_most(row: TidyRow, column: Column) -> Cell | None:
+def at_most(row: TidyRow, column: ColumnLayout) -> Cell | None:
     """The estimate, marked where it is a bound."""
     shown = interval(row, column)
     return Cell(f"≤ {shown.text}", shown.interval) if shown and row["note"] == BOUND else shown
 
 
-def _target(evidence: Evidence, frame: pd.DataFrame, target: str) -> Table:
+def _target(evidence: Evidence, frame: pd.DataFrame, target: str) -> TableLayout:
     name, _ = TARGETS[target]
     speedup, reach = f"speedup_to_{target}", f"reached_{target}"
     arms = [arm for arm in evidence.methods if select(frame, arm=arm, quantity=reach)]
-    return Table(
+    return TableLayout(
         title=f"How soon {name} is reached: the baseline's whole run over the arm's run up to there [x], at scale "
         f"{evidence.scale}",
         columns=(
-            Column("arm"),
-            Column("runs that reach it", reach, show=reached),
-            Column("reported, samples", speedup, 2, reported, "samples"),
-            Column("reported, time", speedup, 1, reported, "reference_time"),
-            *(Column(header, speedup, 2, at_most, axis) for axis, header in AXES.items()),
-            Column("n", reach, show=count),
+            ColumnLayout("arm"),
+            ColumnLayout("runs that reach it", reach, show=reached),
+            ColumnLayout("reported, samples", speedup, 2, reported, "samples"),
+            ColumnLayout("reported, time", speedup, 1, reported, "reference_time"),
+            *(ColumnLayout(header, speedup, 2, at_most, axis) for axis, header in AXES.items()),
+            ColumnLayout("n", reach, show=count),
         ),
         lines=tuple(Line({"arm": evidence.label(arm)}, select(frame, arm=arm)) for arm in arms),
         notes=(*_target_notes(evidence, target), INTERVAL_NOTE),
@@ -76,17 +76,17 @@ def _tuned_once(evidence: Evidence, arms: Iterable[str]) -> list[str]:
     return [f"Fine-tuned at one checkpoint, the only one where its GLUE score can be reached: {'; '.join(once)}."]
 
 
-def _steps(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> Table:
-    return Table(
+def _steps(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> TableLayout:
+    return TableLayout(
         title=f"PLD's speedup, step by step from the baseline, at scale {evidence.scale}",
         columns=(
-            Column("target"),
-            Column("what changes"),
-            Column("arm"),
-            Column("fewer samples [x]", None, 2, cost_axis="samples"),
-            Column("cheaper samples [x]", None, 2, cost_axis=PER_SAMPLE),
-            Column("both [x]", None, 2, cost_axis="reference_time"),
-            Column("reached", "reached", show=reached),
+            ColumnLayout("target"),
+            ColumnLayout("what changes"),
+            ColumnLayout("arm"),
+            ColumnLayout("fewer samples [x]", None, 2, cost_axis="samples"),
+            ColumnLayout("cheaper samples [x]", None, 2, cost_axis=PER_SAMPLE),
+            ColumnLayout("both [x]", None, 2, cost_axis="reference_time"),
+            ColumnLayout("reached", "reached", show=reached),
         ),
         lines=tuple(line for target in TARGETS for line in _step_lines(paper, frame, target)),
         notes=tuple(_steps_notes(evidence)),

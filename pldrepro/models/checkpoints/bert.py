@@ -28,9 +28,9 @@ from pldrepro.models.checkpoints.common import (
     config_of,
     copy_tokenizer,
     fold_scale,
+    model_settings,
     read_config,
     read_weights,
-    settings_of,
     write_model,
 )
 
@@ -241,7 +241,7 @@ def _read(folder: Path) -> _ModelFile:
         raise ModelFileError(f"{folder / CONFIG}: expected whole numbers as max_position_embeddings and pad_token_id")
     first_position = _first_position(norm, config["pad_token_id"])
     config["max_position_embeddings"] -= first_position
-    return _ModelFile(settings_of(config, KEYS, folder / CONFIG, norm=norm), first_position, read_weights(folder))
+    return _ModelFile(model_settings(config, KEYS, folder / CONFIG, norm=norm), first_position, read_weights(folder))
 
 
 @torch.no_grad()

@@ -85,7 +85,7 @@ def config_of(settings: ModelSettings, keys: Keys, fixed: Mapping[str, Any]) -> 
     return {**values, **fixed, "dtype": "float32"}
 
 
-def settings_of(config: Mapping[str, Any], keys: Keys, path: Path, **more: Any) -> ModelSettings:
+def model_settings(config: Mapping[str, Any], keys: Keys, path: Path, **more: Any) -> ModelSettings:
     """The settings of a model from its config.json; a missing key, or two that disagree, is a ModelFileError.
 
     more: settings that the keys do not give.

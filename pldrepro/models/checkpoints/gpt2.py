@@ -21,9 +21,9 @@ from pldrepro.models.checkpoints.common import (
     config_of,
     copy_tokenizer,
     fold_scale,
+    model_settings,
     read_config,
     read_weights,
-    settings_of,
     write_model,
 )
 from pldrepro.models.gpt import Gpt
@@ -94,7 +94,7 @@ def load_gpt(folder: Path, settings: ModelSettings) -> Gpt:
     config = read_config(folder, ("gpt2",), FIXED_CONFIG)
     if config.get("n_inner", 0) is None:  # transformers' default
         config["n_inner"] = 4 * config["n_embd"]
-    check_shape(settings_of(config, KEYS, folder / CONFIG, family="gpt", norm="pre"), settings, folder)
+    check_shape(model_settings(config, KEYS, folder / CONFIG, family="gpt", norm="pre"), settings, folder)
     weights = read_weights(folder)
     with torch.device("meta"):
         model = Gpt(settings)

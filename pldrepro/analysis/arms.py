@@ -1,0 +1,26 @@
+"""What one arm costs, keeps and reaches: estimates over its pre-training seeds."""
+
+from __future__ import annotations
+
+from pldrepro import stats
+from pldrepro.analysis.results import Evidence
+from pldrepro.stats import Estimate
+
+
+def cost_estimate(evidence: Evidence, arm: str, axis: str, checkpoint: str) -> Estimate | None:
+    """Cost of an arm up to a checkpoint on an axis: geometric mean over its seeds."""
+    costs = [evidence.cost(run, axis, checkpoint) for run in evidence.runs(arm)]
+    known = [cost for cost in costs if cost is not None]
+    return stats.geometric_interval(known) if known else None
+
+
+def validation_loss(evidence: Evidence, arm: str, checkpoint: str | None = None) -> Estimate:
+    """Validation loss of an arm at a checkpoint (none: at its end) [nats]: mean over its seeds."""
+    ends = [run.summary for run in evidence.runs(arm)]
+    points = ends if checkpoint is None else [end.checkpoints[checkpoint] for end in ends]
+    return stats.mean_interval([point.validation_loss for point in points])
+
+
+def kept_layers(evidence: Evidence, arm: str) -> Estimate:
+    """Layers that an arm keeps in a forward pass, mean over its whole run: mean over its seeds."""
+    return stats.mean_interval([run.summary.mean_kept_layers for run in evidence.runs(arm)])
