@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812 (the field's name)
 from torch import Tensor, nn
 
 from pldrepro.config.model import ModelSettings
+from pldrepro.models.compiled import compiled
 from pldrepro.policy.drop import Gate
 
 Scale = float | Tensor
@@ -120,7 +121,7 @@ class Blocks(nn.ModuleList):
 
     def compile_blocks(self) -> None:
         """Compile one block function with torch.compile and use it for every layer."""
-        self._compiled = torch.compile(Block.forward)
+        self._compiled = compiled(Block.forward)
 
     def forward(self, hidden: Tensor, attention_mask: Tensor | None, gates: Sequence[Gate]) -> Tensor:
         """(B, S, H) -> (B, S, H) through the blocks that are kept; one gate per layer, else ValueError."""

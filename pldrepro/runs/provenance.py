@@ -14,6 +14,7 @@ from pldrepro.data.manifests import Prepared
 from pldrepro.runs.schema import DataManifest, Device, Provenance
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+COMMIT_VARIABLE = "PLDREPRO_COMMIT"  # set where a copy runs without its history
 RECORDED_PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "transformers", "datasets", "evaluate", "snakemake")
 
 
@@ -40,7 +41,13 @@ def _copy(manifest: Prepared | None) -> DataManifest | None:
 
 
 def commit() -> str:
-    """The commit of the code, with "+changes" when tracked files differ from it; "unknown" outside a checkout."""
+    """The commit of the code, with "+changes" when tracked files differ from it.
+
+    Outside a checkout: what the environment variable PLDREPRO_COMMIT says, else "unknown". A repository that this one
+    was copied into is not asked.
+    """
+    if not (REPOSITORY / ".git").exists():
+        return os.environ.get(COMMIT_VARIABLE) or "unknown"
     try:
         head = subprocess.run(
             ["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"], capture_output=True, text=True, check=True

@@ -143,6 +143,7 @@ class PretrainSummary(Recorded, Versioned):
     validation_accuracy: Share | None = None
     validation_top5: Share | None = None
     train_seconds: Cost
+    warmup_seconds: Spent = Field(0, description="of compiling and first use of kernels, over all starts of the run")
     reference_seconds: Cost | None
     flops: Cost
     mean_kept_layers: Annotated[float, Field(gt=0, le=MAX_LAYERS)]

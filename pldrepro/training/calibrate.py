@@ -62,6 +62,8 @@ def calibrate(job: CalibrationJob, folder: Path, progress: bool = True, world: P
     models = {run.model: run for run in job.runs}
     impl = job.runs[0].impl.model_copy(update={"threads": settings.threads})
     device = select_device(impl)
+    if impl.compile:
+        torch.compiler.reset()  # what was compiled before in this process does not count
     shapes = [Shape(run, device, world) for run in models.values()]
     seconds = time_steps(shapes, settings, progress and world.is_first)
     if not world.is_first:

@@ -31,6 +31,7 @@ from pldrepro.training.objectives import Data, Objective, open_objective
 from pldrepro.training.optim import learning_rate
 from pldrepro.training.run import Run, diverged, spread
 from pldrepro.training.stop import Stop
+from pldrepro.training.warmup import warm_up
 
 
 def pretrain(
@@ -58,6 +59,7 @@ def pretrain(
             return
         run = setup(settings, objective, data, folder, calibration, world)
         run.resume()
+        warm_up(run)
         run.compare_ranks()
         fit(run, stop, progress and world.is_first)
         if world.is_first:
@@ -163,7 +165,7 @@ def fit(run: Run, stop: Stop, progress: bool = True) -> None:
                 if step in checkpoint_steps:
                     run.save_checkpoint(checkpoint_steps[step], validation)
                     due = True
-            if due:
+            if due and step < training.num_steps:  # of a finished run nothing is left to go on with
                 run.save()
                 saved = time.monotonic()
             if ended and step < training.num_steps:
@@ -240,6 +242,7 @@ def finish(run: Run) -> None:
         validation_accuracy=last.validation_accuracy,
         validation_top5=last.validation_top5,
         train_seconds=last.train_seconds,
+        warmup_seconds=progress.warmup_seconds,
         reference_seconds=last.reference_seconds,
         flops=progress.flops,
         mean_kept_layers=progress.kept_layers / passes,
@@ -252,4 +255,4 @@ def finish(run: Run) -> None:
         checkpoints=progress.checkpoints,
     )
     complete(run.folder, summary, ["metrics.jsonl", *(f"checkpoints/{name}/*" for name in progress.checkpoints)])
-    shutil.rmtree(run.folder / "resume")
+    shutil.rmtree(run.folder / "resume", ignore_errors=True)  # a short run has none

@@ -6,7 +6,7 @@ import copy
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Progress:
 
     step: int = 0  # optimizer steps done
     train_seconds: float = 0.0
+    warmup_seconds: float = 0.0
     passes_by_kept_layers: Counter[int] = field(default_factory=Counter)  # forward passes (micro steps)
     passes_by_layer: list[int] = field(default_factory=list)  # forward passes that each layer was kept in
     reduced_bytes: int = 0  # of gradients that each rank gave to the all-reduce
@@ -255,11 +256,10 @@ class Run:
         """Loss, accuracy and, for images, top-5 accuracy on held-out data; all layers kept."""
         self.model.eval()
         loss, correct = 0.0, Counter[str]()
-        for whole in self.validation.micro_batches(self.settings.impl.micro_batch_size):
-            if part := self.world.shard(whole):
-                sums = self.objective.sums(self.model, part, self.evaluation_gates)
-                loss += float(sums.loss)
-                correct.update({name: int(count) for name, count in sums.correct.items()})
+        for part in self.validation_parts():
+            sums = self.objective.sums(self.model, part, self.evaluation_gates)
+            loss += float(sums.loss)
+            correct.update({name: int(count) for name, count in sums.correct.items()})
         names = self.objective.counted
         totals = self.world.sum(torch.tensor([loss, *(correct[name] for name in names)], dtype=torch.float64))
         loss, *rights = totals.tolist()
@@ -267,6 +267,12 @@ class Run:
         if not loss / count < MAX_LOSS:  # which NaN is not, either
             raise diverged(self, "validation loss", self.progress.step - 1)
         return {"loss": loss / count, **{name: right / count for name, right in zip(names, rights, strict=True)}}
+
+    def validation_parts(self) -> Iterator[Batch]:
+        """This rank's parts of the validation's micro-batches; one without samples is left out."""
+        for whole in self.validation.micro_batches(self.settings.impl.micro_batch_size):
+            if part := self.world.shard(whole):
+                yield part
 
     @property
     def evaluation_gates(self) -> tuple[drop.Gate, ...]:

@@ -154,6 +154,18 @@ def test_max_seconds_stops_at_a_checkpoint_as_often_as_it_takes(
     assert_same_run(undisturbed, tmp_path)
 
 
+def test_no_state_is_saved_that_nothing_will_go_on_from(
+    tiny_run: Make, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    save = Run.save
+    monkeypatch.setattr(Run, "save", lambda run: (saved.append(run.progress.step), save(run)))
+    go(tiny_run(impl={"save_every_seconds": 1e-9}), corpus, tmp_path / "often")
+    go(tiny_run(training={"checkpoints": {"ckp87": None, "ckp100": None}}), corpus, tmp_path / "never")
+    assert saved == [*range(1, STEPS)]
+    assert (tmp_path / "never/summary.json").is_file()
+
+
 def test_enough_seconds_do_not_stop(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
     go(tiny_run(), corpus, tmp_path, max_seconds=1e9)
     assert (tmp_path / "summary.json").exists()
