@@ -16,9 +16,13 @@ def cost_estimate(evidence: Evidence, arm: str, axis: str, checkpoint: str) -> E
 
 def validation_loss(evidence: Evidence, arm: str, checkpoint: str | None = None) -> Estimate:
     """Validation loss of an arm at a checkpoint (none: at its end) [nats]: mean over its seeds."""
+    return stats.mean_interval(validation_losses(evidence, arm, checkpoint))
+
+
+def validation_losses(evidence: Evidence, arm: str, checkpoint: str | None = None) -> list[float]:
+    """Validation loss of each run of an arm at a checkpoint (none: at its end) [nats]."""
     ends = [run.summary for run in evidence.runs(arm)]
-    points = ends if checkpoint is None else [end.checkpoints[checkpoint] for end in ends]
-    return stats.mean_interval([point.validation_loss for point in points])
+    return [(end if checkpoint is None else end.checkpoints[checkpoint]).validation_loss for end in ends]
 
 
 def kept_layers(evidence: Evidence, arm: str) -> Estimate:

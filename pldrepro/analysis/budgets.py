@@ -9,7 +9,7 @@ import pandas as pd
 
 from pldrepro import stats
 from pldrepro.analysis import comparisons
-from pldrepro.analysis.arms import cost_estimate, validation_loss
+from pldrepro.analysis.arms import cost_estimate, validation_loss, validation_losses
 from pldrepro.analysis.interpolation import value_at
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
@@ -181,7 +181,7 @@ def _overfitting_rows(
 ) -> list[dict[str, Any]]:
     runs = evidence.runs(arm)
     train = [final_train_loss(run) for run in runs]
-    validation = [run.summary.validation_loss for run in runs]
+    validation = validation_losses(evidence, arm)
     found: dict[str, Estimate | None] = {
         "train_loss": stats.mean_interval(train),
         "validation_loss": stats.mean_interval(validation),
@@ -214,25 +214,3 @@ def _effects(evidence: Evidence, arms: dict[str, str], treatment: str) -> dict[i
         run.seed: run.summary.validation_loss - bare.summary.validation_loss
         for run, bare in evidence.pairs(arms[treatment], arms[UNTREATED])
     }
-
-
-def overfitting_data(evidence: Evidence) -> pd.DataFrame:
-    """One row per number of epochs, treatment and quantity [nats]: mean over seeds with its interval."""
-    rows = []
-    for epochs, by_treatment in epochs_arms(evidence).items():
-        for treatment, arm in by_treatment.items():
-            runs = evidence.runs(arm)
-            found: dict[str, Estimate] = {
-                "validation_loss": stats.mean_interval([run.summary.validation_loss for run in runs]),
-                "train_loss": stats.mean_interval([final_train_loss(run) for run in runs]),
-            }
-            bare = by_treatment.get(UNTREATED)
-            effect = comparisons.loss_difference(evidence, arm, bare) if bare and bare != arm else None
-            if effect:
-                found["minus_neither"] = effect.estimate
-            rows += [
-                {"arm": arm, "epochs": epochs, "treatment": treatment, "quantity": quantity, "mean": one.value,
-                 "low": one.low, "high": one.high, "n": one.n, "method": one.method}
-                for quantity, one in found.items()
-            ]  # fmt: skip
-    return pd.DataFrame(rows)

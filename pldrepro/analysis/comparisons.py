@@ -210,16 +210,19 @@ def _independent_error(shapes: Sequence[StepTimes], counts: Sequence[np.ndarray]
     return math.hypot(*(np.concatenate([w * s.relative_errors for w, s in zip(weights, shapes, strict=False)])))
 
 
-def saving_bound(evidence: Evidence, arm: str) -> Estimate | None:
-    """Percent of a step that skipping can save at most: (share of the layers in a full step)(1 - mean kept / L)."""
+def linear_saving(evidence: Evidence, arm: str) -> Estimate | None:
+    """Percent of a step saved, predicted from the kept depth: (share of the layers in a full step)(1 - mean kept / L).
+
+    No bound: where tau(k) is convex, the first layers that are dropped save more than the linear fit says.
+    """
     if evidence.calibration is None:
         return None
-    bounds = []
+    savings = []
     for run in evidence.runs(arm):
         shape = evidence.calibration.shape_of(run)
         skipped = 1 - run.summary.mean_kept_layers / run.summary.num_layers
-        bounds.append(100 * shape.layer_share * skipped)
-    return stats.mean_interval(bounds)
+        savings.append(100 * shape.layer_share * skipped)
+    return stats.mean_interval(savings)
 
 
 def glue(evidence: Evidence, arm: str, seed: int, checkpoint: str, convention: str) -> glue_scores.GlueScore:
@@ -276,3 +279,9 @@ def rate_medians(evidence: Evidence, scores: pd.DataFrame) -> pd.DataFrame:
     medians = kept.groupby([*run, "quantity"])["value"].median().reset_index()
     means = medians.groupby(run)["value"].mean().reset_index().assign(quantity="mean")
     return pd.concat([medians, means], ignore_index=True)
+
+
+def rate_range(data: pd.DataFrame, arm: str) -> float:
+    """Mean of the tasks at the best rate of the grid minus that at the worst [points]; ``data``: rate_data's rows."""
+    means = data[(data["quantity"] == "mean") & (data["arm"] == arm)]["mean"]
+    return float(means.max() - means.min())

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from pldrepro import stats
+from pldrepro.analysis.arms import validation_losses
 from pldrepro.analysis.keep import kept_layers_data
 from pldrepro.analysis.results import AXES, Evidence
 from pldrepro.costs.flops import run_flops
 from pldrepro.runs.step_times import StepTimes
-from pldrepro.stats import Estimate
 
 
 def trade_off_data(evidence: Evidence) -> pd.DataFrame:
@@ -22,7 +21,7 @@ def trade_off_data(evidence: Evidence) -> pd.DataFrame:
     rows = []
     for arm in evidence.methods:
         runs = evidence.runs(arm)
-        losses = np.array([run.summary.validation_loss for run in runs])
+        losses = np.array(validation_losses(evidence, arm))
         error = float(losses.std(ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 else 0.0
         time = np.mean([evidence.cost(run, axis) for run in runs]) / whole
         mean = float(losses.mean())
@@ -47,6 +46,14 @@ def loss_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def mean_over_runs(data: pd.DataFrame, axis: str) -> pd.DataFrame:
+    """Cost on an axis and validation loss of an arm in ``loss_data``: mean over its runs at equal steps.
+
+    Runs of an arm validate at the same steps; their costs differ by the gates drawn, so both are averaged.
+    """
+    return data.groupby("step")[[axis, "validation_loss"]].mean()
+
+
 def flops_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
     """FLOPs between two log lines relative to those of all layers, counted (mean over seeds) and predicted."""
     parts = []
@@ -63,6 +70,11 @@ def flops_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
     return pd.concat(parts)
 
 
+def mean_flops_saving(data: pd.DataFrame, arm: str) -> float:
+    """Percent fewer FLOPs than all layers would take, counted: mean over the log lines of ``flops_data``."""
+    return 100 * (1 - float(data[data["arm"] == arm]["counted"].mean()))
+
+
 def tau_data(shape: StepTimes) -> pd.DataFrame:
     """One row per number of active layers (0..L): median step time with its interval [s], and the linear fit."""
     kept = np.arange(shape.num_layers + 1)
@@ -72,11 +84,6 @@ def tau_data(shape: StepTimes) -> pd.DataFrame:
             "low": shape.low, "high": shape.high, "n": shape.n, "fit": shape.fit.intercept + shape.fit.slope * kept,
         }
     )  # fmt: skip
-
-
-def final_losses(evidence: Evidence, arms: Sequence[str]) -> list[Estimate]:
-    """Final validation loss of each arm, mean over its seeds [nats]."""
-    return [stats.mean_interval([run.summary.validation_loss for run in evidence.runs(arm)]) for arm in arms]
 
 
 def final_validations(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:

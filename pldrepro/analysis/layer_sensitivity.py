@@ -24,6 +24,11 @@ def sensitivity_data(study: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def mean_scores(data: pd.DataFrame) -> pd.DataFrame:
+    """Score of each analysis (refresh) and layer of an arm: mean over its seeds; one column per analysis."""
+    return data.pivot_table(index="layer", columns="refresh", values="score", aggfunc="mean")
+
+
 def list_of(settings: drop.DropSettings, rank: int, num_layers: int) -> str:
     """The list that a rank (1: most sensitive) puts a layer in."""
     blocked, allowed = drop.list_sizes(settings, num_layers)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -22,23 +20,7 @@ IMAGES = ("swinv2", "vit")
 CLOCKS = ("reference_time", "measured_time")
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What a table is about: its models, the accuracies that it shows (name in a run's summary -> header)."""
-
-    title: str
-    families: tuple[str, ...]
-    accuracies: Mapping[str, str]
-
-
-TABLE1 = Contents(
-    "SBLD (our reading), table 1: layer dropping on GPT", ("gpt",), {"lambada_accuracy": "LAMBADA accuracy"}
-)
-TABLE2 = Contents(
-    "SBLD (our reading), table 2: layer dropping on images",
-    IMAGES,
-    {"accuracy": "top-1 accuracy", "top5": "top-5 accuracy"},
-)
+IMAGE_ACCURACIES = ("accuracy", "top5")  # names in a run's summary
 
 
 # ---- comparisons, shared with claims and reviews ----
@@ -103,7 +85,7 @@ def sbld_table1(evidence: Evidence, paper: Paper) -> pd.DataFrame:
     (``lambada_accuracy_change`` [%]); saved_over_baseline and saved_over_pld [% of the whole run], on each axis, the
     analysis of sensitivity charged; analysis_share [% of the run's time].
     """
-    study = evidence.of(*TABLE1.families)
+    study = evidence.of("gpt")
     if study is None:
         return tidy([])
     rows: list[dict[str, Any]] = []
@@ -129,14 +111,14 @@ def sbld_table2(evidence: Evidence, paper: Paper) -> pd.DataFrame:
 
     Quantities: accuracy (top-1) and top5 [%], validation_loss [nats], and the others of ``sbld_table1``.
     """
-    studies = evidence.all_of(*TABLE2.families)
+    studies = evidence.all_of(*IMAGES)
     return tidy(row for study in studies for row in _image_rows(study, paper))
 
 
 def _image_rows(study: Evidence, paper: Paper) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for arm in study.methods:
-        for name in TABLE2.accuracies:
+        for name in IMAGE_ACCURACIES:
             rows += _accuracy_rows(study, paper, arm, name)
         rows += [*_loss_rows(study, arm), *_cost_rows(study, paper, arm)]
     return rows
@@ -176,7 +158,7 @@ def _cost_rows(study: Evidence, paper: Paper, arm: str) -> list[dict[str, Any]]:
     rows = [tidy_row(study, arm, final, "kept_layers", kept_layers(study, arm), unit="layers", note=note)]
     for key, other in references(study, arm).items():
         for axis in (*CLOCKS, "flops"):
-            own = arm == study.sbld and key == "baseline" and axis in CLOCKS and study.family in TABLE1.families
+            own = arm == study.sbld and key == "baseline" and axis in CLOCKS and study.family == "gpt"
             reported = claimed(paper, "time") if own else None
             saved = estimate_of(time_saved(study, arm, other, axis))
             rows.append(

@@ -10,6 +10,7 @@ import pandas as pd
 
 from pldrepro import stats
 from pldrepro.analysis import comparisons, glue_metrics, glue_scores
+from pldrepro.analysis.arms import validation_losses
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.tidy import tidy, tidy_row
@@ -19,12 +20,10 @@ SMALL_TASKS = ("rte", "mrpc", "cola", "stsb")
 
 POWER = 0.8
 TOO_MANY = "more than 1,000 seeds"
+# What is compared over seeds, and its unit.
+QUANTITIES = {"validation_loss": "nats", "glue_nine": "points"}
 # Percent by which a score must exceed that of a constant prediction; what is below is rounding.
 ROUNDING = 1e-9
-QUANTITIES: dict[str, tuple[str, str, int]] = {
-    "validation_loss": ("final validation loss", "nats", 3),
-    "glue_nine": (glue_scores.CONVENTIONS["nine"], "points", 2),
-}
 
 
 def final_row(
@@ -67,7 +66,7 @@ def seeds(evidence: Evidence, paper: Paper) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for arm in evidence.methods:
-        for quantity, (_, unit, _) in QUANTITIES.items():
+        for quantity, unit in QUANTITIES.items():
             values = _values(evidence, arm, quantity)
             if not values:
                 continue
@@ -85,7 +84,7 @@ def seeds(evidence: Evidence, paper: Paper) -> pd.DataFrame:
 def _values(evidence: Evidence, arm: str, quantity: str) -> list[float]:
     """A quantity at the end of every run of an arm that has it."""
     if quantity == "validation_loss":
-        return [float(run.summary.validation_loss) for run in evidence.runs(arm)]
+        return validation_losses(evidence, arm)
     checkpoint = evidence.final_checkpoint(arm)
     scores = [comparisons.glue(evidence, arm, run.seed, checkpoint, "nine").value for run in evidence.runs(arm)]
     return [value for value in scores if value is not None]

@@ -19,12 +19,13 @@ from pldrepro.analysis.glue_table import table2
 from pldrepro.analysis.memory import memory
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.sbld import IMAGES, TABLE1, TABLE2, accuracy_gain
+from pldrepro.analysis.sbld import IMAGES, accuracy_gain
 from pldrepro.analysis.seed_spread import seeds, stability
 from pldrepro.analysis.text import FAMILIES, estimate_text, number
 from pldrepro.analysis.tidy import estimate_of, find
 from pldrepro.analysis.time_to_target import TARGETS, decompose
 from pldrepro.errors import RecordError, SettingsError
+from pldrepro.exhibits.tables.sbld import TABLE1, TABLE2
 from pldrepro.files import write_text
 
 Answer = Callable[[Evidence, Paper], list[str]]

@@ -195,7 +195,7 @@ def test_what_was_not_decayed_is_named(tmp_path: Path) -> None:
 def test_overfitting_is_three_lines_over_the_epochs(evidence: Evidence) -> None:
     figure, data, _ = budgets.overfitting(evidence, PLD)
     part = data[(data["treatment"] == "pld") & (data["quantity"] == "minus_neither")]
-    assert dict(zip(part["epochs"], part["mean"], strict=True)) == pytest.approx({1: 0.1, 40: -0.15})
+    assert dict(zip(part["epochs"], part["measured"], strict=True)) == pytest.approx({1: 0.1, 40: -0.15})
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["1", "40"]
     assert len(figure.axes[0].containers) == 6
     assert len(figure.axes[1].containers) == 2

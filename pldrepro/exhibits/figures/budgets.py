@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from pldrepro import stats
-from pldrepro.analysis.budgets import epochs_arms, original, overfitting_data, treatments
-from pldrepro.analysis.curves import final_losses, final_validations, loss_data
+from pldrepro.analysis import budgets as numbers
+from pldrepro.analysis.arms import cost_estimate, validation_loss, validation_losses
+from pldrepro.analysis.budgets import epochs_arms, original, treatments
+from pldrepro.analysis.curves import final_validations, loss_data
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.exhibits.figures.costs import late_losses, loss_lines
@@ -45,16 +46,16 @@ def figure10(evidence: Evidence, paper: Paper) -> FigureData:
     data = data.assign(theta_bar=data["arm"].map(arms))
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.3), width_ratios=(1.5, 1))
     scale, unit = axis_scale(data["samples"].max(), "samples")
-    finals = final_losses(evidence, list(arms))
-    for position, ((arm, theta), final) in enumerate(zip(arms.items(), finals, strict=True)):
+    for position, (arm, theta) in enumerate(arms.items()):
         # By the order of theta_bar: so many arms of one kind would share colours by their places in the study.
         look = style(position)
         loss_lines(left, data[data["arm"] == arm], "samples", scale, _theta_label(evidence, arm, theta), look)
-        interval_bars(right, [theta], [final], marker=MARKERS[position % len(MARKERS)], color=look["color"])
-        runs = [run.summary.validation_loss for run in evidence.runs(arm)]
+        marker, final = MARKERS[position % len(MARKERS)], validation_loss(evidence, arm)
+        interval_bars(right, [theta], [final], marker=marker, color=look["color"])
+        runs = validation_losses(evidence, arm)
         right.plot([theta] * len(runs), runs, ".", color=look["color"], alpha=0.5)
     fit_y(left, late_losses(data, "samples"), 0.06)
-    fit_y(right, [run.summary.validation_loss for arm in arms for run in evidence.runs(arm)])
+    fit_y(right, [loss for arm in arms for loss in validation_losses(evidence, arm)])
     left.set(xlabel=f"samples{unit}", ylabel="validation loss [nats]")
     left.set_xlim(left=0)
     right.set(xlabel="theta_bar", xlim=(0, 1.05))
@@ -94,7 +95,7 @@ def fair_budgets(evidence: Evidence, paper: Paper) -> FigureData:
         own = data[(data["arm"] == arm) & (data["kind"] == "curve")]
         loss_lines(ax, own, "reference_time", scale, evidence.label(arm), style(evidence.arms.index(arm)))
     for position, arm in enumerate(cut):
-        _end_point(evidence, ax, data[(data["arm"] == arm) & (data["kind"] == "end")], arm, scale, position)
+        _end_point(evidence, ax, arm, scale, position)
     at = {budget[1] for arm in cut if (budget := evidence.budget(arm))}
     budgets = [checkpoint for checkpoint in evidence.checkpoints(evidence.pld) if checkpoint in at]
     for position, checkpoint in enumerate(budgets):
@@ -107,20 +108,26 @@ def fair_budgets(evidence: Evidence, paper: Paper) -> FigureData:
     return figure, data, _fair_caption(evidence, curves, cut)
 
 
-def _end_point(evidence: Evidence, ax: Axes, data: pd.DataFrame, arm: str, scale: float, position: int) -> None:
+def _end_point(evidence: Evidence, ax: Axes, arm: str, scale: float, position: int) -> None:
     """The loss at which a decayed run ends, in the colour of the arm that it is a copy of."""
     source = original(evidence, arm)
     look = style(evidence.arms.index(source if source else arm))
     interval_bars(
-        ax, [data["reference_time"].mean() / scale], [stats.mean_interval(data["validation_loss"].tolist())],
+        ax, [_reference_time(evidence, arm, evidence.final_checkpoint(arm)) / scale], [validation_loss(evidence, arm)],
         marker=MARKERS[(position + 1) % len(MARKERS)], color=look["color"], markerfacecolor="white", markersize=6,
         linestyle="none", label=evidence.label(arm), zorder=4,
     )  # fmt: skip
 
 
+def _reference_time(evidence: Evidence, arm: str, checkpoint: str) -> float:
+    """Reference time of an arm up to a checkpoint [s]; the figure is drawn only where every run has it."""
+    time = cost_estimate(evidence, arm, "reference_time", checkpoint)
+    assert time is not None
+    return time.value
+
+
 def _budget_line(evidence: Evidence, ax: Axes, checkpoint: str, scale: float, side: str) -> None:
-    times = [evidence.cost(run, "reference_time", checkpoint) for run in evidence.runs(evidence.pld)]
-    time = sum(time for time in times if time is not None) / len(times) / scale
+    time = _reference_time(evidence, evidence.pld, checkpoint) / scale
     ax.axvline(time, color=COLOURS[7], linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
     ax.annotate(
         f"PLD {checkpoint}", (time, 1), xycoords=("data", "axes fraction"), xytext=(0, 2), textcoords="offset points",
@@ -145,9 +152,10 @@ def _fair_caption(evidence: Evidence, curves: Sequence[str], cut: Sequence[str])
 
 def overfitting(evidence: Evidence, paper: Paper) -> FigureData:
     """Loss against the epochs of a cut corpus, as many steps each: with PLD, with dropout, with neither."""
-    data = overfitting_data(evidence)
+    data = numbers.overfitting(evidence, paper).dropna(subset="measured")
     if data.empty:
         return nothing("no runs on a cut corpus that name a treatment in this study")
+    data = data.assign(epochs=data["arm"].map(evidence.epochs), treatment=data["arm"].map(evidence.treatment))
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.2))
     arms = [arm for by_treatment in epochs_arms(evidence).values() for arm in by_treatment.values()]
     names = treatments(evidence)
@@ -161,7 +169,9 @@ def overfitting(evidence: Evidence, paper: Paper) -> FigureData:
         ):
             part = data[(data["treatment"] == treatment) & (data["quantity"] == quantity)]
             if len(part):
-                interval_bars(ax, part["epochs"].tolist(), estimates(part), marker=marker, linewidth=1.4, **line)
+                interval_bars(
+                    ax, part["epochs"].tolist(), estimates(part, "measured"), marker=marker, linewidth=1.4, **line
+                )
     right.axhline(0, color="#7f7f7f", linewidth=0.8, zorder=1)
     for ax, quantities in ((left, ["validation_loss", "train_loss"]), (right, ["minus_neither"])):
         _epochs_axis(ax, data, quantities)
@@ -179,7 +189,7 @@ def overfitting(evidence: Evidence, paper: Paper) -> FigureData:
 
 
 def _epochs_axis(ax: Axes, data: pd.DataFrame, quantities: Sequence[str]) -> None:
-    values = data[data["quantity"].isin(quantities)]["mean"].tolist()
+    values = data[data["quantity"].isin(quantities)]["measured"].tolist()
     epochs = sorted(data["epochs"].unique())
     fit_y(ax, [*values, 0.0] if "minus_neither" in quantities else values)
     ax.set_xscale("log")

@@ -11,7 +11,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from pldrepro.analysis.curves import flops_data, loss_data, tau_data, trade_off_data
+from pldrepro.analysis.arms import validation_loss
+from pldrepro.analysis.curves import (
+    flops_data,
+    loss_data,
+    mean_flops_saving,
+    mean_over_runs,
+    tau_data,
+    trade_off_data,
+)
 from pldrepro.analysis.keep import keep_data, kept_layers_data
 from pldrepro.analysis.reported import Paper, mark_notes
 from pldrepro.analysis.results import AXES, Evidence
@@ -45,7 +53,7 @@ def figure7(evidence: Evidence, paper: Paper) -> FigureData:
     arms = [arm for arm in evidence.arms if arm in (named or evidence.methods)]
     data = loss_data(evidence, arms)
     figure, axes = plt.subplots(1, len(axes_shown), figsize=(7.2, 3.2), sharey=True, squeeze=False)
-    target = float(np.mean([run.summary.validation_loss for run in evidence.runs(evidence.baseline)]))
+    target = validation_loss(evidence, evidence.baseline).value
     for ax, axis in zip(axes[0], axes_shown, strict=True):
         scale, unit = axis_scale(data[axis].max(), axis)
         for arm in arms:
@@ -96,8 +104,7 @@ def loss_lines(ax: Axes, data: pd.DataFrame, axis: str, scale: float, label: str
     """A thin line per run of an arm and a bold one for their mean at equal steps."""
     for _, run in data.groupby("seed"):
         ax.plot(run[axis] / scale, run["validation_loss"], color=look["color"], linewidth=0.6, alpha=0.45)
-    # Runs of an arm validate at the same steps; their costs differ by the gates drawn, so both are averaged.
-    mean = data.groupby("step")[[axis, "validation_loss"]].mean()
+    mean = mean_over_runs(data, axis)
     ax.plot(mean[axis] / scale, mean["validation_loss"], linewidth=1.8, label=label, **look)
 
 
@@ -132,8 +139,7 @@ def figure6(evidence: Evidence, paper: Paper) -> FigureData:
     figure, ax = plt.subplots(figsize=(7.2, 3.2))
     for arm in arms:
         part, look = data[data["arm"] == arm], style(evidence.arms.index(arm))
-        mean = 100 * (1 - part["counted"].mean())
-        label = f"{evidence.label(arm)}: {number(mean, 1)} % less"
+        label = f"{evidence.label(arm)}: {number(mean_flops_saving(data, arm), 1)} % less"
         ax.plot(part["share"], part["predicted"], linewidth=1.6, label=label, **look)
         ax.plot(part["share"], part["counted"], ".", markersize=4, alpha=0.6, color=look["color"])
     if reported:
@@ -240,16 +246,16 @@ def _step_time_panel(ax: Axes, shapes: Sequence[StepTimes], first: int, name: st
     scale, unit = (1.0, "s") if max(max(shape.median) for shape in shapes) >= 1 else (1e-3, "ms")
     for position, shape in enumerate(shapes):
         look = style(first + position)
-        kept = np.arange(shape.num_layers + 1)
+        data = tau_data(shape)
+        times = data[["median", "low", "high", "fit"]] / scale
         # Shapes of one depth stand side by side instead of on top of one another.
-        at = kept + 0.12 * (position - (len(shapes) - 1) / 2)
-        middle = np.array(shape.median) / scale
-        error = np.abs(np.array([shape.low, shape.high]) / scale - middle)
+        at = data["active_layers"] + 0.12 * (position - (len(shapes) - 1) / 2)
+        error = [times["median"] - times["low"], times["high"] - times["median"]]
         ax.errorbar(
-            at, middle, yerr=error, fmt=MARKERS[(first + position) % len(MARKERS)], markersize=4, capsize=2,
+            at, times["median"], yerr=error, fmt=MARKERS[(first + position) % len(MARKERS)], markersize=4, capsize=2,
             color=look["color"], elinewidth=1, label=f"{name}{_shape_label(shape, scale, unit)}",
         )  # fmt: skip
-        ax.plot(kept, (shape.fit.intercept + shape.fit.slope * kept) / scale, linewidth=1, **look)
+        ax.plot(data["active_layers"], times["fit"], linewidth=1, **look)
     ax.set(xlabel="active layers k", ylabel=f"time of a step [{unit}]")
     ax.set_ylim(bottom=0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -198,5 +198,4 @@ def _rate_axis(ax: Axes, rates: Sequence[float]) -> None:
 
 def _ranges(evidence: Evidence, data: pd.DataFrame, arms: Sequence[str]) -> str:
     """How far the mean of the tasks falls from the best rate of the grid to the worst, by arm [points]."""
-    part = data[data["quantity"] == "mean"].groupby("arm")["mean"].agg(["max", "min"])
-    return "; ".join(f"{evidence.label(arm)} {number(part['max'][arm] - part['min'][arm], 1)}" for arm in arms)
+    return "; ".join(f"{evidence.label(arm)} {number(comparisons.rate_range(data, arm), 1)}" for arm in arms)

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pldrepro.analysis.curves import loss_data
 from pldrepro.analysis.keep import keep_map
-from pldrepro.analysis.layer_sensitivity import sensitivity_data
+from pldrepro.analysis.layer_sensitivity import mean_scores, sensitivity_data
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import AXES, Evidence
 from pldrepro.analysis.sbld import IMAGES
@@ -69,8 +69,7 @@ def sbld_sensitivity(evidence: Evidence, paper: Paper) -> FigureData:
 
 
 def _sensitivity_panel(ax: Axes, data: pd.DataFrame) -> None:
-    for refresh, part in data.groupby("refresh"):
-        mean = part.groupby("layer")["score"].mean()
+    for refresh, mean in mean_scores(data).items():
         look: dict[str, Any] = {"linewidth": 1.6} if refresh == 0 else {"linewidth": 1.0, "alpha": 0.35}
         ax.plot(mean.index, mean, color=COLOURS[2], zorder=2, **look)
     first = data[data["refresh"] == 0]

@@ -60,10 +60,10 @@ def interval_bars(ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], *
         lines.set_alpha(0.6)  # behind the means, where several arms stand side by side
 
 
-def estimates(part: pd.DataFrame) -> list[Estimate]:
-    """The estimates in a figure's data: columns mean, low, high, n and method."""
+def estimates(part: pd.DataFrame, name: str = "mean") -> list[Estimate]:
+    """The estimates in a figure's data: columns of this name, low, high, n and method."""
     rows = part.astype({"low": object, "high": object}).replace({np.nan: None}).to_dict("records")
-    return [Estimate(row["mean"], row["low"], row["high"], row["n"], row["method"]) for row in rows]
+    return [Estimate(row[name], row["low"], row["high"], row["n"], row["method"]) for row in rows]
 
 
 def left_out(evidence: Evidence, arms: Sequence[str], shown: Sequence[str]) -> str:

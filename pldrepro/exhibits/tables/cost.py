@@ -79,15 +79,16 @@ def _savings(evidence: Evidence, frame: pd.DataFrame) -> TableLayout:
             ColumnLayout("reported time", "saving_per_sample", 0, reported, "reference_time"),
             ColumnLayout("reference time", "saving_per_sample", 1, cost_axis="reference_time"),
             ColumnLayout("measured time", "saving_per_sample", 1, cost_axis="measured_time"),
-            ColumnLayout("bound (kept depth)", "saving_bound", 1),
+            ColumnLayout("linear prediction from the kept depth", "linear_saving", 1),
             ColumnLayout("reported FLOPs", "saving_per_sample", 0, reported, "flops"),
             ColumnLayout("FLOPs", "saving_per_sample", 1, cost_axis="flops"),
             ColumnLayout("n", "saving_per_sample", show=count, cost_axis="flops", absent="0"),
         ),
         lines=tuple(lines),
         notes=(
-            "Bound: (1 - mean kept layers / L) times the share of the layers in a full step of the same model; the "
-            "rest of a step (embeddings, head, optimizer) cannot be dropped. Measured time is noisy where the machine "
-            "did other work; reference time is not.",
+            "Linear prediction: (1 - mean kept layers / L) times the share of the layers in a full step of the same "
+            "model, by the linear fit of the step times; where the first layers dropped save more than the fit says, "
+            "the measured saving exceeds it.",
+            "Measured time is noisy where the machine did other work; reference time is not.",
         ),
     )

@@ -6,14 +6,36 @@ schedule, its lists or its ranking. The analysis of sensitivity is charged to ev
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import pandas as pd
 
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.sbld import IMAGES, TABLE1, TABLE2, Contents, accuracies
+from pldrepro.analysis.sbld import IMAGES, accuracies
 from pldrepro.analysis.text import FAMILIES, INTERVAL_NOTE
 from pldrepro.analysis.tidy import claimed
 from pldrepro.exhibits.layout import ColumnLayout, Line, TableLayout, count, reported, select, value
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a table is about: its models, the accuracies that it shows (name in a run's summary -> header)."""
+
+    title: str
+    families: tuple[str, ...]
+    accuracies: Mapping[str, str]
+
+
+TABLE1 = Contents(
+    "SBLD (our reading), table 1: layer dropping on GPT", ("gpt",), {"lambada_accuracy": "LAMBADA accuracy"}
+)
+TABLE2 = Contents(
+    "SBLD (our reading), table 2: layer dropping on images",
+    IMAGES,
+    {"accuracy": "top-1 accuracy", "top5": "top-5 accuracy"},
+)
 
 
 def sbld_table1_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:

@@ -28,6 +28,8 @@ from pldrepro.data.tasks import TASKS
 from pldrepro.exhibits.layout import Cell, ColumnLayout, Line, TableLayout, TidyRow, count, select, value
 
 TASK_NAMES = {name: task.title for name, task in TASKS.items()}
+# A quantity's name for people, and the digits that it is shown with.
+TITLES = {"validation_loss": ("final validation loss", 3), "glue_nine": (glue_scores.CONVENTIONS["nine"], 2)}
 NOT_FINETUNED = "Nothing was fine-tuned in this study: no GLUE values to compare."
 
 
@@ -42,10 +44,10 @@ def pairs_needed(row: TidyRow, column: ColumnLayout) -> Cell | None:
 
 
 def _seeds(evidence: Evidence, part: pd.DataFrame, quantity: str) -> TableLayout:
-    name, unit, digits = QUANTITIES[quantity]
+    name, digits = TITLES[quantity]
     lines = tuple(line for arm in dict.fromkeys(part["arm"]) for line in _seeds_lines(evidence, part, arm))
     return TableLayout(
-        title=f"Over seeds: {name} [{unit}] at scale {evidence.scale}",
+        title=f"Over seeds: {name} [{QUANTITIES[quantity]}] at scale {evidence.scale}",
         columns=(
             ColumnLayout("arm"),
             ColumnLayout("n", quantity, show=count, statistic="mean"),
