@@ -235,7 +235,7 @@ def glue_convention(evidence: Evidence) -> tuple[str, str]:
 
     The paper's geometric mean does not exist where a correlation is not positive.
     """
-    for arm, name in evidence.finetuned:
+    for arm, name in [tuned for tuned in evidence.finetuned if tuned[0] in evidence.arms]:
         for run in evidence.runs(arm):
             if glue(evidence, arm, run.seed, name, "paper").note.startswith("undefined"):
                 return "nine", (

@@ -32,6 +32,7 @@ def table2(evidence: Evidence, paper: Paper) -> pd.DataFrame:
             tidy_row(evidence, arm, checkpoint, "training_time", cost_estimate(evidence, arm, axis, checkpoint),
                      unit="s", cost_axis=axis)
             for axis in ("reference_time", "measured_time")
+            if arm in evidence.arms
         ]  # fmt: skip
     return tidy(rows)
 

@@ -69,8 +69,13 @@ class Evidence:
 
     @property
     def arms(self) -> list[str]:
-        """Names of the arms."""
-        return list(dict.fromkeys(run.arm for run in self.pretrain))
+        """Names of the arms that were trained."""
+        return list(dict.fromkeys(run.arm for run in self.pretrain if run.summary.steps))
+
+    @property
+    def untrained(self) -> list[str]:
+        """Names of the arms whose model stayed as initialised: what an evaluation gives without pre-training."""
+        return list(dict.fromkeys(run.arm for run in self.pretrain if not run.summary.steps))
 
     @property
     def baseline(self) -> str:
@@ -206,9 +211,10 @@ class Evidence:
 
     @property
     def finetuned(self) -> list[tuple[str, str]]:
-        """(arm, checkpoint) of everything that was fine-tuned, arms as given, checkpoints in order of time."""
+        """(arm, checkpoint) of everything that was fine-tuned, the untrained first, checkpoints in order of time."""
         there = {(arm, checkpoint) for arm, _, checkpoint in self.glue_values}
-        return [(arm, name) for arm in self.arms for name in self.checkpoints(arm) if (arm, name) in there]
+        arms = (*self.untrained, *self.arms)
+        return [(arm, name) for arm in arms for name in self.checkpoints(arm) if (arm, name) in there]
 
     def quality(self, run: PretrainRun, name: str) -> float | None:
         """What a finished run is good for: a number of its last validation, or of LAMBADA; None where there is none.
@@ -268,7 +274,7 @@ class Evidence:
         cost; an analysis of sensitivity counts from where it was done. Without a calibration: what the run itself
         recorded, if anything.
         """
-        if self.calibration is None:
+        if self.calibration is None or not run.summary.steps:
             return point.reference_seconds
         shape = self.calibration.shape_of(run)
         counts = run.summary.passes_by_kept_layers
@@ -328,7 +334,7 @@ def load_evidence(
         twins = [other for other in evidence.pretrain if (other.arm, other.seed) == (run.arm, run.seed)]
         if len(twins) > 1:
             raise RecordError(f"{run.folder} and {twins[1].folder} are both {run.arm}, seed {run.seed}")
-    for arm in evidence.arms:
+    for arm in (*evidence.arms, *evidence.untrained):
         for run in evidence.runs(arm):
             if set(run.summary.checkpoints) != set(evidence.checkpoints(arm)):
                 raise RecordError(f"{run.folder}: not the checkpoints of {evidence.runs(arm)[0].folder}")

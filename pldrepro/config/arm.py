@@ -11,11 +11,11 @@ from pydantic import Field
 
 from pldrepro.config.base import Name, Strict
 
-Role = Literal["baseline", "pld", "preln_higher_lr", "preln", "baseline_higher_lr", "sbld", "control"]
+Role = Literal["baseline", "pld", "preln_higher_lr", "preln", "baseline_higher_lr", "sbld", "scratch", "control"]
 """What an arm is in the comparisons of the papers, the most important first.
 
-The ``_higher_lr`` roles: at PLD's learning rate; ``control``: SBLD or PLD with one part replaced. Every role but
-``control`` belongs to one arm of a study at most.
+The ``_higher_lr`` roles: at PLD's learning rate; ``scratch``: the model as initialised; ``control``: SBLD or PLD with
+one part replaced. Every role but ``control`` belongs to one arm of a study at most.
 """
 ROLES: tuple[str, ...] = get_args(Role)
 

@@ -29,7 +29,7 @@ class LearningRates(Strict):
 class TrainingSettings(Strict):
     """Objective, optimizer and schedule of pre-training."""
 
-    num_steps: int = Field(200_000, ge=1, description="optimizer steps T")
+    num_steps: int = Field(200_000, ge=0, description="optimizer steps T; 0: the model stays as initialised")
     batch_size: int = Field(4096, ge=1, description="sequences per optimizer step, over all ranks and micro-batches")
     learning_rates: LearningRates = LearningRates(baseline=1e-4, higher=1e-3)
     learning_rate: Literal["baseline", "higher"] = Field("baseline", description="which of the two this arm uses")
@@ -79,7 +79,9 @@ class TrainingSettings(Strict):
         return next(name for name, share in self.checkpoints.items() if share == 1)
 
     def checkpoint_steps(self) -> dict[str, int]:
-        """Checkpoint name -> number of optimizer steps done when it is written."""
+        """Checkpoint name -> number of optimizer steps done when it is written; of no steps, the final one only."""
+        if self.num_steps == 0:
+            return {self.final_checkpoint: 0}
         return {name: max(1, round(share * self.num_steps)) for name, share in self.checkpoints.items()}
 
 
@@ -203,6 +205,12 @@ class RunSettings(Strict):
             raise ValueError(
                 "drop.allocation depth_truncation: allowed with model.norm pre, whose skipped block is the identity"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _dropping_takes_steps(self) -> RunSettings:
+        if self.training.num_steps == 0 and self.drop.schedule != "none":
+            raise ValueError("training.num_steps 0: allowed with drop.schedule none")
         return self
 
     @model_validator(mode="after")

@@ -128,11 +128,11 @@ class Study:
 
     def _check_arm(self, arm: str) -> None:
         run = self.run(arm, self.settings.seeds[0])
-        unknown = set(self.finetune_checkpoints(arm)) - set(run.training.checkpoints)
+        known = run.training.checkpoint_steps()
+        unknown = set(self.finetune_checkpoints(arm)) - set(known)
         if unknown:
             raise SettingsError(
-                f"experiment {arm}: finetune_checkpoints: {', '.join(sorted(unknown))} not among "
-                f"{', '.join(run.training.checkpoints)}"
+                f"experiment {arm}: finetune_checkpoints: {', '.join(sorted(unknown))} not among {', '.join(known)}"
             )
         if isinstance(run.data, ImageDataSettings) or isinstance(run.model, VisionSettings):
             return
@@ -299,11 +299,13 @@ class Study:
         return self.pretrain_runs() if passages[data.source] else []
 
     def probe_runs(self) -> list[tuple[str, int]]:
-        """(arm, seed) of every run whose checkpoints are probed; the probes are for BERT alone."""
+        """(arm, seed) of every run whose checkpoints are probed: of BERT, where the arm was trained."""
         if self.family != "bert":
             return []
         arms = self.settings.arms if self.settings.probe_arms is None else self.settings.probe_arms
-        return [(arm, seed) for seed in self.settings.seeds for arm in arms]
+        return [
+            (arm, seed) for seed in self.settings.seeds for arm in arms if self.run(arm, seed).training.num_steps > 0
+        ]
 
 
 # Cached, because several arms are matched to the same one, and a plan asks for all of them again.

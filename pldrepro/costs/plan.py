@@ -181,6 +181,8 @@ def expected_passes(run: RunSettings) -> tuple[list[float], list[float]]:
     num_steps, layers = run.training.num_steps, run.model.num_layers
     steps = range(0, num_steps, max(1, num_steps // SAMPLED_STEPS))
     by_kept_layers, by_layer = [0.0] * (layers + 1), [0.0] * layers
+    if not steps:
+        return by_kept_layers, by_layer
     for keep, times in Counter(keep_probabilities(run.drop, step, num_steps, layers) for step in steps).items():
         chances = kept_layers_chances(keep)
         none = 0.0
@@ -234,7 +236,7 @@ def finetune_flops(study: Study, run: RunSettings) -> float:
 
 def checkpoint_bytes(run: RunSettings) -> int:
     """Of the checkpoints of a run that stay."""
-    return parameter_count(run.model) * BYTES_PER_PARAMETER * len(run.training.checkpoints)
+    return parameter_count(run.model) * BYTES_PER_PARAMETER * len(run.training.checkpoint_steps())
 
 
 def resume_bytes(run: RunSettings) -> int:

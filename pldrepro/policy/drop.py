@@ -610,10 +610,12 @@ def expected_depth(settings: DropSettings, step: int, num_steps: int, num_layers
 def mean_expected_depth(settings: DropSettings, num_steps: int, num_layers: int, until: int | None = None) -> float:
     """Expected number of kept layers, averaged over the first ``until`` optimizer steps (none: over all of them).
 
-    At most 10,000 steps are evaluated.
+    At most 10,000 steps are evaluated; a run without steps drops nothing.
     """
     until = num_steps if until is None else until
     steps = range(0, until, max(1, until // 10_000))
+    if not steps:
+        return float(num_layers)
     return math.fsum(expected_depth(settings, s, num_steps, num_layers) for s in steps) / len(steps)
 
 

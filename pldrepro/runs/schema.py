@@ -105,17 +105,22 @@ class Costs(Recorded):
     reduced_bytes: Count | None = Field(None, description="of gradients that each rank gave to the all-reduce")
 
 
-class Trained(Costs):
-    """What a run has cost at a point after its first step."""
-
-    step: Positive
-    samples: Positive
-    flops: Cost
-    train_seconds: Cost
-    reference_seconds: Cost | None = None
+def paid_for(step: int, *costs: float | None) -> None:
+    """A ValueError unless what was measured of some costs is positive after a step, and nothing before the first."""
+    if any(cost is not None and (cost > 0) != (step > 0) for cost in costs):
+        raise ValueError(f"step {step}: expected costs {'above' if step else 'of'} 0")
 
 
-class Checkpoint(Trained):
+class Point(Costs):
+    """What a run has cost at a point that is evaluated: after some steps, or of a run without training at step 0."""
+
+    @model_validator(mode="after")
+    def _steps_cost(self) -> Self:
+        paid_for(self.step, self.samples, self.flops, self.train_seconds, self.reference_seconds)
+        return self
+
+
+class Checkpoint(Point):
     """A checkpoint of a run."""
 
     share: Part
@@ -134,19 +139,19 @@ class PretrainSummary(Recorded, Versioned):
     scale: str
     norm: str = ""
     family: Family = "bert"
-    steps: Positive
-    samples: Positive
+    steps: Count
+    samples: Count
     tokens: Count | None = None
     parameters: Positive
     num_layers: Layers
     validation_loss: Loss
     validation_accuracy: Share | None = None
     validation_top5: Share | None = None
-    train_seconds: Cost
+    train_seconds: Spent
     warmup_seconds: Spent = Field(0, description="of compiling and first use of kernels, over all starts of the run")
-    reference_seconds: Cost | None
-    flops: Cost
-    mean_kept_layers: Annotated[float, Field(gt=0, le=MAX_LAYERS)]
+    reference_seconds: Spent | None
+    flops: Spent
+    mean_kept_layers: Annotated[float, Field(ge=0, le=MAX_LAYERS)]
     passes_by_kept_layers: dict[Kept, Count] = Field(
         validation_alias=AliasChoices("passes_by_kept_layers", "steps_by_kept_layers")
     )
@@ -163,9 +168,17 @@ class PretrainSummary(Recorded, Versioned):
         return self.steps
 
     @model_validator(mode="after")
+    def _steps_cost(self) -> Self:
+        paid_for(
+            self.steps, self.samples, self.flops, self.train_seconds, self.reference_seconds, self.mean_kept_layers
+        )
+        return self
+
+    @model_validator(mode="after")
     def _layers_agree(self) -> Self:
         deepest = max(self.passes_by_kept_layers, default=0)
-        if deepest > self.num_layers or not any(kept and n for kept, n in self.passes_by_kept_layers.items()):
+        passed = any(kept and n for kept, n in self.passes_by_kept_layers.items())
+        if deepest > self.num_layers or passed != (self.steps > 0):
             raise ValueError(
                 f"passes_by_kept_layers: expected some passes with 1 to {self.num_layers} layers, none above"
             )
@@ -178,9 +191,10 @@ class PretrainSummary(Recorded, Versioned):
         return self
 
 
-class TrainLine(Trained):
+class TrainLine(Point):
     """A line of metrics.jsonl on training, means since the last one; early ones name the main loss ``mlm_loss``."""
 
+    step: Positive
     kind: Literal["train"]
     loss: AnyLoss
     main_loss: AnyLoss = Field(validation_alias=AliasChoices("main_loss", "mlm_loss"))
@@ -189,7 +203,7 @@ class TrainLine(Trained):
     theta: Share = 1
 
 
-class ValidationLine(Trained):
+class ValidationLine(Point):
     """A line of metrics.jsonl on a validation."""
 
     kind: Literal["validation"]

@@ -142,6 +142,8 @@ def fit(run: Run, stop: Stop, progress: bool = True) -> None:
     validation_steps = spread(training.validation_points, training.num_steps) | set(checkpoint_steps)
     saved = time.monotonic()
     pending: list[tuple[Tensor, Tensor, Tensor]] = []
+    if training.num_steps == 0:
+        evaluate(run, training.final_checkpoint)
     with bar(run, progress) as display:
         while run.progress.step < training.num_steps:
             with run.clock.running():
@@ -159,12 +161,8 @@ def fit(run: Run, stop: Stop, progress: bool = True) -> None:
                 loss = log(run)
                 display.set_postfix(loss=f"{loss:.3f}", samples_s=round(samples_per_second(run)), refresh=False)
             if step in validation_steps:
-                run.compare_ranks()
-                validation = run.validate()
-                run.record(ValidationLine(kind="validation", **validation, **run.costs(step)))
-                if step in checkpoint_steps:
-                    run.save_checkpoint(checkpoint_steps[step], validation)
-                    due = True
+                evaluate(run, checkpoint_steps.get(step))
+                due |= step in checkpoint_steps
             if due and step < training.num_steps:  # of a finished run nothing is left to go on with
                 run.save()
                 saved = time.monotonic()
@@ -172,6 +170,15 @@ def fit(run: Run, stop: Stop, progress: bool = True) -> None:
                 raise OutOfTimeError(
                     f"stopped {stop.reason or 'by another rank'} at step {step} of {training.num_steps}"
                 )
+
+
+def evaluate(run: Run, checkpoint: str | None) -> None:
+    """Validate and record it; save the checkpoint that is due, if any."""
+    run.compare_ranks()
+    validation = run.validate()
+    run.record(ValidationLine(kind="validation", **validation, **run.costs(run.progress.step)))
+    if checkpoint is not None:
+        run.save_checkpoint(checkpoint, validation)
 
 
 def flush(run: Run, pending: list[tuple[Tensor, Tensor, Tensor]]) -> None:
@@ -245,7 +252,7 @@ def finish(run: Run) -> None:
         warmup_seconds=progress.warmup_seconds,
         reference_seconds=last.reference_seconds,
         flops=progress.flops,
-        mean_kept_layers=progress.kept_layers / passes,
+        mean_kept_layers=progress.kept_layers / max(1, passes),
         passes_by_kept_layers=dict(sorted(progress.passes_by_kept_layers.items())),
         passes_by_layer=progress.passes_by_layer,
         analysis_seconds=progress.analysis_seconds,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from pldrepro.config.base import merge, read_settings, read_yaml, validate
 from pldrepro.config.data import DataSettings
@@ -200,8 +201,22 @@ def test_every_experiment_of_gpt_and_vision_changes_nothing_but_what_is_dropped(
     arms = ["baseline", *({name} - {"baseline"})]
     one = study(**merge(GPT, {"arms": arms, "settings": {"training": {"num_steps": 1000}}}))
     first, run = one.run("baseline", 1), one.run(name, 1)
-    assert (run.model, run.training, run.data) == (first.model, first.training, first.data)
+    steps = {"num_steps": 0} if name == "scratch" else {}
+    assert (run.model, run.training, run.data) == (
+        first.model, first.training.model_copy(update=steps), first.data
+    )  # fmt: skip
     assert first.drop.schedule == "none"
+
+
+def test_an_arm_without_steps_has_the_final_checkpoint_and_is_not_probed() -> None:
+    one = study(arms=["baseline", "scratch"], finetune_checkpoints=None)
+    run = one.run("scratch", 1)
+    assert (run.training.num_steps, run.training.checkpoint_steps()) == (0, {"ckp186": 0})
+    assert one.finetune_checkpoints("scratch") == ("ckp186",)
+    assert {arm for arm, _ in one.probe_runs()} == {"baseline"}
+    assert {arm for arm, *_ in one.finetune_runs()} == {"baseline", "scratch"}
+    with pytest.raises(ValidationError, match=r"training\.num_steps 0: allowed with drop\.schedule none"):
+        type(run).model_validate({**run.model_dump(), "drop": {"dialect": "paper_alg1"}})
 
 
 def test_sbld_and_its_controls_keep_as_many_layers() -> None:

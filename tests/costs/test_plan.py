@@ -89,8 +89,8 @@ def test_an_arm_with_a_budget_costs_what_plds_checkpoint_does(paper: Study) -> N
 
 
 def test_fine_tuning_runs_are_checkpoints_times_tasks_times_rates_times_seeds(paper: Study) -> None:
-    # 3 seeds x (15 arms with one checkpoint, and the baseline and PLD with five) x 8 tasks x 6 rates x 5 seeds
-    assert finetune_count(paper) == 3 * (10 + 10) * 8 * 6 * 5
+    # 3 seeds x (11 arms with one checkpoint, and the baseline and PLD with five) x 8 tasks x 6 rates x 5 seeds
+    assert finetune_count(paper) == 3 * (11 + 10) * 8 * 6 * 5
 
 
 def test_fine_tuning_passes_every_example_of_every_task(paper: Study, smoke: Study) -> None:
@@ -126,9 +126,16 @@ def test_prices_are_of_all_seeds_arms_and_checkpoints(smoke: Study) -> None:
     runs = [smoke.run(arm, 1) for arm in smoke.settings.arms]
     assert prices["pre-training"].seconds == pytest.approx(2 * sum(map(training_flops, runs)) / 0.5e12)
     # Two checkpoints of the baseline and PLD and one of the others.
-    tuned = sum(n * finetune_flops(smoke, run) for n, run in zip((2, 1, 2, 1), runs, strict=True))
+    tuned = sum(n * finetune_flops(smoke, run) for n, run in zip((2, 1, 1, 2, 1), runs, strict=True))
     assert prices["fine-tuning"].seconds == pytest.approx(2 * tuned / 0.5e12)
     assert list(study_prices(load_study(Path("config/smoke_gpt.yaml")), DEVICE)) == ["pre-training"]
+
+
+def test_a_run_without_steps_costs_nothing_but_its_fine_tuning(smoke: Study, card: ReferenceCard) -> None:
+    scratch = smoke.run("scratch", 1)
+    assert training_flops(scratch) == 0
+    assert {device.training(scratch).seconds for device in (DEVICE, card)} == {0}
+    assert finetune_flops(smoke, scratch) == finetune_flops(smoke, smoke.run("baseline", 1))
 
 
 # ---- reference cards ----
@@ -236,14 +243,15 @@ def test_an_unknown_device_names_those_there_are(tmp_path: Path) -> None:
 
 def test_render_names_every_arm_and_device_and_counts_the_runs(smoke: Study, card: ReferenceCard) -> None:
     text = render_plan([smoke], {"card": DEVICE, "measured": card})
-    assert "4 arms x 2 seeds = 8 pre-training runs, 12 fine-tuning jobs" in text
+    assert "5 arms x 2 seeds = 10 pre-training runs, 14 fine-tuning jobs" in text
     for one in smoke.all:
         for arm in one.settings.arms:
             assert f"\n{arm} " in text
-    for stage, jobs in (("pre-training", 14), ("fine-tuning", 12), ("total", 26)):
+    for stage, jobs in (("pre-training", 17), ("fine-tuning", 14), ("total", 31)):
         assert re.search(rf"^{stage} +{jobs} ", text, re.MULTILINE)
     assert "card: assumed: 1 TFLOP/s peak, 50% of it (a card)" in text
-    weights = [4 * 7 * 2 * parameter_count(smoke.run(arm, 1).model) for arm in smoke.settings.arms]
+    runs = [smoke.run(arm, 1) for arm in smoke.settings.arms]
+    weights = [4 * (1 if run.arm == "scratch" else 7) * 2 * parameter_count(run.model) for run in runs]
     alone = render_plan([load_study({**smoke.settings.model_dump(), "companions": {}})], {"card": DEVICE})
     assert f"checkpoints that stay     {sum(weights) / 1e6:.3g} MB" in alone
 
@@ -262,5 +270,5 @@ def test_several_files_are_planned_together(capsys: pytest.CaptureFixture[str]) 
     text = capsys.readouterr().out
     assert "measured-1" in text
     assert re.search(
-        r"^pre-training +13 ", text, re.MULTILINE
-    )  # 4 of one seed, 3 and 3 of the companions, 3 of the second
+        r"^pre-training +16 ", text, re.MULTILINE
+    )  # 5 of one seed, 4 and 3 of the companions, 4 of the second

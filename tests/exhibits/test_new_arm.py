@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import yaml
 
+from pldrepro.analysis import comparisons
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.config.experiment import arm_tags, experiments_folder
@@ -50,6 +52,31 @@ def test_an_arm_without_a_file_has_no_role(evidence: Evidence) -> None:
     assert (evidence.role("half"), evidence.role("gone"), evidence.treatment("gone")) == (None, None, None)
     assert evidence.arm_with_role("sbld") == "sbld"  # planned, without runs here
     assert list(evidence.shown_in("figure7")) == ["baseline", "pld", "half"]
+
+
+def test_an_arm_without_pre_training_has_scores_and_no_costs(tmp_path: Path) -> None:
+    arms, seeds = ("baseline", "preln_higher", "pld"), (1, 2, 3)
+    pretrain = [runs.write_pretrain(tmp_path, arm, seed) for arm in arms for seed in seeds]
+    scratch = [runs.write_untrained(tmp_path, seed) for seed in seeds]
+    # A level of which the paper's geometric mean is undefined is no reason to judge the others by another mean.
+    levels = {(arm, seed, "ckp186"): 60.0 + seed for arm in arms for seed in seeds}
+    bottom = {("scratch", seed, "ckp186"): dict.fromkeys(runs.VALUES, -1.0 * seed) for seed in seeds}
+    scores = runs.write_scores(tmp_path / "scores.csv", levels | bottom)
+    calibration = runs.write_calibration(tmp_path)
+    evidence = load_evidence([*pretrain, *scratch], calibration=calibration, scores=scores)
+    assert (evidence.arms, evidence.untrained) == (list(arms), ["scratch"])
+    assert evidence.arm_with_role("scratch") == "scratch"
+    assert comparisons.glue_convention(evidence) == ("paper", "")
+    for name in TABLES:
+        write_table(name, evidence, PAPERS, tmp_path / name)
+    written = {name: (tmp_path / f"{name}.md").read_text() for name in TABLES}
+    assert {name for name, text in written.items() if "no pre-training" in text} == {"table2"}
+    alone = load_evidence(pretrain, calibration=calibration, scores=runs.write_scores(tmp_path / "own.csv", levels))
+    for name, draw in FIGURES.items():
+        paper = PAPERS["sbld" if name.startswith("sbld") else "pld"]
+        data = [draw(one, paper)[1] for one in (evidence, alone)]
+        assert data[0].equals(data[1]), name
+        plt.close("all")
 
 
 def test_every_exhibit_and_question_that_an_arm_names_is_there() -> None:

@@ -54,6 +54,7 @@ ARMS: dict[str, dict[str, Any]] = {
 BUDGET = {"arm": "pld", "checkpoint": "ckp186", "model": {}, "num_steps": STEPS, "kept_layers": 3.0}
 # Further arms, for tests that name them; "settings" are laid over the recorded ones, "steps" replaces STEPS.
 MORE_ARMS: dict[str, dict[str, Any]] = {
+    "scratch": {"label": "no pre-training", "norm": "post", "rate": "baseline", "drop": {}, "steps": 0},
     "preln": {"label": "PreLN, same learning rate", "norm": "pre", "rate": "baseline", "drop": {}},
     "random": {
         "label": "random drop", "norm": "pre", "rate": "higher", "settings": {"matched_depth": "pld"},
@@ -239,6 +240,29 @@ def write_pretrain(
             mean_kept_layers=last["kept_layers"] / steps, passes_by_kept_layers=_counts(kept),
             passes_by_layer=[sum(layer in one for one in kept) for layer in range(LAYERS)],
             peak_memory_bytes=10**8, checkpoints=checkpoints,
+        ),
+    )  # fmt: skip
+    return folder
+
+
+def write_untrained(root: Path, seed: int) -> Path:
+    """The finished run of an arm without pre-training: one checkpoint and one validation, at no cost."""
+    folder = root / "runs" / "pretrain" / "scratch" / f"seed{seed}"
+    settings = run_settings("scratch", seed)
+    free: dict[str, Any] = {
+        "samples": 0, "tokens": 0, "flops": 0.0, "train_seconds": 0.0, "reference_seconds": 0.0, "reduced_bytes": 0
+    }  # fmt: skip
+    point = Checkpoint(**free, step=0, share=1.0, kept_layers=0, validation_loss=6.5, folder="checkpoints/ckp186")
+    folder.mkdir(parents=True)
+    _append(folder / "metrics.jsonl", ValidationLine(kind="validation", loss=6.5, step=0, **free))
+    write_record(folder / "settings.json", PretrainJob.model_validate(settings.model_dump()))
+    write_record(folder / "provenance.json", PROVENANCE)
+    write_record(
+        folder / "summary.json",
+        PretrainSummary(
+            **free, arm="scratch", label=settings.label, seed=seed, scale="smoke", norm="post", steps=0,
+            parameters=50_000, num_layers=LAYERS, validation_loss=6.5, mean_kept_layers=0.0, passes_by_kept_layers={},
+            passes_by_layer=[0] * LAYERS, checkpoints={"ckp186": point},
         ),
     )  # fmt: skip
     return folder

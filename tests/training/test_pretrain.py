@@ -95,6 +95,27 @@ def undisturbed(tiny_run: Make, corpus: Path, calibration: Path, tmp_path_factor
     return go(tiny_run(), corpus, folder, calibration=calibration)
 
 
+def test_a_run_without_steps_is_the_model_as_initialised(
+    tiny_run: Make, corpus: Path, calibration: Path, tmp_path: Path
+) -> None:
+    settings = tiny_run(training={"num_steps": 0}, drop={"dialect": "none"})
+    run = load_pretrain(go(settings, corpus, tmp_path / "run", calibration=calibration))
+    summary = run.summary
+    assert list(summary.checkpoints) == ["ckp186"]
+    assert summary.validation_loss == pytest.approx(math.log(128), abs=0.5)  # 128 tokens, all about equally likely
+    assert (summary.steps, summary.samples, summary.flops, summary.train_seconds) == (0, 0, 0, 0)
+    assert (summary.reference_seconds, summary.mean_kept_layers, run.training) == (0, 0, [])
+    go(tiny_run(training={"num_steps": 16}, drop={"dialect": "none"}), corpus, tmp_path / "trained")
+    initial = setup(settings, corpus, tmp_path / "again").objective
+    initial.save(initial.build(), initial.open(corpus), tmp_path / "again/checkpoints/ckp186", [1.0] * 4)
+    found, expected, trained = (weights(tmp_path / name) for name in ("run", "again", "trained"))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert not all(torch.equal(found[name], trained[name]) for name in trained)
+    before = (tmp_path / "run/summary.json").stat().st_mtime_ns
+    go(settings, corpus, tmp_path / "run", calibration=calibration)
+    assert (tmp_path / "run/summary.json").stat().st_mtime_ns == before
+
+
 # ---- interruptions ----
 
 
