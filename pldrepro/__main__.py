@@ -193,6 +193,13 @@ def make_report(options: argparse.Namespace) -> None:
     write_report(runs, papers, options.claims, options.tables, options.figures, options.out, options.pages)
 
 
+def make_page(options: argparse.Namespace) -> None:
+    """Make the page of what finished results folders hold: claims and main tables."""
+    from pldrepro.exhibits.results_page import write_results_page
+
+    write_results_page(options.results, options.out)
+
+
 # ---- study: what a scale file says, and results folders as a whole ----
 
 
@@ -349,6 +356,10 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...
         path("--figures", "folder of the figures"),
         path("--pages", "Markdown pages to append", required=False, nargs="*", default=[]),
         path("--out", "report.html to write"),
+    )),
+    "make page": (make_page, (
+        path("results", "results folders with claims.csv and tables/, in the order in which they are shown", nargs="+"),
+        path("--out", "Markdown page to write"),
     )),
     "study settings": (study_settings, (*study_file("config/demo.yaml"), EXPERIMENT, SEED)),
     "study explain": (study_explain, (

@@ -1,11 +1,10 @@
 """docs/results.md: the claims and the main tables of the committed records, from the files written of them.
 
-`make results-page` calls it with the finished results folders, in the order in which they are shown.
+`make results-page` makes it from the finished results folders, in the order in which they are shown.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +31,3 @@ def _of_set(folder: Path) -> str:
         if rows:  # something of it was measured
             parts += [f"### `{name}`", (folder / f"tables/{name}.md").read_text("utf-8").strip()]
     return "\n\n".join(parts) + "\n"
-
-
-if __name__ == "__main__":
-    write_results_page([Path(folder) for folder in sys.argv[1:]], Path("docs/results.md"))

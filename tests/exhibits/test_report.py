@@ -98,6 +98,12 @@ def test_the_report_points_to_nothing_outside(built: dict[str, Any]) -> None:
     assert not re.search(r"<script|<link|@import|url\(", built["page"])
 
 
+def test_the_report_names_its_papers(built: dict[str, Any]) -> None:
+    assert all(f"{paper.venue}, " in built["page"] for paper in PAPERS.values())
+    assert "arXiv:2010.13369" in built["page"]
+    assert "doi:10.1609/aaai.v37i9.26321" in built["page"]
+
+
 def test_the_report_shows_verdicts_first_in_words(built: dict[str, Any]) -> None:
     page = built["page"]
     positions = [page.index(f'id="{name}"') for name in
