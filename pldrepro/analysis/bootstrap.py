@@ -5,6 +5,7 @@ Shape legend: A runs (pre-training seed x fine-tuning seed) of an arm, N distinc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,7 @@ def paired_bootstrap(
     second: np.ndarray,
     labels: np.ndarray,
     *,
+    groups: tuple[Sequence[int], Sequence[int]] | None = None,
     seed: int = 0,
     resamples: int = 10_000,
     confidence: float = CONFIDENCE,
@@ -37,7 +39,8 @@ def paired_bootstrap(
     """Metric of first - metric of second by the paired bootstrap over examples.
 
     first (A, N) and second (A2, N): predictions of the runs of two arms; labels (N,). Every resample draws N examples
-    with replacement, the same for both arms, and averages the metric over the runs of each. Percentile interval;
+    with replacement, the same for both arms, and averages the metric over the runs of each. ``groups``: how many
+    consecutive runs of each arm are fine-tuned from one model, which counts with their median. Percentile interval;
     p = 2 min(#(d <= 0) + 1, #(d >= 0) + 1) / (R + 1), at most 1: the interval inverted, with the observed sample as
     one of the draws. Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 13 and 15; for paired
     test sets Berg-Kirkpatrick, Burkett & Klein 2012 (EMNLP).
@@ -54,15 +57,16 @@ def paired_bootstrap(
             raise ValueError(f"predictions of shape (runs, {len(labels)}) are needed, got {runs.shape}")
     table, counts = np.unique(np.vstack([labels, first, second]), axis=1, return_counts=True)
     distinct = table[0], table[1 : 1 + len(first)], table[1 + len(first) :]
-    observed = float(_mean_difference(metric, *distinct, counts[:, np.newaxis].astype(float))[0])
+    groups = groups or ([1] * len(first), [1] * len(second))
+    observed = float(_difference(metric, *distinct, groups, counts[:, np.newaxis].astype(float))[0])
     rng = np.random.default_rng(seed)
     block = max(1, BLOCK // len(counts))
     sizes = [min(block, resamples - start) for start in range(0, resamples, block)]
     shares = counts / counts.sum()
     draws = np.concatenate(
         [
-            _mean_difference(
-                metric, *distinct, rng.multinomial(len(labels), shares, size=size).T.astype(float, order="C")
+            _difference(
+                metric, *distinct, groups, rng.multinomial(len(labels), shares, size=size).T.astype(float, order="C")
             )
             for size in sizes
         ]
@@ -70,13 +74,23 @@ def paired_bootstrap(
     return bootstrap_test(observed, draws, len(labels), confidence)
 
 
-def _mean_difference(
-    metric: str, labels: np.ndarray, first: np.ndarray, second: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
-    difference: np.ndarray = np.subtract(
-        *(METRICS[metric](runs, labels, weights).mean(axis=0) for runs in (first, second))
+def _difference(
+    metric: str, labels: np.ndarray, first: np.ndarray, second: np.ndarray,
+    groups: tuple[Sequence[int], Sequence[int]], weights: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """(R,): difference of the metric under each column of weights (N, R)."""
+    one, two = (
+        over_runs(METRICS[metric](runs, labels, weights), sizes)
+        for runs, sizes in zip((first, second), groups, strict=True)
     )
-    return difference
+    return one - two
+
+
+def over_runs(values: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """(A, ...) values of runs -> (...): median over the consecutive runs of each model, then mean over models."""
+    models = np.split(values, np.cumsum(sizes)[:-1])
+    mean: np.ndarray = np.mean([np.median(runs, axis=0) for runs in models], axis=0)
+    return mean
 
 
 def bootstrap_test(observed: float, draws: np.ndarray, n: int, confidence: float = CONFIDENCE) -> BootstrapTest:

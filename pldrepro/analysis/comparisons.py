@@ -276,7 +276,7 @@ def rate_medians(evidence: Evidence, scores: pd.DataFrame) -> pd.DataFrame:
     finals = named["arm"].map({arm: evidence.final_checkpoint(arm) for arm in evidence.arms})
     kept = named[named["quantity"].ne("") & named["checkpoint"].eq(finals)]
     run = ["arm", "seed", "learning_rate"]
-    medians = kept.groupby([*run, "quantity"])["value"].median().reset_index()
+    medians = kept.groupby([*run, "quantity"])["value"].agg(glue_scores.over_finetuning_seeds).reset_index()
     means = medians.groupby(run)["value"].mean().reset_index().assign(quantity="mean")
     return pd.concat([medians, means], ignore_index=True)
 

@@ -131,24 +131,30 @@ def selected(scores: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(value_name=[names[key] for key in keys])
 
 
+def over_finetuning_seeds(values: Sequence[float]) -> float:
+    """What one pre-trained model scores: the median over its fine-tuning seeds, as in the PLD paper.
+
+    Everywhere the same, because fine-tuning can fail: CoLA's scores have two modes over seeds, and a mean would be
+    what no run scores.
+    """
+    return stats.median(values)
+
+
 def cells(scores: pd.DataFrame) -> pd.DataFrame:
     """One row per arm, pre-training seed, checkpoint and value of Table 2, at the selected learning rate.
 
-    Columns: arm, label, seed, checkpoint, value_name, task, learning_rate, median (the paper's), mean, low, high
-    (t interval of the mean over fine-tuning seeds), n (fine-tuning seeds).
+    Columns: arm, label, seed, checkpoint, value_name, task, learning_rate, value (over fine-tuning seeds), n (of them).
     """
     rows = []
     for keys, part in selected(scores).groupby(
         ["arm", "label", "seed", "checkpoint", "task", "value_name", "learning_rate"], sort=False
     ):
         arm, label, seed, checkpoint, task, value_name, rate = keys
-        values = part["value"].tolist()
-        mean = stats.mean_interval(values)
         rows.append(
             {
                 "arm": arm, "label": label, "seed": seed, "checkpoint": checkpoint, "value_name": value_name,
-                "task": task, "learning_rate": rate, "median": stats.median(values),
-                "mean": mean.value, "low": mean.low, "high": mean.high, "n": mean.n,
+                "task": task, "learning_rate": rate, "value": over_finetuning_seeds(part["value"].tolist()),
+                "n": len(part),
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
@@ -158,8 +164,8 @@ def _best_rate(group: pd.DataFrame, task: str) -> Any:
     """The learning rate with the best median of the primary metric over fine-tuning seeds; ties: the smaller."""
     _, split, metric = VALUES[PRIMARY[task]]
     primary = group[(group["split"] == split) & (group["metric"] == metric)]
-    medians = {rate: part["value"].median() for rate, part in primary.groupby("learning_rate")}
-    return min(medians, key=lambda rate: (-medians[rate], rate))
+    found = {rate: over_finetuning_seeds(part.tolist()) for rate, part in primary.groupby("learning_rate")["value"]}
+    return min(found, key=lambda rate: (-found[rate], rate))
 
 
 @dataclass(frozen=True)

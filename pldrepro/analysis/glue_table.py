@@ -19,15 +19,13 @@ SCORES = tuple(f"glue_{convention}" for convention in glue_scores.CONVENTIONS)
 
 
 def table2(evidence: Evidence, paper: Paper) -> pd.DataFrame:
-    """GLUE, one row per arm, checkpoint, value and statistic (median, as in the paper, or mean over fine-tuning seeds).
+    """GLUE, one row per arm, checkpoint and value: the median over fine-tuning seeds, as in the paper.
 
     Values: the 12 of the paper, the three GLUE scores (from the medians), and the time up to the checkpoint [s].
     """
     rows: list[dict[str, Any]] = []
-    cells = glue_scores.cells(evidence.scores) if evidence.scores is not None else pd.DataFrame()
     for arm, checkpoint in evidence.finetuned:
-        part = cells[(cells["arm"] == arm) & (cells["checkpoint"] == checkpoint)]
-        rows += _value_rows(evidence, paper, arm, checkpoint, part)
+        rows += _value_rows(evidence, paper, arm, checkpoint)
         rows += [
             tidy_row(evidence, arm, checkpoint, "training_time", cost_estimate(evidence, arm, axis, checkpoint),
                      unit="s", cost_axis=axis)
@@ -46,18 +44,14 @@ def reported_glue(paper: Paper, arm: str, checkpoint: str, column: str) -> Repor
     return None
 
 
-def _value_rows(
-    evidence: Evidence, paper: Paper, arm: str, checkpoint: str, cells: pd.DataFrame
-) -> list[dict[str, Any]]:
+def _value_rows(evidence: Evidence, paper: Paper, arm: str, checkpoint: str) -> list[dict[str, Any]]:
     medians, rows = measured_glue(evidence, arm, checkpoint), []
     for name in glue_scores.VALUES:
         reported = reported_glue(paper, role(evidence, arm), checkpoint, name)
-        means = cells[cells["value_name"] == name]["mean"].tolist()
-        found = {"median": medians[name][0], **({"mean": stats.mean_interval(means)} if means else {})}
-        rows += [
-            tidy_row(evidence, arm, checkpoint, name, measured, unit="%", statistic=statistic, reported=reported)
-            for statistic, measured in found.items()
-        ]
+        measured, _ = medians[name]
+        rows.append(
+            tidy_row(evidence, arm, checkpoint, name, measured, unit="%", statistic="median", reported=reported)
+        )
     for convention, quantity in zip(glue_scores.CONVENTIONS, SCORES, strict=True):
         measured, note = medians[quantity]
         reported = reported_convention(paper, role(evidence, arm), checkpoint, convention)

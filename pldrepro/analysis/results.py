@@ -206,7 +206,7 @@ class Evidence:
         values: dict[tuple[str, int, str], dict[str, float]] = {}
         if self.scores is not None and len(self.scores):
             for row in glue_scores.cells(self.scores).to_dict("records"):
-                values.setdefault((row["arm"], row["seed"], row["checkpoint"]), {})[row["value_name"]] = row["median"]
+                values.setdefault((row["arm"], row["seed"], row["checkpoint"]), {})[row["value_name"]] = row["value"]
         return values
 
     @property

@@ -26,8 +26,8 @@ def glue_tests(evidence: Evidence, paper: Paper) -> pd.DataFrame:
 
     Statistics: examples (difference with its interval over resampled development examples; n: examples), seeds (the
     same difference with its t interval over common pre-training seeds), p (of the former, two-sided) and p_holm
-    (adjusted over the tasks of a comparison). The metric is averaged over the runs of an arm, pre-training seeds that
-    both arms have x fine-tuning seeds, at the selected learning rates.
+    (adjusted over the tasks of a comparison). An arm's metric is the median over fine-tuning seeds, averaged over the
+    pre-training seeds that both arms have, at the selected learning rates.
     """
     rows: list[dict[str, Any]] = []
     if evidence.pld not in evidence.arms or evidence.pld not in finetuned_methods(evidence):
@@ -106,10 +106,13 @@ def _test(
     metric = glue_scores.VALUES[glue_scores.PRIMARY[task]][2]
     test = bootstrap.paired_bootstrap(
         metric, np.concatenate(list(first.values())), np.concatenate(list(second.values())), labels,
-        resamples=RESAMPLES,
+        groups=([len(runs) for runs in first.values()], [len(runs) for runs in second.values()]), resamples=RESAMPLES,
     )  # fmt: skip
     own, base = (
-        [100 * float(glue_metrics.metric_values(metric, runs, labels).mean()) for runs in arm.values()]
+        [
+            100 * glue_scores.over_finetuning_seeds(glue_metrics.metric_values(metric, runs, labels).tolist())
+            for runs in arm.values()
+        ]
         for arm in (first, second)
     )
     return test, stats.paired_difference(own, base)

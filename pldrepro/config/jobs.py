@@ -11,7 +11,7 @@ def job_settings(study: Study, job: str) -> str:
     shared = {
         "data": study.data,
         "calibration": study.calibration_job,
-        "finetune": lambda: study.settings.finetune,
+        "finetune": lambda: study.finetune,
         "probe": lambda: study.settings.probe,
     }
     if job in shared:

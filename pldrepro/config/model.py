@@ -8,6 +8,9 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from pldrepro.config.base import MAX_LAYERS, Strict, text_or_images
 
+# What stands for a sequence: the state of its first token, or the mean over the real tokens.
+Pooling = Literal["cls", "mean"]
+
 
 class ModelSettings(Strict):
     """Shape of a Transformer of text: the encoder (BERT), or the decoder (GPT)."""

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pldrepro.config.base import Beta, Distinct, Name, Rate, Share, Strict
 from pldrepro.config.data import AnyData, DataSettings
-from pldrepro.config.model import AnyModel, VisionSettings
+from pldrepro.config.model import AnyModel, Pooling, VisionSettings
 from pldrepro.policy.drop import DropSettings
 
 
@@ -123,7 +123,18 @@ class FinetuneSettings(Strict):
     warmup: Share = 0.1
     weight_decay: float = Field(0.0, ge=0)
     dropout: float = Field(0.1, ge=0, lt=1)
+    pooling: Pooling = Field(
+        "cls",
+        description="what the classifier sees: the state of [CLS], or the mean over the real tokens; a study without "
+        "next-sentence prediction, which trains [CLS], takes the mean unless it says otherwise",
+    )
     save_models: bool = Field(False, description="keep every fine-tuned model, in the layout of transformers")
+
+    @model_validator(mode="after")
+    def _saved_models_pool_as_transformers(self) -> FinetuneSettings:
+        if self.save_models and self.pooling != "cls":
+            raise ValueError(f"pooling {self.pooling}; allowed with save_models: cls, as in transformers")
+        return self
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -242,6 +242,15 @@ class Study:
         """How the runs are executed, the same for all arms."""
         return self.run(self.baseline, self.settings.seeds[0]).impl
 
+    @property
+    def finetune(self) -> FinetuneSettings:
+        """The settings of fine-tuning; without next-sentence prediction, which trains [CLS], tokens are averaged."""
+        own, training = self.settings.finetune, self.run(self.baseline, self.settings.seeds[0]).training
+        if self.family != "bert" or training.next_sentence or "pooling" in own.model_fields_set:
+            return own
+        values = {**own.model_dump(exclude_unset=True), "pooling": "mean"}
+        return validate(FinetuneSettings, values, f"scale {self.settings.scale}, finetune")
+
     def finetune_checkpoints(self, arm: str) -> tuple[str, ...]:
         """Names of the checkpoints of an arm that are fine-tuned."""
         names: tuple[str, ...] = (self.run(arm, self.settings.seeds[0]).training.final_checkpoint,)

@@ -45,6 +45,7 @@ class PreparedTask:
     task: Task
     splits: dict[str, PreparedSplit]  # train, dev and, where the data have it, dev_mismatched
     missing: dict[str, str]  # split -> reason
+    cut: dict[str, int | None]  # split -> examples that were longer than the sequence length; None: not counted
 
 
 def prepare_glue(
@@ -57,7 +58,8 @@ def prepare_glue(
 ) -> GlueManifest:
     """Write the token arrays of the tasks to ``out`` with the corpus's tokenizer; returns the manifest.
 
-    Sequences longer than ``sequence_length`` tokens, special tokens included, are cut longest sentence first.
+    Sequences longer than ``sequence_length`` tokens, special tokens included, are cut longest sentence first, and
+    counted.
     """
     from safetensors.numpy import save
     from tqdm import tqdm
@@ -76,11 +78,12 @@ def prepare_glue(
     missing: dict[str, dict[str, str]] = {}
     with ExitStack() as files:  # all are put in place together, when the last one is written
         for name in tqdm(tasks, desc="prepare GLUE", unit="task", file=sys.stderr, disable=not progress):
-            splits, reasons = _prepare_task(source, TASKS[name], tokenizer)
+            splits, cut, reasons = _prepare_task(source, TASKS[name], tokenizer)
             arrays = {f"{split}/{part}": getattr(splits[split], part) for split in splits for part in PARTS}
             files.enter_context(atomic_path(out / f"{name}.safetensors")).write_bytes(save(arrays))
             counts[name] = {
-                split: ExamplesEntry(examples=len(splits[split]), sha256=_digest(splits[split])) for split in splits
+                split: ExamplesEntry(examples=len(splits[split]), cut=cut[split], sha256=_digest(splits[split]))
+                for split in splits
             }
             if reasons:
                 missing[name] = reasons
@@ -97,22 +100,27 @@ def prepare_glue(
     return write_record(out / "manifest.json", manifest)
 
 
-def _prepare_task(source: Source, task: Task, tokenizer: Any) -> tuple[dict[str, PreparedSplit], dict[str, str]]:
-    """The splits of a task, and the reasons for those that the source does not have."""
+def _prepare_task(
+    source: Source, task: Task, tokenizer: Any
+) -> tuple[dict[str, PreparedSplit], dict[str, int], dict[str, str]]:
+    """The splits of a task, how many of their examples were cut, and why the source does not have the others."""
     splits: dict[str, PreparedSplit] = {}
+    cut: dict[str, int] = {}
     reasons: dict[str, str] = {}
     for split in ("train", *task.eval_splits):
         examples = source.glue(task.name, split)
         if not isinstance(examples, str):
-            splits[split] = _encode(task, examples, tokenizer)
+            splits[split], cut[split] = _encode(task, examples, tokenizer)
         elif split in ("train", "dev"):
             raise DataError(f"{task.title}: {split}: {examples}")
         else:
             reasons[split] = examples
-    return splits, reasons
+    return splits, cut, reasons
 
 
-def _encode(task: Task, examples: Sequence[Example], tokenizer: Any) -> PreparedSplit:
+def _encode(task: Task, examples: Sequence[Example], tokenizer: Any) -> tuple[PreparedSplit, int]:
+    """The examples as token arrays, and how many of them were cut."""
+    cut = 0
     ids: list[np.ndarray] = []
     kinds: list[np.ndarray] = []
     for start in range(0, len(examples), BATCH_EXAMPLES):
@@ -121,12 +129,14 @@ def _encode(task: Task, examples: Sequence[Example], tokenizer: Any) -> Prepared
         for encoding in tokenizer.encode_batch_fast(texts):
             ids.append(np.array(encoding.ids, dtype=np.int32))
             kinds.append(np.array(encoding.type_ids, dtype=np.int8))
-    return PreparedSplit(
+            cut += bool(encoding.overflowing)
+    split = PreparedSplit(
         np.concatenate(ids),
         np.concatenate(kinds),
         np.cumsum([0, *map(len, ids)], dtype=np.int64),
         np.array([example.label for example in examples], dtype=np.float32 if task.is_regression else np.int64),
     )
+    return split, cut
 
 
 def _digest(split: PreparedSplit) -> str:
@@ -154,4 +164,5 @@ def load_prepared(folder: Path, task: str) -> PreparedTask:
         if any(part is None for part in parts) or _digest(PreparedSplit(*parts)) != entry.sha256:  # type: ignore[arg-type]
             raise DataError(f"{path}: {split} is not what the manifest says; run `prepare glue` again")
         splits[split] = PreparedSplit(*parts)  # type: ignore[arg-type]
-    return PreparedTask(TASKS[task], splits, manifest.missing.get(task, {}))
+    cut = {split: entry.cut for split, entry in manifest.tasks[task].items()}
+    return PreparedTask(TASKS[task], splits, manifest.missing.get(task, {}), cut)

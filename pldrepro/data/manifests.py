@@ -51,6 +51,7 @@ class ExamplesEntry(Recorded):
     """A split of a prepared GLUE task."""
 
     examples: Count
+    cut: Count | None = Field(None, description="examples longer than the sequence length; none: not counted")
     sha256: str
 
 

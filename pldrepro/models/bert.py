@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name)
 from torch import Tensor, nn
 
-from pldrepro.config.model import ModelSettings
+from pldrepro.config.model import ModelSettings, Pooling
 from pldrepro.models.blocks import Block, Blocks, check_length, drop_elements
 from pldrepro.policy.drop import Gate, all_kept
 
@@ -61,15 +61,25 @@ class Bert(nn.Module):
 
 
 class Pooler(nn.Module):
-    """tanh(W h_[CLS] + b)."""
+    """tanh(W h + b), h: the state of [CLS], or whatever else stands for the sequence."""
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         self.dense = nn.Linear(settings.hidden_size, settings.hidden_size)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(B, S, H) -> (B, H)."""
-        return torch.tanh(self.dense(hidden[:, 0]))
+        """(B, H) -> (B, H)."""
+        return torch.tanh(self.dense(hidden))
+
+
+def pool(hidden: Tensor, attention_mask: Tensor | None, pooling: Pooling) -> Tensor:
+    """(B, S, H) -> (B, H): the state of [CLS], or the mean over the real tokens (attention_mask (B, S), None: all)."""
+    if pooling == "cls":
+        return hidden[:, 0]
+    if attention_mask is None:
+        return hidden.mean(1)
+    weights = attention_mask.to(hidden.dtype)
+    return torch.einsum("bsh,bs->bh", hidden, weights) / weights.sum(1, keepdim=True)
 
 
 class MaskedLanguageHead(nn.Module):
@@ -122,14 +132,15 @@ class BertForPreTraining(nn.Module):
         rows = positions + sequence * torch.arange(batch, device=positions.device)[:, None]
         predicted = hidden.reshape(batch * sequence, size).index_select(0, rows.flatten())
         mlm_logits = self.mlm_head(predicted, self.bert.word_embeddings.weight)
-        return mlm_logits, self.nsp_head(self.pooler(hidden))
+        return mlm_logits, self.nsp_head(self.pooler(hidden[:, 0]))
 
 
 class BertForSequenceClassification(nn.Module):
     """The encoder with the pooler, dropout and a classifier (num_labels 1: regression)."""
 
-    def __init__(self, settings: ModelSettings, num_labels: int) -> None:
+    def __init__(self, settings: ModelSettings, num_labels: int, pooling: Pooling = "cls") -> None:
         super().__init__()
+        self.pooling: Pooling = pooling
         self.bert = Bert(settings)
         self.pooler = Pooler(settings)
         self.classifier = nn.Linear(settings.hidden_size, num_labels)
@@ -143,5 +154,6 @@ class BertForSequenceClassification(nn.Module):
     ) -> Tensor:
         """(B, S) token ids -> (B, num_labels); gates None: all blocks kept."""
         gates = all_kept(self.bert.settings.num_layers) if gates is None else gates
-        pooled = self.pooler(self.bert(input_ids, token_types, attention_mask, gates))
+        hidden = self.bert(input_ids, token_types, attention_mask, gates)
+        pooled = self.pooler(pool(hidden, attention_mask, self.pooling))
         return self.classifier(drop_elements(pooled, self.bert.settings.dropout) if self.training else pooled)

@@ -109,7 +109,7 @@ def _check_made_from_it(study: Study, kind: str, run: Path) -> None:
     if kind == "finetune":
         job = read_record(run / "settings.json", FinetuneJob)
         known = (job.arm, job.seed, job.checkpoint, job.group) in study.finetune_runs()
-        changed = [] if job.finetune == settings.finetune else ["finetune"]
+        changed = [] if job.finetune == study.finetune else ["finetune"]
     elif kind == "probe":
         job = read_record(run / "settings.json", ProbeJob)
         known = (job.arm, job.seed) in study.probe_runs()

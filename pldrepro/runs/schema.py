@@ -275,6 +275,14 @@ class FinetuneJob(Recorded, Versioned):
     inputs: FinetuneInputs = FinetuneInputs()
 
 
+class FinetuneExamples(Recorded):
+    """The examples of a split that a task was fine-tuned or evaluated on."""
+
+    examples: Count
+    cut: Count | None = Field(None, description="longer than the sequence length and cut; none: not counted")
+    untrained: Count = Field(description="with positions that pre-training never saw")
+
+
 class FinetuneSummary(Recorded, Versioned):
     """summary.json of a fine-tuning job."""
 
@@ -286,7 +294,14 @@ class FinetuneSummary(Recorded, Versioned):
     group: str
     tasks: list[str]
     runs: Count = 0
+    failed: list[str] = Field([], description="fits that did not train, by name")
+    trained_positions: Positive | None = Field(None, description="tokens of a sequence in pre-training")
+    inputs: dict[str, dict[str, FinetuneExamples]] = Field({}, description="task -> split -> its examples")
     seconds: Spent = 0
+
+
+# Share by which a fit must beat the best constant prediction: a classifier that never moved comes near it by chance.
+FIT_MARGIN = 0.01
 
 
 class FinetuneResult(Recorded):
@@ -296,101 +311,18 @@ class FinetuneResult(Recorded):
     learning_rate: Cost
     seed: Count
     steps: Count = 0
-    train_loss: AnyLoss = Field(0, description="mean over the last tenth of the steps")
+    train_loss: AnyLoss = Field(
+        0, description="mean over the last epoch; where there is no constant_loss, over the last tenth of the steps"
+    )
+    constant_loss: AnyLoss | None = Field(None, description="of the best constant prediction on the training set")
     seconds: Spent = 0
 
+    @property
+    def name(self) -> str:
+        """The fit, for people: cola 0.001 seed 2."""
+        return f"{self.task} {self.learning_rate!r} seed {self.seed}"
 
-# ---- probes and LAMBADA: made from all checkpoints of a run ----
-
-
-class CheckpointInputs(Recorded):
-    """What was scored: SHA-256 of each checkpoint's weights, hash of the corpus."""
-
-    weights: dict[str, str] = {}
-    corpus: str | None = None
-
-
-class ProbeJob(Recorded, Versioned):
-    """settings.json of a probe."""
-
-    scale: str
-    arm: str
-    label: str
-    seed: Count
-    probe: ProbeSettings
-    inputs: CheckpointInputs = CheckpointInputs()
-
-
-class ProbedPoint(Recorded):
-    """A probed checkpoint."""
-
-    step: Positive
-    share: Part
-    validation_loss: Loss
-
-
-class ProbeSummary(Recorded, Versioned):
-    """summary.json of a probe."""
-
-    scale: str
-    arm: str
-    label: str
-    seed: Count
-    norm: str
-    num_layers: Layers
-    checkpoints: Annotated[dict[str, ProbedPoint], Field(min_length=1)]
-    sequences: Positive
-    lesion_keep: Part
-    seconds: Spent = 0
-
-
-class ProbeResult(Recorded):
-    """A line of a probe's results.jsonl: a number of a layer, or a loss with some layers kept."""
-
-    checkpoint: str
-    step: Positive
-    quantity: str
-    layer: Positive | None = None
-    part: str | None = None
-    selection: str | None = None
-    kept: list[Positive] | None = None
-    text: str | None = None
-    value: Number
-    draw: Count | None = None
-
-    @model_validator(mode="after")
-    def _names_what_it_measured(self) -> Self:
-        needed = ("selection", "kept", "text") if self.quantity == "loss" else ("layer",)
-        absent = [name for name in needed if getattr(self, name) is None]
-        if absent:
-            raise ValueError(f"{self.quantity} lacks {', '.join(absent)}")
-        return self
-
-
-class LambadaJob(Recorded, Versioned):
-    """settings.json of LAMBADA scores."""
-
-    scale: str
-    arm: str
-    label: str
-    seed: Count
-    max_tokens: Positive | None = None
-    inputs: CheckpointInputs = CheckpointInputs()
-
-
-class LambadaScores(Recorded):
-    """The scores of a checkpoint."""
-
-    lambada_accuracy: Share
-    lambada_perplexity: Annotated[float, Field(gt=0, le=1e300)]
-
-
-class LambadaSummary(Recorded, Versioned):
-    """summary.json of LAMBADA scores."""
-
-    scale: str
-    arm: str
-    label: str
-    seed: Count
-    passages: Positive
-    checkpoints: Annotated[dict[str, LambadaScores], Field(min_length=1)]
+    @property
+    def failed(self) -> bool | None:
+        """The training loss is not below the best constant's by FIT_MARGIN; None: not known."""
+        return None if self.constant_loss is None else self.train_loss >= (1 - FIT_MARGIN) * self.constant_loss

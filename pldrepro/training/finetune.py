@@ -2,6 +2,10 @@
 
 Scores are computed later from the predictions (``make scores``), so this stage needs torch alone. There is no
 evaluation during training and no choice among epochs: a run's predictions are those of its last step.
+
+A fit whose training loss over the last epoch is not 1 % below that of the best constant prediction has failed, and the
+summary names it. The summary also counts the examples that were cut, and those with positions that pre-training never
+saw.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from pldrepro.config.data import DataSettings
 from pldrepro.config.model import ModelSettings
 from pldrepro.config.run import FinetuneSettings, RunSettings
 from pldrepro.data.glue import PreparedSplit, PreparedTask, load_prepared
@@ -33,7 +38,14 @@ from pldrepro.models.checkpoints.common import WEIGHTS
 from pldrepro.records import read_record
 from pldrepro.runs.manifest import begin, complete, is_complete, is_same_job, settings_of
 from pldrepro.runs.provenance import provenance
-from pldrepro.runs.schema import FinetuneInputs, FinetuneJob, FinetuneResult, FinetuneSummary, PretrainSummary
+from pldrepro.runs.schema import (
+    FinetuneExamples,
+    FinetuneInputs,
+    FinetuneJob,
+    FinetuneResult,
+    FinetuneSummary,
+    PretrainSummary,
+)
 from pldrepro.training.device import autocast, describe, select_device
 from pldrepro.training.optim import MAX_GRADIENT_NORM, adamw, set_learning_rate
 from pldrepro.training.seeding import seed_dropout
@@ -115,9 +127,10 @@ def finetune_once(job: Job, task: str, rate: float, seed: int, device: torch.dev
     """One task, one learning rate, one seed: train, predict, keep the predictions."""
     settings, data = job.finetune, load_prepared(job.glue_folder, task)
     started = time.perf_counter()
-    model = load_for_finetuning(job.checkpoint_folder, TASKS[task].num_labels, seed, settings.dropout)
+    num_labels = TASKS[task].num_labels
+    model = load_for_finetuning(job.checkpoint_folder, num_labels, seed, settings.dropout, settings.pooling)
     model.to(device)
-    losses = train(model, data, job, rate, seed, device)
+    steps, loss = train(model, data, job, rate, seed, device)
     arrays = {
         f"predictions/{task}/{split}/{rate!r}/{seed}": predict(model, data.splits[split], job, device)
         for split in evaluated(data)
@@ -130,8 +143,9 @@ def finetune_once(job: Job, task: str, rate: float, seed: int, device: torch.dev
         task=task,
         learning_rate=rate,
         seed=seed,
-        steps=len(losses),
-        train_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
+        steps=steps,
+        train_loss=loss,
+        constant_loss=constant_loss(data.splits["train"].labels[: num_train_examples(data, settings)]),
         seconds=time.perf_counter() - started,
     )
     with atomic_path(part_path(job.folder, task, rate, seed)) as temporary:
@@ -143,16 +157,33 @@ def evaluated(data: PreparedTask) -> list[str]:
     return [split for split in data.task.eval_splits if split in data.splits]
 
 
+def num_train_examples(data: PreparedTask, settings: FinetuneSettings) -> int:
+    """Training examples that are used: the first so many."""
+    return min(len(data.splits["train"]), settings.max_train_examples or len(data.splits["train"]))
+
+
+def constant_loss(labels: np.ndarray) -> float:
+    """Loss of the best constant prediction: the entropy of the classes [nats], or the variance of the scores."""
+    if labels.dtype.kind == "f":
+        return float(np.var(labels, dtype=np.float64))
+    shares = np.unique(labels, return_counts=True)[1] / len(labels)
+    return float(-(shares * np.log(shares)).sum())
+
+
 def train(
     model: BertForSequenceClassification, data: PreparedTask, job: Job, rate: float, seed: int, device: torch.device
-) -> list[float]:
-    """Fine-tune in place with linear warm-up and linear decay to zero; returns the loss of every step."""
+) -> tuple[int, float]:
+    """Fine-tune in place with linear warm-up and linear decay to zero; returns the steps and the final loss.
+
+    The final loss is the mean over the examples of the last epoch's steps, of all steps where there is no whole epoch.
+    """
     settings, split = job.finetune, data.splits["train"]
-    count = min(len(split), settings.max_train_examples or len(split))
-    num_steps = max(1, round(settings.epochs * -(-count // settings.batch_size)))
+    count = num_train_examples(data, settings)
+    steps_per_epoch = -(-count // settings.batch_size)
+    num_steps = max(1, round(settings.epochs * steps_per_epoch))
     warmup_steps = max(1, round(settings.warmup * num_steps))
     optimizer = adamw(model, weight_decay=settings.weight_decay)
-    losses = []
+    losses, sizes = [], []
     for step, rows in zip(range(num_steps), training_order(split, count, settings.batch_size, seed), strict=False):
         model.train()
         seed_dropout(seed, step, 0)
@@ -166,13 +197,14 @@ def train(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         losses.append(loss.detach())
+        sizes.append(len(rows))
     values: list[float] = torch.stack(losses).float().tolist()
     if not np.isfinite(values).all():
         bad = int(np.flatnonzero(~np.isfinite(values))[0])
         raise DivergedError(
             f"{job.folder}: {data.task.name}: the loss is not finite at step {bad}, learning rate {rate:g}"
         )
-    return values
+    return num_steps, float(np.average(values[-steps_per_epoch:], weights=sizes[-steps_per_epoch:]))
 
 
 def training_order(split: PreparedSplit, count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
@@ -235,10 +267,13 @@ def predict(model: BertForSequenceClassification, split: PreparedSplit, job: Job
 def finish(job: Job, combinations: list[tuple[str, float, int]]) -> None:
     """Gather the parts into results.jsonl and predictions.safetensors, write the summary last, remove the parts."""
     arrays: dict[str, np.ndarray] = {}
-    results = []
+    results, inputs = [], {}
+    assert isinstance(job.settings.data, DataSettings)  # no other was loaded
+    trained = job.settings.data.sequence_length
     for task in job.finetune.groups[job.group]:
         data = load_prepared(job.glue_folder, task)
         arrays.update({f"labels/{task}/{split}": data.splits[split].labels for split in evaluated(data)})
+        inputs[task] = {split: examples_of(data, split, trained) for split in ("train", *evaluated(data))}
     for task, rate, seed in combinations:
         path = part_path(job.folder, task, rate, seed)
         arrays.update(_load_part(path))
@@ -256,10 +291,20 @@ def finish(job: Job, combinations: list[tuple[str, float, int]]) -> None:
         group=job.group,
         tasks=list(job.finetune.groups[job.group]),
         runs=len(results),
+        failed=[result.name for result in results if result.failed],
+        trained_positions=trained,
+        inputs=inputs,
         seconds=sum(result.seconds for result in results),
     )
     complete(job.folder, summary, ["results.jsonl", "predictions.safetensors", "models/*/*"])
     shutil.rmtree(job.folder / PARTS)
+
+
+def examples_of(data: PreparedTask, split: str, trained_positions: int) -> FinetuneExamples:
+    """How many examples a split has, how many were cut, and how many use positions that pre-training never saw."""
+    lengths = np.diff(data.splits[split].offsets)
+    untrained = int((lengths > trained_positions).sum())
+    return FinetuneExamples(examples=len(lengths), cut=data.cut[split], untrained=untrained)
 
 
 def _load_part(path: Path) -> dict[str, np.ndarray]:

@@ -40,6 +40,17 @@ def test_the_metric_is_averaged_over_the_runs_of_an_arm() -> None:
     assert test.estimate.value == pytest.approx(values[:3].mean() - values[3:].mean())
 
 
+def test_runs_from_one_model_count_with_their_median() -> None:
+    predictions, labels = data("accuracy", runs=6)
+    values = [float(value) for value in glue_metrics.metric_values("accuracy", predictions, labels)]
+    test = bootstrap.paired_bootstrap(
+        "accuracy", predictions[:5], predictions[5:], labels, groups=([3, 2], [1]), resamples=20
+    )
+    expected = (np.median(values[:3]) + np.mean(values[3:5])) / 2 - values[5]
+    assert test.estimate.value == pytest.approx(expected)
+    assert np.median(values[:3]) != pytest.approx(np.mean(values[:3]))
+
+
 def test_resamples_of_distinct_examples_spread_like_resamples_of_all() -> None:
     predictions, labels = data("accuracy", n=200)
     correct = (predictions == labels).astype(float)

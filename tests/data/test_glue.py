@@ -74,11 +74,14 @@ def test_pairs_and_their_truncation(folders: tuple[DataSettings, Path, Path]) ->
         np.int32, np.int8, np.int64, np.int64,
     ]  # fmt: skip
     assert sequences(rte.splits["dev"]) == [[2, 5, 3, 1, 1, 1, 3]]  # "[SEP]" in a sentence is text
+    assert rte.cut == {"train": 1, "dev": 0}
 
 
 def test_single_sentences_and_scores(folders: tuple[DataSettings, Path, Path]) -> None:
     out = prepare(folders, "cola", "stsb")
-    assert sequences(load_prepared(out, "cola").splits["train"]) == [[2, 5, 6, 7, 8, 5, 6, 3]]
+    cola = load_prepared(out, "cola")
+    assert sequences(cola.splits["train"]) == [[2, 5, 6, 7, 8, 5, 6, 3]]
+    assert cola.cut == {"train": 1, "dev": 0}
     scores = load_prepared(out, "stsb").splits["train"].labels
     assert scores.dtype == np.float32
     assert scores.tolist() == [2.5]

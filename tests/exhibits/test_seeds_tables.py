@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from pldrepro.analysis import glue_scores
+from pldrepro.analysis.fits import fits, is_trained
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.errors import RecordError
@@ -354,3 +355,33 @@ def test_scores_without_predictions_cannot_be_tested(evidence: Evidence) -> None
     (table,) = shown("glue_tests", dataclasses.replace(evidence, finetune=()))
     assert table.rows == ()
     assert "without the fine-tuning runs" in table.notes[0]
+
+
+# ---- whether fine-tuning trained ----
+
+
+def test_fits_that_did_not_beat_a_constant_are_told(tmp_path: Path) -> None:
+    found = study(tmp_path, seeds=2, finetune_seeds=3, train_losses=(0.2, 0.5, 0.9))
+    frame = tidy("fits", found)
+    numbers = {
+        statistic: cell(frame, arm="pld", quantity="cola_matthews", statistic=statistic)["measured"]
+        for statistic in ("train_loss", "constant_loss", "failed", "cut_train", "untrained_dev")
+    }
+    assert numbers == pytest.approx(
+        {"train_loss": 0.5, "constant_loss": 0.7, "failed": 100 / 3, "cut_train": 2, "untrained_dev": 50}
+    )
+    assert cell(frame, arm="pld", quantity="cola_matthews", statistic="failed")["n"] == 6
+    assert len(fits(found)) == 3 * 2 * 3 * 8  # arms, seeds, fine-tuning seeds, tasks
+    assert is_trained(fits(found), "pld", "ckp186", "cola") is True
+
+
+def test_a_median_of_failed_fits_is_that_of_no_trained_model(tmp_path: Path) -> None:
+    found = fits(study(tmp_path, seeds=1, train_losses=(0.2, 0.7)))
+    assert is_trained(found, "pld", "ckp186", "cola") is False
+    assert is_trained(found, "pld", "ckp100", "cola") is None
+
+
+def test_records_that_do_not_know_the_constant_say_nothing(evidence: Evidence) -> None:
+    assert fits(evidence).empty
+    assert tidy("fits", evidence).empty
+    assert "No record" in shown("fits", evidence)[0].notes[0]

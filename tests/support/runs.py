@@ -24,6 +24,7 @@ from pldrepro.runs.schema import (
     AnyLine,
     Checkpoint,
     Device,
+    FinetuneExamples,
     FinetuneJob,
     FinetuneResult,
     FinetuneSummary,
@@ -380,11 +381,16 @@ def write_finetune(
     finetune_seeds: Sequence[int] = (1,),
     examples: int = 200,
     missing: Mapping[str, Mapping[str, str]] | None = None,
+    train_losses: Sequence[float] | None = None,
 ) -> Path:
-    """A finished fine-tuning job in which about a share ``errors`` of the predictions is wrong."""
+    """A finished fine-tuning job in which about a share ``errors`` of the predictions is wrong.
+
+    ``train_losses``: of each fine-tuning seed, beside a constant's of 0.7 and with counted examples.
+    """
     folder = root / "runs" / "finetune" / arm / f"seed{seed}" / checkpoint / "glue"
     folder.mkdir(parents=True)
     arrays: dict[str, np.ndarray] = {}
+    losses = dict(zip(finetune_seeds, train_losses or [0.3] * len(finetune_seeds), strict=True))
     for task in tasks:
         splits = ["dev", "dev_mismatched"] if task == "mnli" and "mnli" not in (missing or {}) else ["dev"]
         for split in splits:
@@ -399,8 +405,9 @@ def write_finetune(
                     arrays[key] = np.where(wrong, guesses, labels).astype(labels.dtype)
                     if split == "dev":
                         result = FinetuneResult(
-                            task=task, learning_rate=rate, seed=finetune_seed, steps=10, train_loss=0.3, seconds=2.0
-                        )
+                            task=task, learning_rate=rate, seed=finetune_seed, steps=10, seconds=2.0,
+                            train_loss=losses[finetune_seed], constant_loss=None if train_losses is None else 0.7,
+                        )  # fmt: skip
                         _append(folder / "results.jsonl", result)
     save_file(arrays, folder / "predictions.safetensors")
     about: dict[str, Any] = {
@@ -410,7 +417,13 @@ def write_finetune(
     reasons = {task: dict(splits) for task, splits in (missing or {}).items()}
     write_record(folder / "settings.json", FinetuneJob(**about, finetune=FinetuneSettings(), missing=reasons))
     write_record(folder / "provenance.json", PROVENANCE)
-    write_record(folder / "summary.json", FinetuneSummary(**about, tasks=list(tasks), runs=len(tasks), seconds=20.0))
+    counted = {
+        "train": FinetuneExamples(examples=1000, cut=20, untrained=300),
+        "dev": FinetuneExamples(examples=examples, cut=0, untrained=examples // 2),
+    }
+    inputs = {} if train_losses is None else dict.fromkeys(tasks, counted)
+    summary = FinetuneSummary(**about, tasks=list(tasks), runs=len(tasks), seconds=20.0, inputs=inputs)
+    write_record(folder / "summary.json", summary)
     return folder
 
 

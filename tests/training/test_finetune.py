@@ -8,15 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.numpy import load_file
 
+from pldrepro.config.model import Pooling
 from pldrepro.config.run import FinetuneSettings, RunSettings
 from pldrepro.data.glue import PreparedSplit, load_prepared
+from pldrepro.data.manifests import GlueManifest
 from pldrepro.errors import DataError, DivergedError, RecordError, SettingsError
+from pldrepro.policy.drop import all_kept
+from pldrepro.records import read_record
 from pldrepro.runs.folder import load_finetune
 from pldrepro.runs.manifest import settings_of
 from pldrepro.training import finetune as module
-from pldrepro.training.finetune import collate, finetune, task_loss, training_order
+from pldrepro.training.finetune import collate, constant_loss, finetune, task_loss, training_order
 from pldrepro.training.pretrain import pretrain
 
 CPU = torch.device("cpu")
@@ -154,10 +159,10 @@ def interrupt(run: Path, glue: Path, folder: Path, after: int, **changes: Any) -
         original = module.train
 
         def train(*arguments: Any) -> Any:
-            losses = original(*arguments)
+            trained = original(*arguments)
             if next(remaining, None) is None:
                 raise KeyboardInterrupt
-            return losses
+            return trained
 
         patches.setattr(module, "train", train)
         with pytest.raises(KeyboardInterrupt):
@@ -284,6 +289,85 @@ def test_only_the_first_examples_are_used_where_asked(run: Path, glue: Path, tmp
 def test_task_losses() -> None:
     assert task_loss(torch.zeros(3, 4), torch.tensor([0, 1, 2])).item() == pytest.approx(1.386294)  # log 4
     assert task_loss(torch.tensor([[1.0], [4.0]]), torch.tensor([2.0, 2.0])).item() == 2.5
+
+
+# ---- whether a fit trained ----
+
+
+def test_the_loss_of_the_best_constant() -> None:
+    assert constant_loss(np.array([0, 1, 0, 1])) == pytest.approx(0.693147)  # log 2
+    assert constant_loss(np.array([2, 2, 2])) == 0
+    assert constant_loss(np.array([1.0, 3.0], dtype=np.float32)) == 1.0  # squared, of the mean 2
+
+
+def test_a_fit_that_does_not_beat_a_constant_is_named(run: Path, glue: Path, tmp_path: Path) -> None:
+    job = load_finetune(go(run, glue, tmp_path, learning_rates=(1e-3, 1e-12), seeds=(1,), epochs=30, dropout=0.0))
+    found = {(line.task, line.learning_rate): line for line in job.results}
+    labels = load_prepared(glue, "cola").splits["train"].labels
+    for (task, rate), line in found.items():
+        assert line.constant_loss is not None
+        assert line.failed == (rate == 1e-12), (task, line.train_loss, line.constant_loss)
+    share = labels.mean()
+    assert found["cola", 1e-3].constant_loss == pytest.approx(-share * np.log(share) - (1 - share) * np.log(1 - share))
+    assert job.summary.failed == ["rte 1e-12 seed 1", "cola 1e-12 seed 1"]
+
+
+def test_the_training_loss_is_that_of_the_last_epoch(run: Path, glue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 8, 8 and 4 examples: an epoch of three steps, the last three count, by their examples."""
+    values = iter([9.0, 9.0, 9.0, 1.0, 2.0, 3.0])
+    sizes: list[int] = []
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(labels))
+        return logits.sum() * 0 + next(values)
+
+    monkeypatch.setattr(module, "task_loss", loss)
+    model = module.load_for_finetuning(run / "checkpoints" / "ckp186", 2, 1, 0.0)
+    chosen = settings(epochs=2, batch_size=8, max_train_examples=20)
+    job = module.Job(settings_of(run), chosen, "glue", "ckp186", run, glue, run)
+    steps, final = module.train(model, load_prepared(glue, "rte"), job, 1e-3, 1, CPU)
+    assert steps == 6
+    assert sorted(sizes[3:]) == [4, 8, 8]
+    assert final == pytest.approx(np.average([1.0, 2.0, 3.0], weights=sizes[3:]))
+
+
+def test_examples_that_were_cut_or_outgrow_pretraining_are_counted(whole: Path, run: Path, glue: Path) -> None:
+    summary, manifest = load_finetune(whole).summary, read_record(glue / "manifest.json", GlueManifest)
+    trained = settings_of(run).data.sequence_length
+    assert summary.trained_positions == trained
+    assert {task: list(splits) for task, splits in summary.inputs.items()} == {
+        task: ["train", *splits] for task, splits in EVALUATED.items()
+    }
+    for task, splits in summary.inputs.items():
+        for split, counted in splits.items():
+            lengths = np.diff(load_prepared(glue, task).splits[split].offsets)
+            assert counted.examples == len(lengths)
+            assert counted.cut == manifest.tasks[task][split].cut
+            assert counted.untrained == sum(int(length) > trained for length in lengths)
+    assert any(counted.untrained for splits in summary.inputs.values() for counted in splits.values())
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_what_the_classifier_sees(run: Path, pooling: Pooling) -> None:
+    """Padding changes nothing; the mean sees every real token, [CLS] is the first one's state."""
+    model = module.load_for_finetuning(run / "checkpoints" / "ckp186", 2, 1, 0.0, pooling).eval()
+    ids = torch.tensor([[2, 9, 8, 3]])
+    padded, mask = torch.tensor([[2, 9, 8, 3, 0, 0]]), torch.tensor([[True] * 4 + [False] * 2])
+    with torch.no_grad():
+        hidden = model.bert(ids, None, None, all_kept(model.bert.settings.num_layers))[0]
+        state = hidden[0] if pooling == "cls" else sum(hidden) / 4
+        logits = model.classifier(torch.tanh(model.pooler.dense(state)))
+        assert model(ids, None, None)[0].tolist() == pytest.approx(logits.tolist(), abs=1e-6)
+        assert model(padded, None, mask)[0].tolist() == pytest.approx(logits.tolist(), abs=1e-6)
+
+
+def test_pooling_is_a_setting_of_the_job(run: Path, glue: Path, tmp_path: Path) -> None:
+    one = {"groups": {"small": ("stsb",)}, "learning_rates": (1e-3,), "seeds": (1,)}
+    name = "predictions/stsb/dev/0.001/1"
+    scores = [predictions(go(run, glue, tmp_path / how, pooling=how, **one))[name].tolist() for how in ("cls", "mean")]
+    assert scores[0] != scores[1]
+    with pytest.raises(ValidationError, match="save_models"):
+        settings(pooling="mean", save_models=True)
 
 
 def test_rates_rise_over_the_warm_up_and_fall_to_zero(

@@ -15,6 +15,7 @@ import pandas as pd
 from pldrepro.analysis.ablation import table3
 from pldrepro.analysis.budgets import fair_budgets, overfitting
 from pldrepro.analysis.depth import depth_robustness
+from pldrepro.analysis.fits import fits_table
 from pldrepro.analysis.glue_table import table2
 from pldrepro.analysis.memory import memory
 from pldrepro.analysis.reported import Paper, paper_of
@@ -30,6 +31,7 @@ from pldrepro.exhibits.tables.ablation import table3_layout
 from pldrepro.exhibits.tables.budgets import fair_budgets_layout, memory_layout, overfitting_layout
 from pldrepro.exhibits.tables.cost import table1_layout
 from pldrepro.exhibits.tables.depth import depth_robustness_layout
+from pldrepro.exhibits.tables.fits import fits_layout
 from pldrepro.exhibits.tables.glue import table2_layout
 from pldrepro.exhibits.tables.sbld import sbld_table1_layout, sbld_table2_layout
 from pldrepro.exhibits.tables.seed_spread import seeds_layout, stability_layout, variance_layout
@@ -51,6 +53,7 @@ TABLES: dict[str, tuple[Tidy, Layout]] = {
     "seeds": (seeds, seeds_layout),
     "variance": (variance, variance_layout),
     "stability": (stability, stability_layout),
+    "fits": (fits_table, fits_layout),
     "glue_tests": (glue_tests, glue_tests_layout),
     "sbld_table1": (sbld_table1, sbld_table1_layout),
     "sbld_table2": (sbld_table2, sbld_table2_layout),

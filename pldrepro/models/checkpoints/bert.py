@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pldrepro.config.base import validate
-from pldrepro.config.model import ModelSettings
+from pldrepro.config.model import ModelSettings, Pooling
 from pldrepro.errors import ModelFileError
 from pldrepro.models.bert import NUM_TOKEN_TYPES, BertForPreTraining, BertForSequenceClassification
 from pldrepro.models.blocks import initialise
@@ -152,7 +152,9 @@ def load_pretraining(folder: Path, settings: ModelSettings) -> BertForPreTrainin
     return _fill(model, file, fresh_seed=0)
 
 
-def load_for_finetuning(folder: Path, num_labels: int, seed: int, dropout: float) -> BertForSequenceClassification:
+def load_for_finetuning(
+    folder: Path, num_labels: int, seed: int, dropout: float, pooling: Pooling = "cls"
+) -> BertForSequenceClassification:
     """Encoder and pooler of a pre-training model with a classifier drawn from ``seed`` (and a pooler, if it has none).
 
     dropout: of hidden states, attention and classifier input, in [0, 1).
@@ -160,7 +162,7 @@ def load_for_finetuning(folder: Path, num_labels: int, seed: int, dropout: float
     file = _read(folder)
     values = {**file.settings.model_dump(), "dropout": dropout, "attention_dropout": dropout}
     with torch.device("meta"):
-        model = BertForSequenceClassification(validate(ModelSettings, values, "fine-tuning"), num_labels)
+        model = BertForSequenceClassification(validate(ModelSettings, values, "fine-tuning"), num_labels, pooling)
     return _fill(model, file, fresh_seed=seed)
 
 

@@ -1,0 +1,48 @@
+"""Whether fine-tuning trained: a line for each task and method."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from pldrepro.analysis import glue_scores
+from pldrepro.analysis.reported import Paper
+from pldrepro.analysis.results import Evidence
+from pldrepro.data.tasks import TASKS
+from pldrepro.exhibits.layout import Column, Line, Table, count, select, value
+from pldrepro.runs.schema import FIT_MARGIN
+
+COLUMNS = (
+    Column("task"),
+    Column("arm"),
+    Column("fits", show=count, statistic="failed"),
+    Column("training loss", None, 3, statistic="train_loss"),
+    Column("best constant", None, 3, statistic="constant_loss"),
+    Column("failed [%]", None, 0, statistic="failed"),
+    Column("cut, train [%]", None, 1, value, statistic="cut_train"),
+    Column("cut, dev [%]", None, 1, value, statistic="cut_dev"),
+    Column("untrained positions, train [%]", None, 1, value, statistic="untrained_train"),
+    Column("untrained positions, dev [%]", None, 1, value, statistic="untrained_dev"),
+)
+
+
+def fits_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
+    """A line per task and method."""
+    title = f"Did fine-tuning train? At scale {evidence.scale}"
+    if frame.empty:
+        return [Table(title, COLUMNS, notes=("No record of this study says how its fits trained.",))]
+    lines = tuple(
+        Line({"task": TASKS[task].title, "arm": evidence.label(arm)}, select(part, arm=arm))
+        for task, name in glue_scores.PRIMARY.items()
+        for part in [frame[frame["quantity"] == name]]
+        for arm in dict.fromkeys(part["arm"])
+    )
+    notes = (
+        "Fits of the final checkpoints at the selected learning rate. Training loss: mean over the last epoch "
+        "(cross-entropy in nats; STS-B: squared error), median over fine-tuning seeds, mean over pre-training seeds "
+        "[95 % t interval]. Best constant: the lowest loss of one and the same prediction for all training examples. "
+        f"A fit whose training loss is not {FIT_MARGIN:.0%} below it has failed; share in percent [Clopper–Pearson "
+        "interval].",
+        "Cut: examples longer than the sequence length. Untrained positions: examples longer than the sequences of "
+        "pre-training, whose later positions only fine-tuning trained.",
+    )
+    return [Table(title, COLUMNS, lines, notes)]
