@@ -8,28 +8,28 @@ from pldrepro.analysis import glue_scores
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.data.tasks import TASKS
-from pldrepro.exhibits.layout import Column, Line, Table, count, select, value
+from pldrepro.exhibits.layout import ColumnLayout, Line, TableLayout, count, select, value
 from pldrepro.runs.schema import FIT_MARGIN
 
 COLUMNS = (
-    Column("task"),
-    Column("arm"),
-    Column("fits", show=count, statistic="failed"),
-    Column("training loss", None, 3, statistic="train_loss"),
-    Column("best constant", None, 3, statistic="constant_loss"),
-    Column("failed [%]", None, 0, statistic="failed"),
-    Column("cut, train [%]", None, 1, value, statistic="cut_train"),
-    Column("cut, dev [%]", None, 1, value, statistic="cut_dev"),
-    Column("untrained positions, train [%]", None, 1, value, statistic="untrained_train"),
-    Column("untrained positions, dev [%]", None, 1, value, statistic="untrained_dev"),
+    ColumnLayout("task"),
+    ColumnLayout("arm"),
+    ColumnLayout("fits", show=count, statistic="failed"),
+    ColumnLayout("training loss", None, 3, statistic="train_loss"),
+    ColumnLayout("best constant", None, 3, statistic="constant_loss"),
+    ColumnLayout("failed [%]", None, 0, statistic="failed"),
+    ColumnLayout("cut, train [%]", None, 1, value, statistic="cut_train"),
+    ColumnLayout("cut, dev [%]", None, 1, value, statistic="cut_dev"),
+    ColumnLayout("untrained positions, train [%]", None, 1, value, statistic="untrained_train"),
+    ColumnLayout("untrained positions, dev [%]", None, 1, value, statistic="untrained_dev"),
 )
 
 
-def fits_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Table]:
+def fits_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """A line per task and method."""
     title = f"Did fine-tuning train? At scale {evidence.scale}"
     if frame.empty:
-        return [Table(title, COLUMNS, notes=("No record of this study says how its fits trained.",))]
+        return [TableLayout(title, COLUMNS, notes=("No record of this study says how its fits trained.",))]
     lines = tuple(
         Line({"task": TASKS[task].title, "arm": evidence.label(arm)}, select(part, arm=arm))
         for task, name in glue_scores.PRIMARY.items()
@@ -45,4 +45,4 @@ def fits_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[T
         "Cut: examples longer than the sequence length. Untrained positions: examples longer than the sequences of "
         "pre-training, whose later positions only fine-tuning trained.",
     )
-    return [Table(title, COLUMNS, lines, notes)]
+    return [TableLayout(title, COLUMNS, lines, notes)]
