@@ -37,7 +37,8 @@ from pldrepro.policy.drop import Gate, all_kept
 from pldrepro.records import read_record
 from pldrepro.runs.manifest import begin, complete, data_of, is_complete, is_same_job, settings_of
 from pldrepro.runs.provenance import provenance
-from pldrepro.runs.schema import CheckpointInputs, LambadaJob, LambadaScores, LambadaSummary, PretrainSummary
+from pldrepro.runs.schema import PretrainSummary
+from pldrepro.runs.scored import CheckpointInputs, LambadaJob, LambadaScores, LambadaSummary
 from pldrepro.training.device import autocast, describe, select_device
 
 

@@ -41,15 +41,8 @@ from pldrepro.policy import drop
 from pldrepro.records import read_record
 from pldrepro.runs.manifest import begin, complete, data_of, is_complete, is_same_job, settings_of
 from pldrepro.runs.provenance import provenance
-from pldrepro.runs.schema import (
-    Checkpoint,
-    CheckpointInputs,
-    PretrainSummary,
-    ProbedPoint,
-    ProbeJob,
-    ProbeResult,
-    ProbeSummary,
-)
+from pldrepro.runs.schema import Checkpoint, PretrainSummary
+from pldrepro.runs.scored import CheckpointInputs, ProbedPoint, ProbeJob, ProbeResult, ProbeSummary
 from pldrepro.training.device import autocast, describe, select_device
 from pldrepro.training.objectives import MaskedLanguage, open_objective
 

@@ -33,18 +33,15 @@ from pldrepro.runs.schema import (
     FinetuneJob,
     FinetuneResult,
     FinetuneSummary,
-    LambadaSummary,
     MetricsLine,
     PretrainJob,
     PretrainSummary,
-    ProbeJob,
-    ProbeResult,
-    ProbeSummary,
     Provenance,
     SensitivityLine,
     TrainLine,
     ValidationLine,
 )
+from pldrepro.runs.scored import LambadaSummary, ProbeJob, ProbeResult, ProbeSummary
 
 
 @dataclass(frozen=True)

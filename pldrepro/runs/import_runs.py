@@ -17,7 +17,8 @@ from pldrepro.errors import RecordError, RefusedError, SettingsError
 from pldrepro.records import read_record
 from pldrepro.runs.lock import locked
 from pldrepro.runs.manifest import MANIFEST, differences, is_complete, read_manifest, settings_of, verified
-from pldrepro.runs.schema import CheckpointInputs, FinetuneInputs, FinetuneJob, LambadaJob, ProbeJob
+from pldrepro.runs.schema import FinetuneInputs, FinetuneJob
+from pldrepro.runs.scored import CheckpointInputs, LambadaJob, ProbeJob
 
 # Pre-training first: what is made from a checkpoint is checked against it.
 WEIGHTS = "model.safetensors"

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AliasChoices, ConfigDict, Field, RootModel, model_validator
 
 from pldrepro.config.base import MAX_LAYERS, Sha256
-from pldrepro.config.run import FinetuneSettings, ProbeSettings, RunSettings
+from pldrepro.config.run import FinetuneSettings, RunSettings
 from pldrepro.records import Cost, Count, File, Kept, Loss, Number, Part, Positive, Recorded, Share, Spent, Versioned
 from pldrepro.runs.retired import in_todays_names
 

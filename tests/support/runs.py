@@ -28,19 +28,14 @@ from pldrepro.runs.schema import (
     FinetuneJob,
     FinetuneResult,
     FinetuneSummary,
-    LambadaScores,
-    LambadaSummary,
     PretrainJob,
     PretrainSummary,
-    ProbedPoint,
-    ProbeJob,
-    ProbeResult,
-    ProbeSummary,
     Provenance,
     SensitivityLine,
     TrainLine,
     ValidationLine,
 )
+from pldrepro.runs.scored import LambadaScores, LambadaSummary, ProbedPoint, ProbeJob, ProbeResult, ProbeSummary
 from pldrepro.runs.step_times import CalibrationSummary, Fit, StepTime, StepTimes
 
 STEPS, BATCH, LENGTH = 400, 8, 16
