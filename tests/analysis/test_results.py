@@ -35,10 +35,10 @@ def edit(path: Path, change: Any) -> None:
 
 def test_a_run_that_is_not_there_or_not_complete_names_its_folder_and_log(tmp_path: Path) -> None:
     folder = tmp_path / "demo" / "runs" / "pretrain" / "pld" / "seed1"
-    with pytest.raises(RecordError, match=r"runs/pretrain/pld/seed1: no such run.*demo/logs/pretrain/pld/seed1.log"):
+    with pytest.raises(RecordError, match=r"runs/pretrain/pld/seed1: .*demo/logs/pretrain/pld/seed1.log"):
         load_pretrain(folder)
     folder.mkdir(parents=True)
-    with pytest.raises(RecordError, match=r"seed1: the run is not complete.*logs/pretrain/pld/seed1.log"):
+    with pytest.raises(RecordError, match=r"seed1: .*logs/pretrain/pld/seed1.log"):
         load_pretrain(folder)
 
 
@@ -57,17 +57,17 @@ def test_logs_are_where_the_workflow_puts_them(folder: str, log: str) -> None:
 def test_a_damaged_summary_is_named(tmp_path: Path) -> None:
     folder = runs.write_pretrain(tmp_path, "pld", 1)
     edit(folder / "summary.json", lambda values: values.pop("flops"))
-    with pytest.raises(RecordError, match=r"summary.json: flops: missing; see its log"):
+    with pytest.raises(RecordError, match=r"summary.json: flops: "):
         load_pretrain(folder)
     (folder / "summary.json").write_text("{")
-    with pytest.raises(RecordError, match="damaged JSON"):
+    with pytest.raises(RecordError, match=r"summary\.json"):
         load_pretrain(folder)
 
 
 def test_a_finetune_job_without_predictions_is_named(tmp_path: Path) -> None:
     folder = runs.write_finetune(tmp_path, "pld", 1, tasks=["rte"])
     (folder / "predictions.safetensors").unlink()
-    with pytest.raises(RecordError, match=r"ckp186/glue: no predictions.safetensors"):
+    with pytest.raises(RecordError, match=r"ckp186/glue: .*predictions.safetensors"):
         load_finetune(folder)
 
 
@@ -82,14 +82,14 @@ def test_arms_keep_their_order_and_seeds_are_paired(study: dict[str, Any]) -> No
 
 
 def test_what_cannot_be_compared_is_refused(study: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="no run of an arm of role baseline"):
+    with pytest.raises(RecordError, match="role baseline"):
         load_evidence(study["pretrain"], tags={})
     with pytest.raises(RecordError, match="no pre-training runs"):
         load_evidence([])
-    with pytest.raises(RecordError, match="both baseline, seed 1"):
+    with pytest.raises(RecordError, match="baseline, seed 1"):
         load_evidence([study["pretrain"][0], study["pretrain"][0]])
     other = runs.write_pretrain(tmp_path, "pld", 1, scale="demo")
-    with pytest.raises(RecordError, match="several scales"):
+    with pytest.raises(RecordError, match="demo, smoke"):
         load_evidence([study["pretrain"][0], other])
 
 
@@ -129,7 +129,7 @@ def test_runs_can_be_priced_for_another_machine(study: dict[str, Any], tmp_path:
 def test_a_calibration_of_another_shape_is_refused(study: dict[str, Any], tmp_path: Path) -> None:
     other = shutil.copytree(study["calibration"], tmp_path / "calibration")
     edit(other / "summary.json", lambda values: [shape.update(micro_batch_size=1) for shape in values["shapes"]])
-    with pytest.raises(RecordError, match=r"calibration: no step times for the model of baseline, seed 1"):
+    with pytest.raises(RecordError, match=r"calibration: .*baseline, seed 1"):
         load_evidence(study["pretrain"], calibration=other)
 
 
@@ -143,7 +143,7 @@ def test_without_a_calibration_the_recorded_price_counts(study: dict[str, Any]) 
     evidence = load_evidence(study["pretrain"])
     run = evidence.runs("pld")[0]
     assert evidence.cost(run, "reference_time") == run.summary.reference_seconds
-    assert comparisons.saving_bound(evidence, "pld") is None
+    assert comparisons.linear_saving(evidence, "pld") is None
 
 
 def test_an_arm_saves_nothing_against_itself(evidence: Evidence) -> None:
@@ -153,14 +153,14 @@ def test_an_arm_saves_nothing_against_itself(evidence: Evidence) -> None:
         assert (paired.estimate.value, paired.estimate.low, paired.estimate.high) == pytest.approx((0, 0, 0))
 
 
-def test_the_saving_in_reference_time_is_at_its_bound_when_tau_is_linear(evidence: Evidence) -> None:
-    saving, bound = (
+def test_the_saving_in_reference_time_is_the_linear_prediction_when_tau_is_linear(evidence: Evidence) -> None:
+    saving, predicted = (
         comparisons.saving_per_sample(evidence, "pld", "reference_time"),
-        comparisons.saving_bound(evidence, "pld"),
+        comparisons.linear_saving(evidence, "pld"),
     )
     assert saving is not None
-    assert bound is not None
-    assert saving.estimate.value == pytest.approx(bound.value, abs=0.05)
+    assert predicted is not None
+    assert saving.estimate.value == pytest.approx(predicted.value, abs=0.05)
 
 
 def test_a_slow_machine_shows_in_measured_time_alone(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_claims_that_are_worded_anew_are_the_same_claims(tmp_path: Path) -> None
 def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
     whole = folder(tmp_path / "whole", table1=[("pld", "x", 1, 0, 2)])
     for other in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(RecordError, match=rf"{other.name}: expected a results folder"):
+        with pytest.raises(RecordError, match=other.name):
             compare(whole, other)
     (whole / "claims.csv").unlink()
     with pytest.raises(RecordError, match=r"claims\.csv"):
@@ -182,7 +182,7 @@ def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
 def test_damaged_tables_are_named(tmp_path: Path) -> None:
     good, bad = table(tmp_path / "a.csv", ("pld", "x", 1, 0, 2)), tmp_path / "b.csv"
     table(bad, ("pld", "x", 1, 0, 2), ("pld", "x", 2, 0, 3))
-    with pytest.raises(RecordError, match=r"b\.csv: two rows are both 'pld · x'"):
+    with pytest.raises(RecordError, match=r"b\.csv: .*'pld · x'"):
         compare_exhibit(good, bad)
     table(bad, ("pld", "x", "many", 0, 2))
     with pytest.raises(RecordError, match=r"b\.csv: .*pld · x: .*many"):
@@ -191,7 +191,7 @@ def test_damaged_tables_are_named(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"b\.csv: column high, low, measured, n"):
         compare_exhibit(good, bad)
     bad.write_text('arm,measured,low,high,n\n"pld,1,0,2,2\n')
-    with pytest.raises(RecordError, match=r"b\.csv: damaged"):
+    with pytest.raises(RecordError, match=r"b\.csv"):
         compare_exhibit(good, bad)
 
 

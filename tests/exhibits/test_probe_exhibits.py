@@ -49,9 +49,9 @@ def evidence(paths: dict[str, Any]) -> Evidence:
 
 
 def test_probes_belong_to_the_runs_and_are_there_once(paths: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"of none of these runs: pld, seed 4"):
+    with pytest.raises(RecordError, match="pld, seed 4"):
         load_evidence(paths["pretrain"], probes=[runs.write_probe(tmp_path, "pld", 4)])
-    with pytest.raises(RecordError, match=r"pld/seed1 and .*pld/seed1 are both pld, seed 1"):
+    with pytest.raises(RecordError, match=r"pld/seed1 .*pld, seed 1"):
         load_evidence(**{**paths, "probes": [*paths["probes"], paths["probes"][-3]]})
     none = load_evidence(paths["pretrain"][:1])
     assert (none.probed, none.probes) == ([], ())

@@ -79,7 +79,7 @@ def test_counted_layers_follow_the_expected_ones(built: dict[str, Any]) -> None:
 
 
 def test_unknown_or_missing_figures_are_refused(built: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown figure 'figure11'; allowed: figure1"):
+    with pytest.raises(ValueError, match="'figure11'"):
         figures.write_figure("figure11", built["evidence"], PAPERS, tmp_path / "x")
     for missing in ("table1.html", "figure1.svg"):
         folder = tmp_path / missing
