@@ -16,7 +16,14 @@ from typing import Any, NamedTuple
 from pldrepro import __version__
 from pldrepro.config.base import parse_yaml, read_mapping, read_settings
 from pldrepro.config.data import DataSettings, ImageDataSettings
-from pldrepro.config.run import CalibrationJob, FinetuneSettings, ImplSettings, ProbeSettings, RunSettings
+from pldrepro.config.run import (
+    CalibrationJob,
+    EarlyRunSettings,
+    FinetuneSettings,
+    ImplSettings,
+    ProbeSettings,
+    RunSettings,
+)
 from pldrepro.config.study import Study, load_study
 from pldrepro.errors import OutOfTimeError, RefusedError
 from pldrepro.runs.lock import locked
@@ -120,6 +127,14 @@ def run_probe(options: argparse.Namespace) -> None:
 
     with locked(options.out):
         probe.probe(options.run, options.corpus, read_settings(ProbeSettings, options.settings), options.out)
+
+
+def run_early(options: argparse.Namespace) -> None:
+    """Train for the first steps of a run and measure gradients there."""
+    from pldrepro.evaluation import early
+
+    with locked(options.out):
+        early.probe_early(read_settings(EarlyRunSettings, options.settings), options.corpus, options.out)
 
 
 def run_lambada(options: argparse.Namespace) -> None:
@@ -342,6 +357,7 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...
         path("--glue", "folder of the prepared tasks"), OUT_RUN,
     )),
     "run probe": (run_probe, (settings("ProbeSettings"), RUN, CORPUS, OUT_RUN)),
+    "run early": (run_early, (settings("EarlyRunSettings"), CORPUS, OUT_RUN)),
     "run lambada": (run_lambada, (RUN, CORPUS, OUT_RUN)),
     "make scores": (make_scores, (
         path("--finetune", "run folders or their summary.json", required=False, nargs="*", default=[]),

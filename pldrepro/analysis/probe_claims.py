@@ -10,7 +10,10 @@ import pandas as pd
 from pldrepro.analysis import comparisons
 from pldrepro.analysis.measurement import Measurement, estimate_note, join_notes, premise_of
 from pldrepro.analysis.results import Evidence
+from pldrepro.analysis.text import estimate_text
+from pldrepro.stats import geometric_interval, mean_interval
 
+NOT_EARLY = Measurement(note="PostLN and PreLN were not both probed early in training")
 NOT_PROBED = Measurement(note="the checkpoints of PostLN and PreLN were not both probed")
 
 
@@ -26,6 +29,12 @@ def _probed_pair(evidence: Evidence) -> tuple[str, str] | None:
     return None if preln is None or evidence.baseline not in evidence.probed else (evidence.baseline, preln)
 
 
+def _early_pair(evidence: Evidence) -> tuple[str, str] | None:
+    """The baseline and the PreLN arm that were probed early in training, if both were."""
+    arms = {run.summary.norm: run.summary.arm for run in reversed(evidence.early)}
+    return (arms["post"], arms["pre"]) if {"post", "pre"} <= arms.keys() else None
+
+
 def _by_seed(frame: pd.DataFrame, arm: str) -> dict[int, pd.DataFrame]:
     own = frame[frame["arm"] == arm]
     return {int(seed): own[own["seed"] == seed] for seed in own["seed"].unique()}
@@ -39,36 +48,55 @@ def _paired_effect(
     return [(effect(first[seed]), effect(second[seed])) for seed in first if seed in second]
 
 
+def _last_over_first(part: pd.DataFrame) -> float:
+    """Gradient norm of the last layer over that of the first, geometric mean over steps."""
+    first, last = (part[part["layer"] == layer]["value"].map(math.log) for layer in (1, part["num_layers"].iloc[0]))
+    return math.exp(last.mean() - first.mean())
+
+
 def vanishing_gradients(evidence: Evidence) -> Measurement:
-    """PostLN's gradient norm at the last layer over that at the first; PreLN's must be nearer to 1."""
-    arms = _probed_pair(evidence)
+    """PostLN's gradient norm at the last layer over that at the first, early on; PreLN's must be nearer to 1."""
+    arms = _early_pair(evidence)
     if arms is None:
-        return NOT_PROBED
-    frame = evidence.probe_results
+        return NOT_EARLY
+    frame = evidence.early_results
     frame = frame[(frame["quantity"] == "gradient_norm") & (frame["part"] == "block")]
-
-    def last_over_first(part: pd.DataFrame) -> float:
-        first, last = (part[part["layer"] == layer]["value"].map(math.log) for layer in (1, part["num_layers"].iloc[0]))
-        return math.exp(last.mean() - first.mean())
-
-    pairs = _paired_effect(frame, arms, last_over_first)
-    preln = estimate_note(f"{evidence.label(arms[1])}", comparisons.ratio((second, 1.0) for _, second in pairs), 2, "x")
+    pairs = _paired_effect(frame, arms, _last_over_first)
     farther = comparisons.difference((abs(math.log(second)), abs(math.log(first))) for first, second in pairs)
-    note = join_notes("last layer over first, geometric mean over checkpoints", preln)
+    texts = []
+    for step, part in frame.groupby("step"):
+        found = list(zip(*_paired_effect(part, arms, _last_over_first), strict=True))
+        values = [estimate_text(geometric_interval(values), 2) for values in found]
+        texts.append(f"step {step}: {values[0]} and {values[1]}")
+    note = join_notes(early_note(evidence), "last layer over first, PostLN and PreLN", *texts)
     return Measurement(comparisons.ratio((first, 1.0) for first, _ in pairs), note, premise_of(farther, 0.0))
 
 
+def early_note(evidence: Evidence) -> str:
+    """What runs the early probes are of."""
+    summary = evidence.early[0].summary
+    return f"mean over all probed steps of runs with {summary.num_layers} layers, {summary.num_steps} steps long"
+
+
+def _log_distance(part: pd.DataFrame) -> float:
+    """Mean |ln ratio| over layers and steps."""
+    return float(part["value"].map(math.log).abs().mean())
+
+
 def gradient_preserving(evidence: Evidence) -> Measurement:
-    """How much farther from 1 PostLN's gradient-preserving ratios are than PreLN's: mean |ln ratio|, difference."""
-    arms = _probed_pair(evidence)
+    """How much farther from 1 PostLN's gradient-preserving ratios are than PreLN's, early on: mean |ln ratio|."""
+    arms = _early_pair(evidence)
     if arms is None:
-        return NOT_PROBED
-    frame = evidence.probe_results
+        return NOT_EARLY
+    frame = evidence.early_results
     frame = frame[frame["quantity"] == "gradient_ratio"]
-    pairs = _paired_effect(frame, arms, lambda part: float(part["value"].map(math.log).abs().mean()))
-    preln = comparisons.ratio((math.exp(second), 1.0) for _, second in pairs)
-    note = estimate_note("PreLN's typical factor from 1", preln, 2, "x")
-    return Measurement(comparisons.difference(pairs), join_notes("mean |ln ratio| over layers and checkpoints", note))
+    texts = []
+    for step, part in frame.groupby("step"):
+        found = list(zip(*_paired_effect(part, arms, _log_distance), strict=True))
+        values = [estimate_text(mean_interval(values), 3) for values in found]
+        texts.append(f"step {step}: {values[0]} and {values[1]}")
+    note = join_notes(early_note(evidence), "|ln ratio|, PostLN and PreLN", *texts)
+    return Measurement(comparisons.difference(_paired_effect(frame, arms, _log_distance)), note)
 
 
 def upper_layers_refine(evidence: Evidence) -> Measurement:
@@ -82,8 +110,12 @@ def upper_layers_refine(evidence: Evidence) -> Measurement:
     upper = frame["layer"] > (frame["num_layers"] + 1) / 2
     means = [part.groupby("seed")["value"].mean() for part in (frame[lower], frame[upper])]
     pairs = [(means[0][seed], means[1][seed]) for seed in means[0].index]
+    others = frame[lower & (frame["layer"] > 1)].groupby("seed")["value"].mean()
+    rest = comparisons.difference((others[seed], means[1][seed]) for seed in others.index)
+    note = estimate_note("without the first block, which reads the embeddings", rest, 1, "degrees")
     return Measurement(
-        comparisons.difference(pairs), f"{evidence.label(arm)}, lower half of the layers minus upper half"
+        comparisons.difference(pairs),
+        join_notes(f"{evidence.label(arm)}, lower half of the layers minus upper half", note),
     )
 
 

@@ -37,9 +37,18 @@ def summarised(frame: pd.DataFrame, by: Sequence[str], interval: Interval) -> pd
     return pd.DataFrame(rows).astype({"low": float, "high": float})
 
 
-def layer_data(evidence: Evidence, arms: Sequence[str], quantity: str, interval: Interval) -> pd.DataFrame:
+def gradient_frame(evidence: Evidence) -> tuple[pd.DataFrame, list[str]]:
+    """The probes that Figures 1 and 2 are drawn from, and their arms: early in training, else of finished checkpoints.
+
+    The paper's figures are of training; what a finished model's gradients are like is another question.
+    """
+    if evidence.early:
+        return evidence.early_results, list(dict.fromkeys(run.summary.arm for run in evidence.early))
+    return evidence.probe_results, shown(evidence)
+
+
+def layer_data(frame: pd.DataFrame, arms: Sequence[str], quantity: str, interval: Interval) -> pd.DataFrame:
     """A quantity of the probes by arm, checkpoint and layer (1..L), and by part of the block if it has any."""
-    frame = evidence.probe_results
     frame = frame[frame["arm"].isin(arms) & (frame["quantity"] == quantity)]
     by = ["quantity", "arm", "label", "num_layers", "checkpoint", "share", "part", "layer"]
     data = summarised(frame.assign(part=frame["part"].fillna("")), by, interval)

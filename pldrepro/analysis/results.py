@@ -17,10 +17,12 @@ from pldrepro.config.arm import ArmTags, Role
 from pldrepro.errors import RecordError
 from pldrepro.records import read_record
 from pldrepro.runs.folder import (
+    EarlyRun,
     FinetuneRun,
     LambadaRun,
     PretrainRun,
     ProbeRun,
+    load_early,
     load_finetune,
     load_lambada,
     load_pretrain,
@@ -49,6 +51,8 @@ class Evidence:
     scores: pd.DataFrame | None = None
     probes: tuple[ProbeRun, ...] = ()
     lambada: tuple[LambadaRun, ...] = ()
+    early: tuple[EarlyRun, ...] = ()
+    """Runs of their own that were probed early in training; of a depth of their own, too."""
     tags: Mapping[str, ArmTags] = field(default_factory=dict)
     """What the arms' YAML says of them, of arms without runs here, too; an arm that is not in it has no role."""
     others: tuple[Evidence, ...] = ()
@@ -237,15 +241,12 @@ class Evidence:
     @cached_property
     def probe_results(self) -> pd.DataFrame:
         """Every number of every probe (see ``pldrepro.evaluation.probe``), with its arm, seed and share of the run."""
-        return pd.DataFrame(
-            {
-                **{key: getattr(run.summary, key) for key in ("arm", "label", "seed", "norm", "num_layers")},
-                "share": run.summary.checkpoints[row.checkpoint].share,
-                **row.dump(),
-            }
-            for run in self.probes
-            for row in run.results
-        )
+        return _numbers(self.probes)
+
+    @cached_property
+    def early_results(self) -> pd.DataFrame:
+        """Every number of the runs that were probed early in training, as in ``probe_results``."""
+        return _numbers(self.early)
 
     def cost(self, run: PretrainRun, axis: str, checkpoint: str | None = None) -> float | None:
         """What a run had spent on an axis at a checkpoint (none: at its end); None where it was not measured."""
@@ -294,6 +295,18 @@ class Evidence:
         return value_at([(self.cost_at(run, axis, line), line.loss) for line in run.validation], cost)
 
 
+def _numbers(probes: Sequence[ProbeRun | EarlyRun]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            **{key: getattr(run.summary, key) for key in ("arm", "label", "seed", "norm", "num_layers")},
+            "share": run.summary.checkpoints[row.checkpoint].share,
+            **row.dump(),
+        }
+        for run in probes
+        for row in run.results
+    )
+
+
 def _kept_layers(run: PretrainRun, step: int, total: int) -> float:
     """Layers kept in all forward passes up to a step; linear between logged lines."""
     known = [(line.step, line.kept_layers) for line in run.metrics if line.kept_layers is not None]
@@ -309,6 +322,7 @@ def load_evidence(
     *,
     probes: Sequence[Path] = (),
     lambada: Sequence[Path] = (),
+    early: Sequence[Path] = (),
     tags: Mapping[str, ArmTags],
 ) -> Evidence:
     """Read run folders (or their summary.json); an unfinished run, or none of the baseline, is a RecordError."""
@@ -322,6 +336,7 @@ def load_evidence(
         tags=tags,
         probes=tuple(map(load_probe, probes)),
         lambada=tuple(map(load_lambada, lambada)),
+        early=tuple(map(load_early, early)),
     )
     scales = {run.summary.scale for run in evidence.pretrain}
     families = {run.family for run in evidence.pretrain}
@@ -387,5 +402,6 @@ def _read_study(study: StudyRuns, scores: Path) -> Evidence:
         scores if study.finetune else None,
         probes=list(map(Path, study.probes)),
         lambada=list(map(Path, study.lambada)),
+        early=list(map(Path, study.early)),
         tags=study.arms,
     )

@@ -5,9 +5,14 @@ from __future__ import annotations
 from pldrepro.config.run import ImplSettings
 from pldrepro.config.study import Study
 
+EARLY = "early."  # before the arm of a run that is probed early in training
+
 
 def job_settings(study: Study, job: str) -> str:
-    """The settings of a job, JSON: ``data``, ``calibration``, ``finetune``, ``probe``, or the run ``ARM-seedN``."""
+    """The settings of a job, JSON: a study's ``data``, ``calibration``, ``finetune`` or ``probe``, or a run's.
+
+    A run is named ``ARM-seedN``, one that is probed early in training ``early.ARM-seedN``.
+    """
     shared = {
         "data": study.data,
         "calibration": study.calibration_job,
@@ -17,6 +22,8 @@ def job_settings(study: Study, job: str) -> str:
     if job in shared:
         return shared[job]().model_dump_json(indent=1)
     arm, _, seed = job.rpartition("-seed")
+    if arm.startswith(EARLY):
+        return study.early_run(arm.removeprefix(EARLY), int(seed)).model_dump_json(indent=1)
     return study.run(arm, int(seed)).model_dump_json(indent=1)
 
 

@@ -39,9 +39,12 @@ class RecordedSettings(Strict):
         if not pretrain:
             raise SettingsError(f"recorded: {folder}: no finished pre-training run (pretrain/ARM/seedN/summary.json)")
         finetune = sorted(map(str, folder.glob("finetune/*/*/*/*/summary.json")))
-        probes, lambada = (sorted(map(str, folder.glob(f"{kind}/*/*/summary.json"))) for kind in ("probe", "lambada"))
+        probes, lambada, early = (
+            sorted(map(str, folder.glob(f"{kind}/*/*/summary.json"))) for kind in ("probe", "lambada", "early")
+        )
         tags = arm_tags(experiments_folder(read_json(Path(pretrain[0])).get("family", "bert")))
-        return StudyRuns(pretrain, finetune, probes, lambada, str(folder / "calibration/summary.json"), tags)
+        calibration = str(folder / "calibration/summary.json")
+        return StudyRuns(pretrain, finetune, probes, lambada, early, calibration, tags)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class StudyRuns:
     finetune: list[str]
     probes: list[str]
     lambada: list[str]
+    early: list[str]
     calibration: str
     arms: dict[str, ArmTags]
     """What every experiment with tags says of itself; of those without runs, too: an exhibit says that they miss."""
@@ -70,7 +74,7 @@ class ResultSet:
         return [
             file
             for runs in self.studies
-            for file in (*runs.pretrain, *runs.finetune, *runs.probes, *runs.lambada, runs.calibration)
+            for file in (*runs.pretrain, *runs.finetune, *runs.probes, *runs.lambada, *runs.early, runs.calibration)
         ]
 
     @property

@@ -174,6 +174,16 @@ class ProbeSettings(Strict):
         return self
 
 
+class EarlySettings(Strict):
+    """What is measured in the first steps of a run, which ends there: gradients by layer (PLD, Figures 1 and 2)."""
+
+    shares: Annotated[tuple[Share, ...], Field(min_length=1), Distinct] = Field(
+        (0.003, 0.006, 0.012), description="shares of the run at which the model is probed; the last one ends it"
+    )
+    sequences: int = Field(128, ge=2, description="of the validation sequences use the first N")
+    gradient_batches: int = Field(8, ge=1, description="batches into which the sequences are split")
+
+
 class Budget(Strict):
     """Reference time that a run may take: that of another arm up to one of its checkpoints, as its policy expects it.
 
@@ -242,6 +252,17 @@ class RunSettings(Strict):
                     f"data.tokenizer {self.data.tokenizer} with model.family {self.model.family}; allowed: {tokenizer}"
                 )
         return self
+
+
+class EarlyRunSettings(RunSettings):
+    """A run that ends early in training: its schedules are those of all ``training.num_steps``."""
+
+    early: EarlySettings
+
+    @property
+    def steps(self) -> list[int]:
+        """Optimizer steps done at each probe, in order."""
+        return sorted({max(1, round(share * self.training.num_steps)) for share in self.early.shares})
 
 
 class CalibrationJob(Strict):

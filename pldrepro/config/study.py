@@ -26,6 +26,8 @@ from pldrepro.config.run import (
     Budget,
     CalibrationJob,
     CalibrationSettings,
+    EarlyRunSettings,
+    EarlySettings,
     FinetuneSettings,
     ImplSettings,
     ProbeSettings,
@@ -42,6 +44,15 @@ class ScaleSettings(Strict):
     data: dict[str, Any] = {}
     training: dict[str, Any] = {}
     impl: dict[str, Any] = {}
+
+
+class EarlyStudy(EarlySettings):
+    """Runs that end early in training, and what they have of their own."""
+
+    arms: Annotated[tuple[Name, ...], Distinct] = Field(min_length=1)
+    seeds: Annotated[tuple[int, ...], Distinct] = Field(min_length=1)
+    model: dict[str, Any] = Field({}, description="laid over the scale's, such as the paper's number of layers")
+    training: dict[str, Any] = Field({}, description="likewise")
 
 
 class StudySettings(Strict):
@@ -70,6 +81,7 @@ class StudySettings(Strict):
     probe_arms: Annotated[tuple[Name, ...], Distinct] | None = Field(
         None, description="arms whose checkpoints are probed; none: all of them"
     )
+    early: EarlyStudy | None = Field(None, description="runs that are probed early in training; none: there are none")
     companions: dict[Name, str] = Field(
         {}, description="name -> scale file of another family of models; its results go to <results>/<name>"
     )
@@ -93,6 +105,8 @@ class Study:
             raise SettingsError(f"probe_arms: {', '.join(strange)} not among the arms: {', '.join(settings.arms)}")
         for arm in settings.arms:
             self._check_arm(arm)
+        for arm, seed in self.early_runs():
+            self.early_run(arm, seed)
 
     def _check_roles(self) -> None:
         """A baseline is needed, and an arm of another role can be there once."""
@@ -165,10 +179,22 @@ class Study:
     def _origin(self, arm: str) -> str:
         return f"scale {self.settings.scale}, experiment {arm}"
 
-    def _resolve(self, arm: str, seed: int) -> RunSettings:
-        """The settings of an arm: those of the scale, of its experiments, and what follows from other arms."""
+    def early_run(self, arm: str, seed: int) -> EarlyRunSettings:
+        """The settings of a run that is probed early in training; one process trains it."""
+        early = self.settings.early
+        assert early is not None
+        own = {"model": early.model, "training": early.training, "impl": {"ranks": 1, "nodes": 1}}
+        run = self._resolve(arm, seed, own)
+        settings = {name: getattr(early, name) for name in EarlySettings.model_fields}
+        return validate(EarlyRunSettings, {**run.model_dump(), "early": settings}, self._origin(arm))
+
+    def _resolve(self, arm: str, seed: int, own: Mapping[str, Any] | None = None) -> RunSettings:
+        """The settings of an arm: those of the scale, of its experiments, and what follows from other arms.
+
+        own: groups of settings that are laid over those of the scale.
+        """
         chain = experiment_chain(arm, self._experiments)
-        merged: dict[str, Any] = {**self.settings.settings.model_dump(), "drop": {}}
+        merged: dict[str, Any] = {**merge(self.settings.settings.model_dump(), own or {}), "drop": {}}
         for experiment in chain:
             merged = merge(merged, {"model": experiment.model, "training": experiment.training})
             merged["drop"] = experiment.drop or merged["drop"]
@@ -269,6 +295,13 @@ class Study:
         """The runs of this study and of its companions, finished or to be."""
         return ResultSet(self.results, tuple(study.study_runs() for study in self.all))
 
+    def early_runs(self) -> list[tuple[str, int]]:
+        """(arm, seed) of every run that is probed early in training; the probes are for BERT alone."""
+        early = self.settings.early
+        if self.family != "bert" or early is None:
+            return []
+        return [(arm, seed) for seed in early.seeds for arm in early.arms]
+
     def study_runs(self) -> StudyRuns:
         """The runs of this study alone."""
         return StudyRuns(
@@ -279,6 +312,7 @@ class Study:
             ],
             [f"{self.runs}/probe/{arm}/seed{seed}/summary.json" for arm, seed in self.probe_runs()],
             [f"{self.runs}/lambada/{arm}/seed{seed}/summary.json" for arm, seed in self.lambada_runs()],
+            [f"{self.runs}/early/{arm}/seed{seed}/summary.json" for arm, seed in self.early_runs()],
             f"{self.runs}/calibration/summary.json",
             arm_tags(self._experiments),
         )

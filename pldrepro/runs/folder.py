@@ -16,7 +16,8 @@ The LAMBADA scores of a run's checkpoints, ``<results>/runs/lambada/<arm>/seed<s
 ``predictions.safetensors`` (each passage's log-probability and whether it is right) and the summary.
 
 A probe of a run's checkpoints, ``<results>/runs/probe/<arm>/seed<seed>/``, has settings, provenance, ``results.jsonl``
-(one line per number) and the summary.
+(one line per number) and the summary. So has a run that is probed early in training and ends there,
+``<results>/runs/early/<arm>/seed<seed>/``.
 """
 
 from __future__ import annotations
@@ -41,7 +42,15 @@ from pldrepro.runs.schema import (
     TrainLine,
     ValidationLine,
 )
-from pldrepro.runs.scored import LambadaSummary, ProbeJob, ProbeResult, ProbeSummary
+from pldrepro.runs.scored import (
+    EarlyJob,
+    EarlySummary,
+    LambadaSummary,
+    LayersSummary,
+    ProbeJob,
+    ProbeResult,
+    ProbeSummary,
+)
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,16 @@ class ProbeRun:
     folder: Path
     settings: ProbeJob
     summary: ProbeSummary
+    results: Sequence[ProbeResult]
+
+
+@dataclass(frozen=True)
+class EarlyRun:
+    """The probes of a run early in training."""
+
+    folder: Path
+    settings: EarlyJob
+    summary: EarlySummary
     results: Sequence[ProbeResult]
 
 
@@ -201,14 +220,28 @@ def load_probe(folder: Path) -> ProbeRun:
         summary=summary,
         results=read_record_lines(folder / "results.jsonl", ProbeResult, hint),
     )
+    _check_lines(folder, summary, run.results, hint)
+    return run
+
+
+def _check_lines(folder: Path, summary: LayersSummary, lines: Sequence[ProbeResult], hint: str) -> None:
+    """Every number is of a probed checkpoint and of a layer that the model has."""
     checkpoints, layers = summary.checkpoints, summary.num_layers
-    for number, line in enumerate(run.results, start=1):
+    for number, line in enumerate(lines, start=1):
         if line.checkpoint not in checkpoints or max([line.layer or 1, *(line.kept or ())]) > layers:
             raise RecordError(
                 f"{folder / 'results.jsonl'}: line {number}: expected checkpoints {', '.join(checkpoints)} and layers "
                 f"1 to {layers}{hint}"
             )
-    return run
+
+
+def load_early(folder: Path) -> EarlyRun:
+    """The probes of a run early in training; missing, incomplete or damaged ones are a RecordError."""
+    folder, summary, hint = read_finished(folder, EarlySummary)
+    settings = read_record(folder / "settings.json", EarlyJob, hint)
+    lines = read_record_lines(folder / "results.jsonl", ProbeResult, hint)
+    _check_lines(folder, summary, lines, hint)
+    return EarlyRun(folder, settings, summary, lines)
 
 
 def load_lambada(folder: Path) -> LambadaRun:

@@ -19,6 +19,7 @@ class StudyRuns(Recorded):
     finetune: list[File]
     probes: list[File]
     lambada: list[File]
+    early: list[File] = []
     calibration: File
     arms: dict[str, ArmTags] = {}
     """What the arms' YAML says of them; of arms without runs, too."""

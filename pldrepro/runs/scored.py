@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from pldrepro.config.run import ProbeSettings
+from pldrepro.config.run import EarlyRunSettings, ProbeSettings
 from pldrepro.records import Count, Loss, Number, Part, Positive, Recorded, Share, Spent, Versioned
 from pldrepro.runs.schema import Layers
 
@@ -37,8 +37,8 @@ class ProbedPoint(Recorded):
     validation_loss: Loss
 
 
-class ProbeSummary(Recorded, Versioned):
-    """summary.json of a probe."""
+class LayersSummary(Recorded, Versioned):
+    """What a model was when its layers were probed, and how many sequences it read."""
 
     scale: str
     arm: str
@@ -48,8 +48,25 @@ class ProbeSummary(Recorded, Versioned):
     num_layers: Layers
     checkpoints: Annotated[dict[str, ProbedPoint], Field(min_length=1)]
     sequences: Positive
-    lesion_keep: Part
     seconds: Spent = 0
+
+
+class ProbeSummary(LayersSummary):
+    """summary.json of a probe."""
+
+    lesion_keep: Part
+
+
+class EarlyJob(EarlyRunSettings, Versioned):
+    """settings.json of a run that is probed early in training."""
+
+    corpus: str | None = Field(None, description="hash of the corpus")
+
+
+class EarlySummary(LayersSummary):
+    """summary.json of a run that was probed early in training; its checkpoints were not kept."""
+
+    num_steps: Positive = Field(description="of the whole run, whose schedules it had")
 
 
 class ProbeResult(Recorded):

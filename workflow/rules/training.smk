@@ -105,6 +105,29 @@ rule probe:
         " --out {params.folder:q} 2> {log:q}"
 
 
+rule early:
+    input:
+        settings="{study}/runs/settings/early.{arm}-seed{seed}.json",
+        corpus="{study}/data/corpus/manifest.json",
+    output:
+        "{study}/runs/early/{arm}/seed{seed}/summary.json",
+    log:
+        "{study}/logs/early/{arm}/seed{seed}.log",
+    benchmark:
+        "{study}/benchmarks/early/{arm}-seed{seed}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: of_study(lambda study: study.impl.threads)
+    resources:
+        gpu=GPUS,
+        mem_mb=4000,
+    params:
+        corpus=subpath(input.corpus, parent=True),
+        folder=subpath(output[0], parent=True),
+    shell:
+        "exec python -m pldrepro run early --settings {input.settings:q} --corpus {params.corpus:q} --out {params.folder:q} 2> {log:q}"
+
+
 rule lambada:
     input:
         run="{study}/runs/pretrain/{arm}/seed{seed}/summary.json",

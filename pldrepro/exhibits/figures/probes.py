@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from pldrepro import stats
-from pldrepro.analysis.probes import depth_data, draw_data, layer_data, lesion_data, shown
+from pldrepro.analysis.probes import depth_data, draw_data, gradient_frame, layer_data, lesion_data, shown
 from pldrepro.analysis.reported import MARKS, Paper, mark_notes
 from pldrepro.analysis.results import Evidence
 from pldrepro.exhibits.figures.style import COLOURS, MARKERS, FigureData, nothing
@@ -23,18 +23,18 @@ FEWEST = 3  # seeds from which on an interval is drawn: that of two is 12.7 stan
 
 
 def figure1(evidence: Evidence, paper: Paper) -> FigureData:
-    """L2 norm of the loss gradient of each layer's weights, at every checkpoint (PLD, Figure 1)."""
-    arms = shown(evidence)
+    """L2 norm of the loss gradient of each layer's weights, at every probed step (PLD, Figure 1)."""
+    frame, arms = gradient_frame(evidence)
     if not arms:
         return nothing(NOT_PROBED)
-    data = layer_data(evidence, arms, "gradient_norm", stats.geometric_interval)
+    data = layer_data(frame, arms, "gradient_norm", stats.geometric_interval)
     figure, axes = plt.subplots(1, len(arms), figsize=(7.2, 2.9), sharey=True, squeeze=False)
-    _layer_row(evidence, axes[0], arms, data[data["part"] == "block"])
+    _layer_row(axes[0], arms, data[data["part"] == "block"])
     _log(axes[0], "gradient norm of the weights")
     _checkpoint_legend(figure, axes[0][0])
     caption = (
         "L2 norm of the gradient of the training loss with respect to all weights of a layer, on held-out text, mean "
-        f"over batches, at several points of the run. {interval_text(evidence, arms, 'geometric mean')} Compare the "
+        f"over batches. {_regime(evidence)} {interval_text(frame, arms, 'geometric mean')} Compare the "
         "shapes: the paper's claim is that PostLN's gradients vanish towards the lower layers and PreLN's do not."
     )
     return figure, data, caption
@@ -42,22 +42,34 @@ def figure1(evidence: Evidence, paper: Paper) -> FigureData:
 
 def figure2(evidence: Evidence, paper: Paper) -> FigureData:
     """Gradient-preserving ratio of each block, |dL/dx| at its input over its output (PLD, Figure 2)."""
-    arms = shown(evidence)
+    frame, arms = gradient_frame(evidence)
     if not arms:
         return nothing(NOT_PROBED)
-    data = layer_data(evidence, arms, "gradient_ratio", stats.geometric_interval)
+    data = layer_data(frame, arms, "gradient_ratio", stats.geometric_interval)
     figure, axes = plt.subplots(1, len(arms), figsize=(7.2, 2.9), sharey=True, squeeze=False)
     for ax in axes[0]:
         ax.axhline(1, color="#7f7f7f", linewidth=0.8, zorder=1)
-    _layer_row(evidence, axes[0], arms, data)
+    _layer_row(axes[0], arms, data)
     _log(axes[0], "gradient-preserving ratio")
     _checkpoint_legend(figure, axes[0][0])
     caption = (
         "Gradient-preserving ratio of each block: norm of the loss gradient at the block's input over that at its "
         "output, on held-out text, mean over batches; 1 (grey) means that the block passes it on unchanged. "
-        f"{interval_text(evidence, arms, 'geometric mean')}"
+        f"{_regime(evidence)} {interval_text(frame, arms, 'geometric mean')}"
     )
     return figure, data, caption
+
+
+def _regime(evidence: Evidence) -> str:
+    """What models and which part of training the gradients are of."""
+    if not evidence.early:
+        return "The models are this study's, at several points of the whole run: not the paper's early training."
+    summary = evidence.early[0].summary
+    last = max(point.step for point in summary.checkpoints.values())
+    return (
+        f"Early in training: runs of their own with {summary.num_layers} layers, in the first {last} of "
+        f"{summary.num_steps} steps, probed at steps that were fixed beforehand."
+    )
 
 
 def figure3(evidence: Evidence, paper: Paper) -> FigureData:
@@ -65,12 +77,13 @@ def figure3(evidence: Evidence, paper: Paper) -> FigureData:
     arms = shown(evidence)
     if not arms:
         return nothing(NOT_PROBED)
-    distance = layer_data(evidence, arms, "distance", stats.geometric_interval)
-    angle = layer_data(evidence, arms, "angle", stats.mean_interval)
+    frame = evidence.probe_results
+    distance = layer_data(frame, arms, "distance", stats.geometric_interval)
+    angle = layer_data(frame, arms, "angle", stats.mean_interval)
     figure, axes = plt.subplots(2, len(arms), figsize=(7.2, 4.8), sharex=True, sharey="row", squeeze=False)
-    _layer_row(evidence, axes[0], arms, distance, relative=True)
+    _layer_row(axes[0], arms, distance, relative=True)
     _log(axes[0], "L2 distance")
-    _layer_row(evidence, axes[1], arms, angle, relative=True)
+    _layer_row(axes[1], arms, angle, relative=True)
     read_off = [_paper_angles(evidence, paper, ax, arm) for ax, arm in zip(axes[1], arms, strict=True)]
     for ax in axes[1]:
         ax.set_title("", loc="left")
@@ -80,13 +93,13 @@ def figure3(evidence: Evidence, paper: Paper) -> FigureData:
         ax.set_xlabel("")
     axes[1][0].set_ylabel("angle [degrees]")
     _checkpoint_legend(figure, axes[1][0])
-    relative = layer_data(evidence, arms, "relative_distance", stats.geometric_interval)
-    cosine = layer_data(evidence, arms, "cosine", stats.mean_interval)
+    relative = layer_data(frame, arms, "relative_distance", stats.geometric_interval)
+    cosine = layer_data(frame, arms, "cosine", stats.mean_interval)
     data = pd.concat([distance, relative, cosine, angle, *read_off])
     caption = (
         "Input and output of each block on held-out text, at several points of the run, against relative depth. Top: "
         "L2 distance, mean over tokens. Bottom: angle of the mean cosine similarity over tokens. "
-        f"{interval_text(evidence, arms, 'mean (distances: geometric mean)')} {_paper_text(paper)}"
+        f"{interval_text(frame, arms, 'mean (distances: geometric mean)')} {_paper_text(paper)}"
     )
     return figure, data, caption
 
@@ -116,7 +129,7 @@ def figure4(evidence: Evidence, paper: Paper) -> FigureData:
         f"Lesion: validation loss when each layer is kept with probability {keep:g}, without rescaling. Left: intact "
         "(solid, filled) and lesioned (dashed, hollow; mean over draws, which are the same for all) along the run. "
         "Right: loss increase of every draw at the last checkpoint, mean over seeds; hollow: draws without the first "
-        f"layer. {interval_text(evidence, arms, 'mean')}"
+        f"layer. {interval_text(evidence.probe_results, arms, 'mean')}"
     )
     return figure, pd.concat([course, draws.assign(state="single draw")]), caption
 
@@ -156,7 +169,7 @@ def depth_robustness(evidence: Evidence, paper: Paper) -> FigureData:
         "Validation loss of the last checkpoint with fewer layers than it was trained with, none of them rescaled. A "
         "layer's importance is what the loss rises by without it, measured on one half of the held-out sequences; all "
         "losses shown are those of the other half. Zero layers: the head on the embeddings. "
-        f"{interval_text(evidence, arms, 'mean')}"
+        f"{interval_text(evidence.probe_results, arms, 'mean')}"
     )
     return figure, data, caption
 
@@ -164,11 +177,11 @@ def depth_robustness(evidence: Evidence, paper: Paper) -> FigureData:
 # ---- what is shown ----
 
 
-def interval_text(evidence: Evidence, arms: Sequence[str], statistic: str) -> str:
-    """What stands for the seeds in a figure, n included."""
-    seeds = {arm: evidence.probe_results.query("arm == @arm")["seed"].nunique() for arm in arms}
+def interval_text(frame: pd.DataFrame, arms: Sequence[str], statistic: str) -> str:
+    """What stands for the seeds in a figure, n included; frame: of the probes."""
+    seeds = {arm: frame.query("arm == @arm")["seed"].nunique() for arm in arms}
     counts = sorted(set(seeds.values()))
-    n = str(counts[0]) if len(counts) == 1 else ", ".join(f"{seeds[arm]} ({evidence.label(arm)})" for arm in arms)
+    n = str(counts[0]) if len(counts) == 1 else ", ".join(f"{seeds[arm]} ({_label(frame, arm)})" for arm in arms)
     if counts[-1] == 1:
         return f"n = {n} pre-training seed per arm: no interval."
     drawn = ["95 % t interval"] if counts[-1] >= FEWEST else []
@@ -181,9 +194,11 @@ def interval_text(evidence: Evidence, arms: Sequence[str], statistic: str) -> st
 # ---- drawing ----
 
 
-def _layer_row(
-    evidence: Evidence, axes: Sequence[Axes], arms: Sequence[str], data: pd.DataFrame, relative: bool = False
-) -> None:
+def _label(frame: pd.DataFrame, arm: str) -> str:
+    return str(frame.loc[frame["arm"] == arm, "label"].iloc[0])
+
+
+def _layer_row(axes: Sequence[Axes], arms: Sequence[str], data: pd.DataFrame, relative: bool = False) -> None:
     """An arm in each; a line per checkpoint over layers (or relative depth), darker the later, with its interval."""
     shares = sorted(data["share"].unique())
     shades = plt.get_cmap("viridis_r")(np.linspace(0.3, 1, len(shares)) if len(shares) > 1 else [1.0])
@@ -192,9 +207,11 @@ def _layer_row(
             part = data[(data["arm"] == arm) & (data["share"] == share)].sort_values("layer")
             x = part["depth" if relative else "layer"]
             look = {"color": shade, "marker": marker, "markersize": 4, "linewidth": 1.3}
-            ax.plot(x, part["value"], label=f"{100 * share:.0f} % of the run", **look)
+            ax.plot(
+                x, part["value"], label=f"{100 * share:.2g} % of the run" if share < 1 else "end of the run", **look
+            )
             ax.fill_between(x, *_spread(part), color=shade, alpha=0.15, linewidth=0)
-        ax.set_title(evidence.label(arm), loc="left")
+        ax.set_title(_label(data, arm), loc="left")
         ax.set_xlabel("relative depth l/L" if relative else "layer")
         if relative:
             ax.set_xlim(0, 1.05)
