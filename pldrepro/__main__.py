@@ -1,33 +1,16 @@
-"""Command line: each verb reads its arguments, calls one function and writes one output.
-
-VERBS is the table of all of them; a verb's docstring is its help. Verbs import what they need inside themselves.
-"""
+"""Command line: the table of all verbs (VERBS), and what becomes of their errors."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pldrepro import __version__
-from pldrepro.config.base import parse_yaml, read_mapping, read_settings
-from pldrepro.config.data import DataSettings, ImageDataSettings
-from pldrepro.config.run import (
-    CalibrationJob,
-    EarlyRunSettings,
-    FinetuneSettings,
-    ImplSettings,
-    ProbeSettings,
-    RunSettings,
-)
-from pldrepro.config.study import Study, load_study
-from pldrepro.errors import OutOfTimeError, RefusedError
-from pldrepro.runs.lock import locked
-from pldrepro.runs.schema import PretrainJob
+from pldrepro import __version__, verbs
+from pldrepro.errors import OutOfTimeError
 
 STOPPED = 75  # exit status of a run that was stopped in time and goes on when started again (EX_TEMPFAIL)
 
@@ -49,240 +32,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{rank}{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
         return STOPPED if isinstance(error, OutOfTimeError) else 1
     return 0
-
-
-# ---- prepare: data become arrays ----
-
-
-def prepare_corpus(options: argparse.Namespace) -> None:
-    """Turn text into token arrays."""
-    from pldrepro.data import corpus
-
-    with locked(options.out):
-        corpus.prepare_corpus(read_settings(DataSettings, options.settings), options.out, workers=options.workers)
-
-
-def prepare_glue(options: argparse.Namespace) -> None:
-    """Turn GLUE tasks into token arrays."""
-    from pldrepro.data import glue
-
-    settings = read_settings(DataSettings, options.settings)
-    with locked(options.out):
-        glue.prepare_glue(settings, tuple(options.tasks), options.sequence_length, options.corpus, options.out)
-
-
-def prepare_images(options: argparse.Namespace) -> None:
-    """Turn labelled images into pixel arrays."""
-    from pldrepro.data import images
-
-    with locked(options.out):
-        images.prepare_images(read_settings(ImageDataSettings, options.settings), options.out)
-
-
-# ---- run: what trains or evaluates a model; each leaves a run folder ----
-
-
-@contextmanager
-def ranks(impl: ImplSettings, options: argparse.Namespace) -> Iterator[Any]:
-    """This process as one of the ranks that the settings ask for, which are started first; one holds the folder."""
-    from pldrepro.training.distributed import joined, launch
-
-    launch(impl, options.arguments)
-    with joined(impl) as world, locked(options.out) if world.is_first else nullcontext():
-        world.all_reduce_max(0)  # no rank starts before the first one holds the lock
-        yield world
-
-
-def run_calibrate(options: argparse.Namespace) -> None:
-    """Measure the step time with k active layers [s] of every model shape."""
-    from pldrepro.training import calibrate
-
-    job = read_settings(CalibrationJob, options.settings)
-    with ranks(job.runs[0].impl, options) as world:
-        calibrate.calibrate(job, options.out, world=world)
-
-
-def run_pretrain(options: argparse.Namespace) -> None:
-    """Pre-train one arm with one seed, or go on with it; the settings.json of a run repeats it."""
-    from pldrepro.training import pretrain
-
-    job = read_settings(PretrainJob, options.settings)
-    settings = RunSettings(**job.model_dump(exclude={"schema_version"}))
-    with ranks(settings.impl, options) as world:
-        pretrain.pretrain(settings, options.data, options.out, options.calibration, options.max_seconds, world=world)
-
-
-def run_finetune(options: argparse.Namespace) -> None:
-    """Fine-tune one checkpoint on a group of GLUE tasks."""
-    from pldrepro.training import finetune
-
-    settings = read_settings(FinetuneSettings, options.settings)
-    with locked(options.out):
-        finetune.finetune(options.run, options.checkpoint, settings, options.group, options.glue, options.out)
-
-
-def run_probe(options: argparse.Namespace) -> None:
-    """Measure gradients, hidden states and lesions on the checkpoints of one run."""
-    from pldrepro.evaluation import probe
-
-    with locked(options.out):
-        probe.probe(options.run, options.corpus, read_settings(ProbeSettings, options.settings), options.out)
-
-
-def run_early(options: argparse.Namespace) -> None:
-    """Train for the first steps of a run and measure gradients there."""
-    from pldrepro.evaluation import early
-
-    with locked(options.out):
-        early.probe_early(read_settings(EarlyRunSettings, options.settings), options.corpus, options.out)
-
-
-def run_lambada(options: argparse.Namespace) -> None:
-    """Score the checkpoints of one run on LAMBADA."""
-    from pldrepro.evaluation import lambada
-
-    with locked(options.out):
-        lambada.score_lambada(options.run, options.corpus, options.out)
-
-
-# ---- make: finished runs become exhibits ----
-
-
-def finished_runs(options: argparse.Namespace) -> tuple[Any, Any]:
-    """The finished runs of --index, and the papers that they are compared with."""
-    from pldrepro.analysis.reported import SHOWN, load_papers
-    from pldrepro.analysis.results import read_evidence
-
-    papers = load_papers(options.papers)
-    absent = [key for key in SHOWN if key not in papers]
-    if absent:
-        raise ValueError(f"--papers: no file of {', '.join(absent)}; found: {', '.join(papers)}")
-    return read_evidence(options.index), papers
-
-
-def make_scores(options: argparse.Namespace) -> None:
-    """Compute all metrics from the predictions of fine-tuning runs."""
-    from pldrepro.analysis.glue_scores import write_scores
-
-    write_scores(options.finetune, options.out)
-
-
-def make_tables(options: argparse.Namespace) -> None:
-    """Make tables as csv, md, tex and html."""
-    from pldrepro.exhibits.tables import TABLES, write_table
-
-    runs, papers = finished_runs(options)
-    for name in options.names or TABLES:
-        write_table(name, runs, papers, options.out / name)
-
-
-def make_figures(options: argparse.Namespace) -> None:
-    """Make figures as pdf, png and svg, with their data and captions."""
-    from pldrepro.exhibits.figures import FIGURES, write_figure
-
-    runs, papers = finished_runs(options)
-    for name in options.names or FIGURES:
-        write_figure(name, runs, papers, options.out / name)
-
-
-def make_claims(options: argparse.Namespace) -> None:
-    """Judge every claim of the papers."""
-    from pldrepro.analysis.claims import write_claims
-
-    write_claims(*finished_runs(options), options.out)
-
-
-def make_reviews(options: argparse.Namespace) -> None:
-    """Answer what the reviews of the PLD paper asked."""
-    from pldrepro.exhibits.reviews import write_answers
-
-    runs, papers = finished_runs(options)
-    write_answers(runs, papers["pld"], options.out)
-
-
-def make_report(options: argparse.Namespace) -> None:
-    """Make the self-contained page."""
-    from pldrepro.exhibits.report import write_report
-
-    runs, papers = finished_runs(options)
-    write_report(runs, papers, options.claims, options.tables, options.figures, options.out, options.pages)
-
-
-def make_page(options: argparse.Namespace) -> None:
-    """Make the page of what finished results folders hold: claims and main tables."""
-    from pldrepro.exhibits.results_page import write_results_page
-
-    write_results_page(options.results, options.out)
-
-
-# ---- study: what a scale file says, and results folders as a whole ----
-
-
-def study_with(path: Path, overrides: list[str]) -> Study:
-    """The study of a scale file with some of its top-level keys set to KEY=VALUE."""
-    values = read_mapping(path)
-    for pair in overrides:
-        key, separator, text = pair.partition("=")
-        if not separator:
-            raise ValueError(f"--config {pair}: expected KEY=VALUE")
-        values[key] = parse_yaml(text, f"--config {key}")
-    return load_study(values)
-
-
-def study_settings(options: argparse.Namespace) -> None:
-    """Print the complete settings of one pre-training run."""
-    study = study_with(options.configfile, options.config)
-    print(study.run(options.experiment, options.seed).model_dump_json(indent=1))
-
-
-def study_explain(options: argparse.Namespace) -> None:
-    """Print keep probabilities and the gates drawn at a step."""
-    from pldrepro.policy.drop import explain
-
-    run = study_with(options.configfile, options.config).run(options.experiment, options.seed)
-    print(explain(run.drop, options.seed, options.step, run.training.num_steps, run.model.num_layers))
-
-
-def study_plan(options: argparse.Namespace) -> None:
-    """Print what studies will cost before they run: FLOPs, device hours, disk."""
-    from pldrepro.costs.plan import load_card, load_device, render_plan
-
-    devices = {name: load_device(name) for name in options.device or ([] if options.calibration else ["v100"])}
-    devices |= {f"measured-{n}": load_card(folders) for n, folders in enumerate(options.calibration, start=1)}
-    print(render_plan([study_with(path, options.config) for path in options.configfile], devices))
-
-
-def study_import(options: argparse.Namespace) -> None:
-    """Take run folders from another machine into a study."""
-    from pldrepro.runs.import_runs import join
-
-    outcomes = join(study_with(options.configfile, options.config), options.source)
-    for one in outcomes:
-        state = f"refused: {one.reason}" if one.reason else "imported" if one.is_new else "is here already"
-        print(f"{one.run}: {state}")
-    refused = sum(one.reason is not None for one in outcomes)
-    if refused:
-        raise RefusedError(f"{refused} of {len(outcomes)} run folders refused; the others are here")
-
-
-def study_claims(options: argparse.Namespace) -> None:
-    """Print a finished claims.csv."""
-    from pldrepro.analysis.claims import format_claims, markdown_claims, read_claims
-
-    frame = read_claims(options.claims)
-    print(markdown_claims(frame) if options.markdown else format_claims(frame))
-
-
-def study_compare(options: argparse.Namespace) -> None:
-    """Say what moved beyond its interval between two results folders."""
-    from pldrepro.exhibits.compare import compare
-    from pldrepro.files import write_text
-
-    text = compare(options.first, options.second)
-    if options.out:
-        write_text(options.out, text)
-    else:
-        print(text, end="")
 
 
 # ---- the table of verbs ----
@@ -336,53 +85,53 @@ GROUPS = {
     "study": "plan studies, look into them, compare their results",
 }
 VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...]]] = {
-    "prepare corpus": (prepare_corpus, (
+    "prepare corpus": (verbs.prepare_corpus, (
         settings("DataSettings"), argument("--workers", type=int, default=1, help="processes (default: 1)"), OUT_DATA,
     )),
-    "prepare glue": (prepare_glue, (
+    "prepare glue": (verbs.prepare_glue, (
         settings("DataSettings"), argument("--tasks", nargs="+", required=True, help="names such as rte, stsb"),
         argument("--sequence-length", type=int, required=True, help="longest example [tokens]"), CORPUS, OUT_DATA,
     )),
-    "prepare images": (prepare_images, (settings("ImageDataSettings"), OUT_DATA)),
-    "run calibrate": (run_calibrate, (settings("CalibrationJob"), OUT_RUN)),
-    "run pretrain": (run_pretrain, (
+    "prepare images": (verbs.prepare_images, (settings("ImageDataSettings"), OUT_DATA)),
+    "run calibrate": (verbs.run_calibrate, (settings("CalibrationJob"), OUT_RUN)),
+    "run pretrain": (verbs.run_pretrain, (
         settings("RunSettings"), path("--data", "folder of the prepared corpus or images"),
         path("--calibration", "summary.json of a calibration, to record reference time [s]", required=False),
         argument("--max-seconds", type=float, help=f"stop at a checkpoint after this time [s], with status {STOPPED}"),
         OUT_RUN,
     )),
-    "run finetune": (run_finetune, (
+    "run finetune": (verbs.run_finetune, (
         settings("FinetuneSettings"), RUN, argument("--checkpoint", required=True, help="its name, such as ckp100"),
         argument("--group", required=True, help="a group of tasks in the settings"),
         path("--glue", "folder of the prepared tasks"), OUT_RUN,
     )),
-    "run probe": (run_probe, (settings("ProbeSettings"), RUN, CORPUS, OUT_RUN)),
-    "run early": (run_early, (settings("EarlyRunSettings"), CORPUS, OUT_RUN)),
-    "run lambada": (run_lambada, (RUN, CORPUS, OUT_RUN)),
-    "make scores": (make_scores, (
+    "run probe": (verbs.run_probe, (settings("ProbeSettings"), RUN, CORPUS, OUT_RUN)),
+    "run early": (verbs.run_early, (settings("EarlyRunSettings"), CORPUS, OUT_RUN)),
+    "run lambada": (verbs.run_lambada, (RUN, CORPUS, OUT_RUN)),
+    "make scores": (verbs.make_scores, (
         path("--finetune", "run folders or their summary.json", required=False, nargs="*", default=[]),
         path("--out", "scores.csv to write"),
     )),
-    "make tables": (make_tables, (NAMES, *FINISHED, path("--out", "folder to write them to"))),
-    "make figures": (make_figures, (NAMES, *FINISHED, path("--out", "folder to write them to"))),
-    "make claims": (make_claims, (*FINISHED, path("--out", "claims.csv to write"))),
-    "make reviews": (make_reviews, (*FINISHED, path("--out", "Markdown page to write"))),
-    "make report": (make_report, (
+    "make tables": (verbs.make_tables, (NAMES, *FINISHED, path("--out", "folder to write them to"))),
+    "make figures": (verbs.make_figures, (NAMES, *FINISHED, path("--out", "folder to write them to"))),
+    "make claims": (verbs.make_claims, (*FINISHED, path("--out", "claims.csv to write"))),
+    "make reviews": (verbs.make_reviews, (*FINISHED, path("--out", "Markdown page to write"))),
+    "make report": (verbs.make_report, (
         *FINISHED, path("--claims", "claims.csv"), path("--tables", "folder of the tables"),
         path("--figures", "folder of the figures"),
         path("--pages", "Markdown pages to append", required=False, nargs="*", default=[]),
         path("--out", "report.html to write"),
     )),
-    "make page": (make_page, (
+    "make page": (verbs.make_page, (
         path("results", "results folders with claims.csv and tables/, in the order in which they are shown", nargs="+"),
         path("--out", "Markdown page to write"),
     )),
-    "study settings": (study_settings, (*study_file("config/demo.yaml"), EXPERIMENT, SEED)),
-    "study explain": (study_explain, (
+    "study settings": (verbs.study_settings, (*study_file("config/demo.yaml"), EXPERIMENT, SEED)),
+    "study explain": (verbs.study_explain, (
         *study_file("config/paper.yaml"), EXPERIMENT, SEED,
         argument("--step", type=int, required=True, help="training step, from 0"),
     )),
-    "study plan": (study_plan, (
+    "study plan": (verbs.study_plan, (
         path("--configfile", "scale files, planned together (default: config/demo.yaml)", required=False, nargs="+",
              default=[Path("config/demo.yaml")]),
         OVERRIDES,
@@ -390,12 +139,14 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...
         path("--calibration", "calibration folders of one machine, as one more device; may be repeated", required=False,
              nargs="+", action="append", default=[], metavar="DIR"),
     )),
-    "study import": (study_import, (path("source", "a results folder, or its runs"), *study_file("config/demo.yaml"))),
-    "study claims": (study_claims, (
+    "study import": (
+        verbs.study_import, (path("source", "a results folder, or its runs"), *study_file("config/demo.yaml")),
+    ),
+    "study claims": (verbs.study_claims, (
         path("claims", "the file", metavar="CSV"),
         argument("--markdown", action="store_true", help="the measured claims, as a Markdown table"),
     )),
-    "study compare": (study_compare, (
+    "study compare": (verbs.study_compare, (
         path("first", "results folder with tables/ and claims.csv", metavar="A"),
         path("second", "another one", metavar="B"),
         path("--out", "Markdown file to write instead of printing", required=False),
@@ -409,14 +160,14 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
     whole.add_argument("--version", action="version", version=f"pldrepro {__version__}")
     groups = whole.add_subparsers(required=True, metavar="GROUP")
-    verbs = {
+    parsers = {
         name: groups.add_parser(name, help=help_, description=help_).add_subparsers(required=True, metavar="VERB")
         for name, help_ in GROUPS.items()
     }
     for name, (function, arguments) in VERBS.items():
         group, verb = name.split()
         help_ = (function.__doc__ or "").strip().partition("\n")[0]
-        own = verbs[group].add_parser(verb, help=help_, description=help_)
+        own = parsers[group].add_parser(verb, help=help_, description=help_)
         own.set_defaults(function=function)
         for flags, options in arguments:
             own.add_argument(*flags, **options)

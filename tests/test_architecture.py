@@ -17,7 +17,8 @@ from tests.support.source import imports
 PACKAGE = Path(pldrepro.__file__).parent
 SHARED = ("errors", "files", "records", "stats")
 FOLDERS = (
-    "policy", "config", "data", "models", "runs", "costs", "training", "evaluation", "analysis", "exhibits", "__main__",
+    "policy", "config", "data", "models", "runs", "costs", "training", "evaluation", "analysis", "exhibits", "verbs",
+    "__main__",
 )  # fmt: skip
 WITH_TORCH = {"models", "training", "evaluation"}
 WITHOUT_MATPLOTLIB = set(FOLDERS) - {"exhibits"}

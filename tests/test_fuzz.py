@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from pldrepro import files
 from pldrepro.__main__ import main
 from pldrepro.analysis.claims import claims
+from pldrepro.analysis.inputs import read_evidence
 from pldrepro.analysis.reported import load_papers
-from pldrepro.analysis.results import read_evidence
 from pldrepro.config.data import DataSettings
 from pldrepro.data.corpus import open_corpus
 from pldrepro.data.glue import load_prepared
@@ -35,7 +35,7 @@ from pldrepro.data.sources.text_files import FilesSource
 from pldrepro.data.tasks import TASKS, Example
 from pldrepro.errors import DataError, RecordError
 from pldrepro.runs import step_times
-from pldrepro.runs.folder import load_finetune, load_lambada, load_pretrain, load_probe, log_path
+from pldrepro.runs.folder import load_early, load_finetune, load_lambada, load_pretrain, load_probe, log_path
 from tests.support import runs
 
 FUZZ = {"suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
@@ -263,6 +263,7 @@ LOADERS: dict[str, Callable[[Path], Any]] = {
     "finetune": load_finetune,
     "probe": load_probe,
     "lambada": load_lambada,
+    "early": load_early,
     "calibration": step_times.load_calibration,
 }
 
@@ -275,6 +276,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "pretrain": runs.write_pretrain(root, "sbld", 1, family="gpt", scores={"lambada_accuracy": 0.3}),
         "finetune": runs.write_finetune(root, "pld", 1, tasks=("rte", "mnli"), examples=10),
         "probe": runs.write_probe(root, "pld", 1),
+        "early": runs.write_early(root, "pld", 1),
         "calibration": runs.write_calibration(root),
     }
     return {**found, "lambada": root / "runs/lambada/sbld/seed1", "root": root}
@@ -285,6 +287,7 @@ READ = {
     "finetune": ("summary.json", "settings.json", "results.jsonl"),
     "probe": ("summary.json", "settings.json", "results.jsonl"),
     "lambada": ("summary.json",),
+    "early": ("settings.json", "summary.json", "results.jsonl"),
     "calibration": ("summary.json",),
 }
 
@@ -352,6 +355,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "finetune": [f"{path}/summary.json" for path in found["finetune"]],
         "probes": [f"{path}/summary.json" for path in probes],
         "lambada": [],
+        "early": [f"{runs.write_early(root, arm, 1)}/summary.json" for arm in ("baseline", "pld")],
         "calibration": f"{found['calibration']}/summary.json",
         "arms": runs.listed_tags("bert"),
     }

@@ -20,7 +20,7 @@ from pldrepro.evaluation.probe import Row, Subject, check_finite, held_out, laye
 from pldrepro.files import write_text
 from pldrepro.runs.manifest import begin, complete, is_complete, is_same_job
 from pldrepro.runs.provenance import provenance
-from pldrepro.runs.schema import EarlyJob, EarlySummary, ProbedPoint, ProbeResult
+from pldrepro.runs.scored import EarlyJob, EarlySummary, ProbedPoint, ProbeResult
 from pldrepro.training.device import describe, select_device
 from pldrepro.training.distributed import SINGLE
 from pldrepro.training.objectives import MaskedLanguage, open_objective

@@ -26,8 +26,10 @@ def study(root: Path, losses: dict[str, float], probed: tuple[str, ...] = (), **
         for arm, loss in losses.items()
         for seed in (1, 2)
     ]
-    probes = [runs.write_probe(root, arm, seed) for arm in probed for seed in (1, 2)]
-    return load_evidence(pretrain, probes=probes)
+    probes, early = (
+        [write(root, arm, seed) for arm in probed for seed in (1, 2)] for write in (runs.write_probe, runs.write_early)
+    )
+    return load_evidence(pretrain, probes=probes, early=early)
 
 
 def value(measurement: Measurement) -> float:
@@ -43,9 +45,21 @@ def probed(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
 
 def test_postln_gradients_fall_by_half_from_layer_to_layer(probed: Evidence) -> None:
     found = claim_estimators.vanishing_gradients(probed)
-    assert value(found) == pytest.approx(8)
-    assert "PreLN, higher learning rate: 1.00 [" in found.note
+    assert value(found) == pytest.approx(2**11)  # of the twelve layers of the early runs, not of the study's four
+    for step in (2, 4, 8):
+        assert f"step {step}: 2048.00 [2048.00, 2048.00] and 1.00 [1.00, 1.00]" in found.note
     assert found.premise == "holds"
+
+
+@pytest.mark.parametrize("measure", [claim_estimators.vanishing_gradients, claim_estimators.gradient_preserving])
+def test_finished_checkpoints_say_nothing_of_gradients_early_in_training(
+    tmp_path: Path, measure: Callable[[Evidence], Measurement]
+) -> None:
+    pretrain = [runs.write_pretrain(tmp_path, arm, 1) for arm in PROBED]
+    probes = [runs.write_probe(tmp_path, arm, 1) for arm in PROBED]
+    assert measure(load_evidence(pretrain, probes=probes)).paired is None
+    one = [runs.write_early(tmp_path, "baseline", 1)]
+    assert measure(load_evidence(pretrain, probes=probes, early=one)).paired is None
 
 
 @pytest.mark.parametrize(
@@ -62,7 +76,10 @@ def test_gradient_preserving_ratios_of_0_8_and_1(probed: Evidence) -> None:
 
 def test_angles_of_20_over_the_layer_fall_by_9_degrees(probed: Evidence) -> None:
     # Layers 1 to 4: 20, 10, 6.67 and 5 degrees.
-    assert value(claim_estimators.upper_layers_refine(probed)) == pytest.approx((20 + 10) / 2 - (20 / 3 + 5) / 2)
+    found = claim_estimators.upper_layers_refine(probed)
+    assert value(found) == pytest.approx((20 + 10) / 2 - (20 / 3 + 5) / 2)
+    # without layer 1: 10 - 5.83
+    assert "first block, which reads the embeddings: 4.2 [4.2, 4.2] degrees" in found.note
 
 
 def test_a_lesion_costs_one_nat_a_layer_in_postln_and_less_in_preln(probed: Evidence) -> None:

@@ -25,6 +25,7 @@ from tests.support.tables import shown
 
 PAPERS = load_papers()
 PLD = PAPERS["pld"]
+EARLY = ("baseline", "preln_higher")
 NAMES = ("figure1", "figure2", "figure3", "figure4", "depth_robustness")
 
 
@@ -32,6 +33,7 @@ def study(root: Path, seeds: tuple[int, ...], probed: tuple[str, ...] = tuple(ru
     return {
         "pretrain": [runs.write_pretrain(root, arm, seed) for arm in runs.ARMS for seed in seeds],
         "probes": [runs.write_probe(root, arm, seed) for arm in probed for seed in seeds],
+        "early": [runs.write_early(root, arm, seed) for arm in EARLY for seed in seeds if arm in probed],
     }
 
 
@@ -78,11 +80,26 @@ def draw(name: str, evidence: Evidence) -> tuple[Figure, pd.DataFrame, str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_figure_shows_all_three_and_says_n(evidence: Evidence, name: str) -> None:
     figure, frame, caption = draw(name, evidence)
-    assert set(frame["arm"]) == {"baseline", "preln_higher", "pld"}
+    shown = {"baseline": "PostLN baseline", "preln_higher": "PreLN, higher learning rate"}
+    if name not in ("figure1", "figure2"):
+        shown["pld"] = "PLD"
+    assert set(frame["arm"]) == set(shown)
     assert "over n = 3 pre-training seeds; bands or bars: 95 % t interval." in caption
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert {"PostLN baseline", "PreLN, higher learning rate", "PLD"} <= {*labels, *titles}
+    assert set(shown.values()) <= {*labels, *titles}
+
+
+@pytest.mark.parametrize("name", ["figure1", "figure2"])
+def test_gradients_are_those_early_in_training_where_there_are_any(
+    paths: dict[str, Any], evidence: Evidence, name: str
+) -> None:
+    _, frame, caption = draw(name, evidence)
+    assert (set(frame["num_layers"]), set(frame["share"])) == ({12}, {0.002, 0.004, 0.008})
+    assert "with 12 layers, in the first 8 of 1000 steps" in caption
+    _, frame, caption = draw(name, load_evidence(paths["pretrain"], probes=paths["probes"]))
+    assert (set(frame["num_layers"]), max(frame["share"])) == ({4}, 1)
+    assert "not the paper's early training" in caption
 
 
 def test_a_figure_can_be_saved(evidence: Evidence, tmp_path: Path) -> None:
@@ -108,12 +125,12 @@ def test_who_is_shown(paths: dict[str, Any]) -> None:
 
 
 def test_layer_data_holds_estimates_over_seeds(evidence: Evidence) -> None:
-    data = probe_data.layer_data(evidence, ["pld"], "angle", mean_interval)
+    data = probe_data.layer_data(evidence.probe_results, ["pld"], "angle", mean_interval)
     one = data.query("checkpoint == 'ckp186' and layer == 2").iloc[0]
     assert (one["value"], one["least"], one["most"], one["n"], one["depth"]) == (12, 11, 13, 3, 0.5)
     # t(2) x s / sqrt(n) with s = 1
     assert one["high"] - one["value"] == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
-    norms = probe_data.layer_data(evidence, ["pld"], "gradient_norm", geometric_interval)
+    norms = probe_data.layer_data(evidence.probe_results, ["pld"], "gradient_norm", geometric_interval)
     whole = norms.query("checkpoint == 'ckp186' and layer == 2 and part == 'block'").iloc[0]
     assert whole["value"] == pytest.approx((1.1 * 1.2 * 1.3) ** (1 / 3))
     assert set(norms["part"]) == {"block", "qkv", "attention_output", "ffn_up", "ffn_down"}
@@ -121,11 +138,13 @@ def test_layer_data_holds_estimates_over_seeds(evidence: Evidence) -> None:
 
 def test_few_seeds_are_drawn_as_their_range(tmp_path: Path) -> None:
     two = load_evidence(**study(tmp_path, (1, 2)))
-    data = probe_data.layer_data(two, ["pld"], "angle", mean_interval)
+    data = probe_data.layer_data(two.probe_results, ["pld"], "angle", mean_interval)
     low, high = probes._spread(data)
     assert low.tolist() == data["least"].tolist() != data["low"].tolist()
     assert high.tolist() == data["most"].tolist()
-    assert "the range of the seeds where there are fewer than 3" in probes.interval_text(two, ["pld"], "mean")
+    assert "the range of the seeds where there are fewer than 3" in probes.interval_text(
+        two.probe_results, ["pld"], "mean"
+    )
     one = load_evidence(**study(tmp_path / "one", (1,)))
     for name in ("figure1", "figure4"):
         assert "n = 1 pre-training seed per arm: no interval." in draw(name, one)[2]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
-from pldrepro.analysis import results
+from pldrepro.analysis import inputs
 from pldrepro.analysis.glue_scores import VALUES
 from pldrepro.analysis.results import Evidence
 from pldrepro.config.base import merge
@@ -35,7 +35,16 @@ from pldrepro.runs.schema import (
     TrainLine,
     ValidationLine,
 )
-from pldrepro.runs.scored import LambadaScores, LambadaSummary, ProbedPoint, ProbeJob, ProbeResult, ProbeSummary
+from pldrepro.runs.scored import (
+    EarlyJob,
+    EarlySummary,
+    LambadaScores,
+    LambadaSummary,
+    ProbedPoint,
+    ProbeJob,
+    ProbeResult,
+    ProbeSummary,
+)
 from pldrepro.runs.step_times import CalibrationSummary, Fit, StepTime, StepTimes
 
 STEPS, BATCH, LENGTH = 400, 8, 16
@@ -336,7 +345,7 @@ def load_evidence(pretrain: Sequence[Path], *args: Any, **more: Any) -> Evidence
     """The evidence of some run folders whose arms are what the shipped experiments of their names say."""
     summaries = [path if path.name == "summary.json" else path / "summary.json" for path in pretrain[:1]]
     family = read_record(summaries[0], PretrainSummary).family if summaries and summaries[0].is_file() else "bert"
-    return results.load_evidence(pretrain, *args, **{"tags": arm_tags(experiments_folder(family)), **more})
+    return inputs.load_evidence(pretrain, *args, **{"tags": arm_tags(experiments_folder(family)), **more})
 
 
 def sbld_study(
@@ -497,6 +506,25 @@ def write_probe(root: Path, arm: str, seed: int, *, layers: int = LAYERS, draws:
             seconds=1.0,
         ),
     )  # fmt: skip
+    return folder
+
+
+def write_early(root: Path, arm: str, seed: int, *, layers: int = 12) -> Path:
+    """A run probed at steps 2, 4 and 8 of 1,000, where PostLN's gradients halve from a layer to the one below."""
+    folder = root / "runs" / "early" / arm / f"seed{seed}"
+    folder.mkdir(parents=True)
+    settings, norm = run_settings(arm, seed), ARMS[arm]["norm"]
+    model = settings.model.model_copy(update={"num_layers": layers})
+    early = settings.model_copy(update={"model": model}).model_dump() | {"early": {"shares": [0.002, 0.004, 0.008]}}
+    points = {f"step{n}": ProbedPoint(step=n, share=n / 1000, validation_loss=5.0) for n in (2, 4, 8)}
+    for name, point in points.items():
+        for row in _profile(norm == "pre", seed, layers, point.share):
+            _append(folder / "results.jsonl", ProbeResult(checkpoint=name, step=point.step, **row))
+    write_record(folder / "settings.json", EarlyJob.model_validate(early))
+    write_record(folder / "provenance.json", PROVENANCE)
+    about = {"scale": "smoke", "arm": arm, "label": ARMS[arm]["label"], "seed": seed, "norm": norm}
+    summary = EarlySummary(**about, num_layers=layers, checkpoints=points, sequences=16, num_steps=1000)
+    write_record(folder / "summary.json", summary)
     return folder
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from pldrepro.__main__ import main
 from pldrepro.analysis import claims, glue_scores
+from pldrepro.analysis.inputs import read_evidence
 from pldrepro.analysis.reported import load_papers
-from pldrepro.analysis.results import Evidence, read_evidence
+from pldrepro.analysis.results import Evidence
 from pldrepro.config.base import read_yaml
 from pldrepro.config.recorded import load_recorded
 from pldrepro.exhibits import results_page, reviews

@@ -1,0 +1,117 @@
+"""From index.json to the evidence: the run folders are read and checked to be of one study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pldrepro.analysis import glue_scores
+from pldrepro.analysis.results import Evidence
+from pldrepro.config.arm import ArmTags
+from pldrepro.errors import RecordError
+from pldrepro.records import read_record
+from pldrepro.runs.folder import (
+    LambadaRun,
+    ProbeRun,
+    load_early,
+    load_finetune,
+    load_lambada,
+    load_pretrain,
+    load_probe,
+)
+from pldrepro.runs.index import Index, StudyRuns
+from pldrepro.runs.step_times import load_calibration
+
+
+def load_evidence(
+    pretrain: Sequence[Path],
+    finetune: Sequence[Path] = (),
+    calibration: Path | None = None,
+    scores: Path | None = None,
+    *,
+    probes: Sequence[Path] = (),
+    lambada: Sequence[Path] = (),
+    early: Sequence[Path] = (),
+    tags: Mapping[str, ArmTags],
+) -> Evidence:
+    """Read run folders (or their summary.json); an unfinished run, or none of the baseline, is a RecordError."""
+    if not pretrain:
+        raise RecordError("no pre-training runs were given")
+    evidence = Evidence(
+        pretrain=tuple(map(load_pretrain, pretrain)),
+        finetune=tuple(map(load_finetune, finetune)),
+        calibration=load_calibration(calibration) if calibration else None,
+        scores=glue_scores.read_scores(scores) if scores else None,
+        tags=tags,
+        probes=tuple(map(load_probe, probes)),
+        lambada=tuple(map(load_lambada, lambada)),
+        early=tuple(map(load_early, early)),
+    )
+    scales = {run.summary.scale for run in evidence.pretrain}
+    families = {run.family for run in evidence.pretrain}
+    if len(scales) > 1 or len(families) > 1:
+        several = sorted(scales) if len(scales) > 1 else sorted(families)
+        raise RecordError(f"runs of several scales or families cannot be compared: {', '.join(several)}")
+    for run in evidence.pretrain:
+        if evidence.calibration:
+            evidence.calibration.shape_of(run)
+        twins = [other for other in evidence.pretrain if (other.arm, other.seed) == (run.arm, run.seed)]
+        if len(twins) > 1:
+            raise RecordError(f"{run.folder} and {twins[1].folder} are both {run.arm}, seed {run.seed}")
+    for arm in (*evidence.arms, *evidence.untrained):
+        for run in evidence.runs(arm):
+            if set(run.summary.checkpoints) != set(evidence.checkpoints(arm)):
+                raise RecordError(f"{run.folder}: not the checkpoints of {evidence.runs(arm)[0].folder}")
+    _check_belongs(evidence, evidence.probes)
+    _check_belongs(evidence, evidence.lambada)
+    if evidence.baseline not in evidence.arms:
+        raise RecordError(
+            f"{pretrain[0]}, ...: no run of an arm of role baseline; arms here: {', '.join(evidence.arms)}"
+        )
+    return evidence
+
+
+def _check_belongs(evidence: Evidence, found: Sequence[ProbeRun | LambadaRun]) -> None:
+    """A probe, and LAMBADA's scores, belong to one of the runs, and a run has them at most once."""
+    known = {(run.arm, run.seed): run.summary for run in evidence.pretrain}
+    seen: dict[tuple[str, int], Path] = {}
+    for probe in found:
+        key = (probe.summary.arm, probe.summary.seed)
+        run, points = known.get(key), probe.summary.checkpoints
+        if run is None or run.scale != probe.summary.scale:
+            raise RecordError(f"{probe.folder}: of none of these runs: {key[0]}, seed {key[1]}")
+        if isinstance(probe, ProbeRun) and probe.summary.num_layers != run.num_layers:
+            raise RecordError(f"{probe.folder}: of {probe.summary.num_layers} layers, its run of {run.num_layers}")
+        if not set(points) <= set(run.checkpoints) or (
+            isinstance(probe, LambadaRun) and evidence.final_checkpoint(key[0]) not in points
+        ):
+            raise RecordError(
+                f"{probe.folder}: checkpoints {', '.join(points)}; of its run: {', '.join(run.checkpoints)}"
+            )
+        if key in seen:
+            raise RecordError(f"{seen[key]} and {probe.folder} are both {key[0]}, seed {key[1]}")
+        seen[key] = probe.folder
+
+
+def read_evidence(path: Path) -> Evidence:
+    """The runs that an index.json names, the first study with the others beside it; RecordError if it is damaged."""
+    listing = read_record(path, Index)
+    first, *others = (_read_study(study, Path(listing.scores)) for study in listing.studies)
+    families = [study.family for study in (first, *others)]
+    if len(set(families)) < len(families):
+        raise RecordError(f"{path}: two studies of one family: {', '.join(families)}")
+    return replace(first, others=tuple(others))
+
+
+def _read_study(study: StudyRuns, scores: Path) -> Evidence:
+    return load_evidence(
+        list(map(Path, study.pretrain)),
+        list(map(Path, study.finetune)),
+        Path(study.calibration),
+        scores if study.finetune else None,
+        probes=list(map(Path, study.probes)),
+        lambada=list(map(Path, study.lambada)),
+        early=list(map(Path, study.early)),
+        tags=study.arms,
+    )
