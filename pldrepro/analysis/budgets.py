@@ -15,6 +15,7 @@ from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.tidy import estimate_of, tidy, tidy_row
 from pldrepro.config.arm import ROLES
+from pldrepro.errors import RecordError
 from pldrepro.runs.folder import PretrainRun
 from pldrepro.stats import Estimate
 
@@ -142,12 +143,20 @@ UNTREATED = "neither"  # the treatment that the others are compared with
 
 
 def epochs_arms(evidence: Evidence) -> dict[float, dict[str, str]]:
-    """Epochs -> treatment -> arm, of the arms on a cut corpus that name their treatment, fewest epochs first."""
+    """Epochs -> treatment -> arm, of the arms on a cut corpus that name their treatment, fewest epochs first.
+
+    Two arms of one treatment and as many epochs are a RecordError.
+    """
     found: dict[float, dict[str, str]] = {}
     for arm in evidence.arms:
         epochs, treatment = evidence.epochs(arm), evidence.treatment(arm)
-        if epochs is not None and treatment is not None:
-            found.setdefault(epochs, {})[treatment] = arm
+        if epochs is None or treatment is None:
+            continue
+        first = found.setdefault(epochs, {}).setdefault(treatment, arm)
+        if first != arm:
+            raise RecordError(
+                f"{first} and {arm}: both of treatment {treatment} and {epochs:g} epochs; expected one arm"
+            )
     return dict(sorted(found.items()))
 
 

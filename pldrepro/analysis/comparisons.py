@@ -177,9 +177,10 @@ def price_error(evidence: Evidence, arm: str, other: str) -> float:
     """Standard error of the log ratio of two arms' reference times that comes from the calibration itself.
 
     A paired bootstrap over the rounds in which all shapes were measured in turn: what a slow moment of the machine
-    does to both arms cancels. Where only the intervals of tau(k) are known, they are taken as independent.
+    does to both arms cancels. Where only the intervals of tau(k) are known, they are taken as independent. Without a
+    calibration, or without a run of one of the arms, there is nothing to err in: 0.
     """
-    if evidence.calibration is None:
+    if evidence.calibration is None or not {arm, other} <= set(evidence.arms):
         return 0.0
     shapes = [evidence.calibration.shape_of(evidence.runs(name)[0]) for name in (arm, other)]
     counts = [_passes(evidence, name, shape) for name, shape in zip((arm, other), shapes, strict=True)]

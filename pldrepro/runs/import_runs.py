@@ -108,15 +108,15 @@ def _check_made_from_it(study: Study, kind: str, run: Path) -> None:
     settings = study.settings
     job: FinetuneJob | ProbeJob | LambadaJob
     if kind == "finetune":
-        job = read_record(run / "settings.json", FinetuneJob)
+        job = read_record(run / "settings.json", FinetuneJob, unknown="forbid")
         known = (job.arm, job.seed, job.checkpoint, job.group) in study.finetune_runs()
         changed = [] if job.finetune == study.finetune else ["finetune"]
     elif kind == "probe":
-        job = read_record(run / "settings.json", ProbeJob)
+        job = read_record(run / "settings.json", ProbeJob, unknown="forbid")
         known = (job.arm, job.seed) in study.probe_runs()
         changed = [] if job.probe == settings.probe else ["probe"]
     else:
-        job = read_record(run / "settings.json", LambadaJob)
+        job = read_record(run / "settings.json", LambadaJob, unknown="forbid")
         known, changed = (job.arm, job.seed) in study.lambada_runs(), []
     if not known:
         raise RefusedError(f"{run}: {job.arm}, seed {job.seed}, is no {kind} job of {settings.scale}")

@@ -59,11 +59,10 @@ def _acquire(lock: FileLock, note: Path) -> None:
             return
         except Timeout:
             holder = _read(note)
-            if _is_current(holder) or time.monotonic() > deadline:
-                about = ", ".join(f"{key} {value}" for key, value in holder.items()) or "it left no note"
+            if _is_alive(holder) is not False or time.monotonic() > deadline:
                 raise LockedError(
-                    f"{lock.lock_file}: another process works on this folder ({about}); wait for it or end it, "
-                    "then start again"
+                    f"{lock.lock_file}: another process works on this folder ({_about(holder)}); wait for it or end "
+                    "it, then start again"
                 ) from None
         except (OSError, NotImplementedError) as error:
             raise LockedError(
@@ -87,10 +86,25 @@ def _read(note: Path) -> Any:
         return {}
 
 
-def _is_current(holder: dict[str, str | int]) -> bool:
-    """Whether a note is of a process that may hold the lock, not one that a killed process left on this machine."""
+def _about(holder: dict[str, str | int]) -> str:
+    """The holder in words: as its note says where that is sure, else that it is not known.
+
+    A killed holder leaves its note, which the next one replaces just after it took the lock; whether a process of
+    another machine still lives cannot be seen from here.
+    """
+    note = ", ".join(f"{key} {value}" for key, value in holder.items())
+    if _is_alive(holder):
+        return note
+    last = f"; the last note, which may be an earlier holder's: {note}" if _is_alive(holder) is None else ""
+    return f"which one is not known{last}"
+
+
+def _is_alive(holder: dict[str, str | int]) -> bool | None:
+    """Whether the process of a note lives; False without a note, None of another machine, where nobody can tell."""
+    if not holder:
+        return False
     if holder.get("host") != socket.gethostname():
-        return bool(holder)
+        return None
     try:
         os.kill(int(holder["pid"]), 0)
     except ProcessLookupError:

@@ -11,7 +11,7 @@ from typing import Any
 
 # Group -> setting that is a constant now -> that constant; a run that had another value is refused as unknown.
 CONSTANTS: dict[str, dict[str, Any]] = {
-    "model": {"ffn_ratio": 4.0},
+    "model": {"ffn_ratio": 4.0, "position_init": "normal"},
     "training": {"decay_factor": 0.99, "decay_intervals": 200, "epsilon": 1e-8, "max_gradient_norm": 1.0},
     "finetune": {"max_gradient_norm": 1.0},
 }

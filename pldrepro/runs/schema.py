@@ -274,6 +274,11 @@ class FinetuneJob(Recorded, Versioned):
     missing: dict[str, dict[str, str]] = Field({}, description="task -> split -> why the data had none")
     inputs: FinetuneInputs = FinetuneInputs()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _todays_names(cls, values: Any) -> Any:
+        return in_todays_names(values)
+
 
 class FinetuneExamples(Recorded):
     """The examples of a split that a task was fine-tuned or evaluated on."""

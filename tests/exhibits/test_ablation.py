@@ -108,7 +108,8 @@ def test_records_from_before_depth_matching_count_as_not_matched(tmp_path: Path)
 
 
 def test_a_study_without_pld_has_no_differences_to_it(tmp_path: Path) -> None:
-    evidence = load_evidence([runs.write_pretrain(tmp_path, "baseline", 1)])
+    pretrain = [runs.write_pretrain(tmp_path, "baseline", 1)]
+    evidence = load_evidence(pretrain, calibration=runs.write_calibration(tmp_path))
     frame = tables.table3(evidence, PLD)
     assert number(frame, "baseline", "relative_time")["n"] == 0
     assert number(frame, "baseline", "kept_layers")["measured"] == 4

@@ -14,6 +14,8 @@ import pytest
 from pldrepro.analysis import budgets, claim_estimators, comparisons, time_to_target
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
+from pldrepro.config.arm import ArmTags
+from pldrepro.errors import RecordError
 from pldrepro.exhibits import tables
 from tests.support import runs
 from tests.support.runs import load_evidence
@@ -299,6 +301,14 @@ def test_train_loss_is_that_of_the_last_tenth(evidence: Evidence) -> None:
     assert budgets.final_train_loss(evidence.runs("epochs1_pld")[0]) == pytest.approx(2.685)
     frame = tables.TABLES["overfitting"][0](evidence, PLD)
     assert number(frame, arm="epochs1_pld", quantity="gap")["measured"] == pytest.approx(-0.085)
+
+
+def test_two_arms_of_one_treatment_and_as_many_epochs_are_refused(tmp_path: Path) -> None:
+    arms = {"baseline": 3.0, "epochs40_pld": 2.8, "epochs40_dropout": 2.85}
+    dropout = ArmTags(treatment="dropout")
+    tags = {"baseline": ArmTags(role="baseline"), "epochs40_pld": dropout, "epochs40_dropout": dropout}
+    with pytest.raises(RecordError, match=r"epochs40_pld and epochs40_dropout: .*dropout"):
+        budgets.epochs_arms(load_evidence(**write(tmp_path, arms), tags=tags))
 
 
 def test_a_missing_treatment_is_a_line_of_dashes(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from pldrepro.records import read_record
 from pldrepro.runs.import_runs import join
 from pldrepro.runs.manifest import complete
 from pldrepro.runs.schema import FinetuneSummary, PretrainSummary
+from pldrepro.runs.scored import ProbeSummary
 from pldrepro.training.finetune import finetune
 from pldrepro.training.pretrain import pretrain
 
@@ -176,6 +177,21 @@ def test_settings_of_another_version_are_refused(here: Study, theirs: Path) -> N
         theirs / RUN, read_record(theirs / RUN / "summary.json", PretrainSummary), ["metrics.jsonl", "checkpoints/*/*"]
     )
     assert "training.a_new_one: unknown key" in (reasons(here, theirs)[str(RUN)] or "")
+
+
+@pytest.mark.parametrize("kind", ["finetune", "probe"])
+def test_settings_of_another_version_of_what_is_made_from_it_are_refused(
+    here: Study, theirs: Path, elsewhere: Path, kind: str
+) -> None:
+    join(here, elsewhere / "runs")
+    place = {"finetune": TUNED, "probe": Path("probe/pld/seed1")}[kind]
+    shutil.rmtree(Path(here.runs) / kind)
+    values = read_json(theirs / place / "settings.json")
+    write_json(theirs / place / "settings.json", {**values, kind: {**values[kind], "a_new_one": 1}})
+    summary = read_record(theirs / place / "summary.json", {"finetune": FinetuneSummary, "probe": ProbeSummary}[kind])
+    complete(theirs / place, summary, ["results.jsonl", "predictions.safetensors"])
+    reason = reasons(here, theirs)[str(place)] or ""
+    assert f"{place}/settings.json: {kind}.a_new_one: unknown key" in reason
 
 
 def test_weights_of_another_run_are_refused(here: Study, theirs: Path, elsewhere: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from pldrepro.errors import LockedError
 from pldrepro.files import read_json, write_json
+from pldrepro.runs import lock
 from pldrepro.runs.lock import holder_path, locked
 
 FORK = multiprocessing.get_context("fork")
@@ -86,6 +87,23 @@ def test_a_refusal_waits_for_the_note_of_a_holder_that_has_just_begun(
         with pytest.raises(LockedError, match=f"pid {process.pid}"):
             locked(tmp_path / "run").__enter__()
         later.join()
+
+
+@pytest.mark.parametrize("note", [None, {"pid": 2**22 + 1}, {"host": "elsewhere"}, {"host": "elsewhere", "pid": 1}])
+def test_a_note_that_may_be_a_dead_holders_is_not_taken_for_the_holders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, note: dict[str, object] | None
+) -> None:
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.0)
+    with another_holder(tmp_path / "run"):
+        path = holder_path(tmp_path / "run")
+        written = read_json(path)
+        path.unlink()
+        if note is not None:
+            write_json(path, {**written, **note})
+        with pytest.raises(LockedError, match="not known") as refused:
+            locked(tmp_path / "run").__enter__()
+    assert ("host elsewhere" in str(refused.value)) == ("host" in (note or {}))
+    assert str(2**22 + 1) not in str(refused.value)
 
 
 def test_of_many_that_start_at_once_one_gets_it_and_the_others_name_it(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import pytest
 
 from pldrepro.errors import RecordError
 from pldrepro.files import write_json
+from pldrepro.records import Versioned, read_record
 from pldrepro.runs.manifest import differences, settings_of
 from pldrepro.runs.retired import in_todays_names
+from pldrepro.runs.schema import FinetuneJob, PretrainJob
 
 # As version 1 wrote them, less what has the same name and meaning today.
 TRAINING = {
@@ -74,6 +76,14 @@ def test_what_has_no_equal_today_is_refused(run_folder: Path, group: str, key: s
     write_json(run_folder / "settings.json", {**OLD, group: {**OLD[group], key: value}})
     with pytest.raises(RecordError, match=group):
         settings_of(run_folder)
+
+
+@pytest.mark.parametrize(("kind", "record"), [("pretrain", PretrainJob), ("finetune", FinetuneJob)])
+def test_committed_settings_hold_nothing_that_is_unknown_today(kind: str, record: type[Versioned]) -> None:
+    paths = sorted(Path("results/recorded").glob(f"*/{kind}/**/settings.json"))
+    assert len(paths) > 20
+    for path in paths:
+        assert read_record(path, record, unknown="forbid")
 
 
 @pytest.mark.parametrize("damaged", [[], 3, {"drop": []}, {"training": {"learning_rates": 1}}, {"training": None}])
