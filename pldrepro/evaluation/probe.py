@@ -37,6 +37,7 @@ from pldrepro.files import sha256, write_text
 from pldrepro.models.bert import BertForPreTraining
 from pldrepro.models.checkpoints.bert import load_pretraining
 from pldrepro.models.checkpoints.common import WEIGHTS
+from pldrepro.models.losses import masked_sums
 from pldrepro.policy import drop
 from pldrepro.records import read_record
 from pldrepro.runs.manifest import begin, complete, data_of, is_complete, is_same_job, settings_of
@@ -168,12 +169,12 @@ class Subject:
 
         The training loss of a batch is MLM loss per masked position plus next-sentence loss per sequence, if any.
         """
-        encoder, inputs = self.model.bert, self.objective.inputs(part)
+        encoder, inputs, labels = self.model.bert, self.objective.inputs(part), self.objective.labels(part)
         with autocast(self.objective.run.impl, self.objective.device):
             states = [encoder.embed(inputs["input_ids"], inputs["token_types"])]
             for block in encoder.blocks:
                 states.append(block(states[-1], None, 1.0))
-            sums = self.objective.sums_of(*self.model.heads(encoder.final_norm(states[-1]), inputs["positions"]), part)
+            sums = masked_sums(self.model, encoder.final_norm(states[-1]), inputs["positions"], *labels, count=False)
         return states, sums.loss / self.objective.count(whole) + sums.auxiliary / len(whole)
 
 

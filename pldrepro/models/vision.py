@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -167,6 +168,9 @@ def initialise_vision(model: VisionModel, seed: int) -> None:
 def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W) float32, (x / 255 - mean) / std per channel."""
     values = pixels.permute(0, 3, 1, 2).float() / 255
-    shape = (1, 3, 1, 1)
-    centre, spread = (torch.tensor(list(part), device=pixels.device).view(shape) for part in (mean, std))
-    return (values - centre) / spread
+    return (values - _channels(tuple(mean), pixels.device)) / _channels(tuple(std), pixels.device)
+
+
+@lru_cache  # a copy to a GPU waits for all its work
+def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, device=device).view(1, 3, 1, 1)

@@ -8,7 +8,9 @@ import resource
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from pldrepro.config.run import ImplSettings
 from pldrepro.errors import SettingsError
@@ -31,6 +33,12 @@ def select_device(impl: ImplSettings) -> torch.device:
     device = torch.device("cuda", index)
     torch.cuda.set_device(device)
     return device
+
+
+def on_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """A tensor of an array; to a GPU from pinned memory, so that neither waits for the other."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def autocast(impl: ImplSettings, device: torch.device) -> contextlib.AbstractContextManager[Any]:

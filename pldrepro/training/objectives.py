@@ -35,8 +35,9 @@ from pldrepro.models.blocks import initialise
 from pldrepro.models.checkpoints.bert import save_pretraining
 from pldrepro.models.checkpoints.gpt2 import save_gpt
 from pldrepro.models.gpt import Gpt
+from pldrepro.models.losses import Head, Sums
 from pldrepro.policy.drop import Gate
-from pldrepro.training.device import autocast
+from pldrepro.training.device import autocast, on_device
 
 if TYPE_CHECKING:  # it imports transformers: 4 seconds
     from pldrepro.models.vision import VisionModel
@@ -105,7 +106,7 @@ class Objective(ABC, Generic[AnyModel, AnyData, AnyBatch]):
         return main + sums.auxiliary / len(whole), main
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.device, non_blocking=True)
+        return on_device(array, self.device)
 
     def _autocast(self) -> Any:
         return autocast(self.run.impl, self.device)
@@ -145,6 +146,7 @@ class TextObjective(Objective[AnyModel, Corpus, AnyBatch]):
         assert isinstance(run.model, ModelSettings)  # RunSettings pairs model and data
         assert isinstance(run.data, DataSettings)
         self.model, self.length = run.model, run.data.sequence_length
+        self.head = Head(run.impl.compile)
 
     def open(self, folder: Path) -> Corpus:
         corpus = open_corpus(folder)
@@ -153,6 +155,11 @@ class TextObjective(Objective[AnyModel, Corpus, AnyBatch]):
                 f"{folder}: its vocabulary of {corpus.vocab_size} does not fit model.vocab_size {self.model.vocab_size}"
             )
         return corpus
+
+
+def _sums(sums: Sums) -> LossSums:
+    """With the name of what is counted."""
+    return LossSums(sums.loss, {} if sums.correct is None else {"accuracy": sums.correct}, sums.auxiliary)
 
 
 class MaskedLanguage(TextObjective[BertForPreTraining, MaskedBatch]):
@@ -206,19 +213,16 @@ class MaskedLanguage(TextObjective[BertForPreTraining, MaskedBatch]):
             "positions": self._tensor(batch.positions),
         }
 
-    def sums(self, model: BertForPreTraining, batch: MaskedBatch, gates: Gates) -> LossSums:
-        with self._autocast():
-            logits, next_logits = model(**self.inputs(batch), gates=gates)
-            return self.sums_of(logits, next_logits, batch, count=not model.training)
+    def labels(self, batch: MaskedBatch) -> tuple[Tensor, Tensor | None]:
+        """What is to be predicted: tokens (B, M), and whether the second segment is a random one (B,)."""
+        others = batch.is_random_next
+        return self._tensor(batch.labels), None if others is None else self._tensor(others)
 
-    def sums_of(self, logits: Tensor, next_logits: Tensor, batch: MaskedBatch, count: bool = False) -> LossSums:
-        """From (B*M, V) and (B, 2) logits; count: what was right, too."""
-        labels = self._tensor(batch.labels.reshape(-1))
-        loss = functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
-        auxiliary = torch.zeros((), device=self.device)
-        if batch.is_random_next is not None:
-            auxiliary = functional.cross_entropy(next_logits, self._tensor(batch.is_random_next), reduction="sum")
-        return LossSums(loss, {"accuracy": (logits.argmax(-1) == labels).sum()} if count else {}, auxiliary)
+    def sums(self, model: BertForPreTraining, batch: MaskedBatch, gates: Gates) -> LossSums:
+        inputs, labels = self.inputs(batch), self.labels(batch)  # copied before the device has work to wait for
+        with self._autocast():
+            hidden = model.bert(inputs["input_ids"], inputs["token_types"], None, gates)
+            return _sums(self.head.masked(model, hidden, inputs["positions"], *labels, not model.training))
 
     def save(self, model: BertForPreTraining, data: Corpus, folder: Path, scales: Sequence[float]) -> None:
         save_pretraining(model, self.model, folder, data.tokenizer_folder, scales=scales)
@@ -252,12 +256,10 @@ class NextToken(TextObjective[Gpt, CausalBatch]):
         return int(batch.labels.size)
 
     def sums(self, model: Gpt, batch: CausalBatch, gates: Gates) -> LossSums:
-        labels = self._tensor(batch.labels.reshape(-1))
+        input_ids, labels = self._tensor(batch.input_ids), self._tensor(batch.labels)
         with self._autocast():
-            logits = model(self._tensor(batch.input_ids), gates).flatten(0, 1)
-            loss = functional.cross_entropy(logits, labels, reduction="sum")
-        correct = {} if model.training else {"accuracy": (logits.argmax(-1) == labels).sum()}
-        return LossSums(loss, correct, torch.zeros((), device=self.device))
+            hidden = model.hidden(input_ids, gates)
+            return _sums(self.head.next_token(hidden, model.word_embeddings.weight, labels, not model.training))
 
     def save(self, model: Gpt, data: Corpus, folder: Path, scales: Sequence[float]) -> None:
         save_gpt(model, self.model, folder, data.tokenizer_folder, scales=scales)

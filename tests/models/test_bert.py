@@ -12,6 +12,7 @@ from pldrepro.config.model import ModelSettings
 from pldrepro.models.bert import Bert, BertForPreTraining, BertForSequenceClassification
 from pldrepro.models.blocks import Block, attend, drop_elements, initialise
 from pldrepro.policy.drop import Gate, all_kept
+from tests.support.counts import Written
 
 NORMS = ("post", "pre")
 SHAPE = {
@@ -281,6 +282,15 @@ def test_bfloat16_autocast_stays_near_float32(norm):
     torch.testing.assert_close(rough.float(), exact, atol=0.1, rtol=0.1)
     rough.float().sum().backward()
     assert model.bert.blocks[0].qkv.weight.grad.dtype == torch.float32
+
+
+def test_gradients_of_query_key_and_value_are_put_together_once():
+    block = Block(model_settings("pre"))
+    output = block(torch.randn(2, 5, 16), None, 1.0).sum()
+    with Written() as written:
+        output.backward()
+    assert written.operations["stack"] == 1
+    assert written.operations["clone"] == 0
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")

@@ -23,8 +23,10 @@ from pldrepro.models.checkpoints.gpt2 import load_gpt
 from pldrepro.policy.drop import all_kept
 from pldrepro.runs.folder import load_lambada, load_pretrain
 from pldrepro.runs.step_times import load_calibration
+from pldrepro.training import objectives
 from pldrepro.training.calibrate import calibrate
-from pldrepro.training.objectives import Classification, NextToken, open_objective
+from pldrepro.training.device import on_device
+from pldrepro.training.objectives import Classification, NextToken, blocks_of, open_objective
 from pldrepro.training.pretrain import pretrain
 from tests.support.runs import read_jsonl
 
@@ -238,3 +240,52 @@ def test_lambada_needs_a_gpt_its_corpus_and_passages(
         score_lambada(tmp_path / "run", tmp_path / "corpus", tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()
     assert read_json(tmp_path / "run" / "summary.json")["family"] == "gpt"
+
+
+# ---- copies to the device ----
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_batch_is_copied_before_the_model_is_called(
+    data: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    """A copy that is asked for later waits for the whole forward pass."""
+    objective = open_objective(settings_of(family), CPU)
+    objective.open(data(family))
+    model, batch, events = objective.build().train(), objective.random(4), []
+    monkeypatch.setattr(objectives, "on_device", lambda a, d: (events.append("copy"), torch.from_numpy(a))[1])
+    model.register_forward_pre_hook(lambda *_: events.append("call"))
+    for block in blocks_of(model):
+        block.register_forward_pre_hook(lambda *_: events.append("block"))
+    objective.loss(model, batch, batch, all_kept(3))
+    assert events[:2] == ["copy", "copy"]
+    assert "copy" not in events[events.index("block") :]
+
+
+class Pinned(torch.Tensor):
+    """Records where it is pinned and copied to."""
+
+    log: list[Any]
+
+    def pin_memory(self, *_: Any) -> Any:  # type: ignore[override]
+        self.log.append("pinned")
+        return self
+
+    def to(self, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]
+        self.log.append((arguments, options))
+        return self
+
+
+def test_copies_to_a_gpu_leave_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[Any] = []
+
+    def pinned(array: np.ndarray) -> Any:
+        tensor = torch.tensor(array).as_subclass(Pinned)
+        tensor.log = log
+        return tensor
+
+    monkeypatch.setattr(torch, "from_numpy", pinned)
+    on_device(np.zeros(3), CPU)
+    assert log == []
+    on_device(np.zeros(3), torch.device("cuda", 0))
+    assert log == ["pinned", ((torch.device("cuda", 0),), {"non_blocking": True})]
