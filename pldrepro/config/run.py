@@ -93,7 +93,13 @@ class ImplSettings(Strict):
     nodes: int = Field(1, ge=1, description="machines that the ranks are spread over; more than one: in a Slurm job")
     threads: int = Field(1, ge=1, description="CPU threads of one process")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: autocast, weights in float32")
-    compile: bool = Field(False, description="torch.compile one block and reuse it for every layer")
+    residual: Literal["float32", "bfloat16"] = Field(
+        "float32", description="what a model of text keeps between its sublayers; bfloat16: with that precision only"
+    )
+    attention: Literal["auto", "cudnn", "flash", "efficient", "math"] = Field(
+        "auto", description="kernel of attention on a GPU, where it takes the shapes and masks; auto: torch's choice"
+    )
+    compile: bool = Field(False, description="torch.compile one block, for every layer, and the head with its loss")
     micro_batch_size: int = Field(64, ge=1, description="sequences per forward pass, over all ranks")
     save_every_seconds: float = Field(300.0, gt=0, description="interval of resume checkpoints")
     log_points: int = Field(200, ge=1, description="training lines in metrics.jsonl over the whole run")
@@ -104,6 +110,12 @@ class ImplSettings(Strict):
             raise ValueError(f"ranks {self.ranks}; allowed with nodes {self.nodes}: a multiple of it")
         if self.micro_batch_size % self.ranks:
             raise ValueError(f"micro_batch_size {self.micro_batch_size}; allowed with ranks {self.ranks}: a multiple")
+        return self
+
+    @model_validator(mode="after")
+    def _residual_is_not_more_precise(self) -> ImplSettings:
+        if self.residual == "bfloat16" and self.precision != "bfloat16":
+            raise ValueError(f"residual bfloat16: allowed with precision bfloat16, not {self.precision}")
         return self
 
 
@@ -238,6 +250,12 @@ class RunSettings(Strict):
     def _copied_layers_have_one_shape(self) -> RunSettings:
         if self.drop.new_layer_init == "copy_below" and isinstance(self.model, VisionSettings):
             raise ValueError("drop.new_layer_init copy_below: allowed with models of text, whose layers have one shape")
+        return self
+
+    @model_validator(mode="after")
+    def _images_keep_float32(self) -> RunSettings:
+        if self.impl.residual != "float32" and isinstance(self.model, VisionSettings):
+            raise ValueError("impl.residual bfloat16: allowed with models of text")
         return self
 
     @model_validator(mode="after")

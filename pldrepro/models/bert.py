@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812 (the field's name)
 from torch import Tensor, nn
 
 from pldrepro.config.model import ModelSettings, Pooling
-from pldrepro.models.blocks import Block, Blocks, check_length, drop_elements
+from pldrepro.models.blocks import Block, Blocks, Norm, check_length, drop_elements
 from pldrepro.policy.drop import Gate, all_kept
 
 NUM_TOKEN_TYPES = 2
@@ -30,7 +30,7 @@ class Bert(nn.Module):
         self.token_type_embeddings = nn.Embedding(NUM_TOKEN_TYPES, hidden)
         self.embedding_norm = nn.LayerNorm(hidden, eps=settings.layer_norm_eps)
         self.blocks = Blocks(Block(settings) for _ in range(settings.num_layers))
-        self.final_norm = nn.LayerNorm(hidden, eps=settings.layer_norm_eps) if settings.norm == "pre" else nn.Identity()
+        self.final_norm = Norm(hidden, eps=settings.layer_norm_eps) if settings.norm == "pre" else nn.Identity()
 
     def compile_blocks(self) -> None:
         """Compile one block function with torch.compile and use it for every layer."""

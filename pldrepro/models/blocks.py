@@ -63,6 +63,18 @@ def attend(
     return drop_elements(torch.softmax(scores, dim=-1), dropout) @ value
 
 
+class Norm(nn.LayerNorm):
+    """LayerNorm that gives back bfloat16 what it got in bfloat16, unlike autocast; its sums are in float32 anyway."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., H) -> (..., H)."""
+        if input.dtype != torch.bfloat16:
+            return super().forward(input)
+        with torch.autocast(input.device.type, enabled=False):
+            weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
+            return F.layer_norm(input, self.normalized_shape, weight, bias, self.eps)
+
+
 class Block(nn.Module):
     """One Transformer block: self-attention and feed-forward, each with a scaled residual connection.
 
@@ -80,10 +92,10 @@ class Block(nn.Module):
         self.num_heads = settings.num_heads
         self.dropout = settings.dropout
         self.attention_dropout = settings.attention_dropout
-        self.attention_norm = nn.LayerNorm(hidden, eps=settings.layer_norm_eps)
+        self.attention_norm = Norm(hidden, eps=settings.layer_norm_eps)
         self.qkv = nn.Linear(hidden, 3 * hidden)
         self.attention_output = nn.Linear(hidden, hidden)
-        self.ffn_norm = nn.LayerNorm(hidden, eps=settings.layer_norm_eps)
+        self.ffn_norm = Norm(hidden, eps=settings.layer_norm_eps)
         self.ffn_up = nn.Linear(hidden, settings.ffn_size)
         self.ffn_down = nn.Linear(settings.ffn_size, hidden)
 
@@ -114,7 +126,9 @@ BlockFunction = Callable[[Block, Tensor, Tensor | None, Scale], Tensor]
 
 
 class Blocks(nn.ModuleList):
-    """The L gated blocks of a model."""
+    """The L gated blocks of a model; ``residual_dtype``: of the stream between them, None for that of their input."""
+
+    residual_dtype: torch.dtype | None = None
 
     def __init__(self, blocks: Iterable[nn.Module]) -> None:
         super().__init__(blocks)
@@ -128,6 +142,8 @@ class Blocks(nn.ModuleList):
         """(B, S, H) -> (B, S, H) through the blocks that are kept; one gate per layer, else ValueError."""
         if len(gates) != len(self):
             raise ValueError(f"{len(gates)} gates for {len(self)} layers; allowed: one gate per layer")
+        if self.residual_dtype is not None:
+            hidden = hidden.to(self.residual_dtype)
         for block, gate in zip(self, gates, strict=True):
             if gate.keep:
                 hidden = self._run(block, hidden, attention_mask, gate.scale)

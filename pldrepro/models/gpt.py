@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812 (the field's name)
 from torch import Tensor, nn
 
 from pldrepro.config.model import ModelSettings
-from pldrepro.models.blocks import Block, Blocks, check_length, drop_elements
+from pldrepro.models.blocks import Block, Blocks, Norm, check_length, drop_elements
 from pldrepro.policy.drop import Gate
 
 
@@ -26,7 +26,7 @@ class Gpt(nn.Module):
         self.word_embeddings = nn.Embedding(settings.vocab_size, settings.hidden_size)
         self.position_embeddings = nn.Embedding(settings.max_positions, settings.hidden_size)
         self.blocks = Blocks(Block(settings) for _ in range(settings.num_layers))
-        self.final_norm = nn.LayerNorm(settings.hidden_size, eps=settings.layer_norm_eps)
+        self.final_norm = Norm(settings.hidden_size, eps=settings.layer_norm_eps)
 
     def compile_blocks(self) -> None:
         """Compile one block function with torch.compile and use it for every layer."""

@@ -55,7 +55,7 @@ def differences(folder: Path, settings: RunSettings, data_hash: str) -> list[str
         for group in ("model", "data", "training", "drop")
         for key in type(getattr(settings, group)).model_fields
     ]
-    keys += [("impl", key) for key in ("precision", "micro_batch_size", "ranks")]
+    keys += [("impl", key) for key in ("precision", "residual", "micro_batch_size", "ranks")]
     changed = [
         f"{group}.{key}"
         for group, key in keys

@@ -52,6 +52,8 @@ class StepTimes(Recorded):
     sequence_length: Positive | None = Field(description="none: images")
     precision: str = "float32"
     compile: bool = False
+    residual: str = "float32"
+    attention: str = "auto"
     ranks: Positive = 1
     tau: dict[Kept, StepTime]
     fit: Fit

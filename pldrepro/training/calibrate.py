@@ -116,6 +116,8 @@ def step_times(shape: Shape, times: np.ndarray) -> StepTimes:
         sequence_length=run.data.sequence_length if isinstance(run.data, DataSettings) else None,
         precision=run.impl.precision,
         compile=run.impl.compile,
+        residual=run.impl.residual,
+        attention=run.impl.attention,
         ranks=run.impl.ranks,
         tau=tau,
         seconds=times.round(7).tolist(),

@@ -16,6 +16,20 @@ from pldrepro.config.run import ImplSettings
 from pldrepro.errors import SettingsError
 from pldrepro.runs.schema import Device
 
+# Kernels that are left to torch under each setting. On Hopper it tries cudnn first, which has no masks of every kind.
+ATTENTION = {
+    "auto": ("cudnn", "flash", "efficient"),
+    "cudnn": ("cudnn", "efficient"),
+    "flash": ("flash", "efficient"),
+    "efficient": ("efficient",),
+    "math": (),
+}
+SWITCHES: dict[str, Callable[[bool], None]] = {
+    "cudnn": torch.backends.cuda.enable_cudnn_sdp,
+    "flash": torch.backends.cuda.enable_flash_sdp,
+    "efficient": torch.backends.cuda.enable_mem_efficient_sdp,
+}
+
 
 def select_device(impl: ImplSettings) -> torch.device:
     """The device of the settings; "auto" takes the GPU where there is one, each rank its own.
@@ -32,7 +46,14 @@ def select_device(impl: ImplSettings) -> torch.device:
         raise SettingsError(f"impl.ranks {impl.ranks}: rank {index} of this machine has no GPU; there are {count}")
     device = torch.device("cuda", index)
     torch.cuda.set_device(device)
+    choose_attention(impl.attention)
     return device
+
+
+def choose_attention(name: str) -> None:
+    """Leave torch the fused kernels that ATTENTION lists; it takes the first that can, else plain products."""
+    for kernel, enable in SWITCHES.items():
+        enable(kernel in ATTENTION[name])
 
 
 def on_device(array: np.ndarray, device: torch.device) -> Tensor:

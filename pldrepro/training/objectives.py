@@ -147,6 +147,7 @@ class TextObjective(Objective[AnyModel, Corpus, AnyBatch]):
         assert isinstance(run.data, DataSettings)
         self.model, self.length = run.model, run.data.sequence_length
         self.head = Head(run.impl.compile)
+        self.residual_dtype = torch.bfloat16 if run.impl.residual == "bfloat16" else None
 
     def open(self, folder: Path) -> Corpus:
         corpus = open_corpus(folder)
@@ -168,6 +169,7 @@ class MaskedLanguage(TextObjective[BertForPreTraining, MaskedBatch]):
     def build(self) -> BertForPreTraining:
         model = BertForPreTraining(self.model)
         initialise(model, self.run.seed)
+        model.blocks.residual_dtype = self.residual_dtype
         return model
 
     def training(self, data: Corpus) -> MaskedBatchSampler:
@@ -234,6 +236,7 @@ class NextToken(TextObjective[Gpt, CausalBatch]):
     def build(self) -> Gpt:
         model = Gpt(self.model)
         initialise(model, self.run.seed)
+        model.blocks.residual_dtype = self.residual_dtype
         return model
 
     def training(self, data: Corpus) -> CausalBatchSampler:

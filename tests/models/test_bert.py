@@ -293,6 +293,21 @@ def test_gradients_of_query_key_and_value_are_put_together_once():
     assert written.operations["clone"] == 0
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_residual_stream_in_bfloat16_writes_fewer_bytes_and_stays_so(norm):
+    written = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = encoder(norm)
+        model.blocks.residual_dtype = dtype
+        with torch.autocast("cpu", dtype=torch.bfloat16), Written() as counts:
+            hidden = model.blocks(model.embed(token_ids(), None), None, all_kept(3))
+            assert hidden.dtype == dtype
+            hidden.float().sum().backward()
+        written.append(counts)
+    wide, narrow = (sum(counts.bytes.values()) for counts in written)
+    assert narrow < 0.9 * wide
+
+
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 def test_one_compilation_serves_all_layers_gates_and_scales():
     torch._dynamo.reset()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.numpy import load_file
 
 from pldrepro.config.base import merge
 from pldrepro.config.data import DataSettings, ImageDataSettings
-from pldrepro.config.run import CalibrationJob, RunSettings
+from pldrepro.config.run import CalibrationJob, ImplSettings, RunSettings
 from pldrepro.data.corpus import open_corpus, prepare_corpus
 from pldrepro.data.images import prepare_images
 from pldrepro.errors import OutOfTimeError, SettingsError
@@ -25,7 +26,7 @@ from pldrepro.runs.folder import load_lambada, load_pretrain
 from pldrepro.runs.step_times import load_calibration
 from pldrepro.training import objectives
 from pldrepro.training.calibrate import calibrate
-from pldrepro.training.device import on_device
+from pldrepro.training.device import choose_attention, on_device
 from pldrepro.training.objectives import Classification, NextToken, blocks_of, open_objective
 from pldrepro.training.pretrain import pretrain
 from tests.support.runs import read_jsonl
@@ -289,3 +290,57 @@ def test_copies_to_a_gpu_leave_pinned_memory(monkeypatch: pytest.MonkeyPatch) ->
     assert log == []
     on_device(np.zeros(3), torch.device("cuda", 0))
     assert log == ["pinned", ((torch.device("cuda", 0),), {"non_blocking": True})]
+
+
+# ---- a residual stream in bfloat16 ----
+
+
+def test_two_hundred_steps_with_a_residual_stream_in_bfloat16_learn_as_much(
+    data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Two seeds differ by 0.3 nats here, the two streams by less than 0.002."""
+    losses = {}
+    for residual in ("float32", "bfloat16"):
+        settings = settings_of(
+            "gpt",
+            drop={"dialect": "paper_alg1"},
+            model={"dropout": 0.0, "attention_dropout": 0.0},
+            training={"num_steps": 200},
+            impl={"precision": "bfloat16", "residual": residual},
+        )
+        pretrain(settings, data("gpt"), tmp_path / residual, progress=False)
+        losses[residual] = [line.loss for line in load_pretrain(tmp_path / residual).validation]
+    assert losses["float32"][-1] < losses["float32"][0] - 0.5
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], abs=0.01)
+    assert losses["bfloat16"] != losses["float32"]
+
+
+def test_a_residual_stream_is_as_precise_as_its_matrices_at_most() -> None:
+    with pytest.raises(ValidationError, match="residual"):
+        settings_of("gpt", impl={"residual": "bfloat16"})
+    with pytest.raises(ValidationError, match=r"impl\.residual"):
+        settings_of("vit", impl={"residual": "bfloat16", "precision": "bfloat16"})
+
+
+# ---- kernels of attention ----
+
+
+@pytest.fixture
+def switches() -> Iterator[None]:
+    """Leaves torch's choice of kernels as it is by default."""
+    yield
+    choose_attention("auto")
+
+
+@pytest.mark.usefixtures("switches")
+@pytest.mark.parametrize("name", get_args(ImplSettings.model_fields["attention"].annotation))
+def test_every_setting_of_attention_leaves_the_kernels_that_it_names(name: str) -> None:
+    enabled = {
+        "cudnn": torch.backends.cuda.cudnn_sdp_enabled,
+        "flash": torch.backends.cuda.flash_sdp_enabled,
+        "efficient": torch.backends.cuda.mem_efficient_sdp_enabled,
+    }
+    choose_attention(name)
+    left = [kernel for kernel in enabled if enabled[kernel]()]
+    assert left == {"auto": [*enabled], "math": [], "efficient": ["efficient"]}.get(name, [name, "efficient"])
+    assert torch.backends.cuda.math_sdp_enabled()
