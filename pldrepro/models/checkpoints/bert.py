@@ -23,11 +23,10 @@ from pldrepro.models.blocks import initialise
 from pldrepro.models.checkpoints.common import (
     CONFIG,
     Weights,
-    check_scales,
     check_shape,
     config_of,
     copy_tokenizer,
-    fold_scale,
+    exported,
     model_settings,
     read_config,
     read_weights,
@@ -174,12 +173,11 @@ def _save(
     tokenizer_folder: Path | None,
     scales: Sequence[float] | None,
 ) -> None:
-    check_scales(scales, settings)
+    values = exported(model, settings, scales)
     pad_token_id = 0 if tokenizer_folder is None else copy_tokenizer(tokenizer_folder, folder, settings, "[PAD]")
     first_position = _first_position(settings.norm, pad_token_id)
     tensors: dict[str, Tensor] = {}
-    for name, parameter in model.named_parameters():
-        value = fold_scale(name, parameter.detach().to("cpu", torch.float32), scales)
+    for name, value in values.items():
         names = _file_names(name, settings.norm, kind)
         if name == "bert.position_embeddings.weight":
             value = torch.cat([value.new_zeros(first_position, value.shape[1]), value])

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from pldrepro.config.base import validate
 from pldrepro.config.model import ModelSettings
@@ -110,18 +111,25 @@ def check_shape(found: ModelSettings, expected: ModelSettings, folder: Path) -> 
             )
 
 
-def check_scales(scales: Sequence[float] | None, settings: ModelSettings) -> None:
-    """One scale per layer, else ValueError."""
+def exported(model: nn.Module, settings: ModelSettings, scales: Sequence[float] | None) -> dict[str, Tensor]:
+    """Our name -> value of every parameter as a file holds it: on the CPU, in float32.
+
+    scales, one per layer, else ValueError, are multiplied into the output projections: s f(x) = (s W) z + s b.
+    """
     if scales is not None and len(scales) != settings.num_layers:
         raise ValueError(f"{len(scales)} scales for {settings.num_layers} layers; allowed: one scale per layer")
+    values = {name: parameter.detach().to("cpu", torch.float32) for name, parameter in model.named_parameters()}
+    if scales is None:
+        return values
+    return {
+        name: value * scales[_layer(name)] if is_output_projection(name) else value for name, value in values.items()
+    }
 
 
-def fold_scale(name: str, value: Tensor, scales: Sequence[float] | None) -> Tensor:
-    """The parameter with its layer's scale, if it belongs to an output projection: s f(x) = (s W) z + s b."""
-    if scales is None or not is_output_projection(name):
-        return value
+def _layer(name: str) -> int:
+    """The layer (0..L-1) of a block's parameter."""
     module = name.split(".")
-    return value * scales[int(module[module.index("blocks") + 1])]
+    return int(module[module.index("blocks") + 1])
 
 
 def copy_tokenizer(source: Path, folder: Path, settings: ModelSettings, token: str) -> int:

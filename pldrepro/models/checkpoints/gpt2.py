@@ -16,11 +16,10 @@ from pldrepro.config.model import ModelSettings
 from pldrepro.data.tokenizers import END_OF_TEXT
 from pldrepro.models.checkpoints.common import (
     CONFIG,
-    check_scales,
     check_shape,
     config_of,
     copy_tokenizer,
-    fold_scale,
+    exported,
     model_settings,
     read_config,
     read_weights,
@@ -72,14 +71,9 @@ def save_gpt(
     scales, one per layer (drop.evaluation_scales), are multiplied into the blocks' output projections, so that the
     saved model needs no gates.
     """
-    check_scales(scales, settings)
+    values = exported(model, settings, scales)
     separator = None if tokenizer_folder is None else copy_tokenizer(tokenizer_folder, folder, settings, END_OF_TEXT)
-    tensors = {
-        _file_name(name): _turn(
-            name, fold_scale(name, parameter.detach().to("cpu", torch.float32), scales)
-        ).contiguous()
-        for name, parameter in model.named_parameters()
-    }
+    tensors = {_file_name(name): _turn(name, value).contiguous() for name, value in values.items()}
     config = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", **config_of(settings, KEYS, FIXED_CONFIG)}
     config |= dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), separator)
     write_model(folder, tensors, config)
