@@ -65,6 +65,17 @@ def ratio(
     return Paired(estimate, tuple(math.log(a / b) for a, b in known))
 
 
+def _cost_ratio(
+    evidence: Evidence,
+    arms: tuple[str, str],
+    axis: str,
+    costs: Iterable[tuple[float | None, float | None]],
+    of: Callable[[float], float] = lambda value: value,
+) -> Paired | None:
+    """``ratio`` of costs of two arms on an axis; in reference time they share the calibration's own error."""
+    return ratio(costs, of, price_error(evidence, *arms) if axis == "reference_time" else 0.0)
+
+
 def percent_less(value: float) -> float:
     """A ratio as a saving in percent: 0.76 -> 24."""
     return 100 * (1 - value)
@@ -75,14 +86,11 @@ def saving_per_sample(
 ) -> Paired | None:
     """Percent less per sample than another arm's whole run (the baseline's), on an axis."""
     other = against or evidence.baseline
-    return ratio(
-        (
-            (_per_sample(evidence, run, axis, checkpoint), _per_sample(evidence, base, axis, None))
-            for run, base in evidence.pairs(arm, other)
-        ),
-        percent_less,
-        price_error(evidence, arm, other) if axis == "reference_time" else 0.0,
+    costs = (
+        (_per_sample(evidence, run, axis, checkpoint), _per_sample(evidence, base, axis, None))
+        for run, base in evidence.pairs(arm, other)
     )
+    return _cost_ratio(evidence, (arm, other), axis, costs, percent_less)
 
 
 def _per_sample(evidence: Evidence, run: PretrainRun, axis: str, checkpoint: str | None) -> float | None:
@@ -92,21 +100,15 @@ def _per_sample(evidence: Evidence, run: PretrainRun, axis: str, checkpoint: str
 
 def speedup(evidence: Evidence, arm: str, axis: str, checkpoint: str | None = None) -> Paired | None:
     """Cost of the baseline's whole run / cost of the arm up to a checkpoint, on an axis."""
-    return ratio(
-        (
-            (evidence.cost(base, axis), evidence.cost(run, axis, checkpoint))
-            for run, base in evidence.pairs(arm, evidence.baseline)
-        ),
-        shared_error=price_error(evidence, arm, evidence.baseline) if axis == "reference_time" else 0.0,
-    )
+    pairs = evidence.pairs(arm, evidence.baseline)
+    costs = ((evidence.cost(base, axis), evidence.cost(run, axis, checkpoint)) for run, base in pairs)
+    return _cost_ratio(evidence, (arm, evidence.baseline), axis, costs)
 
 
 def relative_cost(evidence: Evidence, arm: str, other: str, axis: str) -> Paired | None:
     """Cost of an arm's whole run / cost of another arm's, on an axis."""
-    return ratio(
-        ((evidence.cost(run, axis), evidence.cost(second, axis)) for run, second in evidence.pairs(arm, other)),
-        shared_error=price_error(evidence, arm, other) if axis == "reference_time" else 0.0,
-    )
+    costs = ((evidence.cost(run, axis), evidence.cost(second, axis)) for run, second in evidence.pairs(arm, other))
+    return _cost_ratio(evidence, (arm, other), axis, costs)
 
 
 def loss_difference(evidence: Evidence, arm: str, other: str) -> Paired | None:
@@ -147,8 +149,7 @@ def reach_glue(evidence: Evidence, arm: str, axis: str, convention: str) -> Reac
 
 def reach_speedup(evidence: Evidence, arm: str, axis: str, reach: Reach) -> Paired | None:
     """Cost of the baseline's whole run / cost of the arm up to where it has what the baseline has at its end."""
-    shared_error = price_error(evidence, arm, evidence.baseline) if axis == "reference_time" else 0.0
-    return ratio(reach.costs.values(), shared_error=shared_error)
+    return _cost_ratio(evidence, (arm, evidence.baseline), axis, reach.costs.values())
 
 
 def glue_curve(
@@ -250,6 +251,13 @@ def glue_gain(
     evidence: Evidence, arm: str, checkpoint: str, other: str, other_checkpoint: str, convention: str
 ) -> Paired | None:
     """GLUE points above another arm, paired by seed, over the values that both have; None where undefined."""
+    return difference(glue_pairs(evidence, arm, checkpoint, other, other_checkpoint, convention))
+
+
+def glue_pairs(
+    evidence: Evidence, arm: str, checkpoint: str, other: str, other_checkpoint: str, convention: str
+) -> list[tuple[float, float]]:
+    """GLUE scores of two arms by common seed, over the values that both have; none where one is undefined."""
     pairs = []
     for run, base in evidence.pairs(arm, other):
         first = evidence.glue_values.get((arm, run.seed, checkpoint), {})
@@ -261,9 +269,9 @@ def glue_gain(
             glue_scores.glue_scores({name: v[name] for name in common})[convention].value for v in (first, second)
         ]
         if values[0] is None or values[1] is None:
-            return None
+            return []
         pairs.append((values[0], values[1]))
-    return difference(pairs)
+    return pairs
 
 
 def rate_medians(evidence: Evidence, scores: pd.DataFrame) -> pd.DataFrame:

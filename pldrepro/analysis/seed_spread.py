@@ -92,19 +92,10 @@ def _values(evidence: Evidence, arm: str, quantity: str) -> list[float]:
 
 def _pairs(evidence: Evidence, arm: str, other: str, quantity: str) -> list[tuple[float, float]]:
     """A quantity of two arms, paired by seed; GLUE scores over the values that both have."""
-    pairs = evidence.pairs(arm, other)
     if quantity == "validation_loss":
-        return [(run.summary.validation_loss, base.summary.validation_loss) for run, base in pairs]
-    scores = []
-    for run, base in pairs:
-        first, second = (
-            evidence.glue_values.get((one.arm, one.seed, evidence.final_checkpoint(one.arm)), {}) for one in (run, base)
-        )
-        common = [name for name in glue_scores.NINE if name in first and name in second]
-        values = [glue_scores.glue_scores({name: v[name] for name in common})["nine"].value for v in (first, second)]
-        if values[0] is not None and values[1] is not None:
-            scores.append((values[0], values[1]))
-    return scores
+        return [(run.summary.validation_loss, base.summary.validation_loss) for run, base in evidence.pairs(arm, other)]
+    ends = evidence.final_checkpoint(arm), evidence.final_checkpoint(other)
+    return comparisons.glue_pairs(evidence, arm, ends[0], other, ends[1], "nine")
 
 
 def _comparison_rows(evidence: Evidence, arm: str, other: str, quantity: str, unit: str) -> list[dict[str, Any]]:

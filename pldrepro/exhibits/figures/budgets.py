@@ -24,6 +24,7 @@ from pldrepro.exhibits.figures.style import (
     estimates,
     fit_y,
     interval_bars,
+    not_here,
     nothing,
     seeds_text,
     style,
@@ -62,12 +63,11 @@ def figure10(evidence: Evidence, paper: Paper) -> FigureData:
     right.set_title("at the end", loc="left")
     left.set_title("along the run", loc="left")
     figure.legend(loc="outside lower center", ncols=3, handlelength=3)
-    absent = evidence.missing_in("figure10")
     caption = (
         "Validation loss for several limits theta_bar of the keep probability (1: nothing is dropped). Left: single "
         "runs (thin) and their mean (bold). Right: final losses on a scale of their own; dots: single runs, marks: "
         f"mean, {BARS}. {seeds_text(evidence, list(arms))}."
-        + (f" Not in this study: {', '.join(absent)}." if absent else "")
+        + not_here(evidence.missing_in("figure10"))
         + " A run that diverges leaves no record."
     )
     return figure, data, caption
@@ -183,7 +183,7 @@ def overfitting(evidence: Evidence, paper: Paper) -> FigureData:
         "As many steps on a part of one corpus that makes N epochs. Left: final validation loss (filled) and training "
         "loss (hollow, mean over the last tenth of the steps, with layers or units dropped where they are). Right: "
         "validation loss minus that with neither PLD nor dropout, paired by seed; below 0 it regularises. "
-        f"Mean, {BARS}. {seeds_text(evidence, arms)}." + (f" Not in this study: {', '.join(absent)}." if absent else "")
+        f"Mean, {BARS}. {seeds_text(evidence, arms)}." + not_here(absent)
     )
     return figure, data, caption
 

@@ -32,8 +32,10 @@ from pldrepro.exhibits.figures.style import (
     axis_scale,
     device_text,
     left_out,
+    not_here,
     nothing,
     seeds_text,
+    shared_legend,
     style,
 )
 from pldrepro.runs.step_times import StepTimes
@@ -63,14 +65,12 @@ def figure7(evidence: Evidence, paper: Paper) -> FigureData:
         ax.set_xlabel(f"{AXES[axis]}{unit}")
         ax.set_xlim(left=0)
     axes[0][0].set_ylabel("validation loss [nats]")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), handlelength=3)
-    absent = evidence.missing_in("figure7")
+    shared_legend(figure, axes[0][:1])
     task = TASKS.get(evidence.family, "classification")
     caption = (
         f"Validation loss ({task}, held-out data) against what it cost. Thin lines: single runs; bold lines: mean over "
         "runs at equal steps; grey line: the baseline's final loss. "
-        f"{seeds_text(evidence, arms)}." + (f" Not in this study: {', '.join(absent)}." if absent else "")
+        f"{seeds_text(evidence, arms)}." + not_here(evidence.missing_in("figure7"))
     )
     return figure, data, caption
 
@@ -194,8 +194,7 @@ def schedule(evidence: Evidence, paper: Paper) -> FigureData:
     right.set(xlabel="share of the run", ylabel="kept layers per step", xlim=(0, 1))
     right.set_ylim(0, 1.06 * run.summary.num_layers)
     right.set_title("lines: expected; dots: measured", loc="left")
-    handles, labels = right.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), handlelength=3)
+    shared_legend(figure, [right])
     caption = (
         f"Left: keep probability of each layer along the run ({evidence.label(arm)}). Right: layers kept per forward "
         "pass, expected from the policy (lines) and counted between two log lines (dots, mean over seeds). "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -27,6 +26,7 @@ from pldrepro.exhibits.figures.style import (
     left_out,
     nothing,
     seeds_text,
+    shared_legend,
     style,
 )
 
@@ -134,18 +134,13 @@ def _reported_along(evidence: Evidence, paper: Paper, data: pd.DataFrame, ax: Ax
 
 def _finish(figure: Figure, axes: Sequence[Axes], x_label: str) -> None:
     """Labels at the edges alone, and one legend of all lines."""
-    found: dict[str, Any] = {}
     for position, ax in enumerate(axes):
         if position + 3 >= len(axes):
             ax.set_xlabel(x_label)
         if position % 3 == 0:
             ax.set_ylabel("score [%]")
-        handles, labels = ax.get_legend_handles_labels()
-        found |= dict(zip(labels, handles, strict=True))
-    columns = 2 if max(map(len, found)) > 28 else 3
-    figure.legend(
-        found.values(), found.keys(), loc="outside lower center", ncols=min(columns, len(found)), handlelength=3,
-    )  # fmt: skip
+    names = [name for ax in axes for name in ax.get_legend_handles_labels()[1]]
+    shared_legend(figure, axes, 2 if max(map(len, names)) > 28 else 3)
 
 
 # ---- over the learning rates ----

@@ -23,7 +23,17 @@ from pldrepro.analysis.results import AXES, Evidence
 from pldrepro.analysis.sbld import IMAGES
 from pldrepro.analysis.text import FAMILIES, number
 from pldrepro.exhibits.figures.costs import late_losses, loss_lines
-from pldrepro.exhibits.figures.style import COLOURS, FigureData, axis_scale, fit_y, left_out, nothing, seeds_text, style
+from pldrepro.exhibits.figures.style import (
+    COLOURS,
+    FigureData,
+    axis_scale,
+    fit_y,
+    left_out,
+    nothing,
+    seeds_text,
+    shared_legend,
+    style,
+)
 
 UNITS = {"lesion": "nats", "train_lesion": "nats", "gate_taylor": "nats", "cosine": "1 − cos"}
 # What a layer's rank means for it, and how it is drawn.
@@ -193,7 +203,6 @@ def sbld_loss(evidence: Evidence, paper: Paper) -> FigureData:
         return nothing("no study of GPT or of images in this set")
     figure, axes = plt.subplots(1, len(shown), figsize=(7.2, 3.5), squeeze=False)
     parts, rest = [], []
-    lines: dict[str, Any] = {}
     for ax, study in zip(axes[0], shown, strict=True):
         axis = study.clock
         arms = _loss_arms(study)
@@ -209,12 +218,10 @@ def sbld_loss(evidence: Evidence, paper: Paper) -> FigureData:
         ax.set(xlabel=f"{AXES[axis]}{unit}")
         ax.set_xlim(left=0)
         ax.set_title(FAMILIES[study.family], loc="left")
-        handles, names = ax.get_legend_handles_labels()
-        lines |= dict(zip(names, handles, strict=True))
         parts.append(data.assign(family=study.family))
         rest.append(f"{FAMILIES[study.family]}: {seeds_text(study, arms)}.{left_out(study, arms, list(drawn))}")
     axes[0][0].set_ylabel("validation loss [nats]")
-    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=3, handlelength=3)
+    shared_legend(figure, axes[0])
     caption = (
         "Validation loss on held-out data against reference time, as many samples each; the analysis of sensitivity "
         "counts from where it is done. Thin lines: single runs; bold lines: mean over runs at equal steps. The first "

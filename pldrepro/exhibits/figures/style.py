@@ -5,7 +5,7 @@ Colours are Okabe and Ito's, which colour-blind readers can tell apart; line sty
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib
@@ -64,6 +64,22 @@ def estimates(part: pd.DataFrame, name: str = "mean") -> list[Estimate]:
     """The estimates in a figure's data: columns of this name, low, high, n and method."""
     rows = part.astype({"low": object, "high": object}).replace({np.nan: None}).to_dict("records")
     return [Estimate(row[name], row["low"], row["high"], row["n"], row["method"]) for row in rows]
+
+
+def shared_legend(figure: Figure, axes: Iterable[Axes], columns: int = 3) -> None:
+    """One legend below a figure for the lines of some axes, each name once."""
+    found: dict[str, Any] = {}
+    for ax in axes:
+        handles, names = ax.get_legend_handles_labels()
+        found |= dict(zip(names, handles, strict=True))
+    columns = min(columns, len(found))
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns, handlelength=3)
+
+
+def not_here(absent: Iterable[str]) -> str:
+    """A sentence on what a figure would show and this study lacks, if there is any."""
+    names = ", ".join(absent)
+    return f" Not in this study: {names}." if names else ""
 
 
 def left_out(evidence: Evidence, arms: Sequence[str], shown: Sequence[str]) -> str:
