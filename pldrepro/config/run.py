@@ -224,6 +224,11 @@ class RunSettings(Strict):
     matched_depth: Name | None = Field(None, description="the arm whose mean kept depth this one was matched to")
     budget: Budget | None = Field(None, description="the reference time that this run ends at; num_steps follows it")
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What every summary of the run, and of what is made from it, begins with."""
+        return {"scale": self.scale, "arm": self.arm, "label": self.label, "seed": self.seed}
+
     @model_validator(mode="after")
     def _ranks_have_samples(self) -> RunSettings:
         if self.training.batch_size % self.impl.ranks:

@@ -64,10 +64,7 @@ def probe_early(settings: EarlyRunSettings, corpus_folder: Path, folder: Path, p
     lines = [ProbeResult.model_validate(row) for row in rows]
     write_text(folder / "results.jsonl", "".join(json.dumps(line.dump()) + "\n" for line in lines))
     summary = EarlySummary(
-        scale=settings.scale,
-        arm=settings.arm,
-        label=settings.label,
-        seed=settings.seed,
+        **settings.identity,
         norm=settings.model.norm,
         num_layers=settings.model.num_layers,
         checkpoints=points,

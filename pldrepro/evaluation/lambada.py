@@ -127,10 +127,7 @@ def score_lambada(pretrain_folder: Path, corpus_folder: Path, folder: Path, prog
     with atomic_path(folder / "predictions.safetensors") as temporary:
         save_file(arrays, temporary)
     summary = LambadaSummary(
-        scale=run.scale,
-        arm=run.arm,
-        label=run.label,
-        seed=run.seed,
+        **run.identity,
         passages=len(corpus.lambada),
         checkpoints=scores,
     )

@@ -86,10 +86,7 @@ def probe(
     lines = [ProbeResult.model_validate(row) for row in rows]
     write_text(folder / "results.jsonl", "".join(json.dumps(line.dump()) + "\n" for line in lines))
     summary = ProbeSummary(
-        scale=run.scale,
-        arm=run.arm,
-        label=run.label,
-        seed=run.seed,
+        **run.identity,
         norm=run.model.norm,
         num_layers=run.model.num_layers,
         checkpoints={

@@ -33,7 +33,7 @@ from pldrepro.data.tasks import TASKS
 from pldrepro.errors import DivergedError, RecordError, SettingsError
 from pldrepro.files import atomic_path, sha256, write_text
 from pldrepro.models.bert import BertForSequenceClassification
-from pldrepro.models.checkpoints.bert import load_for_finetuning, save_classifier
+from pldrepro.models.checkpoints.bert import load_for_finetuning, save_bert
 from pldrepro.models.checkpoints.common import WEIGHTS
 from pldrepro.records import read_record
 from pldrepro.runs.manifest import begin, complete, is_complete, is_same_job, settings_of
@@ -94,10 +94,7 @@ def finetune(
     tasks = settings.groups[group]
     glue = read_record(glue_folder / "manifest.json", GlueManifest, "; run `prepare glue` again")
     about = FinetuneJob(
-        scale=run.scale,
-        arm=run.arm,
-        label=run.label,
-        seed=run.seed,
+        **run.identity,
         checkpoint=checkpoint,
         group=group,
         finetune=settings,
@@ -138,7 +135,7 @@ def finetune_once(job: Job, task: str, rate: float, seed: int, device: torch.dev
     if settings.save_models:
         place = job.folder / "models" / f"{task}-{rate!r}-{seed}"
         assert isinstance(job.settings.model, ModelSettings)  # no other was loaded
-        save_classifier(model, job.settings.model, place, tokenizer_folder=job.checkpoint_folder)
+        save_bert(model, job.settings.model, place, tokenizer_folder=job.checkpoint_folder)
     result = FinetuneResult(
         task=task,
         learning_rate=rate,
@@ -283,10 +280,7 @@ def finish(job: Job, combinations: list[tuple[str, float, int]]) -> None:
     write_text(job.folder / "results.jsonl", "".join(result.model_dump_json() + "\n" for result in results))
     run = job.settings
     summary = FinetuneSummary(
-        scale=run.scale,
-        arm=run.arm,
-        label=run.label,
-        seed=run.seed,
+        **run.identity,
         checkpoint=job.checkpoint,
         group=job.group,
         tasks=list(job.finetune.groups[job.group]),

@@ -32,7 +32,7 @@ from pldrepro.data.images import Images, open_images
 from pldrepro.errors import SettingsError
 from pldrepro.models.bert import BertForPreTraining
 from pldrepro.models.blocks import initialise
-from pldrepro.models.checkpoints.bert import save_pretraining
+from pldrepro.models.checkpoints.bert import save_bert
 from pldrepro.models.checkpoints.gpt2 import save_gpt
 from pldrepro.models.gpt import Gpt
 from pldrepro.models.losses import Head, Sums
@@ -227,7 +227,7 @@ class MaskedLanguage(TextObjective[BertForPreTraining, MaskedBatch]):
             return _sums(self.head.masked(model, hidden, inputs["positions"], *labels, not model.training))
 
     def save(self, model: BertForPreTraining, data: Corpus, folder: Path, scales: Sequence[float]) -> None:
-        save_pretraining(model, self.model, folder, data.tokenizer_folder, scales=scales)
+        save_bert(model, self.model, folder, data.tokenizer_folder, scales=scales)
 
 
 class NextToken(TextObjective[Gpt, CausalBatch]):

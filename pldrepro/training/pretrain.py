@@ -234,10 +234,7 @@ def finish(run: Run) -> None:
     last = progress.checkpoints[settings.training.final_checkpoint]
     passes = sum(progress.passes_by_kept_layers.values())
     summary = PretrainSummary(
-        scale=settings.scale,
-        arm=settings.arm,
-        label=settings.label,
-        seed=settings.seed,
+        **settings.identity,
         family=settings.model.family,
         norm=settings.model.norm,
         num_layers=settings.model.num_layers,

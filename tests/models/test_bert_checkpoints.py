@@ -15,7 +15,7 @@ from pldrepro.errors import ModelFileError, RecordError, SettingsError
 from pldrepro.models.bert import BertForPreTraining, BertForSequenceClassification
 from pldrepro.models.blocks import initialise
 from pldrepro.models.checkpoints import common
-from pldrepro.models.checkpoints.bert import load_for_finetuning, load_pretraining, save_classifier, save_pretraining
+from pldrepro.models.checkpoints.bert import load_for_finetuning, load_pretraining, save_bert
 from pldrepro.policy.drop import all_kept
 
 NORMS = ("post", "pre")
@@ -117,7 +117,7 @@ def test_transformers_loads_our_pretraining_model(norm, padded, tmp_path):
     from transformers import AutoModelForMaskedLM
 
     model = pretraining_model(norm)
-    save_pretraining(model, model.bert.settings, tmp_path)
+    save_bert(model, model.bert.settings, tmp_path)
     theirs, info = AutoModelForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"]
     close(our_logits(model, padded), their_logits(theirs, padded))
@@ -128,7 +128,7 @@ def test_transformers_loads_our_pooler_and_next_sentence_head(norm, tmp_path):
     from transformers import AutoModel, BertForPreTraining
 
     model = pretraining_model(norm)
-    save_pretraining(model, model.bert.settings, tmp_path)
+    save_bert(model, model.bert.settings, tmp_path)
     encoder = "bert" if norm == "post" else "roberta_prelayernorm"
     assert f"{encoder}.pooler.dense.weight" in load_file(tmp_path / "model.safetensors")
     ids, types, _ = inputs(padded=False)
@@ -149,7 +149,7 @@ def test_transformers_loads_our_classifier(norm, padded, tmp_path):
     from transformers import AutoModelForSequenceClassification
 
     model = classifier_model(norm)
-    save_classifier(model, model.bert.settings, tmp_path)
+    save_bert(model, model.bert.settings, tmp_path)
     theirs, info = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
@@ -186,7 +186,7 @@ def test_a_vocabulary_may_put_its_padding_token_anywhere(tmp_path):
 
     folder = write_tokenizer(tmp_path / "tokenizer", (*WORDS[1:5], "[PAD]", *WORDS[5:]))
     model = pretraining_model("pre")
-    save_pretraining(model, model.bert.settings, tmp_path / "model", folder)
+    save_bert(model, model.bert.settings, tmp_path / "model", folder)
     assert json.loads((tmp_path / "model" / "config.json").read_text())["pad_token_id"] == 4
     ids = torch.arange(5, 14)[None]
     with torch.no_grad():
@@ -215,7 +215,7 @@ def test_another_padding_token_moves_the_positions_of_a_pre_norm_file(tmp_path):
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_saved_model_comes_back_bit_for_bit(norm, tmp_path):
     model = pretraining_model(norm)
-    save_pretraining(model, model.bert.settings, tmp_path)
+    save_bert(model, model.bert.settings, tmp_path)
     again = load_pretraining(tmp_path, model.bert.settings)
     for (name, expected), found in zip(model.named_parameters(), again.parameters(), strict=True):
         assert torch.equal(expected, found), name
@@ -226,7 +226,7 @@ def test_evaluation_scales_are_folded_into_the_weights(norm, tmp_path):
     from transformers import AutoModelForMaskedLM
 
     model, scales = pretraining_model(norm), (0.9, 0.7, 0.5)
-    save_pretraining(model, model.bert.settings, tmp_path, scales=scales)
+    save_bert(model, model.bert.settings, tmp_path, scales=scales)
     ids, types, _ = inputs(padded=False)
     with torch.no_grad():
         scaled, _ = model(ids, types, torch.arange(SEQUENCE).expand(BATCH, SEQUENCE), all_kept(3, scales))
@@ -234,13 +234,13 @@ def test_evaluation_scales_are_folded_into_the_weights(norm, tmp_path):
     close(scaled, our_logits(load_pretraining(tmp_path, model.bert.settings), padded=False))
     assert not torch.allclose(scaled, our_logits(model, padded=False), atol=1e-2)
     with pytest.raises(ValueError, match="2 scales for 3 layers"):
-        save_pretraining(model, model.bert.settings, tmp_path, scales=(1.0, 0.5))
+        save_bert(model, model.bert.settings, tmp_path, scales=(1.0, 0.5))
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_finetuning_starts_from_encoder_and_pooler_with_a_fresh_classifier(norm, tmp_path):
     model = pretraining_model(norm)
-    save_pretraining(model, model.bert.settings, tmp_path)
+    save_bert(model, model.bert.settings, tmp_path)
     first, same, other = (load_for_finetuning(tmp_path, 2, seed, dropout=0.25) for seed in (1, 1, 2))
     for name, parameter in first.named_parameters():
         if name.startswith("classifier"):
@@ -269,7 +269,7 @@ def test_the_tokenizer_loads_from_the_same_folder(norm, tmp_path, tokenizer_fold
     from transformers import AutoTokenizer
 
     model = pretraining_model(norm)
-    save_pretraining(model, model.bert.settings, tmp_path / "model", tokenizer_folder)
+    save_bert(model, model.bert.settings, tmp_path / "model", tokenizer_folder)
     encoded = AutoTokenizer.from_pretrained(tmp_path / "model")("the cat sat", "on a mat .")
     assert encoded["input_ids"] == [2, 5, 6, 7, 3, 8, 9, 10, 11, 3]
     assert encoded["token_type_ids"] == [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
@@ -278,19 +278,19 @@ def test_the_tokenizer_loads_from_the_same_folder(norm, tmp_path, tokenizer_fold
 def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path, tokenizer_folder):
     model = pretraining_model("post", vocab_size=11)
     with pytest.raises(ModelFileError, match=r"tokenizer\.json"):
-        save_pretraining(model, model.bert.settings, tmp_path / "model", tokenizer_folder)
+        save_bert(model, model.bert.settings, tmp_path / "model", tokenizer_folder)
     assert not (tmp_path / "model" / "config.json").exists()
     (tokenizer_folder / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelFileError, match=r"tokenizer\.json"):
-        save_pretraining(model, model.bert.settings, tmp_path / "model", tokenizer_folder)
+        save_bert(model, model.bert.settings, tmp_path / "model", tokenizer_folder)
     with pytest.raises(RecordError, match="no such file"):
-        save_pretraining(model, model.bert.settings, tmp_path / "model", tmp_path)
+        save_bert(model, model.bert.settings, tmp_path / "model", tmp_path)
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     model = pretraining_model("pre")
-    save_pretraining(model, model.bert.settings, tmp_path / "saved")
+    save_bert(model, model.bert.settings, tmp_path / "saved")
     return tmp_path / "saved"
 
 
@@ -379,7 +379,7 @@ def test_a_full_disk_leaves_the_earlier_model(saved, monkeypatch):
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
     monkeypatch.setattr(common, "save_file", half_a_file)
     with pytest.raises(ModelFileError, match=r"model\.safetensors") as error:
-        save_pretraining(pretraining_model("pre"), model_settings("pre"), saved)
+        save_bert(pretraining_model("pre"), model_settings("pre"), saved)
     one_line(error)
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
 
@@ -389,7 +389,7 @@ def test_a_file_that_may_not_grow_is_one_clear_error(saved):
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
         with pytest.raises(ModelFileError, match=r"model\.safetensors") as error:
-            save_pretraining(pretraining_model("pre"), model_settings("pre"), saved)
+            save_bert(pretraining_model("pre"), model_settings("pre"), saved)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     one_line(error)

@@ -112,30 +112,29 @@ FIXED_CONFIG = {
 }
 
 
-def save_pretraining(
-    model: BertForPreTraining,
+def save_bert(
+    model: BertForPreTraining | BertForSequenceClassification,
     settings: ModelSettings,
     folder: Path,
     tokenizer_folder: Path | None = None,
     scales: Sequence[float] | None = None,
 ) -> None:
-    """Write a pre-training model, its pooler and NSP head included; AutoModelForMaskedLM loads it.
+    """Write a model that AutoModelForMaskedLM, or of a classifier AutoModelForSequenceClassification, loads.
 
-    scales, one per layer (drop.evaluation_scales), are multiplied into the blocks' output projections, so that the
-    saved model needs no gates.
+    The file of a pre-training model holds its pooler and NSP head, too. scales, one per layer (drop.evaluation_scales),
+    are multiplied into the blocks' output projections, so that the saved model needs no gates.
     """
-    _save(model, "pretraining", settings, folder, tokenizer_folder, scales)
-
-
-def save_classifier(
-    model: BertForSequenceClassification,
-    settings: ModelSettings,
-    folder: Path,
-    tokenizer_folder: Path | None = None,
-    scales: Sequence[float] | None = None,
-) -> None:
-    """Write a classifier as ``save_pretraining`` does; AutoModelForSequenceClassification loads it."""
-    _save(model, "classifier", settings, folder, tokenizer_folder, scales)
+    num_labels = model.classifier.out_features if isinstance(model, BertForSequenceClassification) else None
+    kind: Kind = "pretraining" if num_labels is None else "classifier"
+    values = exported(model, settings, scales)
+    pad_token_id = 0 if tokenizer_folder is None else copy_tokenizer(tokenizer_folder, folder, settings, "[PAD]")
+    tensors: dict[str, Tensor] = {}
+    for name, value in values.items():
+        names = _file_names(name, settings.norm, kind)
+        if name == "bert.position_embeddings.weight":
+            value = torch.cat([value.new_zeros(_first_position(settings.norm, pad_token_id), value.shape[1]), value])
+        tensors.update(zip(names, (part.clone() for part in value.chunk(len(names))), strict=True))
+    write_model(folder, tensors, _config(settings, kind, num_labels, pad_token_id))
 
 
 def load_pretraining(folder: Path, settings: ModelSettings) -> BertForPreTraining:
@@ -163,27 +162,6 @@ def load_for_finetuning(
     with torch.device("meta"):
         model = BertForSequenceClassification(validate(ModelSettings, values, "fine-tuning"), num_labels, pooling)
     return _fill(model, file, fresh_seed=seed)
-
-
-def _save(
-    model: BertForPreTraining | BertForSequenceClassification,
-    kind: Kind,
-    settings: ModelSettings,
-    folder: Path,
-    tokenizer_folder: Path | None,
-    scales: Sequence[float] | None,
-) -> None:
-    values = exported(model, settings, scales)
-    pad_token_id = 0 if tokenizer_folder is None else copy_tokenizer(tokenizer_folder, folder, settings, "[PAD]")
-    first_position = _first_position(settings.norm, pad_token_id)
-    tensors: dict[str, Tensor] = {}
-    for name, value in values.items():
-        names = _file_names(name, settings.norm, kind)
-        if name == "bert.position_embeddings.weight":
-            value = torch.cat([value.new_zeros(first_position, value.shape[1]), value])
-        tensors.update(zip(names, (part.clone() for part in value.chunk(len(names))), strict=True))
-    num_labels = model.classifier.out_features if isinstance(model, BertForSequenceClassification) else None
-    write_model(folder, tensors, _config(settings, kind, num_labels, pad_token_id))
 
 
 def _first_position(norm: Norm, pad_token_id: int) -> int:
