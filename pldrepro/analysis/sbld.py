@@ -57,6 +57,21 @@ def accuracy_change(evidence: Evidence, arm: str, other: str, name: str) -> Pair
     return comparisons.ratio(pairs, lambda value: 100 * (value - 1))
 
 
+def loss_over_random(evidence: Evidence, arm: str) -> Paired | None:
+    """Final validation loss minus the mean over the random rankings of the same seed [nats], for an arm by rank.
+
+    One random ranking may by chance be a good or a bad one; the mean over several is what no knowledge of the layers
+    gives.
+    """
+    controls = [other for other in evidence.arms_with_role("control") if other in evidence.arms]
+    losses: dict[int, list[float]] = {}
+    for run in (run for other in controls for run in evidence.runs(other)):
+        if run.settings.drop.ranking == "random":
+            losses.setdefault(run.seed, []).append(run.summary.validation_loss)
+    own = ((run.summary.validation_loss, losses.get(run.seed, [])) for run in evidence.runs(arm))
+    return comparisons.difference((loss, sum(others) / len(others)) for loss, others in own if others)
+
+
 def analysis_share(evidence: Evidence, arm: str, axis: str) -> Estimate | None:
     """Share of a run's time that its analysis of sensitivity took [%]; None where it makes none."""
     shares = []
@@ -136,6 +151,9 @@ def _loss_rows(study: Evidence, arm: str) -> list[dict[str, Any]]:
     for key, other in references(study, arm).items():
         gap = estimate_of(comparisons.loss_difference(study, arm, other))
         rows.append(tidy_row(study, arm, final, f"validation_loss_minus_{key}", gap, unit="nats"))
+    if arm == study.sbld:
+        gap = estimate_of(loss_over_random(study, arm))
+        rows.append(tidy_row(study, arm, final, "validation_loss_minus_random", gap, unit="nats"))
     return rows
 
 

@@ -195,12 +195,19 @@ ALLOCATIONS: dict[str, Callable[[DropSettings, float, Sequence[int]], tuple[floa
 
 # ---- rankings, for the allocation by rank ----
 
-# Each gives the sort key of a layer from (its sensitivity, the run's seed, its index): the lowest is kept most.
-RANKINGS: dict[str, Callable[[float, int, int], float]] = {
-    "sensitivity": lambda sensitivity, seed, layer: -sensitivity,
-    "reversed": lambda sensitivity, seed, layer: sensitivity,
-    "depth": lambda sensitivity, seed, layer: layer,
-    "random": lambda sensitivity, seed, layer: uniform_draw("ranking", seed, layer),
+
+def random_order(settings: DropSettings, sensitivity: float, seed: int, layer: int) -> float:
+    """A draw for each run's seed and each ``ranking_seed``."""
+    others = (settings.ranking_seed,) if settings.ranking_seed else ()
+    return uniform_draw("ranking", seed, *others, layer)
+
+
+# Each gives the sort key of a layer from its sensitivity, the run's seed and its index: the lowest is kept most.
+RANKINGS: dict[str, Callable[[DropSettings, float, int, int], float]] = {
+    "sensitivity": lambda settings, sensitivity, seed, layer: -sensitivity,
+    "reversed": lambda settings, sensitivity, seed, layer: sensitivity,
+    "depth": lambda settings, sensitivity, seed, layer: layer,
+    "random": random_order,
 }
 UNMEASURED_RANKINGS = ("depth", "random")
 
@@ -257,12 +264,12 @@ def name_in(table: Mapping[str, Any]) -> AfterValidator:
 
 
 class SensitivitySettings(BaseModel):
-    """How the sensitivity of the layers is measured during a run; see ``pldrepro.sensitivity``."""
+    """How the sensitivity of the layers is measured during a run; see ``pldrepro.training.sensitivity``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    measure: Literal["lesion", "train_lesion", "gate_taylor", "gradient_norm", "fisher", "cosine"] = Field(
-        "lesion", description="what makes a layer sensitive: see pldrepro.training.sensitivity"
+    measure: str = Field(
+        "lesion", description="what makes a layer sensitive: an entry of pldrepro.training.sensitivity.SCORES"
     )
     warmup_share: float = Field(0.01, ge=0, lt=1, description="share of the run, at full depth, before the analysis")
     batches: int = Field(8, ge=1, description="training micro-batches of the fixed set that it is measured on")
@@ -301,6 +308,7 @@ class DropSettings(BaseModel):
     ranking: Annotated[str, name_in(RANKINGS)] = Field(
         "sensitivity", description="by_rank: what the layers are ranked by; reversed: the least sensitive kept most"
     )
+    ranking_seed: int = Field(0, ge=0, description="ranking random: which of several random orders of a run's seed")
     protected_fraction: float = Field(
         0.0, ge=0, lt=1, description="by_rank: fraction of the layers, first ranks, always kept (SBLD's block list)"
     )
@@ -331,12 +339,14 @@ class DropSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _expand_dialect(cls, values: Any) -> Any:
-        """Fill in the dialect's fields; a field that is set beside it wins."""
+        """Fill in the dialect's fields; a field that is set next to it wins, and each setting of ``sensitivity``."""
         if isinstance(values, Mapping) and values.get("dialect") is not None:
             name = values["dialect"]
             if not isinstance(name, str) or name not in DIALECTS:
                 raise ValueError(f"unknown dialect {name!r}; allowed: {', '.join(DIALECTS)}")
-            return {**DIALECTS[name].fields, **values}
+            fields = {**DIALECTS[name].fields, **values}
+            own, common = values.get("sensitivity"), DIALECTS[name].fields.get("sensitivity", {})
+            return {**fields, "sensitivity": {**common, **own}} if isinstance(own, Mapping) else fields
         return values
 
     @model_validator(mode="after")
@@ -447,8 +457,9 @@ DIALECTS: dict[str, Dialect] = {
         },
     ),
     "sbld": Dialect(
-        "SBLD (Zeng et al., AAAI 2023), our reading: PWEGD schedule, layers ranked by sensitivity, the top eighth "
-        "always kept, the last quarter dropped twice as often, the mean keep that of PLD's printed equation",
+        "SBLD (Zeng et al., AAAI 2023), our reading: PWEGD schedule, layers ranked by what a few training steps "
+        "without each do to the training loss, measured when the schedule starts to drop, the top eighth always kept, "
+        "the last quarter dropped twice as often, the mean keep that of PLD's printed equation",
         {
             "schedule": "pwegd",
             "theta_bar": 0.5,
@@ -456,6 +467,7 @@ DIALECTS: dict[str, Dialect] = {
             "pwegd_beta": 20.0,
             "allocation": "by_rank",
             "ranking": "sensitivity",
+            "sensitivity": {"measure": "train_lesion", "warmup_share": 0.05},
             "protected_fraction": 0.125,
             "droppable_fraction": 0.25,
             "droppable_weight": 2.0,
@@ -519,7 +531,7 @@ def rank_layers(
         return None
     if len(measured) != num_layers:
         raise ValueError(f"{len(measured)} sensitivities for {num_layers} layers; expected one per layer")
-    key = [RANKINGS[settings.ranking](value, seed, layer) for layer, value in enumerate(measured)]
+    key = [RANKINGS[settings.ranking](settings, value, seed, layer) for layer, value in enumerate(measured)]
     order = sorted(range(num_layers), key=key.__getitem__)
     ranks = [0] * num_layers
     for rank, layer in zip(layer_numbers(num_layers), order, strict=True):

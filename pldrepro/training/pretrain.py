@@ -30,6 +30,7 @@ from pldrepro.training.distributed import SINGLE, ProcessGroup
 from pldrepro.training.objectives import Data, Objective, open_objective
 from pldrepro.training.optim import learning_rate
 from pldrepro.training.run import Run, diverged, spread
+from pldrepro.training.sensitivity import check_measure
 from pldrepro.training.stop import Stop
 from pldrepro.training.warmup import warm_up
 
@@ -51,6 +52,7 @@ def pretrain(
     """
     stop = Stop(max_seconds)
     with stop.watching():
+        check_measure(settings.drop.sensitivity)
         settings = within_budget(settings, calibration, folder)
         objective = open_objective(settings, select_device(settings.impl))
         data = objective.open(data_folder)

@@ -194,11 +194,10 @@ class Run:
         # As many samples as a calibrated step has.
         size = min(self.settings.impl.micro_batch_size, self.settings.training.batch_size)
         # Always the same samples: the first ones of the run.
-        analysis = Analysis(
-            self.model, self.objective, self.train_batches.batch(0, settings.batches * size), self.flops, self.world
-        )
+        batch = self.train_batches.batch(0, settings.batches * size)
+        analysis = Analysis(self.model, self.objective, batch, self.flops, settings, self._trial, self.world)
         started = time.perf_counter()  # inside a step, which the run's clock measures
-        scores = self.world.broadcast(layer_sensitivity(analysis, settings, self._trial))
+        scores = self.world.broadcast(layer_sensitivity(analysis))
         if not np.isfinite(scores).all():
             raise diverged(self, "sensitivity", step)
         earlier, weight = self.progress.sensitivity, settings.moving_average

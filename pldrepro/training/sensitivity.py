@@ -1,10 +1,12 @@
 """How sensitive the training loss is to each layer: the analysis by which SBLD (our reading) orders the layers.
 
-Source: Zeng et al., AAAI 2023 name a short pre-analysis that relates to the change of the training loss; its formula
-is not public, so that every measure here is a named setting (``drop.sensitivity.measure``):
+Source: Zeng et al., AAAI 2023: the model is trained for a few iterations, and the change of the training loss says how
+sensitive a layer is. The formula is not public, so that every measure here is a named setting
+(``drop.sensitivity.measure``), one function and one entry of ``SCORES``:
 
-lesion          L(without block l) - L, the loss on a fixed set of training batches [nats]; the default
-train_lesion    the same after a few optimizer steps with and without block l, from the same state [nats]
+train_lesion    mean training loss of a few optimizer steps without block l less that with it, from the same state
+                [nats]; that of the dialect ``sbld``
+lesion          L(without block l) - L, the loss on a fixed set of training batches [nats]
 gate_taylor     |dL/dg_l| at g_l = 1, where g_l multiplies the residual branches of block l, mean over micro-batches
                 (as Michel et al. 2019 for attention heads): the first-order size of a lesion's effect [nats]
 gradient_norm   |dL/dw_l|, the norm of the gradient of the block's parameters; not 0 for a block that does nothing but
@@ -47,6 +49,8 @@ class Analysis:
     objective: Objective
     batch: Batch
     flops_of: StepFlops
+    settings: SensitivitySettings
+    trial: Trial
     world: ProcessGroup = SINGLE
     flops: float = field(default=0.0, init=False)
 
@@ -86,14 +90,15 @@ class Analysis:
         self.flops += passes * self.flops_of.through(kept, samples)
 
 
-def layer_sensitivity(analysis: Analysis, settings: SensitivitySettings, trial: Trial) -> list[float]:
-    """One score per layer, higher for a more sensitive layer; (L,). The model is left as it was, in either mode.
+def check_measure(settings: SensitivitySettings) -> None:
+    """A SettingsError where there is no such measure."""
+    if settings.measure not in SCORES:
+        raise SettingsError(f"drop.sensitivity.measure: expected one of {', '.join(SCORES)}, got {settings.measure!r}")
 
-    trial: trains on some micro-batches and takes it back, for train_lesion.
-    """
-    if settings.measure == "train_lesion":
-        return train_lesion(analysis, settings.train_steps, trial)
-    return SCORES[settings.measure](analysis)
+
+def layer_sensitivity(analysis: Analysis) -> list[float]:
+    """One score per layer, higher for a more sensitive layer; (L,). The model is left as it was, in either mode."""
+    return SCORES[analysis.settings.measure](analysis)
 
 
 def block_lesion(analysis: Analysis) -> list[float]:
@@ -176,21 +181,22 @@ def cosine(analysis: Analysis) -> list[float]:
     return [float(value) for value in sums / seen]
 
 
-def train_lesion(analysis: Analysis, steps: int, trial: Trial) -> list[float]:
-    """Rise of the mean training loss over ``steps`` optimizer steps without each block, from the same state."""
+def train_lesion(analysis: Analysis) -> list[float]:
+    """Rise of the mean training loss over ``train_steps`` optimizer steps without each block, from the same state."""
     parts = analysis.parts()
-    chosen = [parts[step % len(parts)] for step in range(steps)]
+    chosen = [parts[step % len(parts)] for step in range(analysis.settings.train_steps)]
 
     def mean_loss(gates: Sequence[Gate]) -> float:
         for part in chosen:
             analysis.count(gates, len(part), 1)
-        return float(np.mean(trial(chosen, gates)))
+        return float(np.mean(analysis.trial(chosen, gates)))
 
     intact = mean_loss(all_kept(analysis.num_layers))
     return [mean_loss(analysis.without(layer)) - intact for layer in range(analysis.num_layers)]
 
 
 SCORES: dict[str, Callable[[Analysis], list[float]]] = {
+    "train_lesion": train_lesion,
     "lesion": block_lesion,
     "gate_taylor": gate_taylor,
     "gradient_norm": gradient_norm,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -64,8 +65,8 @@ def _analyse(run: Run) -> None:
     settings, training = run.settings.drop, run.settings.training
     if is_analysed(settings, warmup_steps(settings, training.num_steps), training.num_steps):
         size = min(run.settings.impl.micro_batch_size, training.batch_size)
-        analysis = Analysis(run.model, run.objective, run.objective.random(size), run.flops, run.world)
-        layer_sensitivity(analysis, settings.sensitivity, lambda parts, gates: _train(run, parts, gates))
+        batch, trial = run.objective.random(size), partial(_train, run)
+        layer_sensitivity(Analysis(run.model, run.objective, batch, run.flops, settings.sensitivity, trial, run.world))
 
 
 def _optimizer_step(device: torch.device) -> None:

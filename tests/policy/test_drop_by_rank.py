@@ -186,7 +186,7 @@ def test_a_run_begins_at_full_depth_and_is_analysed_then() -> None:
     assert keep_probabilities(early, 10, 1000, 4)[3] < 1
     assert [step for step in range(1000) if is_analysed(early, step, 1000)] == [10]
     refreshed = DropSettings(dialect="sbld", sensitivity={"refresh_share": 0.25})  # type: ignore[arg-type]
-    assert [step for step in range(1000) if is_analysed(refreshed, step, 1000)] == [10, 260, 510, 760]
+    assert [step for step in range(1000) if is_analysed(refreshed, step, 1000)] == [50, 300, 550, 800]
 
 
 @pytest.mark.parametrize("name", [name for name in DIALECTS if name != "sbld"])
@@ -198,7 +198,27 @@ def test_no_other_policy_is_analysed(name: str) -> None:
 def test_rankings_that_need_no_sensitivity_are_not_analysed(ranking: str) -> None:
     settings = DropSettings(dialect="sbld", ranking=ranking)  # type: ignore[arg-type]
     assert not any(is_analysed(settings, step, 100) for step in range(100))
-    assert warmup_steps(settings, 100) == 1
+    assert warmup_steps(settings, 100) == 5
+
+
+def test_measuring_late_costs_no_step_that_would_drop() -> None:
+    assert [theta(SBLD, step, 1000) for step in (0, warmup_steps(SBLD, 1000))] == [1, 1]
+    assert theta(SBLD, warmup_steps(SBLD, 1000) + 1, 1000) < 1
+
+
+def test_a_setting_of_the_sensitivity_leaves_the_dialects_others() -> None:
+    assert (SBLD.sensitivity.measure, SBLD.sensitivity.warmup_share) == ("train_lesion", 0.05)
+    fisher = DropSettings(dialect="sbld", sensitivity={"measure": "fisher"})  # type: ignore[arg-type]
+    assert (fisher.sensitivity.measure, fisher.sensitivity.warmup_share) == ("fisher", 0.05)
+    assert DropSettings.model_validate(fisher.model_dump()) == fisher
+
+
+def test_a_seed_has_several_random_rankings() -> None:
+    def order(ranking_seed: int, seed: int) -> tuple[int, ...] | None:
+        return rank_layers(DropSettings(dialect="sbld", ranking="random", ranking_seed=ranking_seed), 12, None, seed)
+
+    assert len({order(which, seed) for which in range(4) for seed in range(3)}) == 12
+    assert order(0, 1) == (11, 6, 5, 8, 9, 4, 12, 10, 7, 2, 1, 3)  # as recorded runs drew it
 
 
 def test_gates_follow_the_ranks_and_are_rescaled_by_the_keep_probability() -> None:

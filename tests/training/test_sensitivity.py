@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from pldrepro.config.experiment import experiments_folder, read_experiments
 from pldrepro.config.run import RunSettings
 from pldrepro.costs.flops import run_flops
 from pldrepro.data.corpus import open_corpus
 from pldrepro.errors import OutOfTimeError, SettingsError
-from pldrepro.policy.drop import Gate, SensitivitySettings, all_kept, draw_gates
+from pldrepro.policy.drop import DropSettings, Gate, SensitivitySettings, all_kept, draw_gates
 from pldrepro.runs.folder import load_pretrain
 from pldrepro.training.distributed import SINGLE
 from pldrepro.training.objectives import MaskedLanguage, blocks_of
@@ -25,11 +26,12 @@ from tests.support.runs import read_jsonl
 
 Make = Callable[..., RunSettings]
 CPU = torch.device("cpu")
-ALL = [*SCORES, "train_lesion"]
-SBLD = {"dialect": "sbld", "sensitivity": {"warmup_share": 0.25, "batches": 2}}
+SBLD = {"dialect": "sbld", "sensitivity": {"measure": "lesion", "warmup_share": 0.25, "batches": 2}}
 
 
-def analysis(run: RunSettings, corpus: Path, planted: int | None = None, only: tuple[str, ...] = ("",)) -> Analysis:
+def analysis(
+    run: RunSettings, corpus: Path, measure: str = "lesion", planted: int | None = None, only: tuple[str, ...] = ("",)
+) -> Analysis:
     """A model of seed 1 on eight training sequences; one block may be planted that does nothing.
 
     only: the parameters of the planted block that are set to 0, by the beginning of their names.
@@ -42,23 +44,24 @@ def analysis(run: RunSettings, corpus: Path, planted: int | None = None, only: t
                 if name.startswith(only):
                     parameter.zero_()
     batch = objective.training(open_corpus(corpus)).batch(0, 8)
-    return Analysis(model, objective, batch, run_flops(run))
+    settings = SensitivitySettings(measure=measure, batches=2)
+    return Analysis(model, objective, batch, run_flops(run), settings, trial_of(model, objective))
 
 
-def trial_of(one: Analysis) -> Callable[[Any, Any], list[float]]:
+def trial_of(model: nn.Module, objective: MaskedLanguage) -> Callable[[Any, Any], list[float]]:
     """Plain gradient steps that are taken back."""
 
     def trial(parts: Any, gates: Any) -> list[float]:
-        saved = {name: tensor.clone() for name, tensor in one.model.state_dict().items()}
-        optimizer = torch.optim.SGD(one.model.parameters(), lr=0.1)
+        saved = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         losses = []
         for part in parts:
-            loss, _ = one.objective.loss(one.model, part, part, gates)
+            loss, _ = objective.loss(model, part, part, gates)
             loss.backward()
             losses.append(float(loss.detach()))
             optimizer.step()
             optimizer.zero_grad()
-        one.model.load_state_dict(saved)
+        model.load_state_dict(saved)
         return losses
 
     return trial
@@ -71,16 +74,17 @@ OUTPUTS = ("attention_output", "ffn_down")  # a block whose output projections a
 
 
 @pytest.mark.parametrize(
-    ("name", "only"), [*((name, ("",)) for name in ALL), *((name, OUTPUTS) for name in ALL if name != "gradient_norm")]
+    ("name", "only"),
+    [(name, only) for name in SCORES for only in (("",), OUTPUTS) if (name, only) != ("gradient_norm", OUTPUTS)],
 )
 @pytest.mark.parametrize("planted", [0, 2])
 def test_a_planted_useless_layer_is_the_least_sensitive(
     tiny_run: Make, corpus: Path, name: Any, only: tuple[str, ...], planted: int
 ) -> None:
-    one = analysis(tiny_run(model={"dropout": 0.0, "attention_dropout": 0.0}), corpus, planted, only)
+    one = analysis(tiny_run(model={"dropout": 0.0, "attention_dropout": 0.0}), corpus, name, planted, only)
     if name in ("lesion", "train_lesion"):
         trained(one)  # where a layer does harm, as at the start of training it may, one without effect is not the least
-    scores = layer_sensitivity(one, SensitivitySettings(measure=name, batches=2), trial_of(one))
+    scores = layer_sensitivity(one)
     assert len(scores) == 4
     assert min(range(4), key=scores.__getitem__) == planted
 
@@ -99,9 +103,9 @@ def trained(one: Analysis, steps: int = 60) -> None:
 
 
 def test_gate_taylor_agrees_with_a_finite_difference_of_the_loss(tiny_run: Make, corpus: Path) -> None:
-    one = analysis(tiny_run(impl={"micro_batch_size": 8}), corpus)
+    one = analysis(tiny_run(impl={"micro_batch_size": 8}), corpus, "gate_taylor")
     one.model.double()
-    scores = layer_sensitivity(one, SensitivitySettings(measure="gate_taylor"), trial_of(one))
+    scores = layer_sensitivity(one)
     for layer, score in enumerate(scores):
         up, down = (
             one.loss([Gate(True, 1 + h if index == layer else 1.0) for index in range(4)]) for h in (1e-5, -1e-5)
@@ -111,31 +115,26 @@ def test_gate_taylor_agrees_with_a_finite_difference_of_the_loss(tiny_run: Make,
 
 def test_lesion_is_the_rise_of_the_loss(tiny_run: Make, corpus: Path) -> None:
     one = analysis(tiny_run(), corpus)
-    scores = layer_sensitivity(one, SensitivitySettings(), trial_of(one))
+    scores = layer_sensitivity(one)
     without_second = one.loss([Gate(True), Gate(False), Gate(True), Gate(True)])
     assert scores[1] == pytest.approx(without_second - one.loss(all_kept(4)), abs=1e-7)
 
 
 def test_gradient_norm_and_fisher_are_those_of_autograd(tiny_run: Make, corpus: Path) -> None:
     run = tiny_run(impl={"micro_batch_size": 8})  # one micro-batch: the mean over them is it
-    one = analysis(run, corpus)
+    one, other = (analysis(run, corpus, measure) for measure in ("gradient_norm", "fisher"))
     one.model.eval()
     one.objective.loss(one.model, one.batch, one.batch, all_kept(4))[0].backward()
     expected = [[(p.grad.double(), p.detach().double()) for p in block.parameters()] for block in blocks_of(one.model)]  # type: ignore[union-attr]
     norms = [sum(g.square().sum() for g, _ in block).sqrt().item() for block in expected]  # type: ignore[union-attr]
-    assert layer_sensitivity(one, SensitivitySettings(measure="gradient_norm"), trial_of(one)) == pytest.approx(
-        norms, rel=1e-5
-    )
+    assert layer_sensitivity(one) == pytest.approx(norms, rel=1e-5)
     information = [float(sum((g * w).square().sum() for g, w in block)) for block in expected]
-    assert layer_sensitivity(one, SensitivitySettings(measure="fisher"), trial_of(one)) == pytest.approx(
-        information, rel=1e-5
-    )
+    assert layer_sensitivity(other) == pytest.approx(information, rel=1e-5)
 
 
 def test_gradient_norm_does_not_depend_on_the_micro_batches(tiny_run: Make, corpus: Path) -> None:
-    settings = SensitivitySettings(measure="gradient_norm")
     whole, parts = (
-        layer_sensitivity(analysis(tiny_run(impl={"micro_batch_size": size}), corpus), settings, lambda *_: [])
+        layer_sensitivity(analysis(tiny_run(impl={"micro_batch_size": size}), corpus, "gradient_norm"))
         for size in (8, 2)
     )
     assert whole == pytest.approx(parts, rel=1e-4)
@@ -147,23 +146,23 @@ def test_cosine_of_a_block_that_turns_by_a_right_angle_is_1(tiny_run: Make, corp
             first, second = hidden.chunk(2, dim=-1)
             return torch.cat([-second, first], dim=-1)
 
-    one = analysis(tiny_run(), corpus)
+    one = analysis(tiny_run(), corpus, "cosine")
     blocks_of(one.model)[2] = Turn()  # type: ignore[index]
-    assert layer_sensitivity(one, SensitivitySettings(measure="cosine"), trial_of(one))[2] == pytest.approx(1)
+    assert layer_sensitivity(one)[2] == pytest.approx(1)
 
 
 def test_cosine_without_modules_that_are_called_is_refused(tiny_run: Make, corpus: Path) -> None:
-    one = analysis(tiny_run(), corpus)
+    one = analysis(tiny_run(), corpus, "cosine")
     blocks_of(one.model)._compiled = lambda block, *rest: type(block).forward(block, *rest)  # type: ignore[attr-defined]
     with pytest.raises(SettingsError, match=r"allowed without impl\.compile"):
-        layer_sensitivity(one, SensitivitySettings(measure="cosine"), trial_of(one))
+        layer_sensitivity(one)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", SCORES)
 def test_an_analysis_leaves_the_model_as_it_was(tiny_run: Make, corpus: Path, name: Any) -> None:
-    one = analysis(tiny_run(), corpus)
+    one = analysis(tiny_run(), corpus, name)
     before = {key: value.clone() for key, value in one.model.state_dict().items()}
-    layer_sensitivity(one, SensitivitySettings(measure=name), trial_of(one))
+    layer_sensitivity(one)
     assert all(torch.equal(value, before[key]) for key, value in one.model.state_dict().items())
     assert all(parameter.grad is None for parameter in one.model.parameters())
 
@@ -182,12 +181,27 @@ def test_an_analysis_leaves_the_model_as_it_was(tiny_run: Make, corpus: Path, na
     ],
 )
 def test_the_cost_is_counted(tiny_run: Make, corpus: Path, name: Any, passes: Callable[[Any], float]) -> None:
-    one = analysis(tiny_run(), corpus)
-    layer_sensitivity(one, SensitivitySettings(measure=name, train_steps=4), trial_of(one))
+    one = analysis(tiny_run(), corpus, name)
+    layer_sensitivity(one)
     assert one.flops == pytest.approx(8 * passes(one.flops_of))
 
 
 # ---- in a run ----
+
+
+def test_a_measure_that_there_is_not_is_refused_before_the_run_begins(
+    tiny_run: Make, corpus: Path, tmp_path: Path
+) -> None:
+    settings = tiny_run(drop={"dialect": "sbld", "sensitivity": {"measure": "guess"}})
+    with pytest.raises(SettingsError, match=r"drop\.sensitivity\.measure: expected one of train_lesion, lesion"):
+        go(settings, corpus, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt"])
+def test_every_shipped_arm_has_a_measure_that_there_is(family: str) -> None:
+    for name, experiment in read_experiments(experiments_folder(family)).items():
+        assert DropSettings.model_validate(experiment.drop).sensitivity.measure in SCORES, name
 
 
 def go(settings: RunSettings, corpus: Path, folder: Path, **options: Any) -> Path:
@@ -225,7 +239,7 @@ def test_recorded_ranks_replay_the_gates(tiny_run: Make, corpus: Path, tmp_path:
     assert min(kept) < 32
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", SCORES)
 def test_a_stopped_run_goes_on_bit_for_bit(tiny_run: Make, corpus: Path, tmp_path: Path, name: str) -> None:
     sensitivity = {"warmup_share": 0.25, "refresh_share": 0.25, "batches": 1, "measure": name, "train_steps": 2}
     settings = tiny_run(arm="sbld", drop={"dialect": "sbld", "sensitivity": sensitivity})

@@ -28,6 +28,7 @@ class Contents:
     accuracies: Mapping[str, str]
 
 
+OVER_RANDOM = ColumnLayout("loss minus the random rankings' mean", "validation_loss_minus_random", 3)
 TABLE1 = Contents(
     "SBLD (our reading), table 1: layer dropping on GPT", ("gpt",), {"lambada_accuracy": "LAMBADA accuracy"}
 )
@@ -54,6 +55,7 @@ def sbld_table1_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) ->
         columns=(
             ColumnLayout("arm"),
             *_with_differences("validation_loss", "validation loss [nats]", 3, "loss "),
+            OVER_RANDOM,
             ColumnLayout("perplexity", "perplexity", 1),
             *_with_differences("lambada_accuracy", "LAMBADA accuracy [%]", 1, unit=" [points]"),
             ColumnLayout("over the baseline's [%]", "lambada_accuracy_change", 1),
@@ -85,6 +87,7 @@ def _image_tables(study: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Ta
             *_with_differences("accuracy", "top-1 [%]", 1, unit=" [points]"),
             *_with_differences("top5", "top-5 [%]", 1, unit=" [points]"),
             *_with_differences("validation_loss", "validation loss [nats]", 3, "loss "),
+            OVER_RANDOM,
             ColumnLayout("n", "validation_loss", show=count),
         ),
         lines=_lines(study, frame),
