@@ -124,6 +124,17 @@ def test_folders_of_tests_are_those_of_the_package() -> None:
     assert folders - stages == {"benchmarks", "cluster", "faults", "support", "workflow"}
 
 
+def test_tables_and_figures_estimate_nothing() -> None:
+    """Every number is made in the analysis: what is laid out calls no function of ``stats``, and takes no mean."""
+    for path in [*(PACKAGE / "exhibits/tables").glob("*.py"), *(PACKAGE / "exhibits/figures").glob("*.py")]:
+        calls = [
+            node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+        ]
+        named = [call for call in calls if isinstance(call, ast.Attribute)]
+        assert not [call.attr for call in named if ast.unparse(call.value) == "stats"], path
+        assert not {call.attr for call in named} & {"mean", "std", "var", "sem", "quantile"}, path
+
+
 def test_no_arm_is_known_by_name_where_it_is_shown() -> None:
     """The analysis and the exhibits ask for roles, treatments and places; only the names of roles may be there."""
     arms = {arm for family in ("bert", "gpt") for arm in read_experiments(experiments_folder(family))} - {*ROLES}

@@ -10,6 +10,7 @@ from pldrepro.analysis import glue_scores, text
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.exhibits import layout, tables
+from pldrepro.exhibits.text import time_unit
 from pldrepro.stats import Estimate
 from tests.support import runs
 from tests.support.runs import load_evidence
@@ -194,9 +195,9 @@ def test_numbers_as_text() -> None:
     assert text.number(-1.25, 2) == "−1.25"
     assert text.estimate_text(Estimate(1.0, 0.5, 1.5, 2, ""), 2) == "1.00 [0.50, 1.50]"
     assert text.estimate_text(Estimate(1.0, None, None, 1, ""), 2) == "1.00"
-    assert text.time_unit([10, 30]) == ("s", 1.0)
-    assert text.time_unit([400]) == ("min", 60.0)
-    assert text.time_unit([90000]) == ("h", 3600.0)
+    assert time_unit([10, 30]) == ("s", 1.0)
+    assert time_unit([400]) == ("min", 60.0)
+    assert time_unit([90000]) == ("h", 3600.0)
 
 
 ROW = {

@@ -15,7 +15,7 @@ from pldrepro.analysis.glue_curves import checkpoint_data, rate_data
 from pldrepro.analysis.glue_table import reported_glue
 from pldrepro.analysis.reported import Paper, mark_notes
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.text import marked_number, number
+from pldrepro.analysis.text import number
 from pldrepro.config.arm import ROLES
 from pldrepro.exhibits.figures.style import (
     MARKERS,
@@ -29,6 +29,7 @@ from pldrepro.exhibits.figures.style import (
     shared_legend,
     style,
 )
+from pldrepro.exhibits.text import marked_number
 
 # More lines with bars than this cannot be told apart; the data file holds the others, too.
 MOST_LINES = 4

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.text import time_unit
+from pldrepro.exhibits.text import time_unit
 from pldrepro.runs.schema import Device
 from pldrepro.stats import Estimate
 

@@ -13,10 +13,11 @@ from pldrepro.analysis import glue_scores
 from pldrepro.analysis.ablation import Configuration, configurations
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.text import DASH, INTERVAL_NOTE, number
+from pldrepro.analysis.text import DASH, number
 from pldrepro.analysis.tidy import find
 from pldrepro.exhibits.layout import ColumnLayout, Line, TableLayout, TidyRow, count, select
 from pldrepro.exhibits.tables.glue import glue_columns, glue_notes, num_runs
+from pldrepro.exhibits.text import INTERVAL_NOTE
 
 
 def table3_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:

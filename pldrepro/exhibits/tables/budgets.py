@@ -7,8 +7,9 @@ import pandas as pd
 from pldrepro.analysis.budgets import DECAYED, MID, Rival, epochs_arms, places, rivals, treatments
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.text import INTERVAL_NOTE, number, time_unit
+from pldrepro.analysis.text import number
 from pldrepro.exhibits.layout import Cell, ColumnLayout, Line, TableLayout, TidyRow, count, select, value
+from pldrepro.exhibits.text import INTERVAL_NOTE, time_unit
 
 
 def fair_budgets_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:

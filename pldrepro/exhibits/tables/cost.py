@@ -6,8 +6,8 @@ import pandas as pd
 
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.text import INTERVAL_NOTE, marked_number, time_unit
 from pldrepro.exhibits.layout import ColumnLayout, Line, TableLayout, count, reported, select, value
+from pldrepro.exhibits.text import INTERVAL_NOTE, marked_number, time_unit
 
 
 def table1_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:

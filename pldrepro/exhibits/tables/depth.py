@@ -6,8 +6,8 @@ import pandas as pd
 
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.text import INTERVAL_NOTE
 from pldrepro.exhibits.layout import ColumnLayout, Line, TableLayout, count, select
+from pldrepro.exhibits.text import INTERVAL_NOTE
 
 # What is shown: condition of the tidy rows ("k": half of the layers) -> header.
 SHOWN = {

@@ -10,8 +10,9 @@ from pldrepro.analysis import glue_scores
 from pldrepro.analysis.glue_table import original_bert
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.text import DASH, marked_number, number, time_unit
+from pldrepro.analysis.text import DASH, number
 from pldrepro.exhibits.layout import ColumnLayout, Line, TableLayout, TidyRow, plus_minus, select
+from pldrepro.exhibits.text import marked_number, time_unit
 
 
 def table2_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:

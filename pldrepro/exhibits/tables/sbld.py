@@ -14,9 +14,10 @@ import pandas as pd
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import IMAGES, accuracies
-from pldrepro.analysis.text import FAMILIES, INTERVAL_NOTE
+from pldrepro.analysis.text import FAMILIES
 from pldrepro.analysis.tidy import claimed
 from pldrepro.exhibits.layout import ColumnLayout, Line, TableLayout, count, reported, select, value
+from pldrepro.exhibits.text import INTERVAL_NOTE
 
 
 @dataclass(frozen=True)

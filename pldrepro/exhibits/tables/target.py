@@ -9,9 +9,9 @@ import pandas as pd
 from pldrepro.analysis import comparisons
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import AXES, Evidence
-from pldrepro.analysis.text import INTERVAL_NOTE
 from pldrepro.analysis.time_to_target import BOUND, CHANGES, PER_SAMPLE, TARGETS, chain
 from pldrepro.exhibits.layout import Cell, ColumnLayout, Line, TableLayout, TidyRow, count, interval, reported, select
+from pldrepro.exhibits.text import INTERVAL_NOTE
 
 
 def time_to_target_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:

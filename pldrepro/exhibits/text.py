@@ -1,0 +1,25 @@
+"""Reported values and times as text, and what tables say of their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pldrepro.analysis.reported import Reported
+from pldrepro.analysis.text import DASH, number
+
+INTERVAL_NOTE = (
+    "Measured: mean over n pre-training seeds, [95 % t interval]; times and ratios: geometric mean, interval on the "
+    "log scale; ratios are paired by seed and, in reference time, hold the calibration's own error. One seed has no "
+    "interval."
+)
+
+
+def marked_number(reported: Reported | None, digits: int) -> str:
+    """A reported value with the mark of its provenance; a dash for nothing."""
+    return DASH if reported is None else number(reported.value, digits) + reported.mark
+
+
+def time_unit(seconds: Sequence[float]) -> tuple[str, float]:
+    """Unit and seconds per unit in which these times read well."""
+    longest = max(seconds, default=0.0)
+    return ("h", 3600.0) if longest >= 2 * 3600 else ("min", 60.0) if longest >= 300 else ("s", 1.0)
