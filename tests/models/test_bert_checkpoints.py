@@ -1,6 +1,7 @@
 """Model files: the same logits here and in transformers, both ways; damage is one clear line."""
 
 import json
+import re
 import resource
 from pathlib import Path
 
@@ -308,7 +309,7 @@ def one_line(error: pytest.ExceptionInfo[Exception]) -> str:
 def test_weights_cut_short_are_named(saved, size):
     path = saved / "model.safetensors"
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(ModelFileError, match="damaged or cut short") as error:
+    with pytest.raises(ModelFileError, match=r"model\.safetensors") as error:
         load_pretraining(saved, model_settings("pre"))
     assert str(path) in one_line(error)
 
@@ -331,14 +332,14 @@ def test_a_missing_tensor_and_a_wrong_shape_are_named(saved):
     assert str(path) in one_line(error)
     del tensors[name]
     save_file(tensors, path)
-    with pytest.raises(ModelFileError, match=rf"no tensor {name}"):
+    with pytest.raises(ModelFileError, match=re.escape(name)):
         load_for_finetuning(saved, 2, 1, 0.1)
 
 
 def test_a_vocabulary_or_shape_other_than_the_settings_is_named(saved):
     with pytest.raises(ModelFileError, match=r"config\.json"):
         load_pretraining(saved, model_settings("pre", vocab_size=70))
-    with pytest.raises(ModelFileError, match="norm is pre; the settings have post"):
+    with pytest.raises(ModelFileError, match=r"config\.json: norm"):
         load_pretraining(saved, model_settings("post"))
     edit_config(saved, vocab_size=70)
     with pytest.raises(ModelFileError, match=r"word_embeddings\.weight"):
@@ -348,12 +349,12 @@ def test_a_vocabulary_or_shape_other_than_the_settings_is_named(saved):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "gpt2"}, "model_type is not one of: bert, roberta-prelayernorm"),
-        ({"hidden_act": "relu"}, 'hidden_act is "relu"; allowed: "gelu"'),
-        ({"tie_word_embeddings": False}, "tie_word_embeddings is false; allowed: true"),
-        ({"num_attention_heads": 5}, "not a multiple"),
+        ({"model_type": "gpt2"}, "model_type"),
+        ({"hidden_act": "relu"}, "hidden_act"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings"),
+        ({"num_attention_heads": 5}, "num_heads"),
         ({"num_hidden_layers": 0}, "num_layers"),
-        ({"max_position_embeddings": None}, "whole numbers"),
+        ({"max_position_embeddings": None}, "max_position_embeddings"),
     ],
 )
 def test_a_config_that_we_cannot_follow_is_named(saved, changes, message):
