@@ -94,6 +94,11 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...
     )),
     "prepare images": (verbs.prepare_images, (settings("ImageDataSettings"), OUT_DATA)),
     "run calibrate": (verbs.run_calibrate, (settings("CalibrationJob"), OUT_RUN)),
+    "run interleave": (verbs.run_interleave, (
+        settings("InterleaveJob"),
+        argument("--process", type=int, default=1, help="number of this process, which draws its gates (default: 1)"),
+        OUT_RUN,
+    )),
     "run pretrain": (verbs.run_pretrain, (
         settings("RunSettings"), path("--data", "folder of the prepared corpus or images"),
         path("--calibration", "summary.json of a calibration, to record reference time [s]", required=False),

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import stats as scipy_stats
 
 CONFIDENCE = 0.95
+NORMAL = 1.959964  # half-width of a normal 95 % interval in standard errors
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,21 @@ def geometric_interval(values: Sequence[float]) -> Estimate:
     """Geometric mean of positive values with a t interval on the log scale, whose limits are positive, too."""
     estimate = paired_ratio(values, [1.0] * len(values))
     return replace(estimate, method=estimate.method.replace("paired mean ratio", "geometric mean"))
+
+
+def group_interval(values: Sequence[float], errors: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
+    """Mean over groups (processes of one machine) with a t interval, mean +- t(n - 1) max(s, e) / sqrt(n).
+
+    ``errors``: the standard error of each value within its group; e is their root mean square. The spread s between
+    the values holds it already, but of few groups s is often too small by chance, and can then not be the truth.
+    """
+    data, within = _checked(values), _checked(errors)
+    mean, n = float(data.mean()), len(data)
+    if n < 2:
+        return Estimate(mean, None, None, n, "one process")
+    spread = max(float(data.std(ddof=1)), float(np.sqrt((within**2).mean())))
+    half = float(scipy_stats.t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half, n, f"mean over processes, {confidence:.0%} t interval")
 
 
 def median(values: Sequence[float]) -> float:

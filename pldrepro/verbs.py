@@ -18,6 +18,7 @@ from pldrepro.config.run import (
     EarlyRunSettings,
     FinetuneSettings,
     ImplSettings,
+    InterleaveJob,
     ProbeSettings,
     RunSettings,
 )
@@ -73,8 +74,20 @@ def run_calibrate(options: argparse.Namespace) -> None:
     from pldrepro.training import calibrate
 
     job = read_settings(CalibrationJob, options.settings)
+    if job.calibration.processes > 1:
+        with locked(options.out):
+            calibrate.calibrate_in_processes(job, options.out)
+        return
     with ranks(job.runs[0].impl, options) as world:
         calibrate.calibrate(job, options.out, world=world)
+
+
+def run_interleave(options: argparse.Namespace) -> None:
+    """Measure optimizer steps [s] of several arms in turn, in this one process."""
+    from pldrepro.training import interleave
+
+    with locked(options.out):
+        interleave.interleave(read_settings(InterleaveJob, options.settings), options.process, options.out)
 
 
 def run_pretrain(options: argparse.Namespace) -> None:

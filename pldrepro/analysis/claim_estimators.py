@@ -22,6 +22,7 @@ from pldrepro.analysis.sbld_claims import (
     sbld_top5_gain,
 )
 from pldrepro.analysis.text import estimate_text
+from pldrepro.analysis.time_claims import speedup_equal_samples, time_saving
 from pldrepro.config.arm import Role
 from pldrepro.costs.flops import run_flops
 
@@ -43,44 +44,9 @@ def _undropped_note(evidence: Evidence, measure: Callable[[str], Paired | None],
     return estimate_note(f"without dropping ({evidence.label(twin)})", measure(twin), digits, unit)
 
 
-def _skipping_note(evidence: Evidence) -> str:
-    """What skipping alone saves: the comparison with the same model without dropping."""
-    twin = evidence.undropped_twin(evidence.pld)
-    if twin is None:
-        return ""
-    saving = comparisons.saving_per_sample(evidence, evidence.pld, "reference_time", against=twin)
-    return estimate_note("against the same model without dropping", saving, 1, "%")
-
-
-def time_saving(evidence: Evidence) -> Measurement:
-    """Percent less reference time per sample than the baseline."""
-    return Measurement(
-        comparisons.saving_per_sample(evidence, evidence.pld, "reference_time"),
-        join_notes(
-            "reference time",
-            estimate_note(
-                "measured time", comparisons.saving_per_sample(evidence, evidence.pld, "measured_time"), 1, "%"
-            ),
-            _skipping_note(evidence),
-        ),
-    )
-
-
 def flops_saving(evidence: Evidence) -> Measurement:
     """Percent fewer FLOPs per sample than the baseline."""
     return Measurement(comparisons.saving_per_sample(evidence, evidence.pld, "flops"))
-
-
-def speedup_equal_samples(evidence: Evidence) -> Measurement:
-    """Reference time of the baseline's run over that of PLD's run with as many samples."""
-    return Measurement(
-        comparisons.speedup(evidence, evidence.pld, "reference_time"),
-        join_notes(
-            "reference time",
-            estimate_note("measured time", comparisons.speedup(evidence, evidence.pld, "measured_time"), 2, "x"),
-            _undropped_note(evidence, lambda arm: comparisons.speedup(evidence, arm, "reference_time"), 2, "x"),
-        ),
-    )
 
 
 def speedup_to_baseline_loss(evidence: Evidence) -> Measurement:

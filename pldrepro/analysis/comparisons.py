@@ -178,8 +178,9 @@ def price_error(evidence: Evidence, arm: str, other: str) -> float:
     """Standard error of the log ratio of two arms' reference times that comes from the calibration itself.
 
     A paired bootstrap over the rounds in which all shapes were measured in turn: what a slow moment of the machine
-    does to both arms cancels. Where only the intervals of tau(k) are known, they are taken as independent. Without a
-    calibration, or without a run of one of the arms, there is nothing to err in: 0.
+    does to both arms cancels. Where several processes measured them, how these differ counts, too: the error is the one
+    whose normal interval is the t interval over the processes. Where only the intervals of tau(k) are known, they are
+    taken as independent. Without a calibration, or without a run of one of the arms, there is nothing to err in: 0.
     """
     if evidence.calibration is None or not {arm, other} <= set(evidence.arms):
         return 0.0
@@ -187,10 +188,26 @@ def price_error(evidence: Evidence, arm: str, other: str) -> float:
     counts = [_passes(evidence, name, shape) for name, shape in zip((arm, other), shapes, strict=True)]
     if not all(shape.seconds for shape in shapes):
         return _independent_error(shapes, counts)
-    rounds = len(shapes[0].seconds)
+    processes = shapes[0].processes
+    times = [np.array(shape.seconds).reshape(processes, -1, shape.num_layers + 1) for shape in shapes]
+    found = [_round_error([one[process] for one in times], counts) for process in range(processes)]
+    if processes == 1:
+        return found[0][1]
+    interval = stats.group_interval([log for log, _ in found], [error for _, error in found])
+    assert interval.high is not None
+    return (interval.high - interval.value) / stats.NORMAL
+
+
+def _round_error(times: Sequence[np.ndarray], counts: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Log ratio of two prices per pass by one process's rounds (rounds, L + 1), and its bootstrap standard error."""
+    rounds = len(times[0])
     draws = np.random.default_rng(0).integers(0, rounds, size=(1000, rounds))
-    prices = [np.median(np.array(s.seconds)[draws], axis=1) @ count for s, count in zip(shapes, counts, strict=True)]
-    return float(np.log(prices[0] / prices[1] * counts[1].sum() / counts[0].sum()).std(ddof=1))
+
+    def log_ratio(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return np.asarray(np.log(first @ counts[0] / (second @ counts[1]) * counts[1].sum() / counts[0].sum()))
+
+    resampled = log_ratio(*(np.median(one[draws], axis=1) for one in times))
+    return float(log_ratio(*(np.median(one, axis=0) for one in times))), float(resampled.std(ddof=1))
 
 
 def _passes(evidence: Evidence, arm: str, shape: StepTimes) -> np.ndarray:

@@ -21,7 +21,7 @@ from pldrepro.runs.folder import (
     load_probe,
 )
 from pldrepro.runs.index import Index, StudyRuns
-from pldrepro.runs.step_times import load_calibration
+from pldrepro.runs.step_times import load_calibration, load_interleave
 
 
 def load_evidence(
@@ -33,6 +33,7 @@ def load_evidence(
     probes: Sequence[Path] = (),
     lambada: Sequence[Path] = (),
     early: Sequence[Path] = (),
+    interleaved: Sequence[Path] = (),
     tags: Mapping[str, ArmTags],
 ) -> Evidence:
     """Read run folders (or their summary.json); an unfinished run, or none of the baseline, is a RecordError."""
@@ -47,6 +48,7 @@ def load_evidence(
         probes=tuple(map(load_probe, probes)),
         lambada=tuple(map(load_lambada, lambada)),
         early=tuple(map(load_early, early)),
+        interleaved=tuple(map(load_interleave, interleaved)),
     )
     scales = {run.summary.scale for run in evidence.pretrain}
     families = {run.family for run in evidence.pretrain}
@@ -113,5 +115,6 @@ def _read_study(study: StudyRuns, scores: Path) -> Evidence:
         probes=list(map(Path, study.probes)),
         lambada=list(map(Path, study.lambada)),
         early=list(map(Path, study.early)),
+        interleaved=list(map(Path, study.interleaved)),
         tags=study.arms,
     )

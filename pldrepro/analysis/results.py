@@ -21,7 +21,7 @@ from pldrepro.runs.folder import (
     ProbeRun,
 )
 from pldrepro.runs.schema import Costs, PretrainSummary
-from pldrepro.runs.step_times import Calibration
+from pldrepro.runs.step_times import Calibration, InterleaveRun
 
 AXES: dict[str, str] = {
     "samples": "samples",
@@ -42,6 +42,8 @@ class Evidence:
     scores: pd.DataFrame | None = None
     probes: tuple[ProbeRun, ...] = ()
     lambada: tuple[LambadaRun, ...] = ()
+    interleaved: tuple[InterleaveRun, ...] = ()
+    """Processes in which steps of some arms were measured in turn."""
     early: tuple[EarlyRun, ...] = ()
     """Runs of their own that were probed early in training; of a depth of their own, too."""
     tags: Mapping[str, ArmTags] = field(default_factory=dict)

@@ -21,7 +21,7 @@ COLUMNS: dict[str, str] = {
     "label": "its name for people",
     "checkpoint": "where in the arm's run: a checkpoint's name",
     "quantity": "what was measured",
-    "cost_axis": "the cost that it is measured in: samples, flops, reference_time, measured_time; empty: none",
+    "cost_axis": "the cost that it is in: samples, flops, measured_in_turn, reference_time, measured_time; empty: none",
     "statistic": "what was made of it: median, mean, deviation, p ...; empty: the quantity's own estimate",
     "against": "the arm that it is compared with; empty: none, or the quantity names it",
     "condition": "under what: epochs, layers left in, the competitor's schedule, what a step changed; empty: none",

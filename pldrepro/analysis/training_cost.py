@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from pldrepro.analysis import comparisons
+from pldrepro.analysis import comparisons, in_turn
 from pldrepro.analysis.arms import cost_estimate, kept_layers, validation_loss
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
@@ -25,7 +25,7 @@ def table1(evidence: Evidence, paper: Paper) -> pd.DataFrame:
         for checkpoint in evidence.checkpoints(arm):
             rows += _cost_rows(evidence, paper, arm, checkpoint)
             rows += _loss_rows(evidence, arm, checkpoint)
-        rows += _depth_rows(evidence, arm)
+        rows += _step_rows(evidence, paper, arm)
     return tidy(rows)
 
 
@@ -81,12 +81,21 @@ def _loss_rows(evidence: Evidence, arm: str, checkpoint: str) -> list[dict[str, 
     return rows
 
 
-def _depth_rows(evidence: Evidence, arm: str) -> list[dict[str, Any]]:
+def _step_rows(evidence: Evidence, paper: Paper, arm: str) -> list[dict[str, Any]]:
     final = evidence.final_checkpoint(arm)
     layers = evidence.runs(arm)[0].summary.num_layers
     predicted = comparisons.linear_saving(evidence, arm)
+    rows = []
+    if arm != evidence.baseline:
+        saving = estimate_of(in_turn.saving(evidence, arm, evidence.baseline))
+        reported = claimed(paper, "time_per_sample") if arm == evidence.pld else None
+        rows = [
+            tidy_row(evidence, arm, final, "saving_per_sample", saving, unit="%", cost_axis="measured_in_turn",
+                     reported=reported)
+        ]  # fmt: skip
     note = "1 - mean kept / L, times the layers' share of a full step"
     return [
+        *rows,
         tidy_row(evidence, arm, final, "kept_layers", kept_layers(evidence, arm), unit="layers", note=f"of {layers}"),
         tidy_row(evidence, arm, final, "linear_saving", predicted, unit="%", cost_axis="reference_time", note=note),
     ]

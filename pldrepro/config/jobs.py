@@ -9,13 +9,15 @@ EARLY = "early."  # before the arm of a run that is probed early in training
 
 
 def job_settings(study: Study, job: str) -> str:
-    """The settings of a job, JSON: a study's ``data``, ``calibration``, ``finetune`` or ``probe``, or a run's.
+    """The settings of a job, JSON: those that a study's jobs share, or those of a run.
 
-    A run is named ``ARM-seedN``, one that is probed early in training ``early.ARM-seedN``.
+    Shared: ``data``, ``calibration``, ``interleave``, ``finetune``, ``probe``. A run is named ``ARM-seedN``,
+    one that is probed early in training ``early.ARM-seedN``.
     """
     shared = {
         "data": study.data,
         "calibration": study.calibration_job,
+        "interleave": study.interleave_job,
         "finetune": lambda: study.finetune,
         "probe": lambda: study.settings.probe,
     }

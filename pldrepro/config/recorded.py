@@ -43,8 +43,9 @@ class RecordedSettings(Strict):
             sorted(map(str, folder.glob(f"{kind}/*/*/summary.json"))) for kind in ("probe", "lambada", "early")
         )
         tags = arm_tags(experiments_folder(read_json(Path(pretrain[0])).get("family", "bert")))
+        interleaved = sorted(map(str, folder.glob("interleave/*/summary.json")))
         calibration = str(folder / "calibration/summary.json")
-        return StudyRuns(pretrain, finetune, probes, lambada, early, calibration, tags)
+        return StudyRuns(pretrain, finetune, probes, lambada, early, interleaved, calibration, tags)
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class StudyRuns:
     probes: list[str]
     lambada: list[str]
     early: list[str]
+    interleaved: list[str]
     calibration: str
     arms: dict[str, ArmTags]
     """What every experiment with tags says of itself; of those without runs, too: an exhibit says that they miss."""
@@ -74,8 +76,9 @@ class ResultSet:
         return [
             file
             for runs in self.studies
-            for file in (*runs.pretrain, *runs.finetune, *runs.probes, *runs.lambada, *runs.early, runs.calibration)
-        ]
+            for files in (runs.pretrain, runs.finetune, runs.probes, runs.lambada, runs.early, runs.interleaved)
+            for file in files
+        ] + [runs.calibration for runs in self.studies]
 
     @property
     def finetune(self) -> list[str]:

@@ -160,7 +160,24 @@ class CalibrationSettings(Strict):
     rounds: int = Field(15, ge=3, description="interleaved repetitions of every k")
     warmup_rounds: int = Field(2, ge=1)
     threads: int = Field(1, ge=1)
+    processes: int = Field(
+        3, ge=1, description="processes that measure one after another; how they differ enters the interval"
+    )
     reserved_cores: int = Field(2, ge=1, description="cores that no other job may use while step times are measured")
+
+
+class InterleaveSettings(Strict):
+    """Optimizer steps of several arms, measured in turn in one process: the time they save without a model of time."""
+
+    arms: Annotated[tuple[Name, ...], Distinct] = Field(
+        min_length=2, max_length=4, description="the baseline and what it is compared with"
+    )
+    processes: int = Field(
+        3, ge=1, description="processes that measure one after another; how they differ enters the interval"
+    )
+    rounds: int = Field(60, ge=2, description="steps of each arm, spread over its whole schedule")
+    warmup_rounds: int = Field(3, ge=1)
+    threads: int = Field(1, ge=1)
 
 
 class ProbeSettings(Strict):
@@ -286,6 +303,13 @@ class EarlyRunSettings(RunSettings):
     def steps(self) -> list[int]:
         """Optimizer steps done at each probe, in order."""
         return sorted({max(1, round(share * self.training.num_steps)) for share in self.early.shares})
+
+
+class InterleaveJob(Strict):
+    """The runs whose steps are measured in turn, and how."""
+
+    runs: tuple[RunSettings, ...] = Field(min_length=2)
+    interleave: InterleaveSettings
 
 
 class CalibrationJob(Strict):

@@ -12,12 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from pldrepro.config.arm import ROLES, Role
-from pldrepro.config.base import Distinct, Folder, Name, Sha256, Strict, merge, read_mapping, validate
+from pldrepro.config.base import merge, read_mapping, validate
 from pldrepro.config.data import DataSettings, ImageDataSettings
 from pldrepro.config.experiment import EXPERIMENTS_FOLDER, BudgetOf, DepthMatch, arm_tags, experiment_chain
 from pldrepro.config.model import VisionSettings
@@ -25,66 +23,18 @@ from pldrepro.config.recorded import ResultSet, StudyRuns
 from pldrepro.config.run import (
     Budget,
     CalibrationJob,
-    CalibrationSettings,
     EarlyRunSettings,
     EarlySettings,
     FinetuneSettings,
     ImplSettings,
-    ProbeSettings,
+    InterleaveJob,
     RunSettings,
 )
+from pldrepro.config.scale import StudySettings
 from pldrepro.errors import SettingsError
-from pldrepro.policy.drop import match_depth, mean_expected_depth
+from pldrepro.policy.drop import is_analysed, match_depth, mean_expected_depth, warmup_steps
 
-
-class ScaleSettings(Strict):
-    """What a scale sets for all of its arms."""
-
-    model: dict[str, Any] = {}
-    data: dict[str, Any] = {}
-    training: dict[str, Any] = {}
-    impl: dict[str, Any] = {}
-
-
-class EarlyStudy(EarlySettings):
-    """Runs that end early in training, and what they have of their own."""
-
-    arms: Annotated[tuple[Name, ...], Distinct] = Field(min_length=1)
-    seeds: Annotated[tuple[int, ...], Distinct] = Field(min_length=1)
-    model: dict[str, Any] = Field({}, description="laid over the scale's, such as the paper's number of layers")
-    training: dict[str, Any] = Field({}, description="likewise")
-
-
-class StudySettings(Strict):
-    """A scale file; with ``base: FILE`` its keys are merged over those of another scale file (``with_base``)."""
-
-    scale: Name = Field(description="name of the scale; results go to results/<scale>")
-    description: str
-    results: Folder | None = Field(None, description="results folder; none: results/<scale>")
-    data_root: str | None = Field(None, description="files source: the folder that holds text and GLUE")
-    data_hash: Sha256 | None = Field(
-        None, description="what the `hash` of the manifest of the prepared corpus or images must be; none: anything"
-    )
-    glue_hash: Sha256 | None = Field(None, description="what the `hash` of the manifest of GLUE must be; likewise")
-    experiments: str = Field("bert", description="folder of the arms' files in config/experiments, or anywhere")
-    arms: Annotated[tuple[Name, ...], Distinct] = Field(min_length=1)
-    seeds: Annotated[tuple[int, ...], Distinct] = Field(
-        min_length=1, description="pre-training seeds, paired over arms"
-    )
-    finetune_checkpoints: tuple[Name, ...] | None = Field(
-        None, description="of the checkpoints that the experiments name, fine-tune these alone; none: all of them"
-    )
-    settings: ScaleSettings = ScaleSettings()
-    finetune: FinetuneSettings = FinetuneSettings()
-    calibration: CalibrationSettings = CalibrationSettings()
-    probe: ProbeSettings = ProbeSettings()
-    probe_arms: Annotated[tuple[Name, ...], Distinct] | None = Field(
-        None, description="arms whose checkpoints are probed; none: all of them"
-    )
-    early: EarlyStudy | None = Field(None, description="runs that are probed early in training; none: there are none")
-    companions: dict[Name, str] = Field(
-        {}, description="name -> scale file of another family of models; its results go to <results>/<name>"
-    )
+ONE_PROCESS = {"impl": {"ranks": 1, "nodes": 1}}
 
 
 class Study:
@@ -107,6 +57,14 @@ class Study:
             self._check_arm(arm)
         for arm, seed in self.early_runs():
             self.early_run(arm, seed)
+        if settings.interleave is not None:
+            self._check_interleaved()
+
+    def _check_interleaved(self) -> None:
+        """Steps are measured without training: of arms whose gates follow from their settings."""
+        for run in self.interleave_job().runs:
+            if is_analysed(run.drop, warmup_steps(run.drop, run.training.num_steps), run.training.num_steps):
+                raise SettingsError(f"interleave.arms: {run.arm} ranks its layers while it trains; allowed: other arms")
 
     def _check_roles(self) -> None:
         """A baseline is needed, and an arm of another role can be there once."""
@@ -183,7 +141,7 @@ class Study:
         """The settings of a run that is probed early in training; one process trains it."""
         early = self.settings.early
         assert early is not None
-        own = {"model": early.model, "training": early.training, "impl": {"ranks": 1, "nodes": 1}}
+        own = {"model": early.model, "training": early.training, **ONE_PROCESS}
         run = self._resolve(arm, seed, own)
         settings = {name: getattr(early, name) for name in EarlySettings.model_fields}
         return validate(EarlyRunSettings, {**run.model_dump(), "early": settings}, self._origin(arm))
@@ -258,6 +216,13 @@ class Study:
             runs.setdefault(run.model, run)
         return CalibrationJob(runs=tuple(runs.values()), calibration=self.settings.calibration)
 
+    def interleave_job(self) -> InterleaveJob:
+        """The runs whose steps are measured in turn; one process takes the steps of each."""
+        settings = self.settings.interleave
+        assert settings is not None
+        runs = tuple(self._resolve(arm, self.settings.seeds[0], ONE_PROCESS) for arm in settings.arms)
+        return InterleaveJob(runs=runs, interleave=settings)
+
     @property
     def prepared(self) -> str:
         """Name of the folder of prepared data that the runs are trained on."""
@@ -302,6 +267,11 @@ class Study:
             return []
         return [(arm, seed) for seed in early.seeds for arm in early.arms]
 
+    def interleave_processes(self) -> list[int]:
+        """Numbers of the processes that measure steps in turn, from 1."""
+        settings = self.settings.interleave
+        return [] if settings is None else list(range(1, settings.processes + 1))
+
     def study_runs(self) -> StudyRuns:
         """The runs of this study alone."""
         return StudyRuns(
@@ -313,6 +283,7 @@ class Study:
             [f"{self.runs}/probe/{arm}/seed{seed}/summary.json" for arm, seed in self.probe_runs()],
             [f"{self.runs}/lambada/{arm}/seed{seed}/summary.json" for arm, seed in self.lambada_runs()],
             [f"{self.runs}/early/{arm}/seed{seed}/summary.json" for arm, seed in self.early_runs()],
+            [f"{self.runs}/interleave/process{process}/summary.json" for process in self.interleave_processes()],
             f"{self.runs}/calibration/summary.json",
             arm_tags(self._experiments),
         )

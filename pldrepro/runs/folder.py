@@ -16,7 +16,8 @@ The LAMBADA scores of a run's checkpoints, ``<results>/runs/lambada/<arm>/seed<s
 ``predictions.safetensors`` (each passage's log-probability and whether it is right) and the summary.
 
 A probe of a run's checkpoints, ``<results>/runs/probe/<arm>/seed<seed>/``, has settings, provenance, ``results.jsonl``
-(one line per number) and the summary. So has a run that is probed early in training and ends there,
+(one line per number) and the summary; of steps measured in turn, ``<results>/runs/interleave/process<k>/``, the summary
+holds all numbers. A probe's files has also a run that is probed early in training and ends there,
 ``<results>/runs/early/<arm>/seed<seed>/``.
 """
 

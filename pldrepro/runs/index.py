@@ -20,6 +20,7 @@ class StudyRuns(Recorded):
     probes: list[File]
     lambada: list[File]
     early: list[File] = []
+    interleaved: list[File] = []
     calibration: File
     arms: dict[str, ArmTags] = {}
     """What the arms' YAML says of them; of arms without runs, too."""

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from pldrepro.config.base import MAX_LAYERS
 from pldrepro.config.model import AnyModel
-from pldrepro.config.run import RunSettings
+from pldrepro.config.run import InterleaveJob, RunSettings
 from pldrepro.errors import RecordError
 from pldrepro.records import Cost, Kept, Number, Positive, Recorded, Versioned
 from pldrepro.runs.folder import PretrainRun, read_finished
@@ -26,7 +27,7 @@ TIMED_SETTINGS = (
 
 
 class StepTime(Recorded):
-    """tau(k) of one k: median over the rounds and its 95 % interval [s]."""
+    """tau(k) of one k: median over the rounds and its 95 % interval [s]; of processes the geometric mean of medians."""
 
     median: Cost
     low: Cost
@@ -57,8 +58,11 @@ class StepTimes(Recorded):
     ranks: Positive = 1
     tau: dict[Kept, StepTime]
     fit: Fit
+    processes: Positive = Field(1, description="that measured one after another, as many rounds each")
     seconds: list[list[Cost]] = Field(
-        [], description="every round: (rounds, L + 1); all shapes of a calibration were measured in the same rounds"
+        [],
+        description="every round, process by process: (processes x rounds, L + 1); all shapes of a calibration were "
+        "measured in the same rounds",
     )
 
     @model_validator(mode="after")
@@ -68,6 +72,8 @@ class StepTimes(Recorded):
             raise ValueError(f"tau: expected an entry for each of 0 to {layers}")
         if any(len(times) != layers + 1 for times in self.seconds):
             raise ValueError(f"seconds: expected {layers + 1} in each round")
+        if len(self.seconds) % self.processes or (self.processes > 1 and not self.seconds):
+            raise ValueError(f"seconds: expected as many rounds of each of {self.processes} processes")
         if self.model.num_layers != layers:
             raise ValueError(f"model: expected {layers} layers, got {self.model.num_layers}")
         if self.expected(layers) <= 0:
@@ -165,9 +171,59 @@ class CalibrationSummary(Recorded, Versioned):
 
     @model_validator(mode="after")
     def _same_rounds(self) -> Self:
-        if len({len(shape.seconds) for shape in self.shapes}) > 1:
-            raise ValueError("shapes: expected seconds of as many rounds in each, or in none")
+        if len({(len(shape.seconds), shape.processes) for shape in self.shapes}) > 1:
+            raise ValueError("shapes: expected seconds of as many rounds and processes in each, or in none")
         return self
+
+
+class MeasuredArm(Recorded):
+    """Optimizer steps of one arm among those of others: seconds of each, and layers kept, mean over micro-batches."""
+
+    arm: str
+    label: str
+    seconds: Annotated[list[Cost], Field(min_length=2)]
+    kept_layers: list[Annotated[float, Field(ge=0, le=MAX_LAYERS)]]
+
+
+class InterleaveRecord(InterleaveJob, Versioned):
+    """settings.json of steps measured in turn."""
+
+    process: Positive
+
+
+class InterleaveSummary(Recorded, Versioned):
+    """summary.json of steps measured in turn in one process, round after round."""
+
+    scale: str
+    process: Positive
+    device: Device
+    arms: Annotated[list[MeasuredArm], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _same_rounds(self) -> Self:
+        if len({len(times) for arm in self.arms for times in (arm.seconds, arm.kept_layers)}) > 1:
+            raise ValueError("arms: expected as many rounds of each")
+        if len({arm.arm for arm in self.arms}) < len(self.arms):
+            raise ValueError("arms: expected each once")
+        return self
+
+    def seconds(self, arm: str) -> list[float] | None:
+        """Seconds of an arm's steps, a round each; None where it was not measured."""
+        return next((one.seconds for one in self.arms if one.arm == arm), None)
+
+
+@dataclass(frozen=True)
+class InterleaveRun:
+    """A process that measured steps in turn."""
+
+    folder: Path
+    summary: InterleaveSummary
+
+
+def load_interleave(folder: Path) -> InterleaveRun:
+    """Steps measured in turn; missing, incomplete or damaged ones are a RecordError naming file and log."""
+    folder, summary, _ = read_finished(folder, InterleaveSummary)
+    return InterleaveRun(folder, summary)
 
 
 @dataclass(frozen=True)

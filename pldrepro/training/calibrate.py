@@ -7,7 +7,11 @@ All k of all shapes are measured in turn, round after round, so that a slow mome
 
 from __future__ import annotations
 
+import math
+import subprocess
+import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +20,14 @@ from tqdm import tqdm
 
 from pldrepro.config.data import DataSettings
 from pldrepro.config.run import CalibrationJob, CalibrationSettings, RunSettings
+from pldrepro.errors import RecordError
+from pldrepro.files import write_text
 from pldrepro.policy.drop import Gate
-from pldrepro.records import write_record
+from pldrepro.records import read_record, write_record
 from pldrepro.runs.provenance import provenance
-from pldrepro.runs.step_times import CalibrationSummary, Fit, StepTime, StepTimes
-from pldrepro.stats import bootstrap_interval
+from pldrepro.runs.schema import Provenance
+from pldrepro.runs.step_times import CalibrationSummary, Fit, StepTime, StepTimes, load_calibration
+from pldrepro.stats import NORMAL, bootstrap_interval, group_interval
 from pldrepro.training.device import describe, select_device, synchronizer
 from pldrepro.training.distributed import SINGLE, ProcessGroup
 from pldrepro.training.objectives import open_objective
@@ -43,9 +50,13 @@ class Shape:
 
     def step(self, kept_layers: int) -> int:
         """One optimizer step of one micro-batch; returns the bytes of gradients that this rank sent."""
-        gates = tuple(Gate(layer < kept_layers) for layer in range(self.run.model.num_layers))
-        loss, _ = self.objective.loss(self.model, self.world.shard(self.batch), self.batch, gates)
-        loss.backward()
+        return self.update([tuple(Gate(layer < kept_layers) for layer in range(self.run.model.num_layers))])
+
+    def update(self, gates: Sequence[Sequence[Gate]]) -> int:
+        """One optimizer step of a micro-batch for each of the gates; returns the bytes of gradients sent."""
+        for part in gates:
+            loss, _ = self.objective.loss(self.model, self.world.shard(self.batch), self.batch, part)
+            loss.backward()
         sent = self.world.sum_gradients(self.model.parameters())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
         self.optimizer.step()
@@ -76,6 +87,53 @@ def calibrate(job: CalibrationJob, folder: Path, progress: bool = True, world: P
     )
 
 
+def calibrate_in_processes(job: CalibrationJob, folder: Path) -> None:
+    """Calibrate in several processes one after another, each in a folder of its own; write what they say together."""
+    alone = job.model_copy(update={"calibration": job.calibration.model_copy(update={"processes": 1})})
+    parts = [folder / f"process{number}" for number in range(1, job.calibration.processes + 1)]
+    for part in parts:
+        write_text(part / "settings.json", alone.model_dump_json(indent=1))
+        command = [sys.executable, "-m", "pldrepro", "run", "calibrate"]
+        command += ["--settings", str(part / "settings.json"), "--out", str(part)]
+        if subprocess.run(command, check=False).returncode:
+            raise RecordError(f"{part}: this process failed; its own message says why")
+    summaries = [load_calibration(part).summary for part in parts]
+    write_record(folder / "provenance.json", read_record(parts[0] / "provenance.json", Provenance))
+    write_record(folder / "summary.json", together(summaries))
+
+
+def together(summaries: Sequence[CalibrationSummary]) -> CalibrationSummary:
+    """One calibration of several: of each shape the rounds of all processes, and tau(k) over them."""
+    first = summaries[0]
+    shapes = [
+        over_processes(shape, np.array([summary.shapes[at].seconds for summary in summaries]))
+        for at, shape in enumerate(first.shapes)
+    ]
+    return CalibrationSummary(threads=first.threads, device=first.device, shapes=shapes)
+
+
+def over_processes(shape: StepTimes, times: np.ndarray) -> StepTimes:
+    """The entry of a shape that several processes measured; times: (processes, rounds, L + 1) [s]."""
+    processes, rounds, _ = times.shape
+    tau = {}
+    for kept, columns in enumerate(np.moveaxis(times, 2, 0)):
+        known = [step_time(column) for column in columns]
+        errors = [(one.high - one.low) / (2 * NORMAL * one.median) for one in known]
+        logs = group_interval([math.log(one.median) for one in known], errors)
+        assert logs.low is not None
+        assert logs.high is not None
+        tau[kept] = StepTime(
+            median=math.exp(logs.value), low=math.exp(logs.low), high=math.exp(logs.high), n=processes * rounds
+        )
+    changes = {
+        "tau": tau,
+        "fit": linear_fit(tau),
+        "processes": processes,
+        "seconds": times.reshape(-1, len(tau)).tolist(),
+    }
+    return StepTimes.model_validate(shape.model_copy(update=changes).model_dump())
+
+
 def time_steps(shapes: list[Shape], settings: CalibrationSettings, progress: bool) -> list[np.ndarray]:
     """Seconds per step; one array (rounds, L + 1) per shape, k = 0..L along the second axis."""
     seconds = [np.empty((settings.rounds, shape.run.model.num_layers + 1)) for shape in shapes]
@@ -104,9 +162,6 @@ def step_time(seconds: np.ndarray) -> StepTime:
 def step_times(shape: Shape, times: np.ndarray) -> StepTimes:
     """The entry of one shape in summary.json: tau(k) with median and interval, every round, the linear fit over k."""
     tau = {kept: step_time(column) for kept, column in enumerate(times.T)}
-    medians = np.array([time.median for time in tau.values()])
-    slope, intercept = np.polyfit(np.arange(len(medians)), medians, 1)
-    r2 = np.corrcoef(np.arange(len(medians)), medians)[0, 1] ** 2
     run = shape.run
     return StepTimes(
         norm=run.model.norm,
@@ -121,5 +176,13 @@ def step_times(shape: Shape, times: np.ndarray) -> StepTimes:
         ranks=run.impl.ranks,
         tau=tau,
         seconds=times.round(7).tolist(),
-        fit=Fit(intercept=float(intercept), slope=float(slope), r2=float(r2)),
+        fit=linear_fit(tau),
     )
+
+
+def linear_fit(tau: Mapping[int, StepTime]) -> Fit:
+    """The linear fit of tau over k = 0..L."""
+    medians = np.array([time.median for time in tau.values()])
+    slope, intercept = np.polyfit(np.arange(len(medians)), medians, 1)
+    r2 = np.corrcoef(np.arange(len(medians)), medians)[0, 1] ** 2
+    return Fit(intercept=float(intercept), slope=float(slope), r2=float(r2))

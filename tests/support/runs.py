@@ -45,7 +45,7 @@ from pldrepro.runs.scored import (
     ProbeResult,
     ProbeSummary,
 )
-from pldrepro.runs.step_times import CalibrationSummary, Fit, StepTime, StepTimes
+from pldrepro.runs.step_times import CalibrationSummary, Fit, InterleaveSummary, MeasuredArm, StepTime, StepTimes
 
 STEPS, BATCH, LENGTH = 400, 8, 16
 SHARES = {"ckp87": 87 / 186, "ckp100": 100 / 186, "ckp186": 1.0}
@@ -333,6 +333,20 @@ def write_calibration(root: Path, family: str = "bert") -> Path:
         )  # fmt: skip
     write_record(folder / "provenance.json", PROVENANCE)
     write_record(folder / "summary.json", CalibrationSummary(threads=1, device=PROVENANCE.device, shapes=shapes))
+    return folder
+
+
+def write_interleave(root: Path, process: int, seconds: Mapping[str, Sequence[float]]) -> Path:
+    """Steps measured in turn: arm -> seconds of its rounds; every step kept all layers."""
+    folder = root / "runs" / "interleave" / f"process{process}"
+    folder.mkdir(parents=True)
+    arms = [
+        MeasuredArm(arm=arm, label=ARMS[arm]["label"], seconds=list(times), kept_layers=[LAYERS] * len(times))
+        for arm, times in seconds.items()
+    ]
+    about = {"scale": "smoke", "process": process, "device": PROVENANCE.device}
+    write_record(folder / "provenance.json", PROVENANCE)
+    write_record(folder / "summary.json", InterleaveSummary(**about, arms=arms))
     return folder
 
 

@@ -1,27 +1,31 @@
 """Calibration: tau(k) for every k of every model shape, interleaved, without its warm-up."""
 
+import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from pldrepro.__main__ import main
 from pldrepro.config.run import CalibrationJob, RunSettings
+from pldrepro.errors import RecordError
 from pldrepro.runs.folder import load_pretrain
 from pldrepro.runs.schema import Device
 from pldrepro.runs.step_times import load_calibration
 from pldrepro.training import calibrate as module
-from pldrepro.training.calibrate import Shape, calibrate
+from pldrepro.training.calibrate import Shape, calibrate, calibrate_in_processes, together
 from pldrepro.training.pretrain import pretrain
 
 Make = Callable[..., RunSettings]
 
 
-def job(*runs: RunSettings, rounds: int = 3, warmup_rounds: int = 1) -> CalibrationJob:
-    return CalibrationJob.model_validate(
-        {"runs": runs, "calibration": {"rounds": rounds, "warmup_rounds": warmup_rounds}}
-    )
+def job(*runs: RunSettings, rounds: int = 3, warmup_rounds: int = 1, processes: int = 1) -> CalibrationJob:
+    calibration = {"rounds": rounds, "warmup_rounds": warmup_rounds, "processes": processes}
+    return CalibrationJob.model_validate({"runs": runs, "calibration": calibration})
 
 
 def test_a_real_calibration_prices_a_real_run(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
@@ -66,6 +70,45 @@ def test_medians_and_fit_are_those_of_the_clock(tiny_run: Make, tmp_path: Path, 
     assert (shape.fit.intercept, shape.fit.slope, shape.fit.r2) == pytest.approx((2, 3, 1))
     assert shape.layer_share == pytest.approx(12 / 14)
     assert shape.price({1: 2, 4: 1}) == pytest.approx(24)
+
+
+def test_several_processes_are_one_calibration(tiny_run: Make, tmp_path: Path, steps: list[Any]) -> None:
+    calibrate(job(tiny_run(model={"num_layers": 1})), tmp_path, progress=False)
+    one = load_calibration(tmp_path).summary
+    (shape,) = one.shapes
+    slow = shape.model_copy(update={"seconds": [[4 * seconds for seconds in times] for times in shape.seconds]})
+    (both,) = together([one, one.model_copy(update={"shapes": [slow]})]).shapes
+    assert both.processes == 2
+    assert both.seconds == [*shape.seconds, *slow.seconds]
+    assert both.median == pytest.approx((4, 10))  # 2 and 8 s, 5 and 20 s
+    # t(1) x s / sqrt(2) of ln 2 and ln 8, whose mean is ln 4
+    assert math.log(both.high[0] / 4) == pytest.approx(12.7062 * math.log(4) / 2, rel=1e-4)
+    assert math.log(both.low[0] / 4) == pytest.approx(-12.7062 * math.log(4) / 2, rel=1e-4)
+    assert (both.fit.intercept, both.fit.slope) == pytest.approx((4, 6))
+
+
+def test_processes_measure_one_after_another(
+    tiny_run: Make, tmp_path: Path, steps: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    original = module.subprocess.run
+
+    def run(command: list[str], **options: Any) -> Any:
+        if command[0] != sys.executable:
+            return original(command, **options)
+        assert main(command[3:]) == 0
+        started.append(command[-1])
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(module.subprocess, "run", run)
+    three = job(tiny_run(model={"num_layers": 1}), processes=3)
+    assert main(["run", "calibrate", "--settings", three.model_dump_json(), "--out", str(tmp_path)]) == 0
+    assert started == [str(tmp_path / f"process{number}") for number in (1, 2, 3)]
+    (shape,) = load_calibration(tmp_path).shapes
+    assert (shape.processes, len(shape.seconds), set(shape.n)) == (3, 9, {9})
+    monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
+    with pytest.raises(RecordError):
+        calibrate_in_processes(three, tmp_path)
 
 
 def test_shapes_and_depths_take_turns(tiny_run: Make, tmp_path: Path, steps: list[Any]) -> None:

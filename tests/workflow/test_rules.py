@@ -27,6 +27,6 @@ def test_shell_directives_quote_every_value_of_the_configuration() -> None:
     for text in texts:
         for placeholder in re.findall(r"{([^{}]+)}", text):
             wildcard = placeholder.removeprefix("wildcards.")
-            safe = placeholder in SAFE or (wildcard != placeholder and wildcard in constrained | {"seed"})
+            safe = placeholder in SAFE or (wildcard != placeholder and wildcard in constrained | {"seed", "process"})
             assert safe or placeholder.endswith(":q"), text
         assert not re.search(r"\beval\b|\bbash -c\b|`", text)

@@ -18,6 +18,7 @@ wildcard_constraints:
     study="|".join(map(re.escape, STUDIES)) or "none",
     arm="[A-Za-z0-9_.-]+",
     seed="[0-9]+",
+    process="[0-9]+",
     checkpoint="[A-Za-z0-9_.-]+",
     group="[A-Za-z0-9_.-]+",
     job="[A-Za-z0-9_.-]+",

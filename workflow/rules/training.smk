@@ -1,4 +1,4 @@
-"""Training: calibration, pre-training, fine-tuning, probes and LAMBADA. Each rule leaves a run folder; its summary is the output.
+"""Training: calibration, steps measured in turn, pre-training, fine-tuning, probes and LAMBADA. Each rule leaves a run folder; its summary is the output.
 
 Resume checkpoints live in the run folder too, but are not declared: Snakemake removes outputs of a failed job.
 `exec`, so that a signal meant for the job meets the run itself and no shell that would die and leave it alone.
@@ -25,6 +25,27 @@ rule calibrate:
         folder=subpath(output[0], parent=True),
     shell:
         "exec python -m pldrepro run calibrate --settings {input.settings:q} --out {params.folder:q} 2> {log:q}"
+
+
+rule interleave:
+    input:
+        settings="{study}/runs/settings/interleave.json",
+    output:
+        "{study}/runs/interleave/process{process}/summary.json",
+    log:
+        "{study}/logs/interleave/process{process}.log",
+    benchmark:
+        "{study}/benchmarks/interleave-{process}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: of_study(calibration_threads)
+    resources:
+        gpu=GPUS,
+        mem_mb=4000,
+    params:
+        folder=subpath(output[0], parent=True),
+    shell:
+        "exec python -m pldrepro run interleave --settings {input.settings:q} --process {wildcards.process} --out {params.folder:q} 2> {log:q}"
 
 
 rule pretrain:
