@@ -232,12 +232,20 @@ def step_time(evidence: Evidence, paper: Paper) -> FigureData:
     n = min(min(shape.n) for shape in shapes)
     staged = any(len(shape.stages) > 1 for shape in shapes)
     caption = (
-        "Time of a training step of one micro-batch with k active layers. Points: median of n = "
-        f"{n} interleaved repetitions with 95 % interval (bootstrap); lines: linear fit. The intercept is the part of "
-        f"a step that dropping layers cannot save. {STAGED if staged else ''}"
+        f"Time of a training step of one micro-batch with k active layers. Points: median of n = {n} interleaved "
+        f"repetitions {_spread_text(shapes)}; lines: linear fit. The intercept is the part of a step that dropping "
+        f"layers cannot save. {STAGED if staged else ''}"
         f"Device: {device_text(evidence.calibration.summary.device)}."
     )
     return figure, data, caption
+
+
+def _spread_text(shapes: Sequence[StepTimes]) -> str:
+    """What the bars are, and over how many processes."""
+    processes = min(shape.processes for shape in shapes)
+    if processes == 1:
+        return "with 95 % interval (bootstrap)"
+    return f"in {processes} processes, with 95 % t interval over the processes"
 
 
 def _step_time_panel(ax: Axes, shapes: Sequence[StepTimes], first: int, name: str) -> None:
