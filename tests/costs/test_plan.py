@@ -188,13 +188,14 @@ def test_layers_are_kept_independently() -> None:
 def test_expected_passes_add_up(arm: str) -> None:
     run = load_study(Path("config/demo_full.yaml")).run(arm, 1)
     by_kept_layers, by_layer = expected_passes(run)
-    assert sum(by_kept_layers) == pytest.approx(1000)
+    steps = run.training.num_steps
+    assert sum(by_kept_layers) == pytest.approx(steps)
     kept = sum(k * passes for k, passes in enumerate(by_kept_layers))
     assert sum(by_layer) == pytest.approx(kept)
     if run.drop.empty_draw == "run_all":
         assert by_kept_layers[0] == 0
     else:
-        assert kept / 1000 == pytest.approx(mean_expected_depth(run.drop, 1000, 4))
+        assert kept / steps == pytest.approx(mean_expected_depth(run.drop, steps, 4))
 
 
 # ---- data on the disk ----
