@@ -195,7 +195,8 @@ def test_expected_passes_add_up(arm: str) -> None:
     if run.drop.empty_draw == "run_all":
         assert by_kept_layers[0] == 0
     else:
-        assert kept / steps == pytest.approx(mean_expected_depth(run.drop, steps, 4))
+        # the plan samples 1,000 of the steps
+        assert kept / steps == pytest.approx(mean_expected_depth(run.drop, steps, 4), rel=1e-3)
 
 
 # ---- data on the disk ----
