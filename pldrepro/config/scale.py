@@ -50,8 +50,10 @@ class StudySettings(Strict):
     seeds: Annotated[tuple[int, ...], Distinct] = Field(
         min_length=1, description="pre-training seeds, paired over arms"
     )
-    finetune_checkpoints: tuple[Name, ...] | None = Field(
-        None, description="of the checkpoints that the experiments name, fine-tune these alone; none: all of them"
+    finetune_checkpoints: tuple[Name, ...] | dict[Name, tuple[Name, ...]] | None = Field(
+        None,
+        description="of the checkpoints that the experiments name, fine-tune only these; or arm -> checkpoints, and no "
+        "other arm; none: all of them",
     )
     settings: ScaleSettings = ScaleSettings()
     finetune: FinetuneSettings = FinetuneSettings()

@@ -55,6 +55,7 @@ class Study:
             raise SettingsError(f"probe_arms: {', '.join(strange)} not among the arms: {', '.join(settings.arms)}")
         for arm in settings.arms:
             self._check_arm(arm)
+        self._check_finetuned()
         for arm, seed in self.early_runs():
             self.early_run(arm, seed)
         if settings.interleave is not None:
@@ -74,6 +75,18 @@ class Study:
                 raise SettingsError(f"arms: expected one arm of role {role}, got {', '.join(arms)}")
         if self.arm_with_role("baseline") is None:
             raise SettingsError(f"arms: expected one of role baseline, got {', '.join(self.settings.arms)}")
+
+    def _check_finetuned(self) -> None:
+        """What the study fine-tunes exists: a name that no arm has would leave fine-tuning out without a word."""
+        chosen = self.settings.finetune_checkpoints or ()
+        for arm in chosen if isinstance(chosen, dict) else ():
+            if arm not in self.settings.arms:
+                raise SettingsError(f"finetune_checkpoints: {arm} not among the arms: {', '.join(self.settings.arms)}")
+        names = {name for own in chosen.values() for name in own} if isinstance(chosen, dict) else set(chosen)
+        first = self.settings.seeds[0]
+        known = {name for arm in self.settings.arms for name in self.run(arm, first).training.checkpoint_steps()}
+        if unknown := sorted(names - known):
+            raise SettingsError(f"finetune_checkpoints: {', '.join(unknown)} not among {', '.join(sorted(known))}")
 
     def arm_with_role(self, role: Role) -> str | None:
         """The arm that has a role in the comparisons of the papers."""
@@ -250,6 +263,8 @@ class Study:
                 names = experiment.finetune_checkpoints
                 break
         only = self.settings.finetune_checkpoints
+        if isinstance(only, dict):
+            only = only.get(arm, ())
         return names if only is None else tuple(name for name in names if name in only)
 
     def pretrain_runs(self) -> list[tuple[str, int]]:

@@ -470,6 +470,16 @@ def test_runs_and_jobs_are_listed_paired_by_seed() -> None:
     assert fewer.finetune_checkpoints("baseline_higher") == ()
 
 
+def test_a_study_fine_tunes_by_arm() -> None:
+    """Each arm's own checkpoints; an arm that is not named is not fine-tuned; unknown names are refused."""
+    one = study(finetune_checkpoints={"pld": ["ckp100", "ckp186"]})
+    assert one.finetune_checkpoints("pld") == ("ckp100", "ckp186")
+    assert one.finetune_checkpoints("baseline") == ()
+    for wrong in (["ckp99"], {"pld": ["ckp99"]}, {"nobody": ["ckp186"]}):
+        with pytest.raises(SettingsError, match=r"^finetune_checkpoints: (ckp99|nobody) not among "):
+            study(finetune_checkpoints=wrong)
+
+
 def test_tasks_come_in_the_order_of_their_groups() -> None:
     assert FinetuneSettings(groups={"a": ("rte",), "b": ("cola", "sst2")}).tasks == ("rte", "cola", "sst2")
 
