@@ -69,7 +69,7 @@ bench: setup     ## measure the speed of the model; writes results/bench
 
 results-page: setup ## write docs/results.md and docs/reviews.md again, from the committed records
 	snakemake --cores $(CORES) --quiet rules --configfile config/recorded.yaml -- tables claims reviews
-	python -m pldrepro make page results/rebuilt/cpu-mini results/rebuilt/cpu-mini-ablation --out docs/results.md
+	python -m pldrepro make page results/rebuilt/cpu-mini-ablation --out docs/results.md
 	cp results/rebuilt/cpu-mini-ablation/reviews.md docs/reviews.md
 
 clean:           ## remove the demo's results

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import optimize
 from scipy import stats as scipy_stats
 
 CONFIDENCE = 0.95
@@ -39,24 +40,49 @@ class Estimate:
 def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE, shared_error: float = 0.0) -> Estimate:
     """Mean with a Student t interval, mean +- t(n - 1) s / sqrt(n).
 
-    ``shared_error``: standard error of something that all values have in common (a calibration), which more seeds do
-    not average out; its normal interval is added in quadrature.
+    ``shared_error``: standard error of something that all values have in common (a calibration, the examples of a test
+    set), which more seeds do not average out; its normal interval is added in quadrature.
     """
     data = _checked(values)
     mean, n = float(data.mean()), len(data)
     if n < 2:
         return Estimate(mean, None, None, n, "one seed")
-    tail = (1 + confidence) / 2
-    spread = float(scipy_stats.t.ppf(tail, n - 1)) * float(data.std(ddof=1)) / math.sqrt(n)
-    half = math.hypot(spread, float(scipy_stats.norm.ppf(tail)) * shared_error)
-    method = f"mean, {confidence:.0%} t interval" + (" with the calibration's error" if shared_error else "")
+    half = _half_width(data, shared_error, (1 - confidence) / 2)
+    method = f"mean, {confidence:.0%} t interval" + (" with the error that the seeds share" if shared_error else "")
     return Estimate(mean, mean - half, mean + half, n, method)
 
 
-def paired_difference(first: Sequence[float], second: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """Mean of first - second, paired by position, with a t interval."""
+def _half_width(data: np.ndarray, shared_error: float, tail: float) -> float:
+    """Half of the interval that leaves out ``tail`` on either side: t and normal part in quadrature."""
+    spread = float(scipy_stats.t.isf(tail, len(data) - 1)) * float(data.std(ddof=1)) / math.sqrt(len(data))
+    return math.hypot(spread, float(scipy_stats.norm.isf(tail)) * shared_error)
+
+
+def p_value(values: Sequence[float], shared_error: float = 0.0) -> float | None:
+    """Two-sided p of a mean of 0: the level at which the interval of ``mean_interval`` ends at 0; None for one value.
+
+    With ``shared_error`` it is found by bisection, down to 1e-15.
+    """
+    data = _checked(values)
+    if len(data) < 2:
+        return None
+    distance = abs(float(data.mean()))
+
+    def excess(logarithm: float) -> float:
+        return _half_width(data, shared_error, math.exp(logarithm) / 2) - distance
+
+    least = math.log(1e-15)
+    if not distance:
+        return 1.0
+    return math.exp(least if excess(least) <= 0 else float(optimize.brentq(excess, least, 0.0)))
+
+
+def paired_difference(
+    first: Sequence[float], second: Sequence[float], confidence: float = CONFIDENCE, shared_error: float = 0.0
+) -> Estimate:
+    """Mean of first - second, paired by position, with a t interval; ``shared_error`` as in mean_interval."""
     _check_pairs(first, second)
-    estimate = mean_interval([a - b for a, b in zip(first, second, strict=True)], confidence)
+    estimate = mean_interval([a - b for a, b in zip(first, second, strict=True)], confidence, shared_error)
     return replace(estimate, method=estimate.method.replace("mean", "paired mean difference"))
 
 
@@ -318,7 +344,7 @@ def pairs_for_power(
 
     The smallest n >= 2 with power(n, |mean|, s) >= target; None when more than ``most`` are needed, or one pair gives
     no spread. It takes mean and spread as if they were true: of few pairs it is a rough guide for a new study, and
-    says nothing about how sure the present one is. It asks for more than seeds_needed, whose power is about a half.
+    says nothing about how sure the present one is.
     """
     data = _checked(differences)
     if len(data) < 2:
@@ -329,22 +355,6 @@ def pairs_for_power(
     sizes = np.arange(2, most + 1)
     enough = np.flatnonzero(_power(sizes, effect, spread, confidence) >= target)
     return int(sizes[enough[0]]) if len(enough) else None
-
-
-def seeds_needed(values: Sequence[float], null: float, confidence: float = CONFIDENCE, most: int = 1000) -> int | None:
-    """Seeds after which the interval would exclude ``null`` if mean and spread stayed as observed.
-
-    The smallest n >= 2 with t(n - 1) s / sqrt(n) < |mean - null|; None when more than ``most`` are needed or one
-    value gives no spread.
-    """
-    data = _checked(values)
-    if len(data) < 2:
-        return None
-    distance, spread = abs(float(data.mean()) - null), float(data.std(ddof=1))
-    for n in range(2, most + 1):
-        if scipy_stats.t.ppf((1 + confidence) / 2, n - 1) * spread / math.sqrt(n) < distance:
-            return n
-    return None
 
 
 def _checked(values: Sequence[float]) -> np.ndarray:

@@ -5,7 +5,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
@@ -122,18 +122,31 @@ def test_bootstrap_repeats_itself_and_stays_inside_the_data() -> None:
     assert 1 <= first.low <= first.value <= first.high <= 8
 
 
-def test_seeds_that_would_settle_it() -> None:
-    # mean 2, standard deviation 1: half widths 8.98, 2.48, 1.59 at n = 2, 3, 4.
-    assert stats.seeds_needed([1, 2, 3], 0) == 4
-    assert stats.seeds_needed([1, 2, 3], 2) is None
-    assert stats.seeds_needed([1], 0) is None
-
-
 def test_an_error_that_all_seeds_share_widens_the_interval() -> None:
     # t half width 2.4841, normal half width 1.96 x 2: together hypot(2.4841, 3.92) = 4.641.
     estimate = stats.mean_interval([1, 2, 3], shared_error=2.0)
     assert estimate.high == pytest.approx(2 + 4.641, abs=1e-3)
-    assert "calibration" in estimate.method
+    assert "the error that the seeds share" in estimate.method
+
+
+def test_p_is_that_of_the_t_test() -> None:
+    values = [0.3, 0.9, 1.1, 0.2]
+    assert stats.p_value(values) == pytest.approx(scipy_stats.ttest_1samp(values, 0).pvalue, rel=1e-6)
+    assert stats.p_value([-value for value in values]) == stats.p_value(values)
+    assert stats.p_value([1.0]) is None
+    assert stats.p_value([1.0, -1.0]) == 1
+    assert stats.p_value([1.0, 1.0]) == pytest.approx(1e-15)
+
+
+@given(st.lists(st.floats(-9, 9), min_size=2, max_size=8), st.floats(0, 3))
+def test_p_is_the_level_at_which_the_interval_ends_at_0(values: list[float], error: float) -> None:
+    p = stats.p_value(values, error)
+    assert p is not None
+    assume(1e-9 < p < 0.999)
+    estimate = stats.mean_interval(values, 1 - p, error)
+    nearer = estimate.low if estimate.value > 0 else estimate.high
+    assert nearer == pytest.approx(0, abs=1e-5 * max(1, abs(estimate.value)))
+    assert stats.p_value(values, 2 * error + 0.1) >= p
 
 
 def test_bootstrap_over_pairs_ignores_what_they_share() -> None:
@@ -295,7 +308,3 @@ def test_pairs_for_power_say_when_there_is_no_number() -> None:
     assert stats.pairs_for_power([0.0, 0.0]) is None
     data = [-0.5, 0.5, 1.5]
     assert stats.pairs_for_power(data, target=0.95) == 54
-    fewer, more = stats.seeds_needed(data, 0), stats.pairs_for_power(data)
-    assert fewer is not None
-    assert more is not None
-    assert fewer < more

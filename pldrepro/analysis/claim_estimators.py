@@ -7,16 +7,19 @@ pre-training seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from pldrepro.analysis import comparisons, glue_scores
 from pldrepro.analysis.comparisons import Paired
-from pldrepro.analysis.measurement import Measurement, estimate_note, join_notes, premise_of
+from pldrepro.analysis.measurement import Measurement, estimate_note, join_notes, premise_of, until_reached
 from pldrepro.analysis.probe_claims import gradient_preserving, lesion, upper_layers_refine, vanishing_gradients
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld_claims import (
+    sbld_convergence,
     sbld_lambada_gain,
     sbld_over_pld,
+    sbld_over_prior,
     sbld_time_saving,
     sbld_top1_gain,
     sbld_top5_gain,
@@ -60,20 +63,14 @@ def sample_saving_to_baseline_loss(evidence: Evidence) -> Measurement:
 
 
 def _to_baseline_loss(evidence: Evidence, axis: str, percent: bool) -> Measurement:
-    reach = comparisons.reach_loss(evidence, evidence.pld, axis)
-    paired, reached, pairs = _sooner(evidence, evidence.pld, axis, percent), reach.reached, len(reach.costs)
     undropped = _undropped_note(
         evidence, lambda arm: _sooner(evidence, arm, axis, percent), *((1, "%") if percent else (2, "x"))
     )
-    if reached == pairs:
-        return Measurement(paired, undropped)
-    gap = comparisons.loss_difference(evidence, evidence.pld, evidence.baseline)
-    note = (
-        f"the baseline's final loss was reached in {reached} of {pairs} runs; the others count with their whole run, "
-        f"a bound; {estimate_note('final loss minus baseline', gap, 3, 'nats')}"
-    )
-    return Measurement(
-        paired, join_notes(note, undropped), "fails" if premise_of(gap, 0.0) == "fails" and not reached else "open"
+    return until_reached(
+        _sooner(evidence, evidence.pld, axis, percent),
+        comparisons.reach_loss(evidence, evidence.pld, axis),
+        comparisons.loss_difference(evidence, evidence.pld, evidence.baseline),
+        undropped,
     )
 
 
@@ -91,11 +88,17 @@ def _glue_gain(evidence: Evidence, checkpoint: str, other: str) -> Measurement:
     final = evidence.final_checkpoint(other)
     convention, note = comparisons.glue_convention(evidence)
     paired = comparisons.glue_gain(evidence, evidence.pld, checkpoint, other, final, convention)
-    count = len(common_values(evidence, checkpoint, other, final))
-    if not count:
+    if not common_values(evidence, checkpoint, other, final):
         return Measurement(note=f"{other} {final} was not fine-tuned on the same tasks")
-    missing = "" if count == len(glue_scores.VALUES) else f"over {count} of {len(glue_scores.VALUES)} values"
-    return Measurement(paired, join_notes(missing, note))
+    return Measurement(
+        paired, join_notes(coverage(common_values(evidence, checkpoint, other, final), convention), note)
+    )
+
+
+def coverage(names: Iterable[str], convention: str) -> str:
+    """Over how many of its values a GLUE score in a convention is; empty when it is over all of them."""
+    score = glue_scores.glue_scores(dict.fromkeys(names, 1.0))[convention]
+    return "" if score.count == score.possible else f"over {score.note}"
 
 
 def common_values(evidence: Evidence, checkpoint: str, other: str, final: str) -> set[str]:
@@ -110,6 +113,15 @@ def common_values(evidence: Evidence, checkpoint: str, other: str, final: str) -
 def glue_gain_final(evidence: Evidence) -> Measurement:
     """GLUE points above the baseline at the end of both runs."""
     return _glue_gain(evidence, evidence.final_checkpoint(evidence.pld), evidence.baseline)
+
+
+def glue_comparable(evidence: Evidence) -> Measurement:
+    """GLUE points above the baseline at the end, for the claim that PLD is not SIMILAR_GLUE_POINTS below it or more."""
+    gain = glue_gain_final(evidence)
+    if gain.paired is None:
+        return gain
+    above = replace(gain.paired, effects=tuple(effect + SIMILAR_GLUE_POINTS for effect in gain.paired.effects))
+    return replace(gain, paired=above)
 
 
 def glue_gain_ckp100(evidence: Evidence) -> Measurement:
@@ -149,9 +161,44 @@ def hurt_by_higher_rate(evidence: Evidence) -> Measurement:
     return Measurement(gap, note, premise_of(own, 0.0))
 
 
+def postln_dropping(evidence: Evidence) -> Measurement:
+    """Final loss of PostLN with layers dropped at random minus that of the baseline [nats]; PreLN's in the note."""
+    postln = evidence.runs(evidence.baseline)[0].summary.norm == "post"
+    arms = dropped_twins(evidence, evidence.baseline) if postln else []
+    if not arms:
+        return Measurement(note="no arm that differs from a PostLN baseline by dropping layers only is in this study")
+    texts = [
+        estimate_note(
+            f"{evidence.label(arm)} minus the same without dropping",
+            comparisons.loss_difference(evidence, arm, twin), 3, "nats",
+        )
+        for arm, twin in _preln_dropping(evidence, arms[0])
+    ]  # fmt: skip
+    return Measurement(
+        comparisons.loss_difference(evidence, arms[0], evidence.baseline),
+        join_notes(f"{evidence.label(arms[0])} minus the baseline, final loss", *texts),
+    )
+
+
+def dropped_twins(evidence: Evidence, arm: str) -> list[str]:
+    """The arms that differ from one without dropping by dropping layers only: at a constant rate first."""
+    twins = [other for other in evidence.methods if other != arm and evidence.undropped_twin(other) == arm]
+    return sorted(twins, key=lambda other: evidence.runs(other)[0].settings.drop.schedule != "constant")
+
+
+def _preln_dropping(evidence: Evidence, postln: str) -> list[tuple[str, str]]:
+    """The PreLN arms that drop as a PostLN arm does, each with its twin without dropping."""
+    drop = evidence.runs(postln)[0].settings.drop
+    same = [arm for arm in evidence.methods if arm != postln and evidence.runs(arm)[0].settings.drop == drop]
+    twins = [(arm, evidence.undropped_twin(arm)) for arm in same]
+    return [(arm, twin) for arm, twin in twins if twin is not None]
+
+
 def _shortfall(gain: Measurement) -> Paired | None:
     """A gain with its sign turned: by how much it falls short of 0."""
-    return None if gain.paired is None else comparisons.difference((-effect, 0.0) for effect in gain.paired.effects)
+    if gain.paired is None:
+        return None
+    return comparisons.difference([(-effect, 0.0) for effect in gain.paired.effects], gain.paired.shared_error)
 
 
 def flops_at_the_limit(evidence: Evidence) -> Measurement:
@@ -223,13 +270,16 @@ PLD_ESTIMATORS: dict[str, Callable[[Evidence], Measurement]] = {
     estimator.__name__: estimator
     for estimator in (
         time_saving, flops_saving, speedup_equal_samples, speedup_to_baseline_loss, sample_saving_to_baseline_loss,
-        glue_gain_final, glue_gain_ckp100, glue_gain_over_undropped, speedup_at_similar_glue, hurt_by_higher_rate,
-        flops_at_the_limit, vanishing_gradients, gradient_preserving, upper_layers_refine, lesion, rising_scores,
-        robust_over_rates, small_theta_bar,
+        glue_gain_final, glue_comparable, glue_gain_ckp100, glue_gain_over_undropped, speedup_at_similar_glue,
+        hurt_by_higher_rate, postln_dropping, flops_at_the_limit, vanishing_gradients, gradient_preserving,
+        upper_layers_refine, lesion, rising_scores, robust_over_rates, small_theta_bar,
     )
 }  # fmt: skip
 SBLD_ESTIMATORS: dict[str, Callable[[Evidence], Measurement]] = {
     estimator.__name__: estimator
-    for estimator in (sbld_time_saving, sbld_lambada_gain, sbld_top1_gain, sbld_top5_gain, sbld_over_pld)
-}
+    for estimator in (
+        sbld_time_saving, sbld_lambada_gain, sbld_top1_gain, sbld_top5_gain, sbld_over_pld, sbld_over_prior,
+        sbld_convergence,
+    )
+}  # fmt: skip
 ESTIMATORS = PLD_ESTIMATORS | SBLD_ESTIMATORS

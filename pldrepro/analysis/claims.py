@@ -1,122 +1,88 @@
 """Claims of the papers, measured: one row each in claims.csv, with a verdict that is computed, never typed.
 
-A claim names its estimator (``measure``), a function of ``pldrepro.analysis.claim_estimators.ESTIMATORS``.
+A claim names its estimator (``measure``), a function of ``pldrepro.analysis.claim_estimators.ESTIMATORS``, and what a
+study needs to speak of it. The rule of the verdict is in ``pldrepro.analysis.verdicts``; claims that are judged on data
+share one family-wise error rate, by Holm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from textwrap import wrap
-from typing import Any, Literal
+from textwrap import fill, wrap
+from typing import Any
 
 import pandas as pd
 
 from pldrepro import stats
+from pldrepro.analysis.arithmetic import arithmetic_note
 from pldrepro.analysis.claim_estimators import ESTIMATORS, missing_arm
 from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.measurement import Measurement, join_notes
+from pldrepro.analysis.needs import lacking
 from pldrepro.analysis.reported import MARKS, Claim, Paper, mark_notes
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.table_files import read_table
-from pldrepro.analysis.text import DASH, FAMILIES, estimate_text
+from pldrepro.analysis.text import DASH, FAMILIES, estimate_text, number
+from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS, VERDICTS, Verdict, verdict
 from pldrepro.errors import RecordError, SettingsError
 from pldrepro.files import atomic_path
 from pldrepro.stats import Estimate
 
-Verdict = Literal[
-    "reproduced", "same direction", "inconclusive", "contradicted", "not measured at this scale"
-]  # fmt: skip
-VERDICTS: dict[str, str] = {
-    "reproduced": "the interval lies on the claimed side of no effect, and the reported value is inside or surpassed",
-    "same direction": "the interval lies on the claimed side of no effect, but the reported size is not reached",
-    "inconclusive": "the interval includes no effect, or there is none (one seed)",
-    "contradicted": "the interval lies on the other side of no effect",
-    "not measured at this scale": "this study has nothing that measures it",
-}
 COLUMNS: dict[str, type] = {
-    "claim": str, "paper": str, "statement": str, "reported": float, "provenance": str, "measured": float,
-    "low": float, "high": float, "n": int, "unit": str, "verdict": str, "exhibit": str, "note": str,
+    "claim": str, "paper": str, "statement": str, "reported": float, "provenance": str, "bound": str,
+    "measured": float, "low": float, "high": float, "n": int, "unit": str, "p_holm": float, "verdict": str,
+    "lacks": str, "exhibit": str, "note": str,
 }  # fmt: skip
+OPTIONAL = ("reported", "bound", "measured", "low", "high", "p_holm", "lacks", "note")
+POWER = 0.8
+# Verdicts that a claim's premise must hold for.
+FAVOURABLE: tuple[Verdict, ...] = ("reproduced", "exceeded", "same direction")
 
 
-def verdict(
-    measured: float | None,
-    low: float | None,
-    high: float | None,
-    reported: float | None,
-    null: float,
-    direction: Literal["higher", "lower"],
-    n: int,
-) -> Verdict:
-    """The verdict on a claim that an effect lies on one side of ``null``; see VERDICTS.
+@dataclass(frozen=True)
+class Case:
+    """A claim with what this set has to say of it.
 
-    ``reported`` None means that the claim is the direction alone, which is reproduced when it is established.
+    ``lacks``: what the study lacks for any verdict, ``lacks_size``: for one on the reported size; ``leader``: the id of
+    the claim whose verdict this one shares, because both rest on one estimate.
     """
-    if measured is None:
-        return "not measured at this scale"
-    if n < 2 or low is None or high is None:
-        return "inconclusive"
-    if direction == "lower":
-        low, high, null = -high, -low, -null
-        reported = None if reported is None else -reported
-    if high < null:
-        return "contradicted"
-    if low <= null:
-        return "inconclusive"
-    return "reproduced" if reported is None or high >= reported else "same direction"
+
+    paper: Paper
+    claim: Claim
+    measurement: Measurement
+    study: Evidence | None = None
+    lacks: tuple[str, ...] = ()
+    lacks_size: tuple[str, ...] = ()
+    leader: str = ""
+
+    @property
+    def key(self) -> str:
+        """Name of the claim over all papers."""
+        return f"{self.paper.key}.{self.claim.id}"
+
+    @property
+    def judged(self) -> bool:
+        """Whether data decide: a test of its own, which counts among those of the set."""
+        paired = self.measurement.paired
+        enough = paired is not None and paired.estimate.n >= MIN_SEEDS
+        return enough and not self.lacks and not self.claim.by_construction and self.leader == self.claim.id
 
 
-def judge(claim: Claim, measurement: Measurement) -> tuple[Verdict, str]:
-    """Verdict and note: a premise that fails contradicts the claim, an open one leaves it inconclusive."""
-    paired, notes = measurement.paired, [measurement.note, claim.note]
-    estimate = paired.estimate if paired else None
-    if estimate is None:
-        found = verdict(None, None, None, claim.reported, claim.null_value, claim.direction, 0)
-    else:
-        found = verdict(
-            estimate.value, estimate.low, estimate.high, claim.reported, claim.null_value, claim.direction, estimate.n
-        )
-    if found == "inconclusive" and paired:
-        notes.insert(0, seeds_note(paired))
-    if measurement.premise == "fails":
-        found = "contradicted"
-    elif measurement.premise == "open" and found in ("reproduced", "same direction"):
-        found = "inconclusive"
-    return found, join_notes(*notes)
-
-
-def seeds_note(paired: Paired) -> str:
-    """How many seeds would settle an inconclusive claim, if mean and spread stayed as they are."""
-    if paired.estimate.n < 2:
-        return "one seed has no interval: at least two are needed"
-    needed = stats.seeds_needed(paired.effects, 0.0)
-    if needed is None:
-        return "more than 1,000 seeds would be needed to settle it"
-    if needed > paired.estimate.n:
-        return f"about {needed} seeds would settle the direction"
-    return "the seeds agree; the error of the calibration leaves it open"
-
-
-# ---- claims.csv ----
-
-
-def claims(evidence: Evidence, papers: Mapping[str, Paper]) -> pd.DataFrame:
-    """One row per claim of every paper: reported, measured with interval, verdict and why."""
-    rows = []
-    for paper in papers.values():
-        for claim in paper.claims:
-            measurement = measure_claim(evidence, claim)
-            found, note = judge(claim, measurement)
-            estimate = measurement.paired.estimate if measurement.paired else None
-            rows.append(
-                {
-                    "claim": f"{paper.key}.{claim.id}", "paper": paper.label, "statement": claim.statement,
-                    "reported": claim.reported, "provenance": claim.provenance, **_limits(estimate),
-                    "unit": claim.unit, "verdict": found, "exhibit": claim.exhibit, "note": note,
-                }
-            )  # fmt: skip
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+def find_case(evidence: Evidence, paper: Paper, claim: Claim) -> Case:
+    """Measure a claim and look up what its study lacks."""
+    measurement = measure_claim(evidence, claim)
+    study = evidence.of(*claim.families) if claim.families else evidence
+    leader = next(
+        one.id for one in paper.claims if one.id == claim.id or (one.estimate and one.estimate == claim.estimate)
+    )
+    if study is None or measurement.paired is None:
+        return Case(paper, claim, measurement, study, leader=leader)
+    return Case(
+        paper, claim, measurement, study, tuple(lacking(claim.needs, study)), tuple(lacking(claim.size_needs, study)),
+        leader,
+    )  # fmt: skip
 
 
 def measure_claim(evidence: Evidence, claim: Claim) -> Measurement:
@@ -131,6 +97,95 @@ def measure_claim(evidence: Evidence, claim: Claim) -> Measurement:
         return Measurement(note=f"no study of {names} is in this set")
     missing = missing_arm(study, claim.measure)
     return Measurement(note=missing) if missing else ESTIMATORS[claim.measure](study)
+
+
+def adjusted(cases: Sequence[Case]) -> dict[str, float]:
+    """Key of each claim that is judged -> p of no effect, adjusted by Holm for all that are judged in this set."""
+    found = {case.key: case.measurement.paired.p for case in cases if case.judged and case.measurement.paired}
+    known = {key: p for key, p in found.items() if p is not None}
+    return dict(zip(known, stats.holm(list(known.values())), strict=True))
+
+
+def judge(case: Case, p_values: Mapping[str, float]) -> tuple[Verdict, str]:
+    """Verdict on a claim, and why; ``p_values``: of ``adjusted``."""
+    claim, measurement = case.claim, case.measurement
+    found, reason = _found(case, p_values)
+    return found, join_notes(reason, measurement.note, claim.note, arithmetic_note(case.paper, claim, case.study))
+
+
+def _found(case: Case, p_values: Mapping[str, float]) -> tuple[Verdict, str]:
+    claim, paired = case.claim, case.measurement.paired
+    if paired is None:
+        return "not measured at this scale", ""
+    if claim.by_construction:
+        return "by construction", ""
+    if case.lacks:
+        return "not measured at this scale", f"an observation: it needs {'; '.join(case.lacks)}"
+    if case.measurement.premise == "fails" and paired.estimate.n >= MIN_SEEDS:
+        return "premise fails", ""
+    p = p_values.get(f"{case.paper.key}.{case.leader}")
+    found = verdict(paired.estimate, claim, p, sized=not case.lacks_size)
+    if found == "inconclusive":
+        return found, open_note(paired, p, len(p_values))
+    if found in FAVOURABLE and case.measurement.premise != "holds":
+        return "inconclusive", "it is open whether its premise holds"
+    return found, size_note(case) if found == "same direction" else ""
+
+
+def open_note(paired: Paired, p: float | None, judged: int) -> str:
+    """Why a claim is inconclusive: how many seeds would find the observed effect, or what else leaves it open."""
+    n, needed = paired.estimate.n, stats.pairs_for_power(paired.effects, POWER)
+    if n < 2:
+        return f"one seed has no interval: at least {MIN_SEEDS} are needed"
+    own = paired.p
+    if own is not None and own <= ERROR_RATE and p is not None:
+        return f"its own interval excludes no effect, but not after the adjustment for {judged} claims (p = {p:.2g})"
+    few = f"below {MIN_SEEDS} seeds no direction is judged" if n < MIN_SEEDS else ""
+    if needed is None:
+        return join_notes(few, f"more than 1,000 seeds would be needed to find it with {100 * POWER:g} % power")
+    if needed <= n:
+        return few or "the seeds agree; the error that they share leaves it open"
+    return join_notes(
+        few, f"about {needed} seeds would find it with {100 * POWER:g} % power, were mean and spread as in these {n}"
+    )
+
+
+def size_note(case: Case) -> str:
+    """Why an established direction is not a reproduced size."""
+    claim, paired = case.claim, case.measurement.paired
+    if case.lacks_size:
+        return f"the size is not judged: it needs {'; '.join(case.lacks_size)}"
+    if paired is None or claim.reported is None:
+        return ""
+    share = (paired.estimate.value - claim.null_value) / (claim.reported - claim.null_value)
+    return f"{number(100 * share, 0)} % of the reported effect"
+
+
+# ---- claims.csv ----
+
+
+def claims(evidence: Evidence, papers: Mapping[str, Paper]) -> pd.DataFrame:
+    """One row per claim of every paper: reported, measured with interval, verdict and why."""
+    cases = [find_case(evidence, paper, claim) for paper in papers.values() for claim in paper.claims]
+    p_values, verdicts = adjusted(cases), {}
+    rows = []
+    for case in cases:
+        claim, paired = case.claim, case.measurement.paired
+        found, note = judge(case, p_values)
+        verdicts[case.key] = found
+        if paired is not None and case.leader != claim.id:
+            found = verdicts[f"{case.paper.key}.{case.leader}"]
+            note = join_notes(f"one estimate with {case.leader}, and one verdict", note)
+        rows.append(
+            {
+                "claim": case.key, "paper": case.paper.label, "statement": claim.statement,
+                "reported": claim.reported, "provenance": claim.provenance,
+                "bound": "≤" if case.measurement.bound else "", **_limits(paired.estimate if paired else None),
+                "unit": claim.unit, "p_holm": p_values.get(case.key), "verdict": found, "lacks": "; ".join(case.lacks),
+                "exhibit": claim.exhibit, "note": note,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _limits(estimate: Estimate | None) -> dict[str, float | int | None]:
@@ -149,12 +204,13 @@ def write_claims(evidence: Evidence, papers: Mapping[str, Paper], out: Path) -> 
 
 def read_claims(path: Path) -> pd.DataFrame:
     """claims.csv; a missing or damaged file is a RecordError that names it, and the row."""
-    frame = read_table(path, COLUMNS, "make claims", optional=("reported", "measured", "low", "high", "note"))
-    for number, row in enumerate(frame.to_dict("records"), start=2):
+    frame = read_table(path, COLUMNS, "make claims", optional=OPTIONAL)
+    for line, row in enumerate(frame.to_dict("records"), start=2):
         for column, allowed in (("verdict", VERDICTS), ("provenance", MARKS)):
             if row[column] not in allowed:
-                raise RecordError(f"{path}: row {number}: {column} {row[column]!r}; allowed: {', '.join(allowed)}")
-    return frame.astype({"note": object}).fillna({"note": ""})
+                raise RecordError(f"{path}: row {line}: {column} {row[column]!r}; allowed: {', '.join(allowed)}")
+    texts = ("note", "bound", "lacks")
+    return frame.astype(dict.fromkeys(texts, object)).fillna(dict.fromkeys(texts, ""))
 
 
 def reported_text(row: Mapping[Any, Any]) -> str:
@@ -173,7 +229,7 @@ def measured_text(row: Mapping[Any, Any]) -> str:
     digits = {"x": 2, "nats": 3}.get(row["unit"], 1)
     limits = [None if pd.isna(row[name]) else float(row[name]) for name in ("low", "high")]
     estimate = Estimate(row["measured"], limits[0], limits[1], int(row["n"]), "")
-    return estimate_text(estimate, digits)
+    return f"{row['bound']} {estimate_text(estimate, digits)}".strip()
 
 
 def format_claims(frame: pd.DataFrame) -> str:
@@ -187,6 +243,7 @@ def format_claims(frame: pd.DataFrame) -> str:
     lines.append(
         "Measured: mean over n pre-training seeds [95 % interval]. claims.csv and the report say more on each."
     )
+    lines.append(fill(control_note(frame), 118))
     return "\n".join(lines)
 
 
@@ -196,8 +253,22 @@ def markdown_claims(frame: pd.DataFrame) -> str:
     for row in _measured_first(frame):
         if not pd.isna(row["measured"]):
             numbers = f"{reported_text(row)} | {measured_text(row)} | {row['n']}"
-            rows.append(f"| {named(row)} | {numbers} | {row['verdict']} |")
-    return "\n".join([*rows, "", *mark_notes(frame.loc[frame["measured"].notna(), "provenance"])])
+            lacks = f": it needs {row['lacks']}" if row["lacks"] else ""
+            rows.append(f"| {named(row)} | {numbers} | {row['verdict']}{lacks} |")
+    marks = mark_notes(frame.loc[frame["measured"].notna(), "provenance"])
+    return "\n".join([*rows, "", control_note(frame), *(["", *marks] if marks else [])])
+
+
+def control_note(frame: pd.DataFrame) -> str:
+    """How the verdicts of a set control that several claims are judged, in words."""
+    judged = int(frame["p_holm"].notna().sum())
+    if not judged:
+        return f"No claim has the {MIN_SEEDS} seeds and the scale that a verdict on its direction needs."
+    return (
+        "A verdict on a direction counts all claims of this set: family-wise error "
+        f"{100 * ERROR_RATE:g} % over the {judged} judged claim{'s' if judged > 1 else ''} by Holm. The intervals are "
+        "of each claim by itself."
+    )
 
 
 def named(row: Mapping[Any, Any]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pldrepro import stats
-from pldrepro.analysis import glue_scores
+from pldrepro.analysis import glue_scores, sampling
 from pldrepro.analysis.interpolation import first_at_or_below
 from pldrepro.analysis.results import Evidence
 from pldrepro.runs.folder import PretrainRun
@@ -24,10 +24,17 @@ class Paired:
     """A comparison of two arms over their common seeds.
 
     ``effects`` holds one number per seed on the scale of the interval (a difference, or a log ratio); 0 is no effect.
+    ``shared_error``: standard error, on that scale, of what the seeds have in common; see stats.mean_interval.
     """
 
     estimate: Estimate
     effects: tuple[float, ...]
+    shared_error: float = 0.0
+
+    @property
+    def p(self) -> float | None:
+        """Two-sided p of no effect; None for one seed."""
+        return stats.p_value(self.effects, self.shared_error)
 
 
 @dataclass(frozen=True)
@@ -42,13 +49,14 @@ class Reach:
     reached: int
 
 
-def difference(pairs: Iterable[tuple[float, float]]) -> Paired | None:
+def difference(pairs: Iterable[tuple[float, float]], shared_error: float = 0.0) -> Paired | None:
     """Paired difference, first - second; None without pairs."""
     pairs = list(pairs)
     if not pairs:
         return None
     first, second = zip(*pairs, strict=True)
-    return Paired(stats.paired_difference(first, second), tuple(a - b for a, b in pairs))
+    estimate = stats.paired_difference(first, second, shared_error=shared_error)
+    return Paired(estimate, tuple(a - b for a, b in pairs), shared_error)
 
 
 def ratio(
@@ -62,7 +70,7 @@ def ratio(
         return None
     first, second = zip(*known, strict=True)
     estimate = stats.paired_ratio(first, second, shared_error=shared_error).map(of)
-    return Paired(estimate, tuple(math.log(a / b) for a, b in known))
+    return Paired(estimate, tuple(math.log(a / b) for a, b in known), shared_error)
 
 
 def _cost_ratio(
@@ -268,7 +276,11 @@ def glue_gain(
     evidence: Evidence, arm: str, checkpoint: str, other: str, other_checkpoint: str, convention: str
 ) -> Paired | None:
     """GLUE points above another arm, paired by seed, over the values that both have; None where undefined."""
-    return difference(glue_pairs(evidence, arm, checkpoint, other, other_checkpoint, convention))
+    both = _common_values(evidence, (arm, checkpoint), (other, other_checkpoint))
+    sizes = evidence.glue_sizes
+    errors = [math.hypot(*(sampling.glue_error(values, sizes, convention) for values in pair)) for pair in both]
+    pairs = glue_pairs(evidence, arm, checkpoint, other, other_checkpoint, convention)
+    return difference(pairs, float(np.mean(errors)) if pairs else 0.0)
 
 
 def glue_pairs(
@@ -276,19 +288,26 @@ def glue_pairs(
 ) -> list[tuple[float, float]]:
     """GLUE scores of two arms by common seed, over the values that both have; none where one is undefined."""
     pairs = []
-    for run, base in evidence.pairs(arm, other):
-        first = evidence.glue_values.get((arm, run.seed, checkpoint), {})
-        second = evidence.glue_values.get((other, base.seed, other_checkpoint), {})
-        common = [name for name in glue_scores.VALUES if name in first and name in second]
-        if not common:
-            continue
-        values = [
-            glue_scores.glue_scores({name: v[name] for name in common})[convention].value for v in (first, second)
-        ]
-        if values[0] is None or values[1] is None:
+    for both in _common_values(evidence, (arm, checkpoint), (other, other_checkpoint)):
+        first, second = (glue_scores.glue_scores(values)[convention].value for values in both)
+        if first is None or second is None:
             return []
-        pairs.append((values[0], values[1]))
+        pairs.append((first, second))
     return pairs
+
+
+def _common_values(
+    evidence: Evidence, first: tuple[str, str], second: tuple[str, str]
+) -> list[tuple[dict[str, float], dict[str, float]]]:
+    """The GLUE values that two (arm, checkpoint) both have, by common seed; without the seeds that have none."""
+    found = []
+    for run, base in evidence.pairs(first[0], second[0]):
+        own = evidence.glue_values.get((run.arm, run.seed, first[1]), {})
+        others = evidence.glue_values.get((base.arm, base.seed, second[1]), {})
+        common = [name for name in glue_scores.VALUES if name in own and name in others]
+        if common:
+            found.append(({name: own[name] for name in common}, {name: others[name] for name in common}))
+    return found
 
 
 def rate_medians(evidence: Evidence, scores: pd.DataFrame) -> pd.DataFrame:

@@ -99,6 +99,11 @@ def read_predictions(run: FinetuneRun) -> Iterable[tuple[str, str, float, int, A
         yield task, split, float(rate), int(seed), arrays[key], labels
 
 
+def read_labels(run: FinetuneRun) -> dict[tuple[str, str], Any]:
+    """(task, split) -> the labels that a run's predictions are scored on."""
+    return {(task, split): labels for task, split, _, _, _, labels in read_predictions(run)}
+
+
 def write_scores(folders: Sequence[Path], out: Path) -> None:
     """Score fine-tuning run folders into scores.csv."""
     frame = score(folders)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pldrepro.analysis.comparisons import Paired
+from pldrepro.analysis.comparisons import Paired, Reach
 from pldrepro.analysis.text import estimate_text
 
 
@@ -13,12 +13,14 @@ from pldrepro.analysis.text import estimate_text
 class Measurement:
     """What an estimator found.
 
-    ``premise``: what the claim takes for granted (e.g. that the loss is reached at all) holds, is open, or fails.
+    ``premise``: what the claim takes for granted (e.g. that the loss is reached at all) holds, is open, or fails;
+    ``bound``: the effect is at most this, because some runs never reached what was to be reached.
     """
 
     paired: Paired | None = None
     note: str = ""
     premise: Literal["holds", "open", "fails"] = "holds"
+    bound: bool = False
 
 
 def join_notes(*notes: str) -> str:
@@ -38,3 +40,20 @@ def premise_of(difference: Paired | None, most: float) -> Literal["holds", "open
     if difference.estimate.high <= most:
         return "holds"
     return "fails" if difference.estimate.low > most else "open"
+
+
+def until_reached(paired: Paired | None, reach: Reach, gap: Paired | None, note: str) -> Measurement:
+    """What reaching a loss costs; ``gap``: the arm's final loss minus that loss.
+
+    Runs that never get there count with their whole run, a bound. That the loss is reached is the premise: it fails
+    where no run gets there and the gap is above 0.
+    """
+    reached, pairs = reach.reached, len(reach.costs)
+    if reached == pairs:
+        return Measurement(paired, note)
+    bound = (
+        f"the baseline's final loss was reached in {reached} of {pairs} runs; the others count with their whole run, "
+        f"a bound; {estimate_note('final loss minus baseline', gap, 3, 'nats')}"
+    )
+    fails = premise_of(gap, 0.0) == "fails" and not reached
+    return Measurement(paired, join_notes(bound, note), "fails" if fails else "open", bound=True)

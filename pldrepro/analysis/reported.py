@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from pldrepro.config.base import Name, Strict, read_yaml, validate
 from pldrepro.data.tasks import TASKS
 from pldrepro.errors import SettingsError
+from pldrepro.policy.drop import DIALECTS
 
 PAPERS_FOLDER = Path("config/papers")
 Provenance = Literal["verified", "secondary", "unverified", "derived"]
@@ -131,6 +132,22 @@ class Series(Strict):
         return self
 
 
+class Needs(Strict):
+    """What a study must have for a number to speak of a claim; ``pldrepro.analysis.needs`` says what it lacks."""
+
+    layers: int | None = Field(None, ge=1, description="at least so many layers")
+    probed_layers: int | None = Field(None, ge=1, description="at least so many layers of the runs probed early on")
+    parameters: float | None = Field(None, gt=0, description="at least so many parameters of the baseline")
+    tokens: float | None = Field(None, gt=0, description="at least so many tokens that the baseline trained on")
+    epochs: float | None = Field(None, gt=0, description="at least so many passes of the baseline over its images")
+    learning_rate_ratio: float | None = Field(
+        None, gt=1, description="the higher learning rate is at least so many times the baseline's"
+    )
+    floor: Literal["glue", "lambada"] | None = Field(
+        None, description="a score in which the baseline must beat a constant prediction and the model from scratch"
+    )
+
+
 class Claim(Strict):
     """A claim of a paper in a form that can be measured: an effect, its null value and the claimed side of it."""
 
@@ -149,7 +166,25 @@ class Claim(Strict):
     families: tuple[Literal["bert", "gpt", "swinv2", "vit"], ...] = Field(
         (), description="families of models that the claim is about; none: of the first study of a set"
     )
+    estimate: Name | None = Field(
+        None, description="claims of one name rest on one estimate in several forms: the first one's verdict is theirs"
+    )
+    needs: Needs = Field(default=Needs(), description="what a study needs for any verdict")
+    size_needs: Needs = Field(default=Needs(), description="what it needs for a verdict on the reported size")
+    by_construction: bool = Field(False, description="the effect follows from what the design sets: nothing to judge")
+    dialects: tuple[Name, ...] = Field(
+        (), description="policies whose saving at the paper's own shape is computed and shown with the claim"
+    )
     note: str = ""
+
+    @property
+    def reported_interval(self) -> tuple[float, float] | None:
+        """The values that round to the reported one: 1.3 -> 1.25 to 1.35; None where there is none."""
+        if self.reported is None:
+            return None
+        digits = f"{self.reported:.12g}".partition(".")[2]
+        half = 0.5 * 10.0 ** -len(digits)
+        return self.reported - half, self.reported + half
 
     @model_validator(mode="after")
     def _reported_side(self) -> Claim:
@@ -159,6 +194,9 @@ class Claim(Strict):
             raise ValueError(
                 f"claim {self.id}: reported {self.reported} is not {self.direction} than {self.null_value}"
             )
+        unknown = set(self.dialects) - set(DIALECTS)
+        if unknown:
+            raise ValueError(f"claim {self.id}: no such dialect: {', '.join(sorted(unknown))}")
         return self
 
 

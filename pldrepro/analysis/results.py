@@ -207,6 +207,14 @@ class Evidence:
         return values
 
     @property
+    def glue_sizes(self) -> dict[str, int]:
+        """Name of each value of GLUE -> the number of examples that it is over."""
+        if self.scores is None:
+            return {}
+        sizes = self.scores.groupby(["task", "split", "metric"])["n"].min().to_dict()
+        return {name: int(sizes[parts]) for name, parts in glue_scores.VALUES.items() if parts in sizes}
+
+    @property
     def finetuned(self) -> list[tuple[str, str]]:
         """(arm, checkpoint) of everything that was fine-tuned, the untrained first, checkpoints in order of time."""
         there = {(arm, checkpoint) for arm, _, checkpoint in self.glue_values}

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from pldrepro import stats
-from pldrepro.analysis import comparisons
+from pldrepro.analysis import comparisons, sampling
 from pldrepro.analysis.arms import kept_layers, validation_loss
 from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.reported import Paper
@@ -29,7 +29,9 @@ IMAGE_ACCURACIES = ("accuracy", "top5")  # names in a run's summary
 def time_saved(evidence: Evidence, arm: str, other: str, axis: str) -> Paired | None:
     """Percent less than another arm's whole run, on an axis, paired by seed."""
     cost = comparisons.relative_cost(evidence, arm, other, axis)
-    return None if cost is None else Paired(cost.estimate.map(comparisons.percent_less), cost.effects)
+    return (
+        None if cost is None else Paired(cost.estimate.map(comparisons.percent_less), cost.effects, cost.shared_error)
+    )
 
 
 def accuracies(evidence: Evidence, arm: str, name: str) -> dict[int, float]:
@@ -45,8 +47,17 @@ def accuracy_pairs(evidence: Evidence, arm: str, other: str, name: str) -> list[
 
 
 def accuracy_gain(evidence: Evidence, arm: str, other: str, name: str) -> Paired | None:
-    """Final accuracy of an arm minus that of another, paired by seed [points]."""
-    return comparisons.difference(accuracy_pairs(evidence, arm, other, name))
+    """Final accuracy of an arm minus that of another, paired by seed [points]; with the examples' error."""
+    pairs = accuracy_pairs(evidence, arm, other, name)
+    return comparisons.difference(pairs, _examples_error(evidence, pairs, name))
+
+
+def _examples_error(evidence: Evidence, pairs: list[tuple[float, float]], name: str) -> float:
+    """Standard error of a difference in accuracy that comes from the examples [points]; 0 where they are not known."""
+    passages = [one.summary.passages for one in evidence.lambada]
+    images = evidence.runs(evidence.baseline)[0].provenance.images("validation")
+    n = (min(passages) if passages else None) if name == "lambada_accuracy" else images
+    return sampling.accuracy_error(list(zip(*pairs, strict=True)), n) if pairs else 0.0
 
 
 def accuracy_change(evidence: Evidence, arm: str, other: str, name: str) -> Paired | None:
@@ -54,7 +65,9 @@ def accuracy_change(evidence: Evidence, arm: str, other: str, name: str) -> Pair
     pairs = accuracy_pairs(evidence, arm, other, name)
     if any(min(pair) <= 0 for pair in pairs):
         return None
-    return comparisons.ratio(pairs, lambda value: 100 * (value - 1))
+    level = sum(base for _, base in pairs) / max(1, len(pairs))
+    error = _examples_error(evidence, pairs, name) / level if pairs else 0.0
+    return comparisons.ratio(pairs, lambda value: 100 * (value - 1), error)
 
 
 def loss_over_random(evidence: Evidence, arm: str) -> Paired | None:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 from pldrepro.analysis import comparisons
-from pldrepro.analysis.measurement import Measurement, estimate_note, join_notes, premise_of
+from pldrepro.analysis.measurement import Measurement, estimate_note, join_notes, premise_of, until_reached
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import accuracy_change, accuracy_gain, accuracy_pairs, analysis_share, time_saved
 from pldrepro.analysis.text import FAMILIES, estimate_text, number
 from pldrepro.analysis.tidy import estimate_of
-
-# A model that gets fewer last words of LAMBADA right is at the floor: its accuracy says nothing of a method.
-FEW_RIGHT = 10
 
 
 def same_samples(evidence: Evidence, arm: str, other: str) -> Literal["holds", "open"]:
@@ -57,7 +54,6 @@ def _accuracy_gain(evidence: Evidence, name: str, missing: str) -> Measurement:
     pairs = accuracy_pairs(evidence, evidence.sbld, evidence.baseline, name)
     if not pairs:
         return Measurement(note=missing)
-    right = fewest_right(evidence, name)
     level = number(sum(base for _, base in pairs) / len(pairs), 1)
     note = join_notes(
         f"points, {FAMILIES[evidence.family]}; the baseline has {level} %",
@@ -67,23 +63,40 @@ def _accuracy_gain(evidence: Evidence, name: str, missing: str) -> Measurement:
     )
     return Measurement(
         accuracy_gain(evidence, evidence.sbld, evidence.baseline, name),
-        join_notes(note, "" if right is None else f"{right} right in the worst run: too few to compare"),
-        "open" if right is not None else same_samples(evidence, evidence.sbld, evidence.baseline),
+        note,
+        same_samples(evidence, evidence.sbld, evidence.baseline),
     )
 
 
-def fewest_right(evidence: Evidence, name: str) -> int | None:
-    """Right answers of the worst run of SBLD and the baseline on LAMBADA, where they are fewer than FEW_RIGHT."""
-    if name != "lambada_accuracy":
-        return None
-    passages = {(one.summary.arm, one.summary.seed): one.summary.passages for one in evidence.lambada}
-    counts = []
-    for arm in (evidence.sbld, evidence.baseline):
-        for run in evidence.runs(arm):
-            share = evidence.quality(run, name)
-            if share is not None:
-                counts.append(round(share * passages[run.arm, run.seed]))
-    return min(counts) if counts and min(counts) < FEW_RIGHT else None
+def sbld_over_prior(evidence: Evidence) -> Measurement:
+    """LAMBADA accuracy of SBLD above that of PLD at SBLD's mean kept depth, at the end of both runs [points]."""
+    prior = next((arm for arm in evidence.arms if is_pld_at(evidence, arm, evidence.sbld)), None)
+    if prior is None:
+        return Measurement(note="no arm that is PLD at SBLD's depth is in this study")
+    gain = accuracy_gain(evidence, evidence.sbld, prior, "lambada_accuracy")
+    if gain is None:
+        return Measurement(note="the data of this study have no LAMBADA passages")
+    gap = comparisons.loss_difference(evidence, evidence.sbld, prior)
+    note = estimate_note(f"final loss minus that of {evidence.label(prior)}", gap, 3, "nats")
+    return Measurement(gain, note, same_samples(evidence, evidence.sbld, prior))
+
+
+def is_pld_at(evidence: Evidence, arm: str, other: str) -> bool:
+    """Whether an arm has PLD's schedule and order of layers, matched to the mean kept depth of another."""
+    drop = evidence.runs(arm)[0].settings.drop
+    by_depth = drop.allocation in ("linear", "linear_from_first")
+    return evidence.matched_depth(arm) == other and drop.schedule == "exponential" and by_depth
+
+
+def sbld_convergence(evidence: Evidence) -> Measurement:
+    """Reference time of the baseline's run over SBLD's up to where it first reaches the baseline's final loss."""
+    reach = comparisons.reach_loss(evidence, evidence.sbld, "reference_time")
+    return until_reached(
+        comparisons.reach_speedup(evidence, evidence.sbld, "reference_time", reach),
+        reach,
+        comparisons.loss_difference(evidence, evidence.sbld, evidence.baseline),
+        "reference time, the analysis charged",
+    )
 
 
 def sbld_over_pld(evidence: Evidence) -> Measurement:

@@ -9,17 +9,19 @@ import numpy as np
 import pandas as pd
 
 from pldrepro import stats
-from pldrepro.analysis import comparisons, glue_metrics, glue_scores
+from pldrepro.analysis import comparisons, floors, glue_scores
 from pldrepro.analysis.arms import validation_losses
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.tidy import tidy, tidy_row
+from pldrepro.data.tasks import TASKS
 from pldrepro.stats import Estimate, VarianceParts
 
 SMALL_TASKS = ("rte", "mrpc", "cola", "stsb")
 
 POWER = 0.8
 TOO_MANY = "more than 1,000 seeds"
+AT_FLOOR = "the differences are observations: "
 # What is compared over seeds, and its unit.
 QUANTITIES = {"validation_loss": "nats", "glue_nine": "points"}
 # Percent by which a score must exceed that of a constant prediction; what is below is rounding.
@@ -62,7 +64,8 @@ def seeds(evidence: Evidence, paper: Paper) -> pd.DataFrame:
     Quantities: final validation loss [nats] and nine-metric GLUE score [points]. Statistics: mean (t interval),
     deviation (chi-square interval), and against the baseline and the undropped twin, paired by seed: difference (t
     interval), difference_bootstrap (where there are enough seeds for one), pairs_for_power (with which a paired t test
-    finds the observed difference at 80 % power), deviation_ratio (Pitman-Morgan interval).
+    finds the observed difference at 80 % power), deviation_ratio (Pitman-Morgan interval). Where the GLUE score is at
+    the floor (see ``floors``) the difference is an observation, and the others are left out.
     """
     rows: list[dict[str, Any]] = []
     for arm in evidence.methods:
@@ -104,6 +107,10 @@ def _comparison_rows(evidence: Evidence, arm: str, other: str, quantity: str, un
     if paired is None:
         note = "no seed in common"
         return [final_row(evidence, arm, quantity, "difference", None, unit=unit, against=other, note=note)]
+    floor = floors.glue_floor(evidence) if quantity == "glue_nine" else ""
+    if floor:
+        note = f"{AT_FLOOR}{floor}"
+        return [final_row(evidence, arm, quantity, "difference", paired.estimate, unit=unit, against=other, note=note)]
     first, second = zip(*pairs, strict=True)
     needed = stats.pairs_for_power(paired.effects, POWER)
     method = f"paired t test at {POWER:.0%} power"
@@ -186,25 +193,27 @@ def stability(evidence: Evidence, paper: Paper) -> pd.DataFrame:
     (largest minus smallest, mean over pre-training seeds), failed (percent of runs at the selected learning rate),
     failed_all (of runs at any learning rate), constant (what a run must exceed), and deviation_ratio against PLD's
     model without dropping (F interval). A run fails when its metric is not above the best that one and the same
-    prediction for all examples gets: the majority class, for F1 class 1 always, 0 for a correlation.
+    prediction for all examples gets: the majority class, for F1 class 1 always, 0 for a correlation. A task at the
+    floor (see ``floors``) has no ratio: the deviations would be those of chance.
     """
     rows: list[dict[str, Any]] = []
     selected = {arm: selected_scores(evidence, arm) for arm in finetuned_methods(evidence)}
     reference = undropped_reference(evidence)
-    constants = _constants(evidence)
+    constants = floors.constant_scores(evidence)
     for task in SMALL_TASKS:
         parts: dict[str, VarianceParts] = {}
+        floor = floors.task_floor(evidence, task) if selected else ""
         for arm, scores in selected.items():
             runs = _primary(scores, task)
             if len(runs):
                 parts[arm] = stats.variance_parts(_by_seed(runs))
-                rows += _stability_rows(evidence, arm, task, runs, parts[arm], constants.get(task))
+                rows += _stability_rows(evidence, arm, task, runs, parts[arm], constants.get(glue_scores.PRIMARY[task]))
         for arm in parts:
             if reference in parts and arm != reference:
-                ratio = stats.deviation_ratio(parts[arm], parts[reference])
+                ratio = None if floor else stats.deviation_ratio(parts[arm], parts[reference])
                 rows.append(
                     final_row(evidence, arm, glue_scores.PRIMARY[task], "deviation_ratio", ratio, unit="x",
-                              against=reference)
+                              against=reference, note=floor and f"no ratio for {TASKS[task].title}: {floor}")
                 )  # fmt: skip
     return tidy(rows)
 
@@ -212,19 +221,6 @@ def stability(evidence: Evidence, paper: Paper) -> pd.DataFrame:
 def _primary(scores: pd.DataFrame, task: str) -> pd.DataFrame:
     _, split, metric = glue_scores.VALUES[glue_scores.PRIMARY[task]]
     return scores[(scores["task"] == task) & (scores["split"] == split) & (scores["metric"] == metric)]
-
-
-def _constants(evidence: Evidence) -> dict[str, float]:
-    """Task -> percent that the best constant prediction gets in the primary metric, from the labels of the runs."""
-    constants: dict[str, float] = {}
-    for run in evidence.finetune:
-        if not set(run.summary.tasks) & set(SMALL_TASKS) - set(constants):
-            continue
-        for task, split, _, _, _, labels in glue_scores.read_predictions(run):
-            _, primary_split, metric = glue_scores.VALUES[glue_scores.PRIMARY[task]]
-            if task in SMALL_TASKS and split == primary_split and task not in constants:
-                constants[task] = 100 * glue_metrics.constant_value(metric, labels)
-    return constants
 
 
 def _stability_rows(

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from pldrepro import stats
-from pldrepro.analysis import bootstrap, glue_metrics, glue_scores
+from pldrepro.analysis import bootstrap, floors, glue_metrics, glue_scores
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.seed_spread import compared_arms, final_row, finetuned_methods, plain, selected_scores
 from pldrepro.analysis.tidy import tidy
+from pldrepro.data.tasks import TASKS
 from pldrepro.errors import RecordError
 from pldrepro.stats import Estimate
 
@@ -27,30 +28,35 @@ def glue_tests(evidence: Evidence, paper: Paper) -> pd.DataFrame:
     Statistics: examples (difference with its interval over resampled development examples; n: examples), seeds (the
     same difference with its t interval over common pre-training seeds), p (of the former, two-sided) and p_holm
     (adjusted over the tasks of a comparison). An arm's metric is the median over fine-tuning seeds, averaged over the
-    pre-training seeds that both arms have, at the selected learning rates.
+    pre-training seeds that both arms have, at the selected learning rates. A task at the floor (see ``floors``) has
+    no p and does not count among the tests.
     """
     rows: list[dict[str, Any]] = []
     if evidence.pld not in evidence.arms or evidence.pld not in finetuned_methods(evidence):
         return tidy(rows)
     predictions = _predictions(evidence, [evidence.pld, *compared_arms(evidence, evidence.pld)])
+    at_floor = {task: floors.task_floor(evidence, task) for task in glue_scores.PRIMARY}
     for other in compared_arms(evidence, evidence.pld):
         tests = {}
         for task in glue_scores.PRIMARY:
             pair = _common_runs(evidence, predictions, other, task)
             if pair:
                 tests[task] = _test(task, *pair)
-        adjusted = stats.holm([test.p for test, _ in tests.values()])
-        for (task, (test, over_seeds)), p_holm in zip(tests.items(), adjusted, strict=True):
-            name, n = glue_scores.PRIMARY[task], test.estimate.n
+        above = [task for task in tests if not at_floor[task]]
+        adjusted = dict(zip(above, stats.holm([tests[task][0].p for task in above]), strict=True))
+        for task, (test, over_seeds) in tests.items():
+            name, n, p_holm = glue_scores.PRIMARY[task], test.estimate.n, adjusted.get(task)
+            p = None if p_holm is None else test.p
             rows += [
-                final_row(evidence, evidence.pld, name, statistic, measured, unit=unit, against=other)
+                final_row(evidence, evidence.pld, name, statistic, measured, unit=unit, against=other,
+                          note=at_floor[task] and f"no test of {TASKS[task].title}: {at_floor[task]}")
                 for statistic, unit, measured in (
                     ("examples", "%", test.estimate.map(lambda value: 100 * value)),
                     ("seeds", "%", over_seeds),
-                    ("p", "", plain(test.p, n, "paired bootstrap over examples, two-sided")),
-                    ("p_holm", "", plain(p_holm, n, f"adjusted over {len(tests)} tasks (Holm)")),
+                    ("p", "", plain(p, n, "paired bootstrap over examples, two-sided")),
+                    ("p_holm", "", plain(p_holm, n, f"adjusted over {len(above)} tasks (Holm)")),
                 )
-            ]
+            ]  # fmt: skip
     return tidy(rows)
 
 

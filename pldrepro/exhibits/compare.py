@@ -20,7 +20,7 @@ NUMBERS = ("measured", "low", "high")
 MEASURED = (*NUMBERS, "n")
 TEXTS = (
     "label", "method", "reported", "reported_unit", "reported_where", "provenance", "note", "paper", "statement",
-    "exhibit", "verdict",
+    "exhibit", "verdict", "p_holm", "bound", "lacks",
 )  # fmt: skip
 RELATIVE = 0.05  # where a side has no interval: relative changes above this are listed, as changes and not as moves
 ROUNDING = 1e-9  # two values that differ by less than this share of the larger are the same number

@@ -17,11 +17,12 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from pldrepro.analysis import claims as claims_module
-from pldrepro.analysis.claims import VERDICTS
+from pldrepro.analysis.arithmetic import finding
 from pldrepro.analysis.reported import Paper, mark_notes, paper_of
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import IMAGES
 from pldrepro.analysis.text import DASH, FAMILIES
+from pldrepro.analysis.verdicts import VERDICTS
 from pldrepro.config.data import DataSettings, ImageDataSettings
 from pldrepro.config.model import VisionSettings
 from pldrepro.errors import RecordError
@@ -31,13 +32,15 @@ from pldrepro.exhibits.layout import template
 from pldrepro.exhibits.tables import TABLES
 from pldrepro.files import write_text
 
-UNMEASURED = "not measured at this scale"
 # A sign beside the colour: a verdict must be readable in grey, too.
 BADGES = {
     "reproduced": ("good", "✓"),
+    "exceeded": ("good", "✓✓"),
     "same direction": ("fair", "↗"),
     "inconclusive": ("open", "?"),
     "contradicted": ("bad", "✗"),
+    "premise fails": ("open", "∅"),
+    "by construction": ("none", "≡"),
     "not measured at this scale": ("none", "–"),
 }
 
@@ -61,11 +64,13 @@ def write_report(
         scales=list(dict.fromkeys(study.scale for study in studies)),
         papers=list(papers.values()),
         overviews=[(FAMILIES[study.family], overview(study, paper_on(study, papers))) for study in studies],
+        finding=finding(papers["pld"]),
         support=support(studies, papers),
+        control=claims_module.control_note(frame),
         counts=[(*BADGES[name], name, int((frame["verdict"] == name).sum())) for name in VERDICTS],
         verdicts=VERDICTS,
-        measured=_by_paper(frame[frame["verdict"] != UNMEASURED]),
-        unmeasured=_by_paper(frame[frame["verdict"] == UNMEASURED]),
+        measured=_by_paper(frame[frame["measured"].notna()]),
+        unmeasured=_by_paper(frame[frame["measured"].isna()]),
         marks=mark_notes(frame["provenance"]),
         tables=_exhibits({name: _table(tables / name) for name in TABLES}, papers),
         figures=_exhibits({name: _figure(figures / name) for name in FIGURES}, papers),
@@ -215,9 +220,8 @@ def support(studies: Sequence[Evidence], papers: Mapping[str, Paper]) -> list[st
     sentences = [_support(study, paper_on(study, papers), len(studies) > 1) for study in studies]
     if not all(_own_scale(study, paper_on(study, papers)) for study in studies):
         sentences.append(
-            "Such a study can support or question the direction of a claim, not its size: “reproduced” here means that "
-            "the effect is there and as large as reported at this scale, and “contradicted” does not refute a paper at "
-            "its own scale. Savings per step depend on the model's shape and on this machine."
+            "Such a study can support or question the direction of a claim, not its size, and “contradicted” does not "
+            "refute a paper at its own scale. Savings per step depend on the model's shape and on this machine."
         )
     if any(study.sbld in study.arms for study in studies):
         sentences.append(

@@ -175,6 +175,15 @@ def which_split(evidence: Evidence, paper: Paper) -> list[str]:
     return [f"All scores here are on development sets ({splits}). The paper's row “{original.label}”: {original.note}."]
 
 
+def other_methods(evidence: Evidence, paper: Paper) -> list[str]:
+    """Why methods that do not shorten the depth of a step are no arms."""
+    return [
+        "Not in this suite: its arms change which layers a step runs. ELECTRA changes the objective (to find replaced "
+        "tokens, with a second network that replaces them), so that its loss is no masked-language-modelling loss: it "
+        "could be compared by fine-tuned scores at equal time only, where these are above the floor.",
+    ]
+
+
 ANSWERS: dict[str, Answer] = {
     "preln_or_pld": preln_or_pld,
     "schedules": compared("schedules"),
@@ -205,6 +214,7 @@ ANSWERS: dict[str, Answer] = {
     ),
     "light_weight": light_weight,
     "other_domains": other_domains,
+    "other_methods": other_methods,
     "which_split": which_split,
 }  # fmt: skip
 

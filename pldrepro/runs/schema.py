@@ -64,12 +64,21 @@ class Device(Recorded):
     nodes: Positive | None = None
 
 
+class SplitSize(Recorded):
+    """How much a split of prepared data holds; of its manifest's entry only the number of images is read back."""
+
+    model_config = ConfigDict(extra="allow")
+
+    images: Positive | None = None
+
+
 class DataManifest(Recorded):
-    """A copy of the manifest of prepared data, of which only the hash is read back."""
+    """A copy of the manifest of prepared data, of which only the hash and the number of images are read back."""
 
     model_config = ConfigDict(extra="allow")
 
     hash: str | None = None
+    splits: dict[str, SplitSize] = {}
 
 
 class Provenance(Recorded, Versioned):
@@ -85,6 +94,11 @@ class Provenance(Recorded, Versioned):
     corpus: DataManifest | None = None
     glue: DataManifest | None = None
     seeds: list[int] | None = None
+
+    def images(self, split: str) -> int | None:
+        """Number of images of a split of the data; None where the data are no images, or their size was not kept."""
+        size = self.corpus.splits.get(split) if self.corpus else None
+        return size.images if size else None
 
 
 # ---- pre-training ----

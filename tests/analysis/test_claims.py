@@ -1,4 +1,4 @@
-"""Verdicts are computed: their definition, and the claims of synthetic studies whose truth is known."""
+"""Claims of synthetic studies whose truth is known, and what decides beside the rule of the verdict itself."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,97 +6,107 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from pldrepro import stats
 from pldrepro.analysis import claims, glue_scores
-from pldrepro.analysis.claims import judge, verdict
-from pldrepro.analysis.comparisons import ratio
+from pldrepro.analysis.claims import Case, adjusted, judge
+from pldrepro.analysis.comparisons import Paired, ratio
 from pldrepro.analysis.measurement import Measurement
 from pldrepro.analysis.reported import Claim, load_papers
 from pldrepro.analysis.results import Evidence
+from pldrepro.config.arm import ArmTags
+from pldrepro.config.experiment import arm_tags, experiments_folder
 from pldrepro.errors import SettingsError
 from tests.support import runs
 from tests.support.runs import load_evidence
 
 PAPERS = load_papers()
-number = st.floats(-100, 100)
-interval = st.tuples(number, number).map(sorted)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "reported", "direction", "expected"),
-    [
-        (20.0, 28.0, 24.0, "higher", "reproduced"),
-        (25.0, 28.0, 24.0, "higher", "reproduced"),
-        (10.0, 18.0, 24.0, "higher", "same direction"),
-        (-1.0, 30.0, 24.0, "higher", "inconclusive"),
-        (-9.0, -1.0, 24.0, "higher", "contradicted"),
-        (0.0, 30.0, 24.0, "higher", "inconclusive"),
-        (1.0, 2.0, None, "higher", "reproduced"),
-        (-28.0, -20.0, -24.0, "lower", "reproduced"),
-        (-18.0, -10.0, -24.0, "lower", "same direction"),
-        (1.0, 9.0, -24.0, "lower", "contradicted"),
-    ],
-)
-def test_the_definition(low: float, high: float, reported: float | None, direction: Any, expected: str) -> None:
-    assert verdict((low + high) / 2, low, high, reported, 0.0, direction, 3) == expected
-
-
-def test_nothing_measured_and_one_seed() -> None:
-    assert verdict(None, None, None, 24.0, 0.0, "higher", 0) == "not measured at this scale"
-    assert verdict(24.0, None, None, 24.0, 0.0, "higher", 1) == "inconclusive"
-
-
-@given(interval, number, number)
-def test_a_mirrored_claim_has_the_same_verdict(limits: list[float], reported: float, null: float) -> None:
-    low, high = limits
-    there = verdict((low + high) / 2, low, high, reported, null, "higher", 3)
-    back = verdict(-(low + high) / 2, -high, -low, -reported, -null, "lower", 3)
-    assert there == back
-
-
-@given(interval, number, number)
-def test_an_interval_that_includes_the_null_settles_nothing(limits: list[float], reported: float, null: float) -> None:
-    low, high = limits
-    found = verdict((low + high) / 2, low, high, reported, null, "higher", 3)
-    assert (found == "inconclusive") == (low <= null <= high)
-
-
-@given(interval, number, number, st.floats(0, 50))
-def test_more_effect_is_never_a_worse_verdict(limits: list[float], reported: float, null: float, more: float) -> None:
-    order = ["contradicted", "inconclusive", "same direction", "reproduced"]
-    low, high = limits
-    before = verdict((low + high) / 2, low, high, reported, null, "higher", 3)
-    after = verdict((low + high) / 2 + more, low + more, high + more, reported, null, "higher", 3)
-    assert order.index(after) >= order.index(before)
-
-
 CLAIM = Claim(
     id="faster", statement="it is faster", unit="x", direction="higher", null_value=1, where="here", exhibit="table1",
     provenance="verified", reported=2.5, measure="time_saving",
 )  # fmt: skip
 
 
-def test_a_failed_premise_contradicts_and_an_open_one_leaves_it_open() -> None:
-    paired = ratio([(3.0, 1.0), (3.1, 1.0), (2.9, 1.0)])
-    assert judge(CLAIM, Measurement(paired))[0] == "reproduced"
-    assert judge(CLAIM, Measurement(paired, premise="open"))[0] == "inconclusive"
-    assert judge(CLAIM, Measurement(paired, premise="fails"))[0] == "contradicted"
+PAPER = PAPERS["pld"]
+CLEAR = ratio([(2.5, 1.0), (2.6, 1.0), (2.4, 1.0), (2.5, 1.0)])
 
 
-def test_an_inconclusive_claim_says_how_many_seeds_would_settle_it() -> None:
-    # log ratios: mean 0.398, standard deviation 0.299; half widths 0.743, 0.476, 0.371 at n = 3, 4, 5
-    found, note = judge(CLAIM, Measurement(ratio([(1.5, 1.0), (2.0, 1.0), (1.1, 1.0)])))
+def case(paired: Paired | None, claim: Claim = CLAIM, lacks: tuple[str, ...] = (), **more: Any) -> Case:
+    return Case(PAPER, claim, Measurement(paired, **more), lacks=lacks, leader=claim.id)
+
+
+def test_a_failed_premise_is_a_verdict_of_its_own_and_an_open_one_leaves_the_claim_open() -> None:
+    assert judge(case(CLEAR), {})[0] == "reproduced"
+    found, note = judge(case(CLEAR, premise="open"), {})
+    assert (found, note.startswith("it is open whether its premise holds")) == ("inconclusive", True)
+    assert judge(case(CLEAR, premise="fails"), {})[0] == "premise fails"
+    assert judge(case(ratio([(2.5, 1.0), (2.5, 1.0)]), premise="fails"), {})[0] == "inconclusive"
+
+
+def test_what_the_study_lacks_makes_a_number_an_observation() -> None:
+    found, note = judge(case(CLEAR, lacks=("12 layers (here 4)",)), {})
+    assert (found, note) == ("not measured at this scale", "an observation: it needs 12 layers (here 4)")
+
+
+def test_what_the_design_sets_is_by_construction() -> None:
+    claim = CLAIM.model_copy(update={"by_construction": True, "dialects": ("paper_eq", "paper_alg1")})
+    found, note = judge(case(CLEAR, claim), {})
+    assert found == "by construction"
+    assert "the printed equation saves 25.8 % and Algorithm 1 saves 21.8 % of the FLOPs" in note
+    assert judge(case(None, claim), {})[0] == "not measured at this scale"
+
+
+def test_an_inconclusive_claim_says_how_many_seeds_would_find_it_with_80_percent_power() -> None:
+    # log ratios: mean 0.398, standard deviation 0.299
+    paired = ratio([(1.5, 1.0), (2.0, 1.0), (1.1, 1.0)])
+    assert paired is not None
+    found, note = judge(case(paired), {})
+    needed = stats.pairs_for_power(paired.effects)
     assert found == "inconclusive"
-    assert "about 5 seeds would settle the direction" in note
-    assert "at least two are needed" in judge(CLAIM, Measurement(ratio([(1.5, 1.0)])))[1]
+    assert needed == 7
+    assert f"about {needed} seeds would find it with 80 % power" in note
+    assert "at least 3 are needed" in judge(case(ratio([(1.5, 1.0)])), {})[1]
 
 
-def study(root: Path, **options: Any) -> Any:
+def test_only_claims_that_data_decide_count_among_those_that_are_judged() -> None:
+    first = CLAIM.model_copy(update={"id": "first"})
+    cases = [
+        case(CLEAR, first),
+        case(ratio([(1.5, 1.0), (2.0, 1.0), (1.1, 1.0)])),
+        case(CLEAR, CLAIM.model_copy(update={"id": "designed", "by_construction": True})),
+        case(CLEAR, CLAIM.model_copy(update={"id": "small"}), lacks=("12 layers",)),
+        case(ratio([(2.5, 1.0), (2.4, 1.0)]), CLAIM.model_copy(update={"id": "few"})),
+        replace(case(CLEAR, CLAIM.model_copy(update={"id": "twin"})), leader="first"),
+        case(None, CLAIM.model_copy(update={"id": "nothing"})),
+    ]
+    found = adjusted(cases)
+    assert list(found) == ["pld.first", "pld.faster"]
+    single = [one.measurement.paired.p for one in cases[:2] if one.measurement.paired]
+    assert list(found.values()) == [2 * (single[0] or 0), single[1]]
+
+
+def test_many_claims_can_leave_open_what_one_alone_would_settle() -> None:
+    paired = ratio([(1.5, 1.0), (2.0, 1.0), (1.4, 1.0)])
+    assert paired is not None
+    assert paired.p is not None
+    assert paired.p < 0.05
+    assert judge(case(paired), {"pld.faster": paired.p})[0] == "same direction"
+    found, note = judge(case(paired), {"pld.faster": 0.2, "pld.other": 0.3})
+    assert found == "inconclusive"
+    assert "not after the adjustment for 2 claims (p = 0.2)" in note
+
+
+TAGS = arm_tags(experiments_folder("bert")) | {"scratch": ArmTags(role="scratch")}
+
+
+def study(root: Path, *, scratch: float | None = None, **options: Any) -> Evidence:
+    """``scratch``: with a model from scratch of which this share of the predictions is wrong."""
     paths = runs.write_study(root, **options)
+    for seed in options.get("seeds", (1, 2, 3)) if scratch is not None else ():
+        paths["pretrain"].append(runs.write_untrained(root, seed))
+        paths["finetune"].append(runs.write_finetune(root, "scratch", seed, errors=scratch or 0.0))
     glue_scores.write_scores(paths["finetune"], root / "scores.csv")
-    return load_evidence(**paths, scores=root / "scores.csv")
+    return load_evidence(**paths, scores=root / "scores.csv", tags=TAGS)
 
 
 def verdicts(frame: pd.DataFrame) -> dict[str, str]:
@@ -106,17 +116,23 @@ def verdicts(frame: pd.DataFrame) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def better(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """A study in which PLD is truly better."""
-    return claims.claims(study(tmp_path_factory.mktemp("better")), PAPERS)
+    return claims.claims(study(tmp_path_factory.mktemp("better"), scratch=0.98), PAPERS)
 
 
 def test_a_study_in_which_pld_is_better(better: pd.DataFrame) -> None:
     found = verdicts(better)
     assert found["pld.time_per_sample"] == "same direction"
+    assert found["pld.flops"] == "by construction"
     assert found["pld.samples_same_loss"] == "same direction"
-    assert found["pld.glue_final"] == "reproduced"
-    assert found["pld.pld_over_preln"] == "reproduced"
-    assert found["pld.speedup_similar_accuracy"] in ("reproduced", "same direction")
+    assert found["pld.glue_final"] == "same direction"
+    assert found["pld.glue_comparable"] == "reproduced"
+    assert found["pld.pld_over_preln"] == "same direction"
+    assert found["pld.speedup_similar_accuracy"] == "same direction"
+    assert found["pld.passes_baseline"] in ("inconclusive", "reproduced")
     assert found["sbld.time"] == "not measured at this scale"
+    notes = better.set_index("claim")["note"]
+    assert "the size is not judged: it needs 12 layers (here 4)" in notes["pld.glue_final"]
+    assert "PLD's policy at this study's 4 layers" in notes["pld.time_per_sample"]
     row = better.set_index("claim").loc["pld.samples_same_loss"]
     # 3.0 is reached at 3/3.5 of the samples: 14.3 % fewer; seed s adds 0.01 s to both losses.
     assert row["measured"] == pytest.approx(14.4, abs=0.1)
@@ -126,12 +142,31 @@ def test_a_study_in_which_pld_is_better(better: pd.DataFrame) -> None:
 def test_every_claim_has_a_row_and_every_unmeasured_one_a_reason(better: pd.DataFrame) -> None:
     assert len(better) == sum(len(paper.claims) for paper in PAPERS.values())
     assert list(better.columns) == [
-        "claim", "paper", "statement", "reported", "provenance", "measured", "low", "high", "n", "unit", "verdict",
-        "exhibit", "note",
+        "claim", "paper", "statement", "reported", "provenance", "bound", "measured", "low", "high", "n", "unit",
+        "p_holm", "verdict", "lacks", "exhibit", "note",
     ]  # fmt: skip
     unmeasured = better[better["verdict"] == "not measured at this scale"]
     assert (unmeasured["note"] != "").all()
-    assert unmeasured["measured"].isna().all()
+    observed = unmeasured[unmeasured["measured"].notna()]
+    assert observed["note"].str.startswith("an observation: it needs").all()
+
+
+def test_claims_that_rest_on_one_estimate_have_one_verdict(better: pd.DataFrame) -> None:
+    frame = better.set_index("claim")
+    first, second = frame.loc["pld.time_per_sample"], frame.loc["pld.speedup_equal_samples"]
+    assert 1 / (1 - first["measured"] / 100) == pytest.approx(second["measured"])
+    assert first["verdict"] == second["verdict"]
+    assert second["note"].startswith("one estimate with time_per_sample, and one verdict")
+    assert pd.isna(second["p_holm"])
+
+
+def test_without_a_model_from_scratch_no_score_is_judged(tmp_path: Path) -> None:
+    frame = claims.claims(study(tmp_path), PAPERS).set_index("claim")
+    for name in ("glue_final", "glue_ckp100", "glue_comparable", "pld_over_preln", "speedup_similar_accuracy"):
+        row = frame.loc[f"pld.{name}"]
+        assert row["verdict"] == "not measured at this scale", name
+        assert "the model from scratch (arm of role scratch) has no runs" in row["note"], name
+        assert row["n"] == 3, name
 
 
 def test_a_study_in_which_pld_is_worse(tmp_path: Path) -> None:
@@ -139,20 +174,23 @@ def test_a_study_in_which_pld_is_worse(tmp_path: Path) -> None:
         tmp_path,
         losses={"baseline": 3.0, "preln_higher": 3.0, "pld": 3.4},
         errors={"baseline": 0.1, "preln_higher": 0.1, "pld": 0.6},
+        scratch=0.98,
     )
     frame = claims.claims(evidence, PAPERS).set_index("claim")
-    assert frame.loc["pld.speedup_same_loss", "verdict"] == "contradicted"
-    assert frame.loc["pld.samples_same_loss", "verdict"] == "contradicted"
+    assert frame.loc["pld.speedup_same_loss", "verdict"] == "premise fails"
+    assert frame.loc["pld.samples_same_loss", "verdict"] == "premise fails"
+    assert claims.measured_text(frame.loc["pld.speedup_same_loss"]).startswith("≤ ")
     assert "reached in 0 of 3 runs" in frame.loc["pld.samples_same_loss", "note"]
     assert frame.loc["pld.glue_final", "verdict"] == "contradicted"
-    assert frame.loc["pld.speedup_similar_accuracy", "verdict"] == "contradicted"
+    assert frame.loc["pld.glue_comparable", "verdict"] == "contradicted"
+    assert frame.loc["pld.speedup_similar_accuracy", "verdict"] == "premise fails"
     assert frame.loc["pld.time_per_sample", "verdict"] == "same direction"
 
 
 def test_one_seed_settles_nothing(tmp_path: Path) -> None:
     frame = claims.claims(study(tmp_path, seeds=(1,)), PAPERS)
     measured = frame[frame["measured"].notna()]
-    assert set(measured["verdict"]) == {"inconclusive"}
+    assert set(measured["verdict"]) == {"inconclusive", "not measured at this scale", "by construction"}
     assert measured["low"].isna().all()
 
 
@@ -184,14 +222,19 @@ def test_claims_are_read_back_and_fit_a_terminal(better: pd.DataFrame, tmp_path:
     frame = claims.read_claims(tmp_path / "claims.csv")
     assert verdicts(frame) == verdicts(better)
     lines = claims.format_claims(frame).splitlines()
+    notes = lines[len(lines) - lines[::-1].index("-" * 118) :]
     assert max(map(len, lines)) <= 120
     text = "\n".join(lines)
     assert "24 %" in text
     assert "53 %†" in text
     assert "† reported value not checked" in text
-    assert text.count("not measured at this scale") == 12
-    assert len(frame) == sum(not line.startswith(("  ", "-", "†", "‡", "claim ", "Measured")) for line in lines)
-    assert claims.markdown_claims(frame).count("\n| ") == len(frame) - 12
+    absent = int(frame["measured"].isna().sum())
+    assert text.count("not measured at this scale") == absent
+    assert len(frame) == sum(len(line) > 90 and line[:2] != "  " for line in lines[2 : -len(notes) - 1])
+    assert claims.markdown_claims(frame).count("\n| ") == len(frame) - absent
+    judged = frame["p_holm"].notna().sum()
+    for page in (text, claims.markdown_claims(frame)):
+        assert f"family-wise error 5 % over the {judged} judged claims by Holm" in " ".join(page.split())
 
 
 # ---- SBLD (our reading) ----
@@ -208,13 +251,17 @@ def test_sblds_claims_on_gpt_and_images_have_verdicts_of_their_own(tmp_path: Pat
     losses = {"baseline": 3.0, "pld": 3.02, "sbld": 2.98}
     lambada = {arm: {"lambada_accuracy": level} for arm, level in {"baseline": 0.25, "pld": 0.2, "sbld": 0.26}.items()}
     top = {arm: {"accuracy": 0.6 - (arm == "sbld") / 50, "top5": 0.9} for arm in ARMS}
-    gpt = runs.sbld_study(tmp_path, "gpt", arms=ARMS, losses=losses, scores=lambada)
-    swin = runs.sbld_study(tmp_path, "swinv2", arms=ARMS, losses=losses, scores=top)
+    gpt = runs.sbld_study(tmp_path, "gpt", arms=ARMS, losses=losses, scores=lambada, seeds=(1, 2, 3))
+    swin = runs.sbld_study(tmp_path, "swinv2", arms=ARMS, losses=losses, scores=top, seeds=(1, 2, 3))
     frame = sbld_claims(replace(gpt, others=(swin,)))
+    unmeasured = "not measured at this scale"
     assert frame["verdict"].to_dict() == {
-        "sbld.time": "reproduced", "sbld.accuracy": "same direction", "sbld.swin_top1": "contradicted",
-        "sbld.swin_top5": "inconclusive", "sbld.over_pld": "reproduced",
+        "sbld.time": "by construction", "sbld.accuracy": unmeasured, "sbld.over_prior": unmeasured,
+        "sbld.convergence": "reproduced", "sbld.swin_top1": unmeasured, "sbld.swin_top5": unmeasured,
+        "sbld.over_pld": "reproduced",
     }  # fmt: skip
+    assert "the model from scratch (arm of role scratch) has no runs" in frame.loc["sbld.accuracy", "note"]
+    assert "28,000,000 parameters (here 50,000); 30 epochs (here not known)" in frame.loc["sbld.swin_top1", "note"]
     assert frame.loc["sbld.accuracy", "measured"] == pytest.approx(1.0)
     assert "relative to the baseline: 4.0 [" in frame.loc["sbld.accuracy", "note"]
     assert "the verdict takes it in points" in frame.loc["sbld.accuracy", "note"]
@@ -227,18 +274,18 @@ def test_sblds_claims_on_gpt_and_images_have_verdicts_of_their_own(tmp_path: Pat
 
 def test_sbld_does_not_beat_pld_when_it_is_slower(tmp_path: Path) -> None:
     drop = {"theta_bar": 0.95}
-    study = runs.sbld_study(tmp_path, "gpt", arms=ARMS, losses={"pld": 3.1}, drop=drop)
-    assert sbld_claims(study).loc["sbld.over_pld", "verdict"] == "contradicted"
+    study = runs.sbld_study(tmp_path, "gpt", arms=ARMS, losses={"pld": 3.1}, drop=drop, seeds=(1, 2, 3))
+    assert sbld_claims(study).loc["sbld.over_pld", "verdict"] == "premise fails"
 
 
 def test_whole_runs_are_compared_at_equal_samples_only(tmp_path: Path) -> None:
-    study = runs.sbld_study(tmp_path, "gpt", arms=ARMS)
-    assert sbld_claims(study).loc["sbld.time", "verdict"] == "reproduced"
+    study = runs.sbld_study(tmp_path, "gpt", arms=ARMS, losses={"sbld": 2.9}, seeds=(1, 2, 3))
+    assert sbld_claims(study).loc["sbld.over_pld", "verdict"] == "reproduced"
     longer = [
-        replace(run, summary=run.summary.model_copy(update={"samples": 4000})) if run.arm == "baseline" else run
+        replace(run, summary=run.summary.model_copy(update={"samples": 4000})) if run.arm == "pld" else run
         for run in study.pretrain
     ]
-    assert sbld_claims(replace(study, pretrain=tuple(longer))).loc["sbld.time", "verdict"] == "inconclusive"
+    assert sbld_claims(replace(study, pretrain=tuple(longer))).loc["sbld.over_pld", "verdict"] == "inconclusive"
 
 
 def test_the_arm_that_must_be_there_depends_on_the_measure(tmp_path: Path) -> None:
@@ -247,6 +294,6 @@ def test_the_arm_that_must_be_there_depends_on_the_measure(tmp_path: Path) -> No
     assert sbld.loc["sbld.over_pld", "note"].startswith("no arm of role pld")
     pld = claims.claims(runs.sbld_study(tmp_path / "b", "gpt", arms=("baseline", "pld"), seeds=(1,)), PAPERS)
     notes = pld.set_index("claim")["note"]
-    assert notes["sbld.time"] == "no arm of role sbld in this study"
+    assert notes["sbld.time"].startswith("no arm of role sbld in this study")
     assert notes["sbld.swin_top1"].startswith("no study of SwinV2 is in this set")
-    assert notes["pld.time_per_sample"] == "no study of BERT is in this set"
+    assert notes["pld.time_per_sample"].startswith("no study of BERT is in this set")

@@ -45,7 +45,7 @@ def test_a_loss_is_compared_with_its_sign_its_cost_and_its_depth(evidence: Evide
 
 def test_the_page_answers_with_numbers_and_names_what_is_missing(evidence: Evidence) -> None:
     page = reviews.answers(evidence, PLD)
-    assert page.count("\n## ") == 12
+    assert page.count("\n## ") == 13
     assert "cosine schedule: final validation loss 0.100 [" in page
     assert "Not in this study: depth_only, linear, pld_reversed, random, time_only." in page
     assert "Not in this study: layerdrop, stochastic_depth." in page

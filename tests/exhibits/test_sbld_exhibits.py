@@ -153,9 +153,6 @@ def test_a_model_that_gets_nothing_right_has_no_relative_change(tmp_path: Path) 
     ]
     study = load_evidence(pretrain, lambada=sorted((tmp_path / "runs/lambada").glob("*/*")))
     assert accuracy_change(study, "sbld", "baseline", "lambada_accuracy") is None
-    measurement = ESTIMATORS["sbld_lambada_gain"](study)  # 100 passages, of which the baseline has 0 right
-    assert measurement.premise == "open"
-    assert "0 right in the worst run: too few to compare" in measurement.note
     gain = accuracy_gain(study, "sbld", "baseline", "lambada_accuracy")
     assert gain is not None
     assert gain.estimate.value == pytest.approx(1.0)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from pldrepro.analysis import glue_scores
+from pldrepro.analysis import floors, glue_scores
 from pldrepro.analysis.fits import fits, is_trained
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
@@ -178,7 +178,8 @@ def test_one_fine_tuning_seed_parts_nothing_and_says_so(tmp_path: Path) -> None:
 # ---- stability ----
 
 
-def test_spread_and_failures_of_fine_tuning(evidence: Evidence) -> None:
+def test_spread_and_failures_of_fine_tuning(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(floors, "task_floor", lambda *_: "")
     rows = [
         *(("pld", seed, "cola_matthews", 1e-4, one, value) for seed in (1, 2) for one, value in enumerate((0.0, 6.0))),
         *(("pld", seed, "cola_matthews", 1e-5, one, -9.0) for seed in (1, 2) for one in (0, 1)),
@@ -234,7 +235,10 @@ def test_without_predictions_failures_are_not_measured(evidence: Evidence) -> No
 # ---- tests on predictions ----
 
 
-def test_differences_are_tested_task_by_task_and_adjusted_over_tasks(evidence: Evidence) -> None:
+def test_differences_are_tested_task_by_task_and_adjusted_over_tasks(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(floors, "task_floor", lambda *_: "")
     frame = tidy("glue_tests", evidence)
     assert set(frame["against"]) == {"baseline", "preln_higher"}
     for against in ("baseline", "preln_higher"):
@@ -248,6 +252,32 @@ def test_differences_are_tested_task_by_task_and_adjusted_over_tasks(evidence: E
     assert (frame[(frame["against"] == "baseline") & (frame["statistic"] == "p_holm")]["measured"] < 0.05).all()
     twin = frame[(frame["against"] == "preln_higher") & (frame["statistic"] == "examples")]
     assert twin["measured"].tolist() == [0] * 8
+
+
+def test_a_task_at_the_floor_has_no_test_no_ratio_and_does_not_count(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(floors, "task_floor", lambda _, task: "too low" if task == "cola" else "")
+    frame = tidy("glue_tests", evidence)
+    part = frame[frame["against"] == "baseline"]
+    low = part[part["quantity"] == "cola_matthews"]
+    assert low[low["statistic"].isin(["p", "p_holm"])]["measured"].isna().all()
+    assert cell(low, statistic="examples")["note"] == "no test of CoLA: too low"
+    p, adjusted = (part[part["statistic"] == name].set_index("quantity")["measured"] for name in ("p", "p_holm"))
+    assert adjusted.min() == pytest.approx(min(1.0, 7 * p.min()))
+    ratios = tidy("stability", evidence)
+    ratios = ratios[(ratios["statistic"] == "deviation_ratio") & (ratios["arm"] == "pld")].set_index("quantity")
+    assert np.isnan(ratios.loc["cola_matthews", "measured"])
+    assert ratios.loc["rte_accuracy", "measured"] > 0
+
+
+def test_glue_scores_at_the_floor_are_observations(evidence: Evidence) -> None:
+    frame = tidy("seeds", evidence)  # without a model from scratch
+    glue = frame[(frame["quantity"] == "glue_nine") & (frame["against"] != "")]
+    assert set(glue["statistic"]) == {"difference"}
+    assert glue["note"].str.startswith("the differences are observations").all()
+    losses = frame[(frame["quantity"] == "validation_loss") & (frame["against"] != "")]
+    assert {"pairs_for_power", "deviation_ratio"} <= set(losses["statistic"])
 
 
 def test_a_tested_difference_is_that_of_the_scores(evidence: Evidence) -> None:

@@ -429,8 +429,8 @@ def write_finetune(
                         _append(folder / "results.jsonl", result)
     save_file(arrays, folder / "predictions.safetensors")
     about: dict[str, Any] = {
-        "scale": "smoke", "arm": arm, "label": ARMS[arm]["label"], "seed": seed, "checkpoint": checkpoint,
-        "group": "glue",
+        "scale": "smoke", "arm": arm, "label": (ARMS | MORE_ARMS)[arm]["label"], "seed": seed,
+        "checkpoint": checkpoint, "group": "glue",
     }  # fmt: skip
     reasons = {task: dict(splits) for task, splits in (missing or {}).items()}
     write_record(folder / "settings.json", FinetuneJob(**about, finetune=FinetuneSettings(), missing=reasons))

@@ -14,6 +14,7 @@ from pldrepro.analysis import glue_scores
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.seed_spread import (
+    AT_FLOOR,
     POWER,
     QUANTITIES,
     SMALL_TASKS,
@@ -64,7 +65,7 @@ def _seeds(evidence: Evidence, part: pd.DataFrame, quantity: str) -> TableLayout
             "differences and ratios of standard deviations (Pitman–Morgan interval, from 3 seeds) are paired by seed. "
             f"Seeds for {POWER:.0%}: with which a paired t test finds the observed difference with that probability, "
             "its mean and spread taken as true: of few seeds a rough guide.",
-            *(_destabilises(evidence, part, name) if lines else [NOT_FINETUNED]),
+            *(_spread_notes(evidence, part, name) if lines else [NOT_FINETUNED]),
         ),
     )
 
@@ -81,6 +82,12 @@ def _seeds_lines(evidence: Evidence, part: pd.DataFrame, arm: str) -> list[Line]
         Line({**blank, "against": evidence.label(other)}, select(part, arm=arm, against=other)) for other in others[1:]
     ]
     return [own, *more]
+
+
+def _spread_notes(evidence: Evidence, part: pd.DataFrame, name: str) -> list[str]:
+    """Whether PLD destabilises; why nothing is said of it where the scores are at the floor."""
+    floors = [note for note in dict.fromkeys(part["note"]) if note.startswith(AT_FLOOR)]
+    return [_sentence([note]) for note in floors] or _destabilises(evidence, part, name)
 
 
 def _destabilises(evidence: Evidence, part: pd.DataFrame, name: str) -> list[str]:

@@ -53,10 +53,11 @@ def _against(evidence: Evidence, part: pd.DataFrame, other: str) -> TableLayout:
         "Difference in percent at the final checkpoints, the metric averaged over the runs (common pre-training seeds "
         "× fine-tuning seeds, at the selected learning rates). Interval and p (two-sided): paired percentile bootstrap "
         f"over development examples ({RESAMPLES:,} resamples: no p is below {2 / (RESAMPLES + 1):.4f}), for these very "
-        "runs; p (Holm) is adjusted over the tasks of this table. The difference over seeds is the same number with "
+        "runs; p (Holm) is adjusted over the tasks that are tested. The difference over seeds is the same number with "
         "its 95 % t interval over pre-training seeds, which holds what another seed would change: a difference that "
         "only the examples support may be of these runs only. The learning rates were selected on the same examples.",
     ]
+    notes += [f"{note[:1].upper()}{note[1:]}." for note in dict.fromkeys(part["note"]) if note]
     absent = [task for task in glue_scores.PRIMARY if task not in tested]
     if absent:
         notes.append(f"Without predictions of both arms: {task_names(absent)}.")

@@ -1,0 +1,212 @@
+"""The rule of a verdict: its definition, its invariants, and how often it is right where the truth is known."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pldrepro import stats
+from pldrepro.analysis.reported import Claim
+from pldrepro.analysis.verdicts import MIN_SEEDS, VERDICTS, verdict
+from pldrepro.stats import Estimate
+
+number = st.floats(-100, 100)
+width = st.floats(0, 100)
+side = st.sampled_from(["higher", "lower"])
+# Best last. Two conclusions against a claim's effect or for it are equally firm; what they say differs.
+RANK = {"inconclusive": 0, "contradicted": 1, "same direction": 1, "reproduced": 2, "exceeded": 3}
+
+
+def claim(reported: float | None = 24.0, null: float = 0.0, direction: Any = "higher") -> Claim:
+    return Claim(
+        id="faster", statement="it is faster", unit="%", direction=direction, null_value=null, where="here",
+        exhibit="table1", provenance="verified", reported=reported, measure="time_saving",
+    )  # fmt: skip
+
+
+def found(low: float, high: float, about: Claim, *, n: int = 3, **more: Any) -> str:
+    return verdict(Estimate((low + high) / 2, low, high, n, ""), about, **more)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (20.0, 28.0, "reproduced"),
+        (16.0, 32.0, "reproduced"),
+        (15.0, 33.0, "same direction"),  # half of it is 9, more than a third of 24
+        (19.5, 20.5, "reproduced"),  # a sixth of 24 below what rounds to 24
+        (18.0, 20.5, "same direction"),
+        (24.6, 60.0, "exceeded"),
+        (24.4, 26.4, "reproduced"),  # 24.4 rounds to 24
+        (24.4, 36.0, "same direction"),  # neither close to it nor all beyond it
+        (10.0, 18.0, "same direction"),
+        (-1.0, 30.0, "inconclusive"),
+        (0.0, 30.0, "inconclusive"),
+        (-9.0, -1.0, "contradicted"),
+    ],
+)
+def test_the_definition(low: float, high: float, expected: str) -> None:
+    assert found(low, high, claim()) == expected
+    assert found(-high, -low, claim(-24.0, direction="lower")) == expected
+
+
+def test_a_ratio_is_judged_by_its_distance_from_1() -> None:
+    # 1.3 is 1.25 to 1.35; a sixth of 0.3 is 0.05, a third 0.1.
+    assert claim(1.3, 1.0).reported_interval == pytest.approx((1.25, 1.35))
+    assert found(1.12, 1.30, claim(1.3, 1.0)) == "reproduced"
+    assert found(1.10, 1.28, claim(1.3, 1.0)) == "same direction"
+    assert found(1.12, 1.38, claim(1.3, 1.0)) == "same direction"
+
+
+@pytest.mark.parametrize(("reported", "half"), [(24.0, 0.5), (19.67, 0.005), (0.2, 0.05), (53.0, 0.5), (2.5, 0.05)])
+def test_a_reported_value_stands_for_what_rounds_to_it(reported: float, half: float) -> None:
+    assert claim(reported).reported_interval == pytest.approx((reported - half, reported + half))
+
+
+def test_a_direction_is_reproduced_when_it_is_established() -> None:
+    assert found(1.0, 90.0, claim(None)) == "reproduced"
+    assert found(-90.0, -1.0, claim(None)) == "contradicted"
+
+
+def test_few_seeds_have_no_direction() -> None:
+    assert MIN_SEEDS == 3
+    assert found(20.0, 28.0, claim(), n=2) == "inconclusive"
+    assert found(-28.0, -20.0, claim(), n=2) == "inconclusive"
+    assert verdict(Estimate(24.0, None, None, 1, ""), claim()) == "inconclusive"
+
+
+def test_the_adjustment_for_several_claims_can_leave_one_open() -> None:
+    assert found(20.0, 28.0, claim(), p=0.04) == "reproduced"
+    assert found(20.0, 28.0, claim(), p=0.06) == "inconclusive"
+    assert found(-28.0, -20.0, claim(), p=0.06) == "inconclusive"
+
+
+def test_a_scale_that_says_nothing_of_the_size_gives_a_direction() -> None:
+    assert found(20.0, 28.0, claim(), sized=False) == "same direction"
+    assert found(30.0, 33.0, claim(), sized=False) == "same direction"
+    assert found(-9.0, -1.0, claim(), sized=False) == "contradicted"
+    assert found(1.0, 2.0, claim(None), sized=False) == "reproduced"
+
+
+def reports(value: float, null: float, direction: str) -> Claim:
+    """A claim that reports an effect of this size, 0.01 at least, on the claimed side."""
+    effect = max(abs(value), 0.01) * (1 if direction == "higher" else -1)
+    return claim(null + effect, null, direction)
+
+
+@given(number, width, number, number, side)
+def test_a_mirrored_claim_has_the_same_verdict(
+    value: float, half: float, effect: float, null: float, direction: str
+) -> None:
+    about, other = reports(effect, null, direction), "lower" if direction == "higher" else "higher"
+    assert about.reported is not None
+    mirrored = claim(-about.reported, -null, other)
+    there, back = found(value - half, value + half, about), found(-value - half, -value + half, mirrored)
+    assert there == back
+
+
+share = st.floats(0, 1.5)  # of the reported effect
+
+
+@given(st.floats(-0.5, 2), share, share, number, number, side)
+@example(0.9, 0.02, 0.2, 24.0, 0.0, "higher")  # what does not hold the reported value, and with more noise holds it
+def test_more_noise_never_gives_a_better_verdict(
+    value: float, half: float, more: float, effect: float, null: float, direction: str
+) -> None:
+    about = reports(effect, null, direction)
+    assert about.reported is not None
+    whole = about.reported - null
+    middle = null + value * whole
+
+    def of(width: float) -> str:
+        return found(middle - width * abs(whole), middle + width * abs(whole), about)
+
+    assert RANK[of(half + more)] <= RANK[of(half)]
+
+
+@given(st.lists(st.floats(-1, 1), min_size=3, max_size=8), st.floats(-0.5, 2), share, st.floats(1, 5))
+def test_more_spread_or_more_of_a_shared_error_never_gives_a_better_verdict(
+    noise: list[float], value: float, error: float, factor: float
+) -> None:
+    about, mean, centred = claim(24.0), 24 * value, np.array(noise) - np.mean(noise)
+
+    def of(scale: float) -> str:
+        values = (mean + 24 * scale * centred).tolist()
+        p = stats.p_value(values, 24 * scale * error)
+        estimate = stats.mean_interval(values, shared_error=24 * scale * error)
+        return verdict(Estimate(mean, estimate.low, estimate.high, estimate.n, ""), about, None if p is None else 4 * p)
+
+    assert RANK[of(factor)] <= RANK[of(1.0)]
+
+
+@given(number, width, number, number, st.floats(0, 50))
+def test_more_effect_is_never_a_worse_direction(
+    value: float, half: float, effect: float, null: float, more: float
+) -> None:
+    order = ["contradicted", "inconclusive"]
+    about = reports(effect, null, "higher")
+    before, after = (found(v - half, v + half, about) for v in (value, value + more))
+    assert (order.index(after) if after in order else 2) >= (order.index(before) if before in order else 2)
+
+
+# ---- known answers ----
+
+SIMULATIONS = 1500
+SPREAD = 0.1  # of the effect between seeds, in units of the reported effect
+
+
+def rates(effect: float, n: int, spread: float = SPREAD) -> dict[str, float]:
+    """How often each verdict comes out where the true effect is a multiple of the reported one, for a single claim."""
+    about = claim(24.0)
+    data = 24 * np.random.default_rng([n, round(100 * effect)]).normal(effect, spread, (SIMULATIONS, n))
+    counts = Counter(verdict(stats.mean_interval(row.tolist()), about) for row in data)
+    assert set(counts) <= set(VERDICTS)
+    return {name: counts[name] / SIMULATIONS for name in VERDICTS}
+
+
+@pytest.mark.parametrize("effect", [1.0, 0.5, 0.0])
+def test_two_seeds_never_give_a_direction(effect: float) -> None:
+    assert rates(effect, 2)["inconclusive"] == 1
+
+
+@pytest.mark.parametrize(("n", "least"), [(3, 0.55), (5, 0.95), (10, 0.98)])
+def test_a_true_effect_of_the_reported_size_is_reproduced(n: int, least: float) -> None:
+    found_at = rates(1.0, n)
+    assert found_at["reproduced"] + found_at["exceeded"] > least
+    assert found_at["exceeded"] < 0.03
+    assert found_at["contradicted"] == 0
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize("spread", [0.03, 0.1, 0.3, 1.0])
+def test_no_effect_is_given_a_direction_5_times_in_100_and_never_a_size(n: int, spread: float) -> None:
+    found_at = rates(0.0, n, spread)
+    assert found_at["inconclusive"] == pytest.approx(0.95, abs=3 * (0.05 * 0.95 / SIMULATIONS) ** 0.5)
+    assert found_at["reproduced"] + found_at["exceeded"] < 0.01
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize("spread", [0.03, 0.1, 0.2, 0.3, 0.5, 1.0])
+def test_half_the_reported_effect_is_called_reproduced_1_time_in_40_at_most_whatever_the_noise(
+    n: int, spread: float
+) -> None:
+    # To be close it would have to be off by 1/3 of the reported effect, which is as much as half the interval may be.
+    found_at = rates(0.5, n, spread)
+    assert found_at["reproduced"] + found_at["exceeded"] < 0.025 + 3 * (0.025 * 0.975 / SIMULATIONS) ** 0.5
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_a_small_effect_is_the_same_direction_once_it_is_seen(n: int) -> None:
+    found_at = rates(0.5, n, 0.05)
+    assert found_at["same direction"] > 0.9
+    assert found_at["same direction"] + found_at["inconclusive"] > 0.99
+
+
+def test_more_noise_makes_a_true_effect_less_often_reproduced() -> None:
+    shares = [rates(1.0, 5, spread)["reproduced"] for spread in (0.02, 0.1, 0.2, 0.4, 1.0)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > 0.95
+    assert shares[-1] < 0.05
