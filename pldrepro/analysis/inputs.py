@@ -9,6 +9,7 @@ from pathlib import Path
 from pldrepro.analysis import glue_scores
 from pldrepro.analysis.results import Evidence
 from pldrepro.config.arm import ArmTags
+from pldrepro.config.recorded import Index, StudyRuns
 from pldrepro.errors import RecordError
 from pldrepro.records import read_record
 from pldrepro.runs.folder import (
@@ -20,7 +21,6 @@ from pldrepro.runs.folder import (
     load_pretrain,
     load_probe,
 )
-from pldrepro.runs.index import Index, StudyRuns
 from pldrepro.runs.step_times import load_calibration, load_interleave
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -15,6 +14,7 @@ from pldrepro.config.base import Folder, Name, Strict, validate
 from pldrepro.config.experiment import arm_tags, experiments_folder
 from pldrepro.errors import SettingsError
 from pldrepro.files import read_json
+from pldrepro.records import File, Recorded
 
 
 class RecordedSettings(Strict):
@@ -43,24 +43,32 @@ class RecordedSettings(Strict):
             sorted(map(str, folder.glob(f"{kind}/*/*/summary.json"))) for kind in ("probe", "lambada", "early")
         )
         tags = arm_tags(experiments_folder(read_json(Path(pretrain[0])).get("family", "bert")))
-        interleaved = sorted(map(str, folder.glob("interleave/*/summary.json")))
-        calibration = str(folder / "calibration/summary.json")
-        return StudyRuns(pretrain, finetune, probes, lambada, early, interleaved, calibration, tags)
+        return StudyRuns(
+            pretrain=pretrain, finetune=finetune, probes=probes, lambada=lambada, early=early,
+            interleaved=sorted(map(str, folder.glob("interleave/*/summary.json"))),
+            calibration=str(folder / "calibration/summary.json"), arms=tags,
+        )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class StudyRuns:
+class StudyRuns(Recorded):
     """The finished runs of one study, each named by its summary."""
 
-    pretrain: list[str]
-    finetune: list[str]
-    probes: list[str]
-    lambada: list[str]
-    early: list[str]
-    interleaved: list[str]
-    calibration: str
-    arms: dict[str, ArmTags]
+    pretrain: Annotated[list[File], Field(min_length=1)]
+    finetune: list[File]
+    probes: list[File]
+    lambada: list[File]
+    early: list[File] = []
+    interleaved: list[File] = []
+    calibration: File
+    arms: dict[str, ArmTags] = {}
     """What every experiment with tags says of itself; of those without runs, too: an exhibit says that they miss."""
+
+
+class Index(Recorded):
+    """index.json: the finished runs of a results folder, and what the YAML of their arms says of them."""
+
+    scores: File
+    studies: Annotated[list[StudyRuns], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -88,11 +96,8 @@ class ResultSet:
     @property
     def listing(self) -> str:
         """The text of index.json, from which every exhibit finds the runs."""
-        studies = [
-            {**vars(one), "arms": {name: tags.model_dump(exclude_defaults=True) for name, tags in one.arms.items()}}
-            for one in self.studies
-        ]
-        return json.dumps({"scores": f"{self.results}/scores.csv", "studies": studies}, indent=1)
+        index = Index(scores=f"{self.results}/scores.csv", studies=list(self.studies))
+        return index.model_dump_json(indent=1, exclude_defaults=True)
 
 
 def load_recorded(values: Mapping[str, Any]) -> RecordedSettings:

@@ -290,17 +290,19 @@ class Study:
     def study_runs(self) -> StudyRuns:
         """The runs of this study alone."""
         return StudyRuns(
-            [f"{self.runs}/pretrain/{arm}/seed{seed}/summary.json" for arm, seed in self.pretrain_runs()],
-            [
+            pretrain=[f"{self.runs}/pretrain/{arm}/seed{seed}/summary.json" for arm, seed in self.pretrain_runs()],
+            finetune=[
                 f"{self.runs}/finetune/{arm}/seed{seed}/{checkpoint}/{group}/summary.json"
                 for arm, seed, checkpoint, group in self.finetune_runs()
             ],
-            [f"{self.runs}/probe/{arm}/seed{seed}/summary.json" for arm, seed in self.probe_runs()],
-            [f"{self.runs}/lambada/{arm}/seed{seed}/summary.json" for arm, seed in self.lambada_runs()],
-            [f"{self.runs}/early/{arm}/seed{seed}/summary.json" for arm, seed in self.early_runs()],
-            [f"{self.runs}/interleave/process{process}/summary.json" for process in self.interleave_processes()],
-            f"{self.runs}/calibration/summary.json",
-            arm_tags(self._experiments),
+            probes=[f"{self.runs}/probe/{arm}/seed{seed}/summary.json" for arm, seed in self.probe_runs()],
+            lambada=[f"{self.runs}/lambada/{arm}/seed{seed}/summary.json" for arm, seed in self.lambada_runs()],
+            early=[f"{self.runs}/early/{arm}/seed{seed}/summary.json" for arm, seed in self.early_runs()],
+            interleaved=[
+                f"{self.runs}/interleave/process{process}/summary.json" for process in self.interleave_processes()
+            ],
+            calibration=f"{self.runs}/calibration/summary.json",
+            arms=arm_tags(self._experiments),
         )
 
     @property
