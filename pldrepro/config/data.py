@@ -35,7 +35,6 @@ class HubSettings(Strict):
 class MiniatureSettings(Strict):
     """The generated language: see pldrepro.data.sources.miniature."""
 
-    seed: int = Field(0, ge=0, description="seed of the generated language; the same for every run of a study")
     num_documents: int = Field(4000, ge=10)
     train_examples: int = Field(1000, ge=8, description="GLUE training examples per task")
     dev_examples: int = Field(400, ge=8, description="GLUE development examples per task and split")
@@ -92,13 +91,12 @@ class HubImages(Strict):
 class ShapesSettings(Strict):
     """Generated images: see pldrepro.data.sources.shapes."""
 
-    seed: int = Field(0, ge=0, description="seed of the images; the same for every run of a study")
     train_images: int = Field(4000, ge=8)
     validation_images: int = Field(512, ge=8)
 
 
 class ImageDataSettings(Strict):
-    """Where labelled images come from, and how they are augmented in training."""
+    """Where labelled images come from; in training each is shifted by up to an eighth of a side and may be mirrored."""
 
     kind: Literal["images"]
     source: Literal["shapes", "files", "hub"] = "shapes"
@@ -109,7 +107,6 @@ class ImageDataSettings(Strict):
     hub: HubImages | None = None
     shapes: ShapesSettings = ShapesSettings()
     image_size: int = Field(32, ge=4, description="pixels of a side; other images are resized and cropped to it")
-    augment: bool = Field(True, description="in training: random shift by up to an eighth of a side, random mirror")
 
 
 AnyData = Annotated[

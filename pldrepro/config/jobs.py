@@ -7,6 +7,8 @@ from pldrepro.config.study import Study
 
 EARLY = "early."  # before the arm of a run that is probed early in training
 
+RESERVED_CORES = 2  # that no other job may use while step times are measured
+
 
 def job_settings(study: Study, job: str) -> str:
     """The settings of a job, JSON: those that a study's jobs share, or those of a run.
@@ -48,5 +50,4 @@ def rank_threads(impl: ImplSettings, threads: int) -> int:
 
 def calibration_threads(study: Study) -> int:
     """Threads that are kept for the measurement of step times, used or not."""
-    calibration = study.settings.calibration
-    return max(calibration.reserved_cores, rank_threads(study.impl, calibration.threads))
+    return max(RESERVED_CORES, rank_threads(study.impl, study.settings.calibration.threads))

@@ -163,7 +163,6 @@ class CalibrationSettings(Strict):
     processes: int = Field(
         3, ge=1, description="processes that measure one after another; how they differ enters the interval"
     )
-    reserved_cores: int = Field(2, ge=1, description="cores that no other job may use while step times are measured")
 
 
 class InterleaveSettings(Strict):

@@ -14,6 +14,9 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     "model": {"ffn_ratio": 4.0, "position_init": "normal"},
     "training": {"decay_factor": 0.99, "decay_intervals": 200, "epsilon": 1e-8, "max_gradient_norm": 1.0},
     "finetune": {"max_gradient_norm": 1.0},
+    "data": {"augment": True},
+    "data.miniature": {"seed": 0},
+    "data.shapes": {"seed": 0},
 }
 # Group -> earlier name of a setting -> today's.
 NAMES: dict[str, dict[str, str]] = {

@@ -277,7 +277,7 @@ class Classification(Objective["VisionModel", Images, ImageBatch]):
         super().__init__(run, device)
         assert isinstance(run.model, VisionSettings)  # RunSettings pairs model and data
         assert isinstance(run.data, ImageDataSettings)
-        self.model, self.augment = run.model, run.data.augment
+        self.model = run.model
         # Of each channel over the training images, once they are open.
         self.mean: tuple[float, ...] = (0.5, 0.5, 0.5)
         self.std: tuple[float, ...] = (0.25, 0.25, 0.25)
@@ -301,7 +301,7 @@ class Classification(Objective["VisionModel", Images, ImageBatch]):
 
     def training(self, data: Images) -> ImageBatchSampler:
         count = in_epochs(self.run, len(data.train_labels))
-        return ImageBatchSampler(data.train_pixels[:count], data.train_labels[:count], self.run.seed, self.augment)
+        return ImageBatchSampler(data.train_pixels[:count], data.train_labels[:count], self.run.seed, augment=True)
 
     def validation(self, data: Images) -> ImageBatch:
         maker = ImageBatchSampler(data.validation_pixels, data.validation_labels, 0, augment=False)

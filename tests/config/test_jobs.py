@@ -53,6 +53,6 @@ def test_ranks_ask_for_nodes_and_gpus(values: dict[str, Any], asked: dict[str, i
 def test_threads_are_of_the_ranks_of_a_node() -> None:
     assert rank_threads(impl(ranks=8, nodes=2), 3) == 12
     values = yaml.safe_load(Path("config/smoke.yaml").read_text("utf-8"))
-    study = load_study({**values, "calibration": {"threads": 1, "reserved_cores": 2}})
+    study = load_study({**values, "calibration": {"threads": 1}})
     assert calibration_threads(study) == 2
-    assert calibration_threads(load_study({**values, "calibration": {"threads": 3, "reserved_cores": 2}})) == 3
+    assert calibration_threads(load_study({**values, "calibration": {"threads": 3}})) == 3

@@ -123,7 +123,7 @@ def test_other_settings_are_refused(elsewhere: Path, here: Study, changes: dict[
 
 def test_other_data_are_refused(elsewhere: Path, tmp_path: Path) -> None:
     settings = study_at(tmp_path / "here").settings.model_dump(mode="json")
-    settings["settings"]["data"]["miniature"]["seed"] = 5
+    settings["settings"]["data"]["miniature"]["num_documents"] += 5
     study = load_study(settings)
     prepare(study)
     assert "differs from the study in data.miniature, corpus" in (reasons(study, elsewhere)[str(RUN)] or "")

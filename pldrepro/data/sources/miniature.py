@@ -21,6 +21,7 @@ from pldrepro.data.sources.miniature_stories import STORY_SHARE, make_passage, m
 from pldrepro.data.sources.miniature_tasks import UNSEEN_SENTIMENT, WRITERS, Draft
 from pldrepro.data.tasks import Example
 
+SEED = 0  # of the language: with another one its world, its documents and its examples are others
 SPLITS = ("train", "dev", "dev_mismatched")
 
 
@@ -29,7 +30,7 @@ class MiniatureSource:
 
     def __init__(self, settings: MiniatureSettings) -> None:
         self.settings = settings
-        self.world = make_world(settings.seed)
+        self.world = make_world(SEED)
 
     def describe(self) -> dict[str, Any]:
         """The settings and the number of word types, for the manifest."""
@@ -41,7 +42,7 @@ class MiniatureSource:
             if self._is_story(index):
                 yield make_story_document(self._speakers(f"story/{index}"), PLACES)
             else:
-                yield make_document(self.settings.seed, index, self.world)
+                yield make_document(SEED, index, self.world)
 
     def lambada(self) -> Iterator[str]:
         """The passages: see ``pldrepro.data.sources.miniature_stories``."""
@@ -51,11 +52,11 @@ class MiniatureSource:
     def _is_story(self, index: int) -> bool:
         if not self.settings.lambada_passages:
             return False
-        return random.Random(f"{self.settings.seed}/kind/{index}").random() < STORY_SHARE
+        return random.Random(f"{SEED}/kind/{index}").random() < STORY_SHARE
 
     def _speakers(self, stream: str) -> Callable[[int], Speaker]:
         """A speaker for each attempt of a stream."""
-        return lambda attempt: Speaker(self.world, random.Random(f"{self.settings.seed}/{stream}/{attempt}"))
+        return lambda attempt: Speaker(self.world, random.Random(f"{SEED}/{stream}/{attempt}"))
 
     def glue(self, task: str, split: str) -> list[Example] | str:
         """The examples of a split, all different and labels in turn; or why there are none."""
@@ -65,7 +66,7 @@ class MiniatureSource:
         examples: dict[str, Example] = {}
         attempt = 0
         while len(examples) < size:
-            speaker = Speaker(self.world, random.Random(f"{self.settings.seed}/{task}/{split}/{attempt}"))
+            speaker = Speaker(self.world, random.Random(f"{SEED}/{task}/{split}/{attempt}"))
             draft = WRITERS[task](speaker, len(examples), split)
             attempt += 1
             if _is_usable(draft, task, split):
