@@ -42,7 +42,7 @@ class Shape:
         self.world = world
         self.model = self.objective.build().to(device).train()
         if run.impl.compile:
-            self.model.compile_blocks()
+            self.objective.compile(self.model)
         self.optimizer = adamw(self.model, weight_decay=run.training.weight_decay)
         set_learning_rate(self.optimizer, 1e-6)
         self.size = min(run.impl.micro_batch_size, run.training.batch_size)

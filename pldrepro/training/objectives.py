@@ -105,6 +105,10 @@ class Objective(ABC, Generic[AnyModel, AnyData, AnyBatch]):
         main = sums.loss / self.count(whole)
         return main + sums.auxiliary / len(whole), main
 
+    def compile(self, model: AnyModel) -> None:
+        """Compile the blocks of a model, and what follows them."""
+        cast("Any", model).compile_blocks()
+
     def _tensor(self, array: np.ndarray) -> Tensor:
         return on_device(array, self.device)
 
@@ -146,8 +150,12 @@ class TextObjective(Objective[AnyModel, Corpus, AnyBatch]):
         assert isinstance(run.model, ModelSettings)  # RunSettings pairs model and data
         assert isinstance(run.data, DataSettings)
         self.model, self.length = run.model, run.data.sequence_length
-        self.head = Head(run.impl.compile)
+        self.head = Head(compile=False)
         self.residual_dtype = torch.bfloat16 if run.impl.residual == "bfloat16" else None
+
+    def compile(self, model: AnyModel) -> None:
+        super().compile(model)
+        self.head = Head(compile=True)
 
     def open(self, folder: Path) -> Corpus:
         corpus = open_corpus(folder)

@@ -114,7 +114,7 @@ class Run:
         if self.world.is_first:
             self._cut_metrics()
         if self.settings.impl.compile:
-            self.model.compile_blocks()
+            self.objective.compile(self.model)
 
     def _cut_metrics(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
