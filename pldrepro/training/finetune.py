@@ -46,12 +46,13 @@ from pldrepro.runs.schema import (
     FinetuneSummary,
     PretrainSummary,
 )
-from pldrepro.training.device import autocast, describe, select_device
+from pldrepro.training.device import autocast, describe, on_device, select_device
 from pldrepro.training.optim import MAX_GRADIENT_NORM, adamw, set_learning_rate
 from pldrepro.training.seeding import seed_dropout
 
 PARTS = "parts"  # folder of finished combinations, until the job is complete
 PAD = 0  # what stands behind the end of a shorter example; the attention mask hides it
+WIDTH_STEP = 16  # tokens, of the padded batches on a GPU
 SORTED_BATCHES = 16  # batches whose examples are sorted by length together, which saves padding
 
 
@@ -221,20 +222,26 @@ def training_order(split: PreparedSplit, count: int, batch_size: int, seed: int)
 
 
 def collate(split: PreparedSplit, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor | None], Tensor]:
-    """Pad the examples of a batch to its longest; token ids, token types and mask (B, S), labels (B,)."""
+    """Pad the examples of a batch to its longest; token ids, token types and mask (B, S), labels (B,).
+
+    On a GPU S is a multiple of WIDTH_STEP, or the longest of the split, and there is always a mask: for each shape its
+    libraries plan attention anew, which takes longer than a step.
+    """
     lengths = split.offsets[rows + 1] - split.offsets[rows]
-    width = int(lengths.max())
+    width, gpu = int(lengths.max()), device.type == "cuda"
+    if gpu:
+        width = min(-(-width // WIDTH_STEP) * WIDTH_STEP, int(np.diff(split.offsets).max()))
     ids = np.full((len(rows), width), PAD, dtype=np.int64)
     types = np.zeros((len(rows), width), dtype=np.int64)
     mask = np.arange(width)[None, :] < lengths[:, None]
     source = np.concatenate([np.arange(split.offsets[r], split.offsets[r + 1]) for r in rows])
     ids[mask], types[mask] = split.input_ids[source], split.token_types[source]
     inputs: dict[str, Tensor | None] = {
-        "input_ids": torch.from_numpy(ids).to(device),
-        "token_types": torch.from_numpy(types).to(device),
-        "attention_mask": None if bool(mask.all()) else torch.from_numpy(mask).to(device),
+        "input_ids": on_device(ids, device),
+        "token_types": on_device(types, device),
+        "attention_mask": on_device(mask, device) if gpu or not mask.all() else None,
     }
-    return inputs, torch.from_numpy(split.labels[rows]).to(device)
+    return inputs, on_device(split.labels[rows], device)
 
 
 def task_loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ from pldrepro.config.run import FinetuneSettings, RunSettings
 from pldrepro.data.glue import PreparedSplit, load_prepared
 from pldrepro.data.manifests import GlueManifest
 from pldrepro.errors import DataError, DivergedError, RecordError, SettingsError
+from pldrepro.models.bert import BertForSequenceClassification
+from pldrepro.models.blocks import initialise
 from pldrepro.policy.drop import all_kept
 from pldrepro.records import read_record
 from pldrepro.runs.folder import load_finetune
@@ -260,6 +262,35 @@ def test_collate_pads_to_the_longest_of_the_batch() -> None:
 def test_no_mask_where_nothing_is_padded() -> None:
     inputs, _ = collate(split_of([3, 3]), np.array([0, 1]), CPU)
     assert inputs["attention_mask"] is None
+
+
+GPU = torch.device("cuda", 0)
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches for a GPU stay here."""
+    monkeypatch.setattr(module, "on_device", lambda array, _: torch.from_numpy(array))
+
+
+@pytest.mark.usefixtures("copied")
+def test_a_gpu_gets_few_widths_and_always_a_mask() -> None:
+    split = split_of(list(range(1, 71)))
+    inputs = [collate(split, np.array([row]), GPU)[0] for row in range(70)]
+    assert {one["input_ids"].shape[1] for one in inputs} == {16, 32, 48, 64, 70}
+    assert all(one["attention_mask"].sum() == row + 1 for row, one in enumerate(inputs))
+    assert collate(split, np.array([15, 3]), GPU)[0]["input_ids"].shape == (2, 16)
+
+
+@pytest.mark.usefixtures("copied")
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_a_wider_batch_gives_the_same_logits(tiny_run: Callable[..., RunSettings], norm: str) -> None:
+    model = BertForSequenceClassification(tiny_run(model={"norm": norm}).model, num_labels=2).eval()
+    initialise(model, 0)
+    split, rows = split_of([5, 9, 7, 30]), np.array([0, 2, 1])
+    narrow, wide = (collate(split, rows, device)[0] for device in (CPU, GPU))
+    assert (narrow["input_ids"].shape[1], wide["input_ids"].shape[1]) == (9, 16)
+    torch.testing.assert_close(model(**wide), model(**narrow), atol=1e-6, rtol=1e-5)
 
 
 def test_every_example_is_seen_once_an_epoch() -> None:
