@@ -92,6 +92,9 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...
         settings("DataSettings"), argument("--tasks", nargs="+", required=True, help="names such as rte, stsb"),
         argument("--sequence-length", type=int, required=True, help="longest example [tokens]"), CORPUS, OUT_DATA,
     )),
+    "prepare contrasts": (verbs.prepare_contrasts, (
+        settings("ContrastSettings"), argument("--data", required=True, help="DataSettings"), CORPUS, OUT_DATA,
+    )),
     "prepare images": (verbs.prepare_images, (settings("ImageDataSettings"), OUT_DATA)),
     "run calibrate": (verbs.run_calibrate, (settings("CalibrationJob"), OUT_RUN)),
     "run interleave": (verbs.run_interleave, (
@@ -112,6 +115,9 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...
     )),
     "run probe": (verbs.run_probe, (settings("ProbeSettings"), RUN, CORPUS, OUT_RUN)),
     "run early": (verbs.run_early, (settings("EarlyRunSettings"), CORPUS, OUT_RUN)),
+    "run contrasts": (verbs.run_contrasts, (
+        settings("ContrastSettings"), RUN, CORPUS, path("--items", "folder of the prepared items"), OUT_RUN,
+    )),
     "run lambada": (verbs.run_lambada, (RUN, CORPUS, OUT_RUN)),
     "make scores": (verbs.make_scores, (
         path("--finetune", "run folders or their summary.json", required=False, nargs="*", default=[]),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pldrepro.config.base import parse_yaml, read_mapping, read_settings
+from pldrepro.config.contrasts import ContrastSettings
 from pldrepro.config.data import DataSettings, ImageDataSettings
 from pldrepro.config.run import (
     CalibrationJob,
@@ -45,6 +46,15 @@ def prepare_glue(options: argparse.Namespace) -> None:
     settings = read_settings(DataSettings, options.settings)
     with locked(options.out):
         glue.prepare_glue(settings, tuple(options.tasks), options.sequence_length, options.corpus, options.out)
+
+
+def prepare_contrasts(options: argparse.Namespace) -> None:
+    """Turn minimal pairs and held-out text into the items that all arms are asked."""
+    from pldrepro.data import contrasts
+
+    settings = read_settings(ContrastSettings, options.settings)
+    with locked(options.out):
+        contrasts.prepare_contrasts(settings, read_settings(DataSettings, options.data), options.corpus, options.out)
 
 
 def prepare_images(options: argparse.Namespace) -> None:
@@ -123,6 +133,15 @@ def run_early(options: argparse.Namespace) -> None:
 
     with locked(options.out):
         early.probe_early(read_settings(EarlyRunSettings, options.settings), options.corpus, options.out)
+
+
+def run_contrasts(options: argparse.Namespace) -> None:
+    """Ask the checkpoints of one run minimal pairs and cloze items."""
+    from pldrepro.evaluation import score_contrasts
+
+    settings = read_settings(ContrastSettings, options.settings)
+    with locked(options.out):
+        score_contrasts.score_contrasts(options.run, settings, options.corpus, options.items, options.out)
 
 
 def run_lambada(options: argparse.Namespace) -> None:

@@ -13,8 +13,10 @@ from pldrepro.config.recorded import Index, StudyRuns
 from pldrepro.errors import RecordError
 from pldrepro.records import read_record
 from pldrepro.runs.folder import (
+    ContrastsRun,
     LambadaRun,
     ProbeRun,
+    load_contrasts,
     load_early,
     load_finetune,
     load_lambada,
@@ -32,6 +34,7 @@ def load_evidence(
     *,
     probes: Sequence[Path] = (),
     lambada: Sequence[Path] = (),
+    contrasts: Sequence[Path] = (),
     early: Sequence[Path] = (),
     interleaved: Sequence[Path] = (),
     tags: Mapping[str, ArmTags],
@@ -47,6 +50,7 @@ def load_evidence(
         tags=tags,
         probes=tuple(map(load_probe, probes)),
         lambada=tuple(map(load_lambada, lambada)),
+        contrasts=tuple(map(load_contrasts, contrasts)),
         early=tuple(map(load_early, early)),
         interleaved=tuple(map(load_interleave, interleaved)),
     )
@@ -65,8 +69,8 @@ def load_evidence(
         for run in evidence.runs(arm):
             if set(run.summary.checkpoints) != set(evidence.checkpoints(arm)):
                 raise RecordError(f"{run.folder}: not the checkpoints of {evidence.runs(arm)[0].folder}")
-    _check_belongs(evidence, evidence.probes)
-    _check_belongs(evidence, evidence.lambada)
+    for found in (evidence.probes, evidence.lambada, evidence.contrasts):
+        _check_belongs(evidence, found)
     if evidence.baseline not in evidence.arms:
         raise RecordError(
             f"{pretrain[0]}, ...: no run of an arm of role baseline; arms here: {', '.join(evidence.arms)}"
@@ -74,8 +78,8 @@ def load_evidence(
     return evidence
 
 
-def _check_belongs(evidence: Evidence, found: Sequence[ProbeRun | LambadaRun]) -> None:
-    """A probe, and LAMBADA's scores, belong to one of the runs, and a run has them at most once."""
+def _check_belongs(evidence: Evidence, found: Sequence[ProbeRun | LambadaRun | ContrastsRun]) -> None:
+    """What is made from a run's checkpoints belongs to one of the runs, and a run has it at most once."""
     known = {(run.arm, run.seed): run.summary for run in evidence.pretrain}
     seen: dict[tuple[str, int], Path] = {}
     for probe in found:
@@ -86,7 +90,7 @@ def _check_belongs(evidence: Evidence, found: Sequence[ProbeRun | LambadaRun]) -
         if isinstance(probe, ProbeRun) and probe.summary.num_layers != run.num_layers:
             raise RecordError(f"{probe.folder}: of {probe.summary.num_layers} layers, its run of {run.num_layers}")
         if not set(points) <= set(run.checkpoints) or (
-            isinstance(probe, LambadaRun) and evidence.final_checkpoint(key[0]) not in points
+            not isinstance(probe, ProbeRun) and evidence.final_checkpoint(key[0]) not in points
         ):
             raise RecordError(
                 f"{probe.folder}: checkpoints {', '.join(points)}; of its run: {', '.join(run.checkpoints)}"
@@ -114,6 +118,7 @@ def _read_study(study: StudyRuns, scores: Path) -> Evidence:
         scores if study.finetune else None,
         probes=list(map(Path, study.probes)),
         lambada=list(map(Path, study.lambada)),
+        contrasts=list(map(Path, study.contrasts)),
         early=list(map(Path, study.early)),
         interleaved=list(map(Path, study.interleaved)),
         tags=study.arms,

@@ -14,6 +14,7 @@ from pldrepro.analysis import glue_scores
 from pldrepro.analysis.interpolation import first_at_or_below, value_at
 from pldrepro.config.arm import ArmTags, Role
 from pldrepro.runs.folder import (
+    ContrastsRun,
     EarlyRun,
     FinetuneRun,
     LambadaRun,
@@ -42,6 +43,7 @@ class Evidence:
     scores: pd.DataFrame | None = None
     probes: tuple[ProbeRun, ...] = ()
     lambada: tuple[LambadaRun, ...] = ()
+    contrasts: tuple[ContrastsRun, ...] = ()
     interleaved: tuple[InterleaveRun, ...] = ()
     """Processes in which steps of some arms were measured in turn."""
     early: tuple[EarlyRun, ...] = ()

@@ -108,7 +108,8 @@ def analysis_share(evidence: Evidence, arm: str, axis: str) -> Estimate | None:
 def sbld_table1(evidence: Evidence, paper: Paper) -> pd.DataFrame:
     """GPT, one row per arm, quantity and cost axis, at the end of the run; empty without a study of GPT.
 
-    Quantities: validation_loss [nats], perplexity, lambada_accuracy [%], lambada_perplexity, kept_layers; differences
+    Quantities: validation_loss [nats], perplexity, lambada_accuracy [%], lambada_perplexity, lambada_rank [% of a
+    passage's other words that are less probable than the right one], kept_layers; differences
     to the baseline and to PLD, paired by seed (``_minus_baseline``, ``_minus_pld``; accuracies in points) and relative
     (``lambada_accuracy_change`` [%]); saved_over_baseline and saved_over_pld [% of the whole run], on each axis, the
     analysis of sensitivity charged; analysis_share [% of the run's time].
@@ -130,6 +131,10 @@ def sbld_table1(evidence: Evidence, paper: Paper) -> pd.DataFrame:
             tidy_row(study, arm, final, name, stats.geometric_interval(values) if values else None, unit="1")
             for name, values in perplexities.items()
         ]
+        ranks = [100 * value for run in runs if (value := study.quality(run, "lambada_rank")) is not None]
+        rows.append(
+            tidy_row(study, arm, final, "lambada_rank", stats.mean_interval(ranks) if ranks else None, unit="%")
+        )
         rows += _cost_rows(study, paper, arm)
     return tidy(rows)
 

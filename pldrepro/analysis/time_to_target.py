@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from pldrepro.analysis import comparisons
+from pldrepro.analysis import comparisons, contrasts
 from pldrepro.analysis.comparisons import Paired, Reach
 from pldrepro.analysis.reported import Paper, Reported
 from pldrepro.analysis.results import AXES, Evidence
@@ -16,34 +16,54 @@ from pldrepro.analysis.tidy import estimate_of, role, tidy, tidy_row
 from pldrepro.config.arm import Role
 from pldrepro.stats import Estimate
 
-# What is to be reached, and the checkpoint at which the paper says that PLD has it.
-TARGETS: dict[str, tuple[str, str]] = {
-    "loss": ("the baseline's final validation loss", "ckp87"),
-    "glue": ("the baseline's final GLUE score", "ckp100"),
-}
+# The checkpoint at which the paper says that PLD has a target.
+REPORTED = {"loss": "ckp87", "glue": "ckp100"}
 PER_SAMPLE = "reference_time_per_sample"
-BOUND = "a bound: some runs never get there"
+# Notes of a factor that is a bound, because runs that never get there count with their whole run; it has no interval.
+AT_MOST = "at most: some runs never get there"
+AT_LEAST = "at least: some runs of what it is compared with never get there"
+UNKNOWN = "not known: some runs of either never get there"
+
+
+def targets(evidence: Evidence) -> dict[str, str]:
+    """What is to be reached, and its name: the loss, GLUE, and each score without fine-tuning above its floor."""
+    return {
+        "loss": "the baseline's final validation loss",
+        "glue": "the baseline's final GLUE score",
+        **{
+            score: f"the baseline's final score on {contrasts.title(score)}"
+            for score in contrasts.scores(evidence)
+            if not contrasts.at_floor(evidence, score)
+        },
+    }
 
 
 def reach(evidence: Evidence, arm: str, target: str, axis: str) -> Reach:
     """How soon an arm reaches a target."""
     if target == "loss":
         return comparisons.reach_loss(evidence, arm, axis)
-    return comparisons.reach_glue(evidence, arm, axis, comparisons.glue_convention(evidence)[0])
+    if target == "glue":
+        return comparisons.reach_glue(evidence, arm, axis, comparisons.glue_convention(evidence)[0])
+    return contrasts.reach(evidence, target, arm, axis)
+
+
+def bounded(estimate: Estimate | None, note: str) -> Estimate | None:
+    """An estimate; without its interval where it is a bound."""
+    return replace(estimate, low=None, high=None) if estimate and note else estimate
 
 
 def time_to_target(evidence: Evidence, paper: Paper) -> pd.DataFrame:
     """How soon each arm has what the baseline has at its end, as a speedup over the baseline's whole run.
 
-    Quantities: reached_loss, reached_glue [runs, of n]; speedup_to_loss, speedup_to_glue [x] on each axis, paired by
-    seed, in which a run that never gets there counts with its whole run; then the decomposition of PLD's speedup:
-    step_to_loss, step_to_glue [x], of the arm that a step ends at, and total_to_loss, total_to_glue.
+    For each target T of ``targets``: reached_T [runs, of n]; speedup_to_T [x] on each axis, paired by seed, in which a
+    run that never gets there counts with its whole run, a bound without an interval; then the decomposition of PLD's
+    speedup: step_to_T [x], of the arm that a step ends at, and total_to_T.
     """
     rows: list[dict[str, Any]] = []
-    for target in TARGETS:
+    for target in targets(evidence):
         for arm in evidence.methods:
             rows += _target_rows(evidence, paper, arm, target)
-    for target in TARGETS:
+    for target in targets(evidence):
         rows += _step_rows(evidence, paper, target)
     return tidy(rows)
 
@@ -57,9 +77,9 @@ def _target_rows(evidence: Evidence, paper: Paper, arm: str, target: str) -> lis
     reported = reported_factors(paper, target) if role(evidence, arm) == "pld" else {}
     reached = Estimate(count.reached, None, None, len(count.costs), "count")
     rows = [tidy_row(evidence, arm, final, f"reached_{target}", reached, unit="runs")]
-    note = "" if count.reached == len(count.costs) else BOUND
+    note = "" if count.reached == len(count.costs) else AT_MOST
     for axis, one in found.items():
-        speedup = estimate_of(comparisons.reach_speedup(evidence, arm, axis, one))
+        speedup = bounded(estimate_of(comparisons.reach_speedup(evidence, arm, axis, one)), note)
         value = reported.get("reference_time" if axis == "measured_time" else axis)
         rows.append(
             tidy_row(evidence, arm, final, f"speedup_to_{target}", speedup, unit="x", cost_axis=axis, reported=value,
@@ -70,8 +90,10 @@ def _target_rows(evidence: Evidence, paper: Paper, arm: str, target: str) -> lis
 
 def reported_factors(paper: Paper, target: str) -> dict[str, Reported]:
     """The paper's speedup of PLD to a target, and the two factors of it: fewer samples, and less time per sample."""
+    if target not in REPORTED:
+        return {}
     table = paper.tables["table1"]
-    row = table.row("pld", TARGETS[target][1])
+    row = table.row("pld", REPORTED[target])
     speedup, reduction = table.reported(row, "speedup"), table.reported(row, "sample_reduction")
     if speedup is None or reduction is None:
         return {}
@@ -88,13 +110,17 @@ CHANGES: dict[Role, str] = {"preln": "PreLN", "preln_higher_lr": "the higher lea
 
 @dataclass(frozen=True)
 class Step:
-    """One step from an arm to the next: what changed, and by what factor its parts made the target cheaper."""
+    """One step from an arm to the next: what changed, and by what factor its parts made the target cheaper.
+
+    ``bound``: whether its factors in samples and time are bounds, in words; empty: they are not.
+    """
 
     change: str
     arm: str
     factors: dict[str, Paired | None]
     reached: int
     n: int
+    bound: str = ""
 
 
 def chain(evidence: Evidence) -> list[str]:
@@ -146,7 +172,9 @@ def _step(
         "reference_time": comparisons.ratio(((one[1], two[1]) for one, two in pairs), shared_error=error),
     }
     last = spent[arms[1]]
-    return Step(change, arms[1], factors, last.reached, len(last.costs))
+    first, second = (spent[arm].reached < len(spent[arm].costs) for arm in arms)
+    bound = {(False, True): AT_MOST, (True, False): AT_LEAST, (True, True): UNKNOWN}.get((first, second), "")
+    return Step(change, arms[1], factors, last.reached, len(last.costs), bound)
 
 
 def _per_sample(cost: tuple[float | None, float | None]) -> float | None:
@@ -162,10 +190,10 @@ def _step_rows(evidence: Evidence, paper: Paper, target: str) -> list[dict[str, 
         reported = reported_factors(paper, target) if last else {}
         final = evidence.final_checkpoint(step.arm)
         quantity = f"{'total' if last else 'step'}_to_{target}"
-        note = f"reached in {step.reached} of {step.n} runs"
-        rows += [
-            tidy_row(evidence, step.arm, final, quantity, estimate_of(factor), unit="x", cost_axis=axis,
-                     condition=step.change, reported=reported.get(axis), note=note)
-            for axis, factor in step.factors.items()
-        ]  # fmt: skip
+        for axis, factor in step.factors.items():
+            note = "" if axis == PER_SAMPLE else step.bound
+            rows.append(
+                tidy_row(evidence, step.arm, final, quantity, bounded(estimate_of(factor), note), unit="x",
+                         cost_axis=axis, condition=step.change, reported=reported.get(axis), note=note)
+            )  # fmt: skip
     return rows

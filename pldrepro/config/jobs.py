@@ -13,8 +13,8 @@ RESERVED_CORES = 2  # that no other job may use while step times are measured
 def job_settings(study: Study, job: str) -> str:
     """The settings of a job, JSON: those that a study's jobs share, or those of a run.
 
-    Shared: ``data``, ``calibration``, ``interleave``, ``finetune``, ``probe``. A run is named ``ARM-seedN``,
-    one that is probed early in training ``early.ARM-seedN``.
+    Shared: ``data``, ``calibration``, ``interleave``, ``finetune``, ``probe``, ``contrasts``. A run is named
+    ``ARM-seedN``, one that is probed early in training ``early.ARM-seedN``.
     """
     shared = {
         "data": study.data,
@@ -22,6 +22,7 @@ def job_settings(study: Study, job: str) -> str:
         "interleave": study.interleave_job,
         "finetune": lambda: study.finetune,
         "probe": lambda: study.settings.probe,
+        "contrasts": lambda: study.contrasts,
     }
     if job in shared:
         return shared[job]().model_dump_json(indent=1)

@@ -39,12 +39,14 @@ class RecordedSettings(Strict):
         if not pretrain:
             raise SettingsError(f"recorded: {folder}: no finished pre-training run (pretrain/ARM/seedN/summary.json)")
         finetune = sorted(map(str, folder.glob("finetune/*/*/*/*/summary.json")))
-        probes, lambada, early = (
-            sorted(map(str, folder.glob(f"{kind}/*/*/summary.json"))) for kind in ("probe", "lambada", "early")
+        probes, lambada, contrasts, early = (
+            sorted(map(str, folder.glob(f"{kind}/*/*/summary.json")))
+            for kind in ("probe", "lambada", "contrasts", "early")
         )
         tags = arm_tags(experiments_folder(read_json(Path(pretrain[0])).get("family", "bert")))
         return StudyRuns(
-            pretrain=pretrain, finetune=finetune, probes=probes, lambada=lambada, early=early,
+            pretrain=pretrain, finetune=finetune, probes=probes, lambada=lambada, contrasts=contrasts,
+            early=early,
             interleaved=sorted(map(str, folder.glob("interleave/*/summary.json"))),
             calibration=str(folder / "calibration/summary.json"), arms=tags,
         )  # fmt: skip
@@ -57,6 +59,7 @@ class StudyRuns(Recorded):
     finetune: list[File]
     probes: list[File]
     lambada: list[File]
+    contrasts: list[File] = []
     early: list[File] = []
     interleaved: list[File] = []
     calibration: File
@@ -84,7 +87,15 @@ class ResultSet:
         return [
             file
             for runs in self.studies
-            for files in (runs.pretrain, runs.finetune, runs.probes, runs.lambada, runs.early, runs.interleaved)
+            for files in (
+                runs.pretrain,
+                runs.finetune,
+                runs.probes,
+                runs.lambada,
+                runs.contrasts,
+                runs.early,
+                runs.interleaved,
+            )
             for file in files
         ] + [runs.calibration for runs in self.studies]
 

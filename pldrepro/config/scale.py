@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from pldrepro.config.base import Distinct, Folder, Name, Sha256, Strict
+from pldrepro.config.contrasts import ContrastSettings
 from pldrepro.config.run import (
     CalibrationSettings,
     EarlySettings,
@@ -64,6 +65,12 @@ class StudySettings(Strict):
     probe: ProbeSettings = ProbeSettings()
     probe_arms: Annotated[tuple[Name, ...], Distinct] | None = Field(
         None, description="arms whose checkpoints are probed; none: all of them"
+    )
+    contrasts: ContrastSettings | None = Field(
+        None, description="minimal pairs and cloze contrasts for every run of a text model; none: the study has none"
+    )
+    contrast_arms: Annotated[tuple[Name, ...], Distinct] | None = Field(
+        None, description="arms that are asked them; none: all of them"
     )
     early: EarlyStudy | None = Field(None, description="runs that are probed early in training; none: there are none")
     companions: dict[Name, str] = Field(

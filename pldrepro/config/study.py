@@ -16,6 +16,7 @@ from typing import Any
 
 from pldrepro.config.arm import ROLES, Role
 from pldrepro.config.base import merge, read_mapping, validate
+from pldrepro.config.contrasts import ContrastSettings, read_paradigms
 from pldrepro.config.data import DataSettings, ImageDataSettings
 from pldrepro.config.experiment import EXPERIMENTS_FOLDER, BudgetOf, DepthMatch, arm_tags, experiment_chain
 from pldrepro.config.model import VisionSettings
@@ -50,9 +51,9 @@ class Study:
         self.companions = tuple(self._companion(name, Path(file)) for name, file in settings.companions.items())
         self._roles = {arm: experiment_chain(arm, self._experiments)[-1].role for arm in settings.arms}
         self._check_roles()
-        strange = sorted(set(settings.probe_arms or ()) - set(settings.arms))
-        if strange:
-            raise SettingsError(f"probe_arms: {', '.join(strange)} not among the arms: {', '.join(settings.arms)}")
+        for key, named in {"probe_arms": settings.probe_arms, "contrast_arms": settings.contrast_arms}.items():
+            if strange := sorted(set(named or ()) - set(settings.arms)):
+                raise SettingsError(f"{key}: {', '.join(strange)} not among the arms: {', '.join(settings.arms)}")
         for arm in settings.arms:
             self._check_arm(arm)
         self._check_finetuned()
@@ -60,6 +61,7 @@ class Study:
             self.early_run(arm, seed)
         if settings.interleave is not None:
             self._check_interleaved()
+        self._check_contrasts()
 
     def _check_interleaved(self) -> None:
         """Steps are measured without training: of arms whose gates follow from their settings."""
@@ -133,6 +135,19 @@ class Study:
             raise SettingsError(
                 f"data.vocab_size {run.data.vocab_size} does not fit model.vocab_size {run.model.vocab_size}"
             )
+
+    def _check_contrasts(self) -> None:
+        """Contrasts are for models of text; their lists of paradigms and their checkpoints must be there."""
+        contrasts = self.settings.contrasts
+        if contrasts is None:
+            return
+        if self.data().kind != "text":
+            raise SettingsError("contrasts: allowed for models of text")
+        known = self.run(self.baseline, self.settings.seeds[0]).training.checkpoints
+        if unknown := sorted(set(contrasts.checkpoints or ()) - set(known)):
+            raise SettingsError(f"contrasts.checkpoints: {', '.join(unknown)} not among {', '.join(known)}")
+        for name in contrasts.lists:
+            read_paradigms(Path(name))
 
     def run(self, arm: str, seed: int) -> RunSettings:
         """The settings of one pre-training run; complete, but for the steps of an arm with a budget (see Budget).
@@ -247,6 +262,13 @@ class Study:
         return self.run(self.baseline, self.settings.seeds[0]).impl
 
     @property
+    def contrasts(self) -> ContrastSettings:
+        """The settings of contrasts; a study without them is a SettingsError."""
+        if self.settings.contrasts is None:
+            raise SettingsError(f"scale {self.settings.scale}: no contrasts")
+        return self.settings.contrasts
+
+    @property
     def finetune(self) -> FinetuneSettings:
         """The settings of fine-tuning; without next-sentence prediction, which trains [CLS], tokens are averaged."""
         own, training = self.settings.finetune, self.run(self.baseline, self.settings.seeds[0]).training
@@ -297,6 +319,7 @@ class Study:
             ],
             probes=[f"{self.runs}/probe/{arm}/seed{seed}/summary.json" for arm, seed in self.probe_runs()],
             lambada=[f"{self.runs}/lambada/{arm}/seed{seed}/summary.json" for arm, seed in self.lambada_runs()],
+            contrasts=[f"{self.runs}/contrasts/{arm}/seed{seed}/summary.json" for arm, seed in self.contrast_runs()],
             early=[f"{self.runs}/early/{arm}/seed{seed}/summary.json" for arm, seed in self.early_runs()],
             interleaved=[
                 f"{self.runs}/interleave/process{process}/summary.json" for process in self.interleave_processes()
@@ -328,6 +351,11 @@ class Study:
             return []
         passages = {"miniature": data.miniature.lambada_passages, "files": data.lambada, "hub": data.hub.lambada}
         return self.pretrain_runs() if passages[data.source] else []
+
+    def contrast_runs(self) -> list[tuple[str, int]]:
+        """(arm, seed) of every run that is asked minimal pairs and cloze items."""
+        asked, arms = self.settings.contrasts is not None, self.settings.contrast_arms
+        return [(arm, seed) for arm, seed in self.pretrain_runs() if asked and (arms is None or arm in arms)]
 
     def probe_runs(self) -> list[tuple[str, int]]:
         """(arm, seed) of every run whose checkpoints are probed: of BERT, where the arm was trained."""

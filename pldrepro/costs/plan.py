@@ -6,8 +6,9 @@ that its policy expects at each depth times tau(k), as finished runs are priced 
 calibrated is scaled by FLOPs from the nearest shape that was, and marked.
 
 Counted: pre-training and fine-tuning, whose examples count as if each were as long as its limit: an upper bound. Not
-counted: validation, probes, LAMBADA and calibration (together below 3 % of the hours of the shipped studies), the
-analysis of sensitivity, writing checkpoints, and what needs no device (data, scores, exhibits).
+counted: validation, probes, LAMBADA and calibration (together below 3 % of the hours of the shipped studies), contrasts
+(half a minute a checkpoint of `mini` on one core), the analysis of sensitivity, writing checkpoints, and what needs no
+device (data, scores, exhibits).
 """
 
 from __future__ import annotations

@@ -65,6 +65,33 @@ class GlueManifest(Prepared):
     corpus: str | None = Field(None, description="hash of the corpus whose vocabulary was used")
 
 
+class ItemsEntry(Recorded):
+    """The items of a paradigm of minimal pairs, or of a cloze contrast."""
+
+    name: str
+    items: Positive
+    judges: bool = Field(description="its score counts in the task's")
+    reason: str = Field("", description="why it does not judge")
+    unigram: Share | None = Field(None, description="share of the pairs that a unigram model of the training text gets")
+    trigram: Share | None = Field(None, description="likewise a trigram model")
+    longer: float | None = Field(None, description="tokens by which acceptable sentences are longer, mean")
+
+
+class TaskEntry(Recorded):
+    """A set of minimal pairs, or all cloze contrasts; items in the order of the arrays."""
+
+    items: Annotated[list[ItemsEntry], Field(min_length=1)]
+    sha256: str
+
+
+class ContrastsManifest(Prepared):
+    """manifest.json of prepared minimal pairs and cloze contrasts."""
+
+    tasks: dict[str, TaskEntry]
+    missing: dict[str, str] = Field({}, description="task, or cloze contrast -> why the data have none")
+    corpus: str = Field(description="hash of the corpus whose vocabulary and held-out text were used")
+
+
 class ImagesEntry(Recorded):
     """A split of prepared images."""
 

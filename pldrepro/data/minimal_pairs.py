@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,6 @@ from pldrepro.data.tokenizers.encoders import Encoder
 from pldrepro.errors import DataError
 from pldrepro.files import atomic_path
 
-FILE = "minimal_pairs.safetensors"
 NGRAM_TOKENS = 20_000_000  # training tokens that the n-gram models count: enough for the words of minimal pairs
 WEIGHTS = (0.1, 0.3, 0.6)  # of unigram, bigram and trigram probabilities in the trigram model
 
@@ -84,20 +83,28 @@ def parse_pairs(lines: Iterable[tuple[int, str]], origin: str, is_json: bool) ->
 
 def _blimp_pair(line: str, where: str) -> tuple[str, str]:
     try:
-        entry = json.loads(line)
-        pair = entry["sentence_bad"], entry["sentence_good"]
-    except (ValueError, KeyError, TypeError):
-        pair = None, None
+        return pair_of(json.loads(line), where)
+    except ValueError:
+        return pair_of(None, where)
+
+
+def pair_of(entry: Any, where: str) -> tuple[str, str]:
+    """(unacceptable, acceptable) of an entry in BLiMP's format; anything else is a DataError."""
+    pair = [entry.get(f"sentence_{kind}") if isinstance(entry, Mapping) else None for kind in ("bad", "good")]
     if not all(isinstance(sentence, str) and sentence.strip() for sentence in pair):
-        raise DataError(f"{where}: expected a JSON object with sentence_good and sentence_bad")
-    return pair
+        raise DataError(f"{where}: expected an object with sentence_good and sentence_bad")
+    return str(pair[0]), str(pair[1])
 
 
-def spaced(pairs: Sequence[tuple[str, str]], count: int | None) -> list[tuple[str, str]]:
-    """At most ``count`` of the pairs, evenly over the file: neighbours share their words."""
+def drawn(pairs: Sequence[tuple[str, str]], count: int | None) -> list[tuple[str, str]]:
+    """At most ``count`` of the pairs, drawn at random, always the same ones, in their order.
+
+    Not every n-th: paradigms alternate, singular with plural, and every n-th pair would be of one kind.
+    """
     if count is None or len(pairs) <= count:
         return list(pairs)
-    return [pairs[index * len(pairs) // count] for index in range(count)]
+    chosen = np.random.default_rng(0).permutation(len(pairs))[:count]
+    return [pairs[index] for index in np.sort(chosen)]
 
 
 # ---- tokens ----
@@ -192,19 +199,18 @@ def _quotient(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 # ---- files ----
 
 
-def save_pairs(pairs: MinimalPairs, folder: Path) -> None:
-    """Write the arrays next to the corpus."""
+def save_pairs(pairs: MinimalPairs, path: Path) -> None:
+    """Write the arrays."""
     from safetensors.numpy import save
 
-    with atomic_path(folder / FILE) as path:
-        path.write_bytes(save({field.name: getattr(pairs, field.name) for field in fields(pairs)}))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save({field.name: getattr(pairs, field.name) for field in fields(pairs)}))
 
 
-def load_pairs(folder: Path, sha256: str) -> MinimalPairs:
+def load_pairs(path: Path, sha256: str) -> MinimalPairs:
     """Read the arrays; a DataError where they are not those that the manifest names by their digest."""
-    path = folder / FILE
-    arrays = read_arrays(path, "prepare corpus")
+    arrays = read_arrays(path, "prepare contrasts")
     names = {field.name for field in fields(MinimalPairs)}
     if set(arrays) != names or (pairs := MinimalPairs(**arrays)).sha256 != sha256:
-        raise DataError(f"{path}: not what the manifest says; prepare the corpus again")
+        raise DataError(f"{path}: not what the manifest says; run `prepare contrasts` again")
     return pairs

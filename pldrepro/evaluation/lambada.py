@@ -5,6 +5,8 @@ Accuracy counts the words all of whose tokens are the most probable ones; perple
 the word), per word and not per token. Both as in Radford et al. 2019, section 3.3, and in lm-evaluation-harness's task
 ``lambada_openai``. Differs from Radford et al.: no stop-word filter.
 
+Where no word is right, the ranks of ``pldrepro.evaluation.word_ranks`` still tell models apart: the summary has both.
+
 A context longer than the sequences that the model was trained on is cut on the left: positions beyond them were never
 trained.
 
@@ -26,9 +28,12 @@ from tqdm import tqdm
 from pldrepro.config.data import DataSettings
 from pldrepro.config.model import ModelSettings
 from pldrepro.config.run import ImplSettings
-from pldrepro.data.corpus import open_corpus
+from pldrepro.data.corpus import Corpus, open_corpus
 from pldrepro.data.lambada import Lambada
+from pldrepro.data.tokenizers.encoders import make_encoder
+from pldrepro.data.tokenizers.wordpiece import load_tokenizer
 from pldrepro.errors import DivergedError, SettingsError
+from pldrepro.evaluation.word_ranks import other_words, rank, word_log_probabilities
 from pldrepro.files import atomic_path, sha256
 from pldrepro.models.checkpoints.common import WEIGHTS
 from pldrepro.models.checkpoints.gpt2 import load_gpt
@@ -40,6 +45,8 @@ from pldrepro.runs.provenance import provenance
 from pldrepro.runs.schema import PretrainSummary
 from pldrepro.runs.scored import CheckpointInputs, LambadaJob, LambadaScores, LambadaSummary
 from pldrepro.training.device import autocast, describe, select_device
+
+RANKED = 1000  # passages whose words are ranked: enough for a standard error of a point
 
 
 @dataclass(frozen=True)
@@ -115,23 +122,53 @@ def score_lambada(pretrain_folder: Path, corpus_folder: Path, folder: Path, prog
     if is_same_job(folder, job) and is_complete(folder):
         return
     begin(folder, job, provenance(describe(device, run.impl), corpus=corpus.manifest))
-    scores, arrays = {}, {}
+    asked = ranked_words(corpus, corpus.lambada, length)
+    scores: dict[str, LambadaScores] = {}
+    arrays: dict[str, np.ndarray] = {}
     for name in tqdm(points, desc=f"LAMBADA {run.arm} seed {run.seed}", disable=not progress):
         model = load_gpt(pretrain_folder / points[name].folder, run.model).to(device)
         gates = all_kept(run.model.num_layers)  # the saved weights hold what evaluation scales
         result = evaluate(model, corpus.lambada, run.impl, device, gates, length)
         if not np.isfinite(result.log_probabilities).all():
             raise DivergedError(f"{pretrain_folder}: {name}: a log-probability is not finite")
-        scores[name] = LambadaScores(lambada_accuracy=result.accuracy, lambada_perplexity=result.perplexity)
-        arrays[f"{name}/log_probabilities"], arrays[f"{name}/correct"] = result.log_probabilities, result.correct
+        model.eval()
+        ranks = np.array(
+            [rank(word_log_probabilities(model, *one, gates, length), one[1]) for one in asked], np.float32
+        )
+        scores[name] = LambadaScores(
+            lambada_accuracy=result.accuracy,
+            lambada_perplexity=result.perplexity,
+            lambada_rank=float(ranks.mean(dtype=np.float64)) if len(ranks) else None,
+        )
+        arrays |= {f"{name}/log_probabilities": result.log_probabilities, f"{name}/correct": result.correct}
+        arrays[f"{name}/ranks"] = ranks
     with atomic_path(folder / "predictions.safetensors") as temporary:
         save_file(arrays, temporary)
     summary = LambadaSummary(
         **run.identity,
         passages=len(corpus.lambada),
+        ranked=len(asked),
         checkpoints=scores,
     )
     complete(folder, summary, ["predictions.safetensors"])
+
+
+def ranked_words(corpus: Corpus, passages: Lambada, max_tokens: int) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+    """Context and words, the right one first, of up to RANKED passages evenly over all that have other words."""
+    tokenizer = load_tokenizer(corpus.tokenizer_folder)
+    encoder = make_encoder(tokenizer, corpus.train.dtype)
+
+    def encode(text: str) -> np.ndarray:
+        return np.frombuffer(encoder.encode(text), corpus.train.dtype).astype(np.int64)
+
+    count = min(RANKED, len(passages))
+    found = []
+    for index in np.arange(count) * len(passages) // max(1, count):
+        context, right = passages.passage(int(index))
+        others = other_words(tokenizer.decode(context.tolist()), right, encode, max_tokens // 2)
+        if others:
+            found.append((context, [right, *others]))
+    return found
 
 
 def _cut(context: np.ndarray, word: np.ndarray, max_positions: int) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ from pldrepro.analysis.sbld import IMAGES, accuracy_gain
 from pldrepro.analysis.seed_spread import seeds, stability
 from pldrepro.analysis.text import FAMILIES, estimate_text, number
 from pldrepro.analysis.tidy import estimate_of, find
-from pldrepro.analysis.time_to_target import TARGETS, decompose
+from pldrepro.analysis.time_to_target import AT_LEAST, AT_MOST, PER_SAMPLE, UNKNOWN, bounded, decompose, targets
 from pldrepro.errors import RecordError, SettingsError
 from pldrepro.exhibits.tables.sbld import TABLE1, TABLE2
 from pldrepro.files import write_text
@@ -83,16 +83,25 @@ def _nearest(evidence: Evidence, arm: str) -> str:
     return evidence.baseline if own == base else evidence.pld
 
 
+BOUNDS = {AT_MOST: "at most ", AT_LEAST: "at least "}
+
+
 def preln_or_pld(evidence: Evidence, paper: Paper) -> list[str]:
     """The speedups to the baseline's final loss and GLUE score as products: PreLN, the learning rate, dropping."""
     sentences = []
-    for target, (name, _) in TARGETS.items():
+    for target, name in targets(evidence).items():
         for step in decompose(evidence, target):
-            fewer, cheaper, both = (estimate_text(estimate_of(factor), 2) for factor in step.factors.values())
-            bound = "" if step.reached == step.n else "; a bound, the others count with their whole run"
+            reached = f"reached in {step.reached} of {step.n} runs"
+            if step.bound == UNKNOWN:
+                sentences.append(f"To {name}, {step.change}: not known ({reached}).")
+                continue
+            fewer, cheaper, both = (
+                estimate_text(bounded(estimate_of(factor), "" if axis == PER_SAMPLE else step.bound), 2)
+                for axis, factor in step.factors.items()
+            )
             sentences.append(
-                f"To {name}, {step.change}: {both} times sooner, of which {fewer} by fewer and {cheaper} by cheaper "
-                f"samples (reached in {step.reached} of {step.n} runs{bound})."
+                f"To {name}, {step.change}: {BOUNDS.get(step.bound, '')}{both} times sooner, of which {fewer} by fewer "
+                f"and {cheaper} by cheaper samples ({reached})."
             )
     twin = evidence.undropped_twin(evidence.pld)
     return (

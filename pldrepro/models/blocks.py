@@ -100,7 +100,10 @@ class Block(nn.Module):
         self.ffn_down = nn.Linear(settings.ffn_size, hidden)
 
     def forward(self, hidden: Tensor, attention_mask: Tensor | None, scale: Scale) -> Tensor:
-        """(B, S, H) -> (B, S, H); attention_mask is (B, 1, 1, S), True = attend, or None (always, where causal)."""
+        """(B, S, H) -> (B, S, H); attention_mask is (B, 1, 1 or S, S), True = attend, or None.
+
+        Without one every token is seen, by a causal block none that is later; with one it says all.
+        """
         if self.pre_norm:
             hidden = add_scaled(hidden, self._attention(self.attention_norm(hidden), attention_mask), scale)
             return add_scaled(hidden, self._feed_forward(self.ffn_norm(hidden)), scale)
@@ -113,7 +116,7 @@ class Block(nn.Module):
         # Taken apart first: so the three gradients are put together once, in the order that qkv needs.
         query, key, value = (part.transpose(1, 2) for part in heads.unbind(2))
         dropout = self.attention_dropout if self.training else 0.0
-        mixed = attend(query, key, value, attention_mask, dropout, self.causal)
+        mixed = attend(query, key, value, attention_mask, dropout, self.causal and attention_mask is None)
         output = self.attention_output(mixed.transpose(1, 2).reshape(batch, sequence, size))
         return drop_elements(output, self.dropout) if self.training else output
 

@@ -15,6 +15,9 @@ A fine-tuning run, ``<results>/runs/finetune/<arm>/seed<seed>/<checkpoint>/<grou
 The LAMBADA scores of a run's checkpoints, ``<results>/runs/lambada/<arm>/seed<seed>/``, have settings, provenance,
 ``predictions.safetensors`` (each passage's log-probability and whether it is right) and the summary.
 
+The contrasts of a run's checkpoints, ``<results>/runs/contrasts/<arm>/seed<seed>/``, have settings, provenance,
+``hits.safetensors`` (which of two each item's model preferred) and the summary.
+
 A probe of a run's checkpoints, ``<results>/runs/probe/<arm>/seed<seed>/``, has settings, provenance, ``results.jsonl``
 (one line per number) and the summary; of steps measured in turn, ``<results>/runs/interleave/process<k>/``, the summary
 holds all numbers. A probe's files has also a run that is probed early in training and ends there,
@@ -27,6 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pldrepro.errors import RecordError
 from pldrepro.records import VersionedKind, read_record, read_record_lines
@@ -44,6 +48,7 @@ from pldrepro.runs.schema import (
     ValidationLine,
 )
 from pldrepro.runs.scored import (
+    ContrastsSummary,
     EarlyJob,
     EarlySummary,
     LambadaSummary,
@@ -52,6 +57,9 @@ from pldrepro.runs.scored import (
     ProbeResult,
     ProbeSummary,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,22 @@ class FinetuneRun:
     def missing(self) -> dict[str, dict[str, str]]:
         """task -> split -> why the data had none."""
         return self.settings.missing
+
+
+@dataclass(frozen=True)
+class ContrastsRun:
+    """The contrasts of a finished pre-training run's checkpoints; hits of single items stay on disk until asked for."""
+
+    folder: Path
+    summary: ContrastsSummary
+
+    def hits(self, checkpoint: str, task: str) -> np.ndarray:
+        """(N,) hits of a task's items at a checkpoint, in the order of its paradigms."""
+        from pldrepro.runs.hits import FILE, load_hits
+
+        count = sum(about.items for about in self.summary.tasks[task].values())
+        name = f"{checkpoint}/{task}"
+        return load_hits(self.folder / FILE, {name: count})[name]
 
 
 @dataclass(frozen=True)
@@ -249,3 +273,9 @@ def load_lambada(folder: Path) -> LambadaRun:
     """Finished LAMBADA scores; missing, incomplete or damaged ones are a RecordError naming file and log."""
     folder, summary, _ = read_finished(folder, LambadaSummary)
     return LambadaRun(folder, summary)
+
+
+def load_contrasts(folder: Path) -> ContrastsRun:
+    """Finished contrasts; missing, incomplete or damaged ones are a RecordError naming file and log."""
+    folder, summary, _ = read_finished(folder, ContrastsSummary)
+    return ContrastsRun(folder, summary)

@@ -18,11 +18,13 @@ from pldrepro.records import read_record
 from pldrepro.runs.lock import locked
 from pldrepro.runs.manifest import MANIFEST, differences, is_complete, read_manifest, settings_of, verified
 from pldrepro.runs.schema import FinetuneInputs, FinetuneJob
-from pldrepro.runs.scored import CheckpointInputs, LambadaJob, ProbeJob
+from pldrepro.runs.scored import CheckpointInputs, ContrastInputs, ContrastsJob, LambadaJob, ProbeJob
 
 # Pre-training first: what is made from a checkpoint is checked against it.
 WEIGHTS = "model.safetensors"
-LAYOUT = {"pretrain": "*/seed*", "finetune": "*/seed*/*/*", "probe": "*/seed*", "lambada": "*/seed*"}
+LAYOUT = {
+    "pretrain": "*/seed*", "finetune": "*/seed*/*/*", "probe": "*/seed*", "lambada": "*/seed*", "contrasts": "*/seed*",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def _check_pretrain(study: Study, run: Path) -> None:
 def _check_made_from_it(study: Study, kind: str, run: Path) -> None:
     """Same settings as a job of the study, and made from the weights and data that are here."""
     settings = study.settings
-    job: FinetuneJob | ProbeJob | LambadaJob
+    job: FinetuneJob | ProbeJob | LambadaJob | ContrastsJob
     if kind == "finetune":
         job = read_record(run / "settings.json", FinetuneJob, unknown="forbid")
         known = (job.arm, job.seed, job.checkpoint, job.group) in study.finetune_runs()
@@ -115,6 +117,10 @@ def _check_made_from_it(study: Study, kind: str, run: Path) -> None:
         job = read_record(run / "settings.json", ProbeJob, unknown="forbid")
         known = (job.arm, job.seed) in study.probe_runs()
         changed = [] if job.probe == settings.probe else ["probe"]
+    elif kind == "contrasts":
+        job = read_record(run / "settings.json", ContrastsJob)
+        known = (job.arm, job.seed) in study.contrast_runs()
+        changed = [] if job.contrasts == settings.contrasts else ["contrasts"]
     else:
         job = read_record(run / "settings.json", LambadaJob, unknown="forbid")
         known, changed = (job.arm, job.seed) in study.lambada_runs(), []
@@ -124,6 +130,10 @@ def _check_made_from_it(study: Study, kind: str, run: Path) -> None:
     inputs: FinetuneInputs | CheckpointInputs
     if isinstance(job, FinetuneJob):
         inputs = FinetuneInputs(weights=weights.get(job.checkpoint), glue=_prepared(study, "glue"))
+    elif isinstance(job, ContrastsJob):
+        picked = {name: weights[name] for name in job.inputs.weights if name in weights}
+        prepared = {"corpus": _prepared(study, "corpus"), "items": _prepared(study, "contrasts")}
+        inputs = ContrastInputs(weights=picked, **prepared)
     else:
         chosen = settings.probe.checkpoints if kind == "probe" else None
         picked = {name: digest for name, digest in weights.items() if chosen is None or name in chosen}

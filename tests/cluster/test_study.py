@@ -45,10 +45,12 @@ def test_every_job_of_training_and_data_was_a_job_of_slurm(study: Path) -> None:
     jobs = jobs_in(study.parent.parent)
     assert {job.state for job in jobs} == {"COMPLETED"}
     rules = [job.rule.split()[0] for job in jobs]
-    counts = {rule: rules.count(rule) for rule in ("corpus", "images", "glue", "calibrate", "pretrain", "lambada")}
-    assert counts == {"corpus": 2, "images": 1, "glue": 1, "calibrate": 3, "pretrain": 14, "lambada": 3}
-    # 12 jobs of fine-tuning and 6 probes, in groups.
-    assert len(rules) == sum(counts.values()) + 3 + 2
+    expected = {
+        "corpus": 2, "images": 1, "glue": 1, "contrasts_items": 1, "calibrate": 3, "pretrain": 17, "lambada": 4,
+    }  # fmt: skip
+    assert {rule: rules.count(rule) for rule in expected} == expected
+    # 14 jobs of fine-tuning, 6 probes, 4 of contrasts and 2 early runs, in groups.
+    assert len(rules) == sum(expected.values()) + 4 + 2 + 1 + 1
 
 
 def test_gpus_were_tokens(study: Path) -> None:

@@ -15,7 +15,8 @@ from pldrepro.config.experiment import EXPERIMENTS_FOLDER, experiment_chain, rea
 from pldrepro.config.model import ModelSettings
 from pldrepro.config.recorded import load_recorded
 from pldrepro.config.run import FinetuneSettings, RunSettings, TrainingSettings
-from pldrepro.config.study import Study, StudySettings, load_study, read_study
+from pldrepro.config.scale import StudySettings
+from pldrepro.config.study import Study, load_study, read_study
 from pldrepro.errors import SettingsError
 from pldrepro.policy.drop import mean_expected_depth
 

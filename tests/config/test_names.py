@@ -8,7 +8,8 @@ import pytest
 
 from pldrepro.config.base import read_yaml, validate
 from pldrepro.config.recorded import RecordedSettings
-from pldrepro.config.study import StudySettings, load_study
+from pldrepro.config.scale import StudySettings
+from pldrepro.config.study import load_study
 from pldrepro.errors import SettingsError
 
 REPOSITORY = Path(__file__).resolve().parents[2]

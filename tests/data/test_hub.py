@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pldrepro.config.contrasts import PairsSettings
 from pldrepro.config.data import DataSettings, HubSettings, HubText
+from pldrepro.data.minimal_pairs import Paradigm
 from pldrepro.data.sources import hub
 from pldrepro.data.sources.hub import HubSource
 from pldrepro.data.tasks import Example
@@ -72,6 +74,23 @@ def test_glue_splits_are_those_with_labels(root: Path) -> None:
     assert glue(root, "stsb", "train") == [Example("a", "b", 3.5)]
     assert glue(root, "cola", "dev") == [Example("a", None, 1)]
     assert glue(root, "cola", "train") == "the data have no file cola/train-*.parquet"
+
+
+def test_minimal_pairs_are_a_configuration_for_each_paradigm(root: Path) -> None:
+    for name, good in {"agreement": "a dog runs", "binding": "he saw himself"}.items():
+        put(root / f"blimp/{name}/train-00000-of-00001.parquet", sentence_good=[good], sentence_bad=["x"], UID=[name])
+    source = HubSource(HubSettings(text=(HubText(path=str(root / "wiki")),), glue_path=str(root / "glue")))
+    asked = PairsSettings(hub_path=str(root / "blimp"), paradigms="list.yaml")
+    assert source.minimal_pairs(asked, ["agreement", "binding"]) == [
+        Paradigm("agreement", [("x", "a dog runs")]),
+        Paradigm("binding", [("x", "he saw himself")]),
+    ]
+    assert isinstance(source.minimal_pairs(PairsSettings(paradigms="list.yaml"), ["agreement"]), str)
+    with pytest.raises(SettingsError):  # not pinned
+        source.minimal_pairs(PairsSettings(hub_path="nyu-mll/blimp", paradigms="list.yaml"), ["agreement"])
+    put(root / "blimp/agreement/train-00000-of-00001.parquet", sentence_good=["a"])
+    with pytest.raises(DataError, match="agreement: row 1"):
+        source.minimal_pairs(asked, ["agreement"])
 
 
 def test_the_whole_corpus_from_directories(root: Path, tmp_path: Path) -> None:

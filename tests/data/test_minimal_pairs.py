@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pldrepro.data import minimal_pairs
-from pldrepro.data.minimal_pairs import Paradigm, encode_pairs, hits, load_pairs, parse_pairs, save_pairs, spaced
+from pldrepro.data.minimal_pairs import Paradigm, drawn, encode_pairs, hits, load_pairs, parse_pairs, save_pairs
 from pldrepro.errors import DataError
 
 DATA = Path(os.environ.get("PLDREPRO_DATA_ROOT", "/nonexistent"))
@@ -58,10 +58,14 @@ def test_a_line_that_is_no_pair_is_named(line: str) -> None:
         parse_pairs(numbered(line), "f", is_json=True)
 
 
-def test_few_pairs_are_taken_evenly() -> None:
-    pairs = [(f"bad {n}", f"good {n}") for n in range(10)]
-    assert [bad for bad, _ in spaced(pairs, 4)] == ["bad 0", "bad 2", "bad 5", "bad 7"]
-    assert spaced(pairs, None) == spaced(pairs, 10) == spaced(pairs, 99) == pairs
+def test_few_pairs_are_drawn_at_random_and_always_the_same() -> None:
+    pairs = [(f"bad {n}", f"good {n}") for n in range(1000)]
+    few = drawn(pairs, 200)
+    assert few == drawn(pairs, 200)
+    places = [pairs.index(pair) for pair in few]
+    assert places == sorted(set(places))
+    assert 70 < sum(place % 2 for place in places) < 130  # both kinds of pairs that alternate
+    assert drawn(pairs, None) == drawn(pairs, 1000) == drawn(pairs, 9999) == pairs
 
 
 def test_sentences_are_tokens_with_word_starts() -> None:
@@ -107,10 +111,11 @@ def test_hits_count_a_tie_as_one_half() -> None:
 
 def test_pairs_come_back_from_their_file_and_damage_is_named(tmp_path: Path) -> None:
     pairs = encoded(("a dog run", "a dog runs"), ("dogs runs", "dogs run"))
-    save_pairs(pairs, tmp_path)
-    assert load_pairs(tmp_path, pairs.sha256).lengths.tolist() == [[3, 3], [2, 2]]
-    with pytest.raises(DataError, match=r"minimal_pairs\.safetensors"):
-        load_pairs(tmp_path, "0" * 64)
+    path = tmp_path / "zorro.safetensors"
+    save_pairs(pairs, path)
+    assert load_pairs(path, pairs.sha256).lengths.tolist() == [[3, 3], [2, 2]]
+    with pytest.raises(DataError, match=r"zorro\.safetensors"):
+        load_pairs(path, "0" * 64)
 
 
 @pytest.mark.skipif(not (DATA / "zorro").is_dir(), reason="no zorro/ and blimp/ in PLDREPRO_DATA_ROOT")

@@ -13,10 +13,12 @@ import yaml
 
 from pldrepro.__main__ import main
 from pldrepro.config.study import Study, load_study
+from pldrepro.data.contrasts import prepare_contrasts
 from pldrepro.data.corpus import prepare_corpus
 from pldrepro.data.glue import prepare_glue
 from pldrepro.errors import RecordError
 from pldrepro.evaluation.probe import probe
+from pldrepro.evaluation.score_contrasts import score_contrasts
 from pldrepro.files import read_json, write_json
 from pldrepro.records import read_record
 from pldrepro.runs.import_runs import join
@@ -28,6 +30,7 @@ from pldrepro.training.pretrain import pretrain
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUN = Path("pretrain/pld/seed1")
+ASKED = Path("contrasts/pld/seed1")
 TUNED = Path("finetune/pld/seed1/ckp186/one")
 
 
@@ -38,7 +41,7 @@ def study_at(results: Path, **changes: Any) -> Study:
     settings["training"]["num_steps"] = 20
     tuning = {**values["finetune"], "groups": {"one": ["rte"]}, "epochs": 0.5}
     few = {"arms": ["baseline", "pld"], "seeds": [1], "companions": {}, "finetune": tuning}
-    few |= {"finetune_checkpoints": ["ckp186"], "probe_arms": None, "results": str(results)}
+    few |= {"finetune_checkpoints": ["ckp186"], "probe_arms": None, "contrast_arms": None, "results": str(results)}
     return load_study({**values, **few, **changes})
 
 
@@ -46,6 +49,7 @@ def prepare(study: Study) -> None:
     data = Path(study.results) / "data"
     prepare_corpus(study.data(), data / "corpus", workers=1, progress=False)  # type: ignore[arg-type]
     prepare_glue(study.data(), ("rte",), 48, data / "corpus", data / "glue", progress=False)  # type: ignore[arg-type]
+    prepare_contrasts(study.contrasts, study.data(), data / "corpus", data / "contrasts")  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +61,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pretrain(study.run("pld", 1), data / "corpus", runs / RUN, progress=False)
     finetune(runs / RUN, "ckp186", study.settings.finetune, "one", data / "glue", runs / TUNED, progress=False)
     probe(runs / RUN, data / "corpus", study.settings.probe, runs / "probe/pld/seed1", progress=False)
+    score_contrasts(runs / RUN, study.contrasts, data / "corpus", data / "contrasts", runs / ASKED, progress=False)
     return Path(study.results)
 
 
@@ -87,6 +92,7 @@ def test_runs_of_the_study_are_taken_and_found_complete(here: Study, elsewhere: 
     outcomes = join(here, elsewhere)
     assert [(one.run, one.reason, one.is_new) for one in outcomes] == [
         (str(RUN), None, True), (str(TUNED), None, True), ("probe/pld/seed1", None, True),
+        (str(ASKED), None, True),
     ]  # fmt: skip
     assert contents(Path(here.runs)) == contents(elsewhere / "runs")
     before = (Path(here.runs) / RUN / "metrics.jsonl").stat().st_mtime_ns
@@ -98,7 +104,7 @@ def test_runs_of_the_study_are_taken_and_found_complete(here: Study, elsewhere: 
 
 def test_a_second_time_changes_nothing(here: Study, elsewhere: Path) -> None:
     join(here, elsewhere / "runs")
-    assert [(one.reason, one.is_new) for one in join(here, elsewhere)] == [(None, False)] * 3
+    assert [(one.reason, one.is_new) for one in join(here, elsewhere)] == [(None, False)] * 4
 
 
 @pytest.mark.parametrize(
@@ -138,10 +144,18 @@ def test_other_settings_of_what_is_made_from_it_are_refused(elsewhere: Path, her
     values = here.settings.model_dump(mode="json")
     values["finetune"]["epochs"] = 3
     values["probe"]["sequences"] = 16
+    values["contrasts"]["max_cloze"] = 40
     found = reasons(load_study(values), elsewhere)
     assert found[str(RUN)] is None
     assert "differs from the study in finetune" in (found[str(TUNED)] or "")
     assert "differs from the study in probe" in (found["probe/pld/seed1"] or "")
+    assert "differs from the study in contrasts" in (found[str(ASKED)] or "")
+
+
+def test_contrasts_on_other_items_are_refused(elsewhere: Path, here: Study) -> None:
+    place = Path(here.results) / "data/contrasts/manifest.json"
+    write_json(place, {**read_json(place), "hash": "0" * 64})
+    assert "differs from the study in items" in (reasons(here, elsewhere)[str(ASKED)] or "")
 
 
 def damage_weights(run: Path) -> None:
@@ -233,4 +247,4 @@ def test_the_command_names_what_it_did_and_fails_when_it_refused(
     assert main(["study", "import", str(theirs), "--configfile", str(tmp_path / "study.yaml")]) == 1
     printed = capsys.readouterr()
     assert f"{RUN}: refused: {theirs}/{RUN}/checkpoints/ckp186/model.safetensors: not the file" in printed.out
-    assert "3 of 3 run folders refused; the others are here" in printed.err
+    assert "4 of 4 run folders refused; the others are here" in printed.err

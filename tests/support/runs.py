@@ -20,6 +20,7 @@ from pldrepro.config.run import FinetuneSettings, ProbeSettings, RunSettings
 from pldrepro.files import append_jsonl
 from pldrepro.policy.drop import draw_gates, is_analysed, rank_layers
 from pldrepro.records import Recorded, read_record, write_record
+from pldrepro.runs.hits import FILE, save_hits
 from pldrepro.runs.schema import (
     AnyLine,
     Checkpoint,
@@ -36,6 +37,8 @@ from pldrepro.runs.schema import (
     ValidationLine,
 )
 from pldrepro.runs.scored import (
+    ContrastItems,
+    ContrastsSummary,
     EarlyJob,
     EarlySummary,
     LambadaScores,
@@ -442,6 +445,34 @@ def write_finetune(
     inputs = {} if train_losses is None else dict.fromkeys(tasks, counted)
     summary = FinetuneSummary(**about, tasks=list(tasks), runs=len(tasks), seconds=20.0, inputs=inputs)
     write_record(folder / "summary.json", summary)
+    return folder
+
+
+def write_contrasts(
+    root: Path, arm: str, seed: int, hits: Mapping[str, Mapping[str, Sequence[float]]], scale: str = "smoke"
+) -> Path:
+    """Finished contrasts: checkpoint -> paradigm of a set "zorro" -> hits; of the paradigm "counts" none judges."""
+    folder = root / "runs" / "contrasts" / arm / f"seed{seed}"
+    first = next(iter(hits.values()))
+    items = {
+        name: ContrastItems(
+            items=len(values), left_out=int(np.isnan(values).sum()), judges=name != "counts", unigram=0.5, trigram=0.6,
+            longer=0.0, reason="word counts" if name == "counts" else "",
+        )
+        for name, values in first.items()
+    }  # fmt: skip
+    checkpoints = {
+        checkpoint: {"zorro": {name: float(np.nanmean(values)) for name, values in own.items() if items[name].scored}}
+        for checkpoint, own in hits.items()
+    }
+    folder.mkdir(parents=True)
+    save_hits(folder / FILE, {f"{name}/zorro": np.concatenate(list(own.values())) for name, own in hits.items()})
+    write_record(
+        folder / "summary.json",
+        ContrastsSummary(
+            scale=scale, arm=arm, label=arm, seed=seed, tasks={"zorro": items}, checkpoints=checkpoints,
+        ),
+    )  # fmt: skip
     return folder
 
 

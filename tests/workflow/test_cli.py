@@ -45,7 +45,14 @@ def test_settings_prints_what_load_study_resolves(capsys: pytest.CaptureFixture[
 
 
 def test_overrides_reach_the_settings(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    changes = ["--config", f"data_root={tmp_path}", "scale=other", 'arms=["baseline","random"]', "probe_arms=[]"]
+    changes = [
+        "--config",
+        f"data_root={tmp_path}",
+        "scale=other",
+        'arms=["baseline","random"]',
+        "probe_arms=[]",
+        "contrast_arms=[]",
+    ]
     changes += ["seeds=[7]"]
     assert main(["study", "settings", *SMOKE, *changes, "--experiment", "random"]) == 0
     printed = json.loads(capsys.readouterr().out)

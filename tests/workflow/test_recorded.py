@@ -56,5 +56,5 @@ def test_the_answers_to_the_reviews_are_what_the_records_give(rebuilt: dict[Path
 def test_records_hold_no_weights_and_no_text(name: str) -> None:
     files = [path for folder in RECORDED.recorded[name] for path in (REPOSITORY / folder).rglob("*") if path.is_file()]
     kinds = {path.name if path.suffix == ".safetensors" else path.suffix for path in files}
-    assert kinds <= {".json", ".jsonl", "predictions.safetensors"}
+    assert kinds <= {".json", ".jsonl", "predictions.safetensors", "hits.safetensors"}
     assert sum(path.stat().st_size for path in files) < 10e6

@@ -50,7 +50,7 @@ def test_the_companions_are_studies_beside_the_first(study: Path) -> None:
         summary = read_json(folder / "runs/pretrain/sbld/seed1/summary.json")
         assert summary["analysis_passes"] > 0
     listing = read_json(study / "results/smoke/index.json")
-    assert [len(one["pretrain"]) for one in listing["studies"]] == [8, 3, 3]
+    assert [len(one["pretrain"]) for one in listing["studies"]] == [10, 4, 3]
 
 
 def test_a_budget_arm_ends_when_plds_checkpoint_does(study: Path) -> None:
@@ -75,15 +75,16 @@ def test_only_what_a_change_touches_runs_again(study: Path, tmp_path: Path) -> N
         return planned(study, "--configfile", str(path))
 
     seed_more = after(seeds=[1, 2, 3])
-    assert (seed_more["pretrain"], seed_more["finetune"], seed_more["probe"]) == (4, 6, 3)
+    assert (seed_more["pretrain"], seed_more["finetune"], seed_more["probe"]) == (5, 7, 3)
+    assert (seed_more["score_contrasts"], "contrasts_items" in seed_more) == (2, False)
     assert "corpus" not in seed_more
     assert "calibrate" not in seed_more
     longer = {**settings["settings"], "training": {**settings["settings"]["training"], "num_steps": 44}}
     assert after(settings=longer)["pretrain"] == 8  # those of the companions are left alone
     gentler = {**settings["finetune"], "epochs": 2}
     jobs = after(finetune=gentler)
-    assert jobs["finetune"] == 12
-    assert not {"pretrain", "probe"} & set(jobs)
+    assert jobs["finetune"] == 14
+    assert not {"pretrain", "probe", "score_contrasts"} & set(jobs)
 
 
 def test_an_edited_exhibit_is_made_again_without_training(study: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ target `tables` are one thing for one results folder, and for all of them.
 """
 
 TABLES = """
-    table1 table2 table3 time_to_target fair_budgets overfitting memory seeds variance stability fits glue_tests
+    table1 table2 table3 time_to_target contrasts fair_budgets overfitting memory seeds variance stability fits glue_tests
     depth_robustness sbld_table1 sbld_table2
 """.split()
 FIGURES = """

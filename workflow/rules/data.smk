@@ -82,3 +82,27 @@ rule glue:
     shell:
         "exec python -m pldrepro prepare glue --settings {input.settings:q} --tasks {params.tasks:q}"
         " --sequence-length {params.length} --corpus {params.corpus:q} --out {params.folder:q} 2> {log:q}"
+
+
+rule contrasts_items:
+    input:
+        settings="{study}/runs/settings/contrasts.json",
+        data="{study}/runs/settings/data.json",
+        corpus="{study}/data/corpus/manifest.json",
+        paradigms=lambda w: STUDIES[w.study].contrasts.lists,
+    output:
+        "{study}/data/contrasts/manifest.json",
+    log:
+        "{study}/logs/contrasts_items.log",
+    benchmark:
+        "{study}/benchmarks/contrasts_items.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
+    params:
+        corpus=subpath(input.corpus, parent=True),
+        folder=subpath(output[0], parent=True),
+    shell:
+        "exec python -m pldrepro prepare contrasts --settings {input.settings:q} --data {input.data:q} --corpus {params.corpus:q}"
+        " --out {params.folder:q} 2> {log:q}"

@@ -1,4 +1,4 @@
-"""Training: calibration, steps measured in turn, pre-training, fine-tuning, probes and LAMBADA. Each rule leaves a run folder; its summary is the output.
+"""Training: calibration, steps measured in turn, pre-training, fine-tuning, probes, LAMBADA and contrasts. Each rule leaves a run folder; its summary is the output.
 
 Resume checkpoints live in the run folder too, but are not declared: Snakemake removes outputs of a failed job.
 `exec`, so that a signal meant for the job meets the run itself and no shell that would die and leave it alone.
@@ -171,3 +171,31 @@ rule lambada:
         folder=subpath(output[0], parent=True),
     shell:
         "exec python -m pldrepro run lambada --run {params.run:q} --corpus {params.corpus:q} --out {params.folder:q} 2> {log:q}"
+
+
+rule score_contrasts:
+    input:
+        settings="{study}/runs/settings/contrasts.json",
+        run="{study}/runs/pretrain/{arm}/seed{seed}/summary.json",
+        corpus="{study}/data/corpus/manifest.json",
+        prepared="{study}/data/contrasts/manifest.json",
+    output:
+        "{study}/runs/contrasts/{arm}/seed{seed}/summary.json",
+    log:
+        "{study}/logs/contrasts/{arm}/seed{seed}.log",
+    benchmark:
+        "{study}/benchmarks/contrasts/{arm}-seed{seed}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: of_study(lambda study: study.impl.threads)
+    resources:
+        gpu=GPUS,
+        mem_mb=4000,
+    params:
+        run=subpath(input.run, parent=True),
+        corpus=subpath(input.corpus, parent=True),
+        prepared=subpath(input.prepared, parent=True),
+        folder=subpath(output[0], parent=True),
+    shell:
+        "exec python -m pldrepro run contrasts --settings {input.settings:q} --run {params.run:q} --corpus {params.corpus:q}"
+        " --items {params.prepared:q} --out {params.folder:q} 2> {log:q}"

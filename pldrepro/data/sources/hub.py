@@ -7,11 +7,13 @@ import re
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pldrepro.config.contrasts import PairsSettings
 from pldrepro.config.data import HubSettings, HubText
+from pldrepro.data.minimal_pairs import Paradigm, pair_of
 from pldrepro.data.tasks import TASKS, Example
 from pldrepro.errors import DataError, SettingsError
 
@@ -64,6 +66,19 @@ class HubSource:
             _rows(entry.path, entry.name, entry.revision, entry.split, self.settings.streaming, key), start=1
         ):
             yield _text(row, number, entry)
+
+    def minimal_pairs(self, settings: PairsSettings, paradigms: Sequence[str]) -> list[Paradigm] | str:
+        """The pairs of a repository in BLiMP's layout, a configuration for each paradigm."""
+        path, key = settings.hub_path, "contrasts.pairs.NAME"
+        if path is None:
+            return f"no repository is named ({key}.hub_path)"
+        check_pinned(path, settings.hub_revision, key, "hub_path", "hub_revision")
+        revision, streaming = settings.hub_revision, self.settings.streaming
+        found = []
+        for name in paradigms:
+            rows = enumerate(_rows(path, name, revision, "train", streaming, f"{key}.hub_path"), start=1)
+            found.append(Paradigm(name, [pair_of(row, f"{path}: {name}: row {number}") for number, row in rows]))
+        return found
 
     def describe(self) -> dict[str, Any]:
         """Repositories and revisions; of a local directory, the name only."""

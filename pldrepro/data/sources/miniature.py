@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from pldrepro.config.contrasts import PairsSettings
 from pldrepro.config.data import MiniatureSettings
 from pldrepro.data.sources.miniature_language import MAX_WORDS, PLACES, Speaker, make_document, make_world, vocabulary
 from pldrepro.data.sources.miniature_stories import STORY_SHARE, make_passage, make_story_document
@@ -48,6 +49,10 @@ class MiniatureSource:
         """The passages: see ``pldrepro.data.sources.miniature_stories``."""
         for index in range(self.settings.lambada_passages):
             yield make_passage(self._speakers(f"lambada/{index}"), PLACES)
+
+    def minimal_pairs(self, settings: PairsSettings, paradigms: Sequence[str]) -> str:
+        """Sets of minimal pairs are of real English."""
+        return "the miniature language has no minimal pairs"
 
     def _is_story(self, index: int) -> bool:
         if not self.settings.lambada_passages:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from pldrepro.config.contrasts import PairsSettings
 from pldrepro.config.data import DataSettings
+from pldrepro.data.minimal_pairs import Paradigm
 from pldrepro.data.tasks import Example
 
 
@@ -20,6 +22,12 @@ class Source(Protocol):
 
     def lambada(self) -> Iterator[str]:
         """LAMBADA passages, whose last word is to be predicted; none where the source has none."""
+
+    def minimal_pairs(self, settings: PairsSettings, paradigms: Sequence[str]) -> list[Paradigm] | str:
+        """A set of minimal pairs, by paradigm, or the reason in words why there is none.
+
+        ``paradigms``: their names, for a source that must be asked for each.
+        """
 
     def describe(self) -> dict[str, Any]:
         """What the data are, for the manifest: no text and no path of this machine."""

@@ -8,12 +8,14 @@ import json
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+from pldrepro.config.contrasts import PairsSettings
 from pldrepro.config.data import DataSettings
+from pldrepro.data.minimal_pairs import Paradigm, parse_pairs
 from pldrepro.data.tasks import TASKS, Example, Layout
 from pldrepro.errors import DataError, SettingsError
 
@@ -109,6 +111,20 @@ class FilesSource:
             if not isinstance(text, str):
                 raise DataError(f"{self.lambada_file}: line {number}: allowed: a JSON object with `text`")
             yield text
+
+    def minimal_pairs(self, settings: PairsSettings, paradigms: Sequence[str]) -> list[Paradigm] | str:
+        """The pairs of the files of a pattern, a paradigm each: BLiMP's where the name says .jsonl, else Zorro's."""
+        if settings.files is None:
+            return "no files are named (contrasts.pairs.NAME.files)"
+        if Path(settings.files).is_absolute():
+            raise SettingsError(f"{settings.files}: an absolute path; allowed: patterns below {self.root}")
+        found = sorted(path for path in self.root.glob(settings.files) if path.is_file())
+        if not found:
+            return f"the data have no file {settings.files}"
+        return [
+            Paradigm(path.name.split(".")[0], parse_pairs(_table(path), str(path), ".jsonl" in path.suffixes))
+            for path in found
+        ]
 
     def describe(self) -> dict[str, Any]:
         """Patterns, name and size of the text files, and the name of the file of passages, if there is one."""

@@ -14,6 +14,7 @@ import pandas as pd
 
 from pldrepro.analysis.ablation import table3
 from pldrepro.analysis.budgets import fair_budgets, overfitting
+from pldrepro.analysis.contrasts import contrasts_table
 from pldrepro.analysis.depth import depth_robustness
 from pldrepro.analysis.fits import fits_table
 from pldrepro.analysis.glue_table import table2
@@ -29,6 +30,7 @@ from pldrepro.analysis.training_cost import table1
 from pldrepro.exhibits.layout import TableLayout, html
 from pldrepro.exhibits.tables.ablation import table3_layout
 from pldrepro.exhibits.tables.budgets import fair_budgets_layout, memory_layout, overfitting_layout
+from pldrepro.exhibits.tables.contrasts import contrasts_layout
 from pldrepro.exhibits.tables.cost import table1_layout
 from pldrepro.exhibits.tables.depth import depth_robustness_layout
 from pldrepro.exhibits.tables.fits import fits_layout
@@ -46,6 +48,7 @@ TABLES: dict[str, tuple[Tidy, Layout]] = {
     "table2": (table2, table2_layout),
     "table3": (table3, table3_layout),
     "time_to_target": (time_to_target, time_to_target_layout),
+    "contrasts": (contrasts_table, contrasts_layout),
     "fair_budgets": (fair_budgets, fair_budgets_layout),
     "overfitting": (overfitting, overfitting_layout),
     "memory": (memory, memory_layout),

@@ -51,6 +51,10 @@ def sbld_table1_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) ->
         notes.append(f"Reported gain ({gain.where}): {gain.note}.")
     if not any(accuracies(study, arm, "lambada_accuracy") for arm in study.methods):
         notes.append("The data of this study have no LAMBADA passages: no accuracy to compare.")
+    notes.append(
+        "LAMBADA rank: share of a passage's other words that the model finds less probable than the right last one; "
+        "chance is 50, where one word is as frequent as another. It tells models apart whose accuracy is 0."
+    )
     reaches = TableLayout(
         title=f"{TABLE1.title}, scale {study.scale}: what each arm reaches at equal samples",
         columns=(
@@ -62,6 +66,7 @@ def sbld_table1_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) ->
             ColumnLayout("over the baseline's [%]", "lambada_accuracy_change", 1),
             ColumnLayout("reported gain [%]", "lambada_accuracy_change", 2, reported),
             ColumnLayout("LAMBADA perplexity", "lambada_perplexity", 1),
+            ColumnLayout("LAMBADA rank [%]", "lambada_rank", 1),
             ColumnLayout("n", "validation_loss", show=count),
         ),
         lines=_lines(study, frame),

@@ -9,14 +9,16 @@ import pandas as pd
 from pldrepro.analysis import comparisons
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import AXES, Evidence
-from pldrepro.analysis.time_to_target import BOUND, CHANGES, PER_SAMPLE, TARGETS, chain
+from pldrepro.analysis.time_to_target import AT_LEAST, AT_MOST, CHANGES, PER_SAMPLE, UNKNOWN, chain, targets
 from pldrepro.exhibits.layout import Cell, ColumnLayout, Line, TableLayout, TidyRow, count, interval, reported, select
 from pldrepro.exhibits.text import INTERVAL_NOTE
+
+BOUNDS = {AT_MOST: "≤ ", AT_LEAST: "≥ "}
 
 
 def time_to_target_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """One table per target, and PLD's speedup step by step."""
-    return [*(_target(evidence, frame, target) for target in TARGETS), _steps(evidence, paper, frame)]
+    return [*(_target(evidence, frame, target) for target in targets(evidence)), _steps(evidence, paper, frame)]
 
 
 def reached(row: TidyRow, column: ColumnLayout) -> Cell | None:
@@ -24,14 +26,16 @@ def reached(row: TidyRow, column: ColumnLayout) -> Cell | None:
     return Cell(f"{row['measured']:.0f} of {row['n']}") if row["n"] else None
 
 
-def at_most(row: TidyRow, column: ColumnLayout) -> Cell | None:
-    """The estimate, marked where it is a bound."""
+def with_bound(row: TidyRow, column: ColumnLayout) -> Cell | None:
+    """The estimate, marked where it is a bound; nothing where it is not known."""
     shown = interval(row, column)
-    return Cell(f"≤ {shown.text}", shown.interval) if shown and row["note"] == BOUND else shown
+    if row["note"] == UNKNOWN or shown is None:
+        return None
+    return Cell(f"{BOUNDS.get(row['note'], '')}{shown.text}", shown.interval)
 
 
 def _target(evidence: Evidence, frame: pd.DataFrame, target: str) -> TableLayout:
-    name, _ = TARGETS[target]
+    name = targets(evidence)[target]
     speedup, reach = f"speedup_to_{target}", f"reached_{target}"
     arms = [arm for arm in evidence.methods if select(frame, arm=arm, quantity=reach)]
     return TableLayout(
@@ -42,7 +46,7 @@ def _target(evidence: Evidence, frame: pd.DataFrame, target: str) -> TableLayout
             ColumnLayout("runs that reach it", reach, show=reached),
             ColumnLayout("reported, samples", speedup, 2, reported, "samples"),
             ColumnLayout("reported, time", speedup, 1, reported, "reference_time"),
-            *(ColumnLayout(header, speedup, 2, at_most, axis) for axis, header in AXES.items()),
+            *(ColumnLayout(header, speedup, 2, with_bound, axis) for axis, header in AXES.items()),
             ColumnLayout("n", reach, show=count),
         ),
         lines=tuple(Line({"arm": evidence.label(arm)}, select(frame, arm=arm)) for arm in arms),
@@ -52,17 +56,20 @@ def _target(evidence: Evidence, frame: pd.DataFrame, target: str) -> TableLayout
 
 def _target_notes(evidence: Evidence, target: str) -> list[str]:
     notes = [
-        "A run that never gets there counts with its whole run, so that the true speedup is at most the one shown (≤); "
-        "above 1 it says only that the run was cheaper, not that it was as good. The baseline is in mid-schedule when "
-        "another arm passes its final loss: what it reaches in the same time with its learning rate decayed is in "
-        "the table of fair budgets."
+        "A run that never gets there counts with its whole run, so that the true speedup is at most the one shown (≤, "
+        "without an interval); above 1 it says only that the run was cheaper, not that it was as good. The baseline is "
+        "in mid-schedule when another arm passes its final loss: what it reaches in the same time with its learning "
+        "rate decayed is in the table of fair budgets."
     ]
     if target == "loss":
         return [*notes, "The loss is linear between validations."]
+    tested = "fine-tuned" if target == "glue" else "scored"
     notes.append(
-        "The score is linear between the checkpoints that were fine-tuned; a run whose first one is already there "
+        f"The score is linear between the checkpoints that were {tested}; a run whose first one is already there "
         "counts with that checkpoint."
     )
+    if target != "glue":
+        return notes
     convention = comparisons.glue_convention(evidence)[1]
     return [*notes, *_tuned_once(evidence, evidence.methods), *([f"GLUE {convention}."] if convention else [])]
 
@@ -83,19 +90,20 @@ def _steps(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> TableLayout
             ColumnLayout("target"),
             ColumnLayout("what changes"),
             ColumnLayout("arm"),
-            ColumnLayout("fewer samples [x]", None, 2, cost_axis="samples"),
+            ColumnLayout("fewer samples [x]", None, 2, with_bound, cost_axis="samples"),
             ColumnLayout("cheaper samples [x]", None, 2, cost_axis=PER_SAMPLE),
-            ColumnLayout("both [x]", None, 2, cost_axis="reference_time"),
+            ColumnLayout("both [x]", None, 2, with_bound, cost_axis="reference_time"),
             ColumnLayout("reached", "reached", show=reached),
         ),
-        lines=tuple(line for target in TARGETS for line in _step_lines(paper, frame, target)),
+        lines=tuple(
+            line for target, name in targets(evidence).items() for line in _step_lines(paper, frame, target, name)
+        ),
         notes=tuple(_steps_notes(evidence)),
     )
 
 
-def _step_lines(paper: Paper, frame: pd.DataFrame, target: str) -> list[Line]:
+def _step_lines(paper: Paper, frame: pd.DataFrame, target: str, name: str) -> list[Line]:
     """A line per step, one for all of them, and what the paper reports of that."""
-    name, _ = TARGETS[target]
     steps = frame[frame["quantity"].isin([f"step_to_{target}", f"total_to_{target}"])]
     lines = []
     for (_, arm, change), part in steps.groupby(["quantity", "arm", "condition"], sort=False):
@@ -116,7 +124,8 @@ def _steps_notes(evidence: Evidence) -> list[str]:
         "Fewer samples: samples until the target, the arm before over this arm. Cheaper samples: reference time per "
         "sample up to there, in the same way. Both is their product, and the steps multiply to the last line of each "
         "target. PLD's own part is its last step. Where an arm reaches the target in some runs only, the others count "
-        "with their whole run: such an arm's step is at most as large as shown, and the step after it at least."
+        "with their whole run: such an arm's step is at most as large as shown (≤), the step after it at least (≥), "
+        "and a step between two such arms is not known (–)."
     ]
     missing = [arm for arm in map(evidence.arm_with_role, CHANGES) if arm and arm not in evidence.arms]
     if missing:
