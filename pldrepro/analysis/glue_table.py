@@ -12,7 +12,7 @@ from pldrepro.analysis import glue_scores
 from pldrepro.analysis.arms import cost_estimate
 from pldrepro.analysis.reported import Paper, Reported, Row, Table
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.tidy import role, tidy, tidy_row
+from pldrepro.analysis.tidy import tidy, tidy_row
 from pldrepro.stats import Estimate
 
 SCORES = tuple(f"glue_{convention}" for convention in glue_scores.CONVENTIONS)
@@ -47,14 +47,14 @@ def reported_glue(paper: Paper, arm: str, checkpoint: str, column: str) -> Repor
 def _value_rows(evidence: Evidence, paper: Paper, arm: str, checkpoint: str) -> list[dict[str, Any]]:
     medians, rows = measured_glue(evidence, arm, checkpoint), []
     for name in glue_scores.VALUES:
-        reported = reported_glue(paper, role(evidence, arm), checkpoint, name)
+        reported = reported_glue(paper, evidence.paper_arm(arm), checkpoint, name)
         measured, _ = medians[name]
         rows.append(
             tidy_row(evidence, arm, checkpoint, name, measured, unit="%", statistic="median", reported=reported)
         )
     for convention, quantity in zip(glue_scores.CONVENTIONS, SCORES, strict=True):
         measured, note = medians[quantity]
-        reported = reported_convention(paper, role(evidence, arm), checkpoint, convention)
+        reported = reported_convention(paper, evidence.paper_arm(arm), checkpoint, convention)
         rows.append(
             tidy_row(evidence, arm, checkpoint, quantity, measured, unit="points", statistic="median",
                      reported=reported, note=note)

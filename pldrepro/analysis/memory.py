@@ -9,6 +9,7 @@ import pandas as pd
 
 from pldrepro import stats
 from pldrepro.analysis import comparisons
+from pldrepro.analysis.arms import kept_layers
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.tidy import estimate_of, tidy, tidy_row
@@ -31,14 +32,13 @@ def memory(evidence: Evidence, paper: Paper) -> pd.DataFrame:
             for run, base in evidence.pairs(arm, evidence.baseline)
         )
         parameters = Estimate(runs[0].summary.parameters, None, None, len(runs), "count")
-        kept = stats.mean_interval([run.summary.mean_kept_layers for run in runs])
         sent = [run.summary.reduced_bytes / run.summary.steps for run in runs if run.summary.reduced_bytes]
         found: Sequence[tuple[str, str, Estimate | None]] = (
             *([("reduced_bytes", "bytes", stats.mean_interval(sent))] if sent else []),
             ("peak_memory", "bytes", stats.mean_interval(peaks) if peaks else None),
             ("peak_memory_ratio", "x", estimate_of(ratio)),
             ("parameters", "parameters", parameters),
-            ("kept_layers", "layers", kept),
+            ("kept_layers", "layers", kept_layers(evidence, arm)),
         )
         rows += [tidy_row(evidence, arm, final, quantity, estimate, unit=unit) for quantity, unit, estimate in found]
     return tidy(rows)

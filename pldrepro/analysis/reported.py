@@ -119,7 +119,6 @@ class Series(Strict):
 
     where: str
     provenance: Provenance
-    x_label: str
     unit: str
     x: tuple[float, ...]
     y: tuple[float, ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pldrepro.analysis import comparisons
+from pldrepro.analysis.arms import kept_layers
 from pldrepro.analysis.measurement import Measurement, estimate_note, join_notes, premise_of, until_reached
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import accuracy_change, accuracy_gain, accuracy_pairs, analysis_share, time_saved
@@ -106,10 +107,7 @@ def sbld_over_pld(evidence: Evidence) -> Measurement:
         return Measurement(note="no arm of role pld in this study")
     time = comparisons.relative_cost(evidence, sbld, pld, "reference_time")
     measured = estimate_of(comparisons.relative_cost(evidence, pld, sbld, "measured_time"))
-    kept = [
-        number(sum(run.summary.mean_kept_layers for run in evidence.runs(arm)) / len(evidence.runs(arm)), 2)
-        for arm in (sbld, pld)
-    ]
+    kept = [number(kept_layers(evidence, arm).value, 2) for arm in (sbld, pld)]
     premise = "open" if time is None else premise_of(time, 1.0)
     return Measurement(
         comparisons.loss_difference(evidence, pld, sbld),

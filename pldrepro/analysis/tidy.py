@@ -77,11 +77,6 @@ def tidy(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=list(COLUMNS))
 
 
-def role(evidence: Evidence, arm: str) -> str:
-    """The arm's name in the papers' tables."""
-    return evidence.paper_arm(arm)
-
-
 def claimed(paper: Paper, claim_id: str) -> Reported | None:
     """The reported value of a claim."""
     for claim in paper.claims:

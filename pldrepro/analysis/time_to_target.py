@@ -12,7 +12,7 @@ from pldrepro.analysis import comparisons, contrasts
 from pldrepro.analysis.comparisons import Paired, Reach
 from pldrepro.analysis.reported import Paper, Reported
 from pldrepro.analysis.results import AXES, Evidence
-from pldrepro.analysis.tidy import estimate_of, role, tidy, tidy_row
+from pldrepro.analysis.tidy import estimate_of, tidy, tidy_row
 from pldrepro.config.arm import Role
 from pldrepro.stats import Estimate
 
@@ -74,7 +74,7 @@ def _target_rows(evidence: Evidence, paper: Paper, arm: str, target: str) -> lis
     count = found["samples"]
     if not count.costs:
         return []
-    reported = reported_factors(paper, target) if role(evidence, arm) == "pld" else {}
+    reported = reported_factors(paper, target) if evidence.paper_arm(arm) == "pld" else {}
     reached = Estimate(count.reached, None, None, len(count.costs), "count")
     rows = [tidy_row(evidence, arm, final, f"reached_{target}", reached, unit="runs")]
     note = "" if count.reached == len(count.costs) else AT_MOST

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pldrepro import stats
 from pldrepro.analysis import comparisons
+from pldrepro.analysis.arms import kept_layers
 from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.glue_table import table2
 from pldrepro.analysis.memory import memory
@@ -54,9 +54,7 @@ def loss_sentence(evidence: Evidence, arm: str, other: str) -> str:
 
 
 def _depth(evidence: Evidence, arm: str) -> str:
-    runs = evidence.runs(arm)
-    kept = stats.mean_interval([run.summary.mean_kept_layers for run in runs]).value
-    return f"{number(kept, 2)} of {runs[0].summary.num_layers}"
+    return f"{number(kept_layers(evidence, arm).value, 2)} of {evidence.runs(arm)[0].summary.num_layers}"
 
 
 def missing(evidence: Evidence, arms: Sequence[str]) -> list[str]:
