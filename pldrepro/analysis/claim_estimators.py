@@ -13,7 +13,12 @@ from dataclasses import replace
 from pldrepro.analysis import comparisons, glue_scores
 from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.measurement import Measurement, estimate_note, join_notes, premise_of, until_reached
-from pldrepro.analysis.probe_claims import gradient_preserving, lesion, upper_layers_refine, vanishing_gradients
+from pldrepro.analysis.probe_claims import (
+    gradient_preserving,
+    random_dropping,
+    upper_layers_refine,
+    vanishing_gradients,
+)
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld_claims import (
     sbld_convergence,
@@ -31,6 +36,7 @@ from pldrepro.costs.flops import run_flops
 
 # "Similar accuracy": not more than this many GLUE points below the baseline, by the lower limit of the interval.
 SIMILAR_GLUE_POINTS = 1.0
+STEADY = 3  # fine-tuned checkpoints below which nothing can be called a steady rise
 
 
 def missing_arm(evidence: Evidence, estimator: str) -> str:
@@ -218,8 +224,10 @@ def flops_at_the_limit(evidence: Evidence) -> Measurement:
 def rising_scores(evidence: Evidence) -> Measurement:
     """GLUE points from PLD's first fine-tuned checkpoint to its last, given that it passes the baseline."""
     points = [name for arm, name in evidence.finetuned if arm == evidence.pld]
-    if len(points) < 2:
-        return Measurement(note="PLD was not fine-tuned at several checkpoints")
+    if len(points) < STEADY:
+        return Measurement(
+            note=f"a steady rise needs {STEADY} fine-tuned checkpoints of PLD or more, there are {len(points)}"
+        )
     convention, note = comparisons.glue_convention(evidence)
     rise = comparisons.glue_gain(evidence, evidence.pld, points[-1], evidence.pld, points[0], convention)
     gain = glue_gain_final(evidence)
@@ -272,7 +280,7 @@ PLD_ESTIMATORS: dict[str, Callable[[Evidence], Measurement]] = {
         time_saving, flops_saving, speedup_equal_samples, speedup_to_baseline_loss, sample_saving_to_baseline_loss,
         glue_gain_final, glue_comparable, glue_gain_ckp100, glue_gain_over_undropped, speedup_at_similar_glue,
         hurt_by_higher_rate, postln_dropping, flops_at_the_limit, vanishing_gradients, gradient_preserving,
-        upper_layers_refine, lesion, rising_scores, robust_over_rates, small_theta_bar,
+        upper_layers_refine, random_dropping, rising_scores, robust_over_rates, small_theta_bar,
     )
 }  # fmt: skip
 SBLD_ESTIMATORS: dict[str, Callable[[Evidence], Measurement]] = {

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from pldrepro.analysis import comparisons
+from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.measurement import Measurement, estimate_note, join_notes, premise_of
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.text import estimate_text
@@ -125,11 +126,11 @@ def _last(frame: pd.DataFrame, arm: str) -> pd.DataFrame:
     return own[own["share"] == own["share"].max()]
 
 
-def lesion(evidence: Evidence) -> Measurement:
-    """Loss that random lesions cost PostLN minus what they cost PreLN, at the end of the run [nats]."""
+def lesion(evidence: Evidence) -> Paired | None:
+    """Loss that random lesions of the last checkpoint cost PostLN minus what they cost PreLN [nats]."""
     arms = _probed_pair(evidence)
     if arms is None:
-        return NOT_PROBED
+        return None
     frame = pd.concat([_last(evidence.probe_results, arm) for arm in arms])
     frame = frame[(frame["quantity"] == "loss") & (frame["text"] == "all")]
 
@@ -137,9 +138,40 @@ def lesion(evidence: Evidence) -> Measurement:
         means = part.groupby("selection")["value"].mean()
         return float(means["lesion"] - means["all"])
 
-    pairs = _paired_effect(frame, arms, increase)
-    texts = [
-        estimate_note(evidence.label(arm), comparisons.difference((pair[at], 0.0) for pair in pairs), 2, "nats")
-        for at, arm in enumerate(arms)
-    ]
-    return Measurement(comparisons.difference(pairs), join_notes("loss increase by the same draws", *texts))
+    return comparisons.difference(_paired_effect(frame, arms, increase))
+
+
+def random_dropping(evidence: Evidence) -> Measurement:
+    """Loss that training with half the layers at random costs PostLN minus what it costs PreLN [nats], by seed.
+
+    Each against the same model trained with all layers; mean over the learning rates at which all four were trained.
+    The lesion of a finished checkpoint is another experiment, and stands in the note.
+    """
+    notes = [estimate_note("lesion of the last checkpoint, PostLN minus PreLN", lesion(evidence), 2, "nats")]
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    for arm, twin in random_arms(evidence).items():
+        settings = evidence.runs(arm)[0].settings
+        pairs = evidence.pairs(arm, twin)
+        costs = {run.seed: run.summary.validation_loss - other.summary.validation_loss for run, other in pairs}
+        found[settings.training.learning_rate, settings.model.norm] = costs
+        name = f"{evidence.label(arm)} minus {evidence.label(twin)}"
+        notes.append(estimate_note(name, comparisons.loss_difference(evidence, arm, twin), 2, "nats"))
+    rates = [rate for rate, norm in found if norm == "post" and (rate, "pre") in found]
+    seeds = [seed for rate in rates for norm in ("post", "pre") for seed in found[rate, norm]]
+    common = sorted({seed for seed in seeds if seeds.count(seed) == 2 * len(rates)})
+    if not common:
+        return Measurement(note=join_notes("no pair of arms was trained with half the layers at random", *notes))
+    means = {norm: [sum(found[rate, norm][seed] for rate in rates) / len(rates) for seed in common]
+             for norm in ("post", "pre")}  # fmt: skip
+    return Measurement(comparisons.difference(zip(means["post"], means["pre"], strict=True)), join_notes(*notes))
+
+
+def random_arms(evidence: Evidence) -> dict[str, str]:
+    """The arms that keep every layer with probability 1/2 in all of their training -> the same model undropped."""
+    twins = {
+        arm: evidence.undropped_twin(arm)
+        for arm in evidence.methods
+        if (drop := evidence.runs(arm)[0].settings.drop).schedule == "constant"
+        and (drop.allocation, drop.theta_bar) == ("uniform", 0.5)
+    }
+    return {arm: twin for arm, twin in twins.items() if twin is not None}

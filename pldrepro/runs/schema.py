@@ -144,6 +144,13 @@ class Checkpoint(Point):
     folder: File
 
 
+class SavedBytes(Recorded):
+    """Activations that a forward pass of a micro-batch saves for its backward pass [bytes]."""
+
+    all_layers: Positive
+    mean_depth: Cost = Field(description="at the mean number of kept layers of the run")
+
+
 class PretrainSummary(Recorded, Versioned):
     """summary.json of a pre-training run."""
 
@@ -173,6 +180,7 @@ class PretrainSummary(Recorded, Versioned):
     analysis_seconds: Spent = 0
     analysis_passes: Annotated[float, Field(ge=0, le=1e12)] = 0
     peak_memory_bytes: Positive | None = None
+    saved_bytes: SavedBytes | None = None
     reduced_bytes: Count | None = None
     checkpoints: Annotated[dict[str, Checkpoint], Field(min_length=1)]
 

@@ -27,6 +27,7 @@ from pldrepro.runs.schema import PretrainJob, PretrainSummary, TrainLine, Valida
 from pldrepro.runs.step_times import load_calibration
 from pldrepro.training.device import describe, peak_memory_bytes, select_device
 from pldrepro.training.distributed import SINGLE, ProcessGroup
+from pldrepro.training.memory import saved_bytes_of_run
 from pldrepro.training.objectives import Data, Objective, open_objective
 from pldrepro.training.optim import learning_rate
 from pldrepro.training.run import Run, diverged, spread
@@ -258,6 +259,7 @@ def finish(run: Run) -> None:
         analysis_passes=progress.analysis_passes,
         reduced_bytes=progress.reduced_bytes,
         peak_memory_bytes=peak_memory_bytes(run.device),
+        saved_bytes=saved_bytes_of_run(run),
         checkpoints=progress.checkpoints,
     )
     complete(run.folder, summary, ["metrics.jsonl", *(f"checkpoints/{name}/*" for name in progress.checkpoints)])

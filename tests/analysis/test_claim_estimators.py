@@ -10,6 +10,7 @@ from pldrepro.analysis import claim_estimators
 from pldrepro.analysis.claim_estimators import ESTIMATORS, PLD_ESTIMATORS, SBLD_ESTIMATORS, missing_arm
 from pldrepro.analysis.comparisons import difference
 from pldrepro.analysis.measurement import Measurement, premise_of
+from pldrepro.analysis.probe_claims import lesion
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.costs.flops import StepFlops
@@ -84,10 +85,27 @@ def test_angles_of_20_over_the_layer_fall_by_9_degrees(probed: Evidence) -> None
 
 def test_a_lesion_costs_one_nat_a_layer_in_postln_and_less_in_preln(probed: Evidence) -> None:
     # Draws keep no layer, layer 1, layer 2, both: 4, 3, 3, 2 nats, against 2.083, 1.083, 1.583, 0.583.
-    assert value(claim_estimators.lesion(probed)) == pytest.approx(3 - 4 / 3)
+    found = lesion(probed)
+    assert found is not None
+    assert found.estimate.value == pytest.approx(3 - 4 / 3)
+    assert "lesion of the last checkpoint, PostLN minus PreLN: 1.67 [" in claim_estimators.random_dropping(probed).note
 
 
-PROBES = ("vanishing_gradients", "gradient_preserving", "upper_layers_refine", "lesion")
+def test_training_with_random_dropping_is_compared_with_the_same_model_undropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = {"baseline": 3.0, "preln": 2.9, "pld": 2.5, "postln_random50": 4.0, "preln_random50": 3.2}
+    for arm, norm in (("postln_random50", "post"), ("preln_random50", "pre")):
+        drop = {"schedule": "constant", "allocation": "uniform", "theta_bar": 0.5}
+        monkeypatch.setitem(runs.MORE_ARMS, arm, {"label": arm, "norm": norm, "rate": "baseline", "drop": drop})
+    found = claim_estimators.random_dropping(study(tmp_path / "all", losses))
+    assert value(found) == pytest.approx(1.0 - 0.3)
+    assert "postln_random50 minus PostLN baseline: 1.00 [" in found.note
+    del losses["preln_random50"]
+    assert claim_estimators.random_dropping(study(tmp_path / "some", losses)).paired is None
+
+
+PROBES = ("vanishing_gradients", "gradient_preserving", "upper_layers_refine")
 
 
 @pytest.mark.parametrize("name", PROBES)
@@ -136,7 +154,8 @@ def scored(root: Path, levels: dict[tuple[str, str], float]) -> Evidence:
 @pytest.mark.parametrize(("final", "premise"), [(95.0, "holds"), (72.0, "open"), (45.0, "fails")])
 def test_rising_scores_must_pass_the_baseline(tmp_path: Path, final: float, premise: str) -> None:
     levels = {("baseline", "ckp186"): 70.0, ("pld", "ckp87"): 60.0, ("pld", "ckp186"): final}
-    found = claim_estimators.rising_scores(scored(tmp_path, levels))
+    assert claim_estimators.rising_scores(scored(tmp_path / "two", levels)).paired is None  # too few to be steady
+    found = claim_estimators.rising_scores(scored(tmp_path / "three", {**levels, ("pld", "ckp100"): 61.0}))
     assert value(found) == pytest.approx(final - 60)
     assert found.premise == premise
 

@@ -136,6 +136,21 @@ def test_layer_data_holds_estimates_over_seeds(evidence: Evidence) -> None:
     assert set(norms["part"]) == {"block", "qkv", "attention_output", "ffn_up", "ffn_down"}
 
 
+def test_figure_4_shows_training_with_random_dropping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drop = {"schedule": "constant", "allocation": "uniform", "theta_bar": 0.5}
+    about = {"label": "PostLN at random", "norm": "post", "rate": "baseline", "drop": drop}
+    monkeypatch.setitem(runs.MORE_ARMS, "postln_random50", about)
+    paths = study(tmp_path, (1, 2))
+    paths["pretrain"] += [runs.write_pretrain(tmp_path, "postln_random50", seed, final_loss=4.0) for seed in (1, 2)]
+    for probed in (paths["probes"], []):
+        figure, frame, caption = draw("figure4", load_evidence(**{**paths, "probes": probed}))
+        trained = frame[frame["state"] == "training"]
+        assert set(trained["arm"]) == {"postln_random50", "baseline"}
+        assert trained[trained["arm"] == "postln_random50"]["value"].min() == pytest.approx(4)
+        assert caption.startswith("Left: validation loss, all layers on, of models trained with each layer kept")
+        assert len(figure.axes) == (3 if probed else 1)
+
+
 def test_few_seeds_are_drawn_as_their_range(tmp_path: Path) -> None:
     two = load_evidence(**study(tmp_path, (1, 2)))
     data = probe_data.layer_data(two.probe_results, ["pld"], "angle", mean_interval)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from pldrepro import stats
+from pldrepro.analysis.curves import loss_data, mean_over_runs
+from pldrepro.analysis.probe_claims import random_arms
 from pldrepro.analysis.probes import depth_data, draw_data, gradient_frame, layer_data, lesion_data, shown
 from pldrepro.analysis.reported import MARKS, Paper, mark_notes
 from pldrepro.analysis.results import Evidence
@@ -105,12 +107,14 @@ def figure3(evidence: Evidence, paper: Paper) -> FigureData:
 
 
 def figure4(evidence: Evidence, paper: Paper) -> FigureData:
-    """Validation loss with layers kept at random, beside the intact model's, along the run (PLD, Figure 4)."""
-    arms = shown(evidence)
+    """Training with layers dropped at random, and the lesion of checkpoints (PLD, Figure 4); what there is of both."""
+    arms, trained = shown(evidence), random_arms(evidence)
     if not arms:
-        return nothing(NOT_PROBED)
+        return _random_training(evidence, trained) if trained else nothing(NOT_PROBED)
     course, draws = lesion_data(evidence, arms), draw_data(evidence, arms)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.1), width_ratios=(1, 1.15))
+    figure, axes = plt.subplots(1, 3 if trained else 2, figsize=(7.2, 3.1))
+    left, right = axes[-2:]
+    training = _training_panel(axes[0], evidence, trained) if trained else pd.DataFrame()
     for position, arm in enumerate(arms):
         part = course[course["arm"] == arm]
         look: dict[str, Any] = {"marker": MARKERS[position], "color": COLOURS[position]}
@@ -119,19 +123,48 @@ def figure4(evidence: Evidence, paper: Paper) -> FigureData:
         _draws(right, draws[draws["arm"] == arm], position, len(arms))
     keep = evidence.probes[0].summary.lesion_keep
     left.set(xlabel="share of the run", ylabel="validation loss [nats]")
-    left.set_title("solid: intact; dashed: lesioned", loc="left")
+    left.set_title("lesion (dashed) of checkpoints", loc="left")
     right.set(xlabel="layers kept in a draw", ylabel="loss increase [nats]")
-    right.set_title("at the end; hollow: first layer removed", loc="left")
+    right.set_title("at the end; hollow: no layer 1", loc="left")
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     caption = (
-        f"Lesion: validation loss when each layer is kept with probability {keep:g}, without rescaling. Left: intact "
-        "(solid, filled) and lesioned (dashed, hollow; mean over draws, which are the same for all) along the run. "
-        "Right: loss increase of every draw at the last checkpoint, mean over seeds; hollow: draws without the first "
-        f"layer. {interval_text(evidence.probe_results, arms, 'mean')}"
+        f"{TRAINED if trained else ''}Lesion of a checkpoint: validation loss of a model trained as it was when each "
+        f"layer is kept with probability {keep:g}, without rescaling; intact (solid, filled) and lesioned (dashed, "
+        "hollow; mean over draws, which are the same for all) along the run. Right: loss increase of every draw at the "
+        "last checkpoint, mean over seeds; hollow: draws without the first layer. "
+        f"{interval_text(evidence.probe_results, arms, 'mean')}"
     )
-    return figure, pd.concat([course, draws.assign(state="single draw")]), caption
+    return figure, pd.concat([training, course, draws.assign(state="single draw")]), caption
+
+
+TRAINED = (
+    "Left: validation loss, all layers on, of models trained with each layer kept with probability 1/2 in every step "
+    "(dashed), and of the same models trained with all layers (solid); mean over seeds. "
+)
+
+
+def _random_training(evidence: Evidence, trained: Mapping[str, str]) -> FigureData:
+    """Figure 4 where no checkpoint was probed: training with random dropping only."""
+    figure, ax = plt.subplots(figsize=(5.0, 3.1))
+    data = _training_panel(ax, evidence, trained)
+    return figure, data, f"{TRAINED}No checkpoint was probed in this study."
+
+
+def _training_panel(ax: Axes, evidence: Evidence, trained: Mapping[str, str]) -> pd.DataFrame:
+    """Loss curves of the arms trained with random dropping, and of the same models without; returns their data."""
+    data = loss_data(evidence, [*trained, *trained.values()])
+    for position, pair in enumerate(trained.items()):
+        for arm, line in zip(pair, ("--", "-"), strict=True):
+            course = mean_over_runs(data[data["arm"] == arm], "samples")
+            label = evidence.label(arm) if arm in trained else None
+            share = course["samples"] / course["samples"].max()
+            ax.plot(share, course["validation_loss"], line, color=COLOURS[position], linewidth=1.2, label=label)
+    ax.set(xlabel="share of the run", ylabel="validation loss [nats]")
+    ax.set_title("training (dashed: dropped)", loc="left")
+    ax.legend(fontsize=6)
+    return data.rename(columns={"validation_loss": "value"}).assign(state="training")
 
 
 def depth_robustness(evidence: Evidence, paper: Paper) -> FigureData:

@@ -108,21 +108,25 @@ OVERFITTING_NOTES = (
 def memory_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """One line per arm."""
     several = "reduced_bytes" in set(frame["quantity"])
+    peak = ColumnLayout("peak memory of the GPU [MiB]", "peak_memory", 0, of=_mebibytes)
     sent = ColumnLayout("gradients sent by a rank in a step [MB]", "reduced_bytes", 2, of=lambda size: size / 1e6)
     return [
         TableLayout(
-            title=f"Peak memory of training, at scale {evidence.scale}",
+            title=f"Memory: activations that a step saves for its backward pass, at scale {evidence.scale}",
             columns=(
                 ColumnLayout("arm"),
                 ColumnLayout("parameters", "parameters", show=thousands),
                 ColumnLayout("mean kept layers", "kept_layers", 2),
-                ColumnLayout("peak memory [MiB]", "peak_memory", 0, of=lambda size: size / 2**20),
-                ColumnLayout("ratio to the baseline's", "peak_memory_ratio", 3),
+                ColumnLayout("all layers kept [MiB]", "saved_all_layers", 2, of=_mebibytes),
+                ColumnLayout("ratio to the baseline's", "saved_all_layers_ratio", 3),
+                ColumnLayout("at the mean depth [MiB]", "saved_mean_depth", 2, of=_mebibytes),
+                ColumnLayout("its ratio to the baseline's", "saved_mean_depth_ratio", 3),
+                *([peak] if "peak_memory" in set(frame["quantity"]) else []),
                 *([sent] if several else []),
-                ColumnLayout("n", "peak_memory", show=count, absent="0"),
+                ColumnLayout("n", "saved_all_layers", show=count, absent="0"),
             ),
             lines=tuple(Line({"arm": evidence.label(arm)}, select(frame, arm=arm)) for arm in evidence.methods),
-            notes=(*_memory_notes(evidence), INTERVAL_NOTE),
+            notes=(*MEMORY_NOTES, INTERVAL_NOTE),
         )
     ]
 
@@ -132,13 +136,14 @@ def thousands(row: TidyRow, column: ColumnLayout) -> Cell | None:
     return Cell(f"{row['measured']:,.0f}")
 
 
-def _memory_notes(evidence: Evidence) -> list[str]:
-    notes = [
-        "A peak is that of the step with the most layers kept. While a schedule begins with all layers, as PLD's does, "
-        "dropping cannot lower it; weights, gradients and optimizer state are those of the whole model at all times.",
-    ]
-    if any(run.provenance.device.type == "cpu" for run in evidence.pretrain):
-        notes.append(
-            "On a CPU it is the process's peak resident memory, with its libraries and what it has read of the corpus."
-        )
-    return notes
+def _mebibytes(size: float) -> float:
+    return size / 2**20
+
+
+MEMORY_NOTES = (
+    "Activations: what autograd keeps between the forward and the backward pass of a micro-batch, each storage once, "
+    "without parameters; the same on every device.",
+    "What must fit is a step with all layers kept. While a schedule begins with all layers, as PLD's does, dropping "
+    "cannot lower it; the mean depth says what an average step saves. Weights, gradients and optimizer state are "
+    "those of the whole model at all times.",
+)
