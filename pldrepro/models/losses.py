@@ -65,9 +65,10 @@ def next_token_sums_in_pieces(
 
 
 def rows_of_a_piece(tokens: int, vocab_size: int) -> int:
-    """Tokens of a piece: so few that its logits are at most MAX_LOGITS, in pieces as equal as can be."""
-    pieces = -(-tokens * vocab_size // MAX_LOGITS)
-    return -(-tokens // max(1, pieces))
+    """Tokens of a piece: so few that its logits are at most MAX_LOGITS, equal pieces where twice as many can be."""
+    fewest = max(1, -(-tokens * vocab_size // MAX_LOGITS))
+    pieces = next((number for number in range(fewest, 2 * fewest + 1) if tokens % number == 0), fewest)
+    return -(-tokens // pieces)
 
 
 def piece_sums(logits: Tensor, labels: Tensor, count: bool) -> tuple[Tensor, Tensor, Tensor]:
