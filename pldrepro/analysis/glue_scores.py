@@ -179,6 +179,7 @@ class GlueScore:
 
     value: float | None
     count: int
+    possible: int
     note: str
 
 
@@ -209,14 +210,14 @@ def glue_scores(values: Mapping[str, float]) -> dict[str, GlueScore]:
 def _geometric(values: Mapping[str, float]) -> GlueScore:
     count, possible = len(values), len(VALUES)
     if not values:
-        return GlueScore(None, 0, "no values")
+        return GlueScore(None, 0, possible, "no values")
     low = sorted(name for name, value in values.items() if value <= 0)
     if low:
-        return GlueScore(None, count, f"undefined: {', '.join(low)} is not positive")
-    return GlueScore(stats.geometric_mean(list(values.values())), count, f"{count} of {possible} values")
+        return GlueScore(None, count, possible, f"undefined: {', '.join(low)} is not positive")
+    return GlueScore(stats.geometric_mean(list(values.values())), count, possible, f"{count} of {possible} values")
 
 
 def _mean(values: Sequence[float], possible: int, what: str) -> GlueScore:
     if not values:
-        return GlueScore(None, 0, f"no {what}")
-    return GlueScore(sum(values) / len(values), len(values), f"{len(values)} of {possible} {what}")
+        return GlueScore(None, 0, possible, f"no {what}")
+    return GlueScore(sum(values) / len(values), len(values), possible, f"{len(values)} of {possible} {what}")
