@@ -6,13 +6,14 @@ sentences with their numbers. Nothing in an answer is typed: what a study does n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from pldrepro.analysis import comparisons
+from pldrepro import stats
+from pldrepro.analysis import comparisons, floors
 from pldrepro.analysis.arms import kept_layers
 from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.glue_table import table2
@@ -24,32 +25,58 @@ from pldrepro.analysis.seed_spread import seeds, stability
 from pldrepro.analysis.text import FAMILIES, estimate_text, number
 from pldrepro.analysis.tidy import estimate_of, find
 from pldrepro.analysis.time_to_target import AT_LEAST, AT_MOST, PER_SAMPLE, UNKNOWN, bounded, decompose, targets
+from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS
 from pldrepro.errors import RecordError, SettingsError
 from pldrepro.exhibits.tables.sbld import TABLE1, TABLE2
 from pldrepro.files import write_text
 
-Answer = Callable[[Evidence, Paper], list[str]]
+
+@dataclass(frozen=True)
+class Compared:
+    """A sentence with comparisons, in which {0}, {1} ... stand for the words that say on which side each is.
+
+    ``sides``: each comparison with the words for below and above 0. Which word holds is known when all comparisons of
+    the page are: they share one family-wise error rate.
+    """
+
+    text: str
+    sides: tuple[tuple[Paired, str, str], ...]
+
+    def judged(self) -> list[float]:
+        """The p values of its comparisons that have the seeds for a direction."""
+        return [p for paired, _, _ in self.sides if (p := _tested(paired)) is not None]
+
+    def said(self, adjusted: Iterator[float]) -> str:
+        """The sentence, with the next of the adjusted p values for each of ``judged``."""
+        text = self.text
+        for place, (paired, below, above) in enumerate(self.sides):
+            open_ = _tested(paired) is None or next(adjusted) > ERROR_RATE
+            word = "undecided" if open_ else below if paired.estimate.value < 0 else above
+            text = text.replace(f"{{{place}}}", word)
+        return text
 
 
-def side(paired: Paired, below: str, above: str) -> str:
-    """Which word an interval supports: all of it below 0, all of it above 0, or that it is undecided."""
-    estimate = paired.estimate
-    if estimate.high is not None and estimate.high < 0:
-        return below
-    return above if estimate.low is not None and estimate.low > 0 else "undecided"
+def _tested(paired: Paired) -> float | None:
+    return paired.p if paired.estimate.n >= MIN_SEEDS else None
 
 
-def loss_sentence(evidence: Evidence, arm: str, other: str) -> str:
+Sentence = str | Compared
+Answer = Callable[[Evidence, Paper], Sequence[Sentence]]
+
+
+def loss_sentence(evidence: Evidence, arm: str, other: str) -> Sentence:
     """One arm's final loss against another's, with what both cost."""
     gap = comparisons.loss_difference(evidence, arm, other)
     if gap is None:
         return f"{evidence.label(arm)} and {evidence.label(other)} have no seed in common."
     cost = comparisons.relative_cost(evidence, arm, other, "reference_time")
     time = "" if cost is None else f", at {estimate_text(cost.estimate, 2)} times the reference time"
-    return (
+    lower = sum(effect < 0 for effect in gap.effects)
+    return Compared(
         f"{evidence.label(arm)}: final validation loss {estimate_text(gap.estimate, 3)} nats from "
-        f"{evidence.label(other)}'s, {side(gap, 'better', 'worse')} (n = {gap.estimate.n}), keeping "
-        f"{_depth(evidence, arm)} layers{time}."
+        f"{evidence.label(other)}'s, {{0}} (lower in {lower} of {gap.estimate.n} seeds), keeping "
+        f"{_depth(evidence, arm)} layers{time}.",
+        ((gap, "better", "worse"),),
     )
 
 
@@ -66,10 +93,12 @@ def missing(evidence: Evidence, arms: Sequence[str]) -> list[str]:
 def compared(question: str) -> Answer:
     """An answer that compares the final loss of the arms that name a question: with the baseline's or with PLD's."""
 
-    def answer(evidence: Evidence, paper: Paper) -> list[str]:
+    def answer(evidence: Evidence, paper: Paper) -> list[Sentence]:
         arms = evidence.asked_in(question)
         there = [arm for arm in arms if arm in evidence.arms]
-        sentences = [loss_sentence(evidence, arm, _nearest(evidence, arm)) for arm in there] + missing(evidence, arms)
+        sentences = [
+            *(loss_sentence(evidence, arm, _nearest(evidence, arm)) for arm in there), *missing(evidence, arms)
+        ]  # fmt: skip
         return sentences or ["No arm of these experiments belongs to this question."]
 
     return answer
@@ -84,10 +113,14 @@ def _nearest(evidence: Evidence, arm: str) -> str:
 BOUNDS = {AT_MOST: "at most ", AT_LEAST: "at least "}
 
 
-def preln_or_pld(evidence: Evidence, paper: Paper) -> list[str]:
+def preln_or_pld(evidence: Evidence, paper: Paper) -> list[Sentence]:
     """The speedups to the baseline's final loss and GLUE score as products: PreLN, the learning rate, dropping."""
-    sentences = []
+    sentences: list[Sentence] = []
     for target, name in targets(evidence).items():
+        floor = floors.glue_floor(evidence) if target == "glue" else ""
+        if floor:
+            sentences.append(f"To {name}: not judged, {floor}.")
+            continue
         for step in decompose(evidence, target):
             reached = f"reached in {step.reached} of {step.n} runs"
             if step.bound == UNKNOWN:
@@ -102,11 +135,11 @@ def preln_or_pld(evidence: Evidence, paper: Paper) -> list[str]:
                 f"and {cheaper} by cheaper samples ({reached})."
             )
     twin = evidence.undropped_twin(evidence.pld)
-    return (
-        sentences
-        + ([loss_sentence(evidence, evidence.pld, twin)] if twin else [])
-        + missing(evidence, [evidence.arm_with_role("preln")])
-    )
+    return [
+        *sentences,
+        *([loss_sentence(evidence, evidence.pld, twin)] if twin else []),
+        *missing(evidence, [evidence.arm_with_role("preln")]),
+    ]
 
 
 @dataclass(frozen=True)
@@ -121,15 +154,17 @@ class Rows:
     where: dict[str, str]
 
     def __call__(self, evidence: Evidence, paper: Paper) -> list[str]:
-        """A sentence for each row that has a value."""
+        """A sentence for each row that has a value; where none has, why."""
         frame = self.table(evidence, paper)
-        frame = frame[frame["measured"].notna() & frame["arm"].isin([arm for arm in self.arms(evidence) if arm])]
+        frame = frame[frame["arm"].isin([arm for arm in self.arms(evidence) if arm])]
         for column, value in self.where.items():
             frame = frame[frame[column] == value]
+        found = frame[frame["measured"].notna()]
+        reasons = [f"{note[:1].upper()}{note[1:]}." for note in dict.fromkeys(frame["note"]) if note]
         return [
-            self.words.format(**row, value=estimate_text(find(frame.loc[[index]]), self.digits))
-            for index, row in frame.iterrows()
-        ] or [self.absent]
+            self.words.format(**row, value=estimate_text(find(found.loc[[index]]), self.digits))
+            for index, row in found.iterrows()
+        ] or [self.absent, *reasons]
 
 
 def light_weight(evidence: Evidence, paper: Paper) -> list[str]:
@@ -144,33 +179,42 @@ def light_weight(evidence: Evidence, paper: Paper) -> list[str]:
     ]
 
 
-def other_domains(evidence: Evidence, paper: Paper) -> list[str]:
+def other_domains(evidence: Evidence, paper: Paper) -> list[Sentence]:
     """PLD and SBLD against no dropping on images, and beside it on GPT."""
     images, gpt = evidence.of(*IMAGES), evidence.of("gpt")
-    sentences = []
+    sentences: list[Sentence] = []
     if images is None:
-        sentences.append("Not measured here: this study has language models alone.")
+        sentences.append("Not measured here: this study has language models only.")
     for study, accuracies in ((images, TABLE2.accuracies), (gpt, TABLE1.accuracies)):
         if study is not None:
             sentences += _against_no_dropping(study, accuracies)
     return sentences
 
 
-def _against_no_dropping(study: Evidence, accuracies: Mapping[str, str]) -> list[str]:
+def _against_no_dropping(study: Evidence, accuracies: Mapping[str, str]) -> list[Sentence]:
     """PLD and SBLD of a study against its baseline: final loss, cost and accuracies."""
-    sentences = []
+    sentences: list[Sentence] = []
     for arm in (study.pld, study.sbld):
         if arm not in study.arms:
             sentences.append(f"{FAMILIES[study.family]}: not in this study: {arm}.")
             continue
-        gains = {header: accuracy_gain(study, arm, study.baseline, name) for name, header in accuracies.items()}
-        texts = [
-            f" Its {header} is {estimate_text(gain.estimate, 1)} points from it, {side(gain, 'worse', 'better')}."
-            for header, gain in gains.items()
-            if gain
-        ]
-        sentences.append(f"{FAMILIES[study.family]}, {loss_sentence(study, arm, study.baseline)}{''.join(texts)}")
+        loss = loss_sentence(study, arm, study.baseline)
+        text, sides = (loss.text, list(loss.sides)) if isinstance(loss, Compared) else (loss, [])
+        for name, header in accuracies.items():
+            gain = accuracy_gain(study, arm, study.baseline, name)
+            floor = floors.lambada_floor(study) if name.startswith("lambada") else ""
+            if gain is not None and not floor:
+                text += f" Its {header} is {estimate_text(gain.estimate, 1)} points from it, {{{len(sides)}}}."
+                sides.append((gain, "worse", "better"))
+            elif gain is not None:
+                text += f" Its {header} says nothing: {floor}."
+        sentences.append(Compared(f"{FAMILIES[study.family]}, {text}", tuple(sides)))
     return sentences
+
+
+def both(*parts: Answer) -> Answer:
+    """One answer after the other."""
+    return lambda evidence, paper: [sentence for part in parts for sentence in part(evidence, paper)]
 
 
 def which_split(evidence: Evidence, paper: Paper) -> list[str]:
@@ -194,10 +238,17 @@ def other_methods(evidence: Evidence, paper: Paper) -> list[str]:
 ANSWERS: dict[str, Answer] = {
     "preln_or_pld": preln_or_pld,
     "schedules": compared("schedules"),
-    "destabilises": Rows(
-        seeds, "{label}: standard deviation of the final validation loss {value} {unit} (n = {n}).", 3,
-        "One seed has no standard deviation.",
-        lambda evidence: evidence.methods, {"quantity": "validation_loss", "statistic": "deviation"},
+    "destabilises": both(
+        Rows(
+            seeds, "{label}: standard deviation of the final validation loss {value} {unit} (n = {n}).", 3,
+            "One seed has no standard deviation.",
+            lambda evidence: evidence.methods, {"quantity": "validation_loss", "statistic": "deviation"},
+        ),
+        Rows(
+            seeds, "{label}'s is {value} times that of `{against}`, paired by seed.", 2,
+            "One seed, or no spread, leaves no ratio of standard deviations.",
+            lambda evidence: [evidence.pld], {"quantity": "validation_loss", "statistic": "deviation_ratio"},
+        ),
     ),
     "known_methods": compared("known_methods"),
     "without_sampling": compared("without_sampling"),
@@ -205,7 +256,7 @@ ANSWERS: dict[str, Answer] = {
     "finetuning_stability": Rows(
         stability, "{quantity}: {label}'s standard deviation over fine-tuning seeds is {value} times that of the same "
         "model without dropping.", 2,
-        "No spread over fine-tuning seeds can be given: one seed, or no small task.",
+        "No ratio can be given: one seed, no small task, or scores at the floor.",
         lambda evidence: [evidence.pld], {"statistic": "deviation_ratio"},
     ),
     "wall_clock": Rows(
@@ -232,21 +283,26 @@ def answers(evidence: Evidence, paper: Paper) -> str:
     """The page, in Markdown."""
     if evidence.pld not in evidence.arms:
         raise RecordError(f"no arm of role pld among the runs: {', '.join(evidence.arms)}")
+    unknown = [question.id for question in paper.questions if question.id not in ANSWERS]
+    if unknown:
+        raise SettingsError(f"question {unknown[0]}: no answer of that name; allowed: {', '.join(ANSWERS)}")
+    said = [(question, list(ANSWERS[question.id](evidence, paper))) for question in paper.questions]
+    p_values = [p for _, some in said for one in some if isinstance(one, Compared) for p in one.judged()]
+    adjusted = iter(stats.holm(p_values))
     count = sum(len(study.pretrain) for study in (evidence, *evidence.others))
     parts = [
         f"# What the reviews of the {paper.label} paper asked",
         f"Generated from {count} pre-training runs at scale {evidence.scale} by the target `reviews`; "
         "numbers are means over pre-training seeds with 95 % intervals, arms paired by seed. A loss difference below 0 "
-        "is better than the other arm's.",
+        f"is better than the other arm's. “Better” and “worse” count the {len(p_values)} comparisons of this page with "
+        f"{MIN_SEEDS} seeds or more: family-wise error {100 * ERROR_RATE:g} % by Holm; each interval is by itself.",
     ]
-    for position, question in enumerate(paper.questions, start=1):
-        if question.id not in ANSWERS:
-            raise SettingsError(f"question {question.id}: no answer of that name; allowed: {', '.join(ANSWERS)}")
-        sentences = ANSWERS[question.id](evidence, paper)
+    for position, (question, some) in enumerate(said, start=1):
+        sentences = [one.said(adjusted) if isinstance(one, Compared) else one for one in some]
         exhibits = ", ".join(f"`{name}`" for name in question.exhibits)
         parts += [
             f"## {position}. {question.question}",
-            f"Exhibit: {exhibits}." if exhibits else "No exhibit yet.",
+            f"Exhibit: {exhibits}." if exhibits else "No exhibit.",
             "\n".join(f"- {sentence}" for sentence in sentences),
         ]
     return "\n\n".join(parts) + "\n"

@@ -35,12 +35,44 @@ def test_every_exhibit_that_a_question_names_exists() -> None:
     assert {name for question in PLD.questions for name in question.exhibits} <= set(TABLES) | set(FIGURES)
 
 
-def test_a_loss_is_compared_with_its_sign_its_cost_and_its_depth(evidence: Evidence) -> None:
-    sentence = reviews.loss_sentence(evidence, "cosine", "pld")
+def said(sentence: reviews.Sentence, *adjusted: float) -> str:
+    """A sentence as the page says it, for adjusted p values of its comparisons."""
+    assert isinstance(sentence, reviews.Compared)
+    return sentence.said(iter(adjusted))
+
+
+def three_seeds(root: Path) -> Evidence:
+    losses = {"baseline": 3.0, "pld": 2.5, "cosine": 2.6}
+    return load_evidence(
+        [
+            runs.write_pretrain(root, arm, seed, final_loss=loss + 0.01 * seed)
+            for arm, loss in losses.items()
+            for seed in (1, 2, 3)
+        ]
+    )
+
+
+def test_a_loss_is_compared_with_its_sign_its_cost_and_its_depth(tmp_path: Path) -> None:
+    evidence = three_seeds(tmp_path)
+    sentence = said(reviews.loss_sentence(evidence, "cosine", "pld"), 0.01)
     assert "0.100 [" in sentence
-    assert "worse (n = 2)" in sentence
+    assert "worse (lower in 0 of 3 seeds)" in sentence
     assert "of 4 layers, at" in sentence
-    assert "better" in reviews.loss_sentence(evidence, "pld", "baseline")
+    assert "better (lower in 3 of 3 seeds)" in said(reviews.loss_sentence(evidence, "pld", "baseline"), 0.01)
+    assert "undecided" in said(reviews.loss_sentence(evidence, "pld", "baseline"), 0.06)
+
+
+def test_two_seeds_have_no_side(evidence: Evidence) -> None:
+    sentence = reviews.loss_sentence(evidence, "cosine", "pld")
+    assert isinstance(sentence, reviews.Compared)
+    assert sentence.judged() == []
+    assert "undecided (lower in 0 of 2 seeds)" in said(sentence)
+
+
+def test_the_comparisons_of_a_page_share_one_error_rate(tmp_path: Path) -> None:
+    page = reviews.answers(three_seeds(tmp_path), PLD)
+    assert "count the 1 comparisons of this page" in page
+    assert "worse (lower in 0 of 3 seeds)" in page
 
 
 def test_the_page_answers_with_numbers_and_names_what_is_missing(evidence: Evidence) -> None:
@@ -49,24 +81,27 @@ def test_the_page_answers_with_numbers_and_names_what_is_missing(evidence: Evide
     assert "cosine schedule: final validation loss 0.100 [" in page
     assert "Not in this study: depth_only, linear, pld_reversed, random, time_only." in page
     assert "Not in this study: layerdrop, stochastic_depth." in page
-    assert "all of it: " in page
+    assert "To the baseline's final validation loss, all of it: " in page
+    assert "To the baseline's final GLUE score: not judged, the model from scratch" in page
+    assert "No ratio can be given: one seed, no small task, or scores at the floor." in page
     assert "development sets (dev, dev_mismatched)" in page
 
 
 def test_images_and_gpt_answer_whether_it_holds_beyond_bert(evidence: Evidence, tmp_path: Path) -> None:
-    assert reviews.other_domains(evidence, PLD) == ["Not measured here: this study has language models alone."]
+    assert reviews.other_domains(evidence, PLD) == ["Not measured here: this study has language models only."]
     arms = ("baseline", "pld", "sbld")
     top = {arm: {"accuracy": level, "top5": 0.9} for arm, level in {"baseline": 0.5, "pld": 0.48, "sbld": 0.5}.items()}
     swin = runs.sbld_study(tmp_path, "swinv2", arms=arms, losses={"pld": 3.1}, scores=top)
     gpt = runs.sbld_study(tmp_path, "gpt", arms=arms[:2], losses={"pld": 2.9})
     page = reviews.answers(replace(evidence, others=(gpt, swin)), PLD)
     first, second, third, fourth = reviews.other_domains(replace(evidence, others=(gpt, swin)), PLD)
-    assert first.startswith("SwinV2, PLD: final validation loss 0.100 [0.100, 0.100] nats from no dropping's, worse")
-    assert "Its top-1 accuracy is −2.0 [−2.0, −2.0] points from it, worse." in first
-    assert "SwinV2, SBLD (our reading)" in second
-    assert "top-1 accuracy is 0.0 [0.0, 0.0] points from it, undecided." in second
-    assert third.startswith("GPT, PLD: final validation loss −0.100 [")
-    assert "LAMBADA" not in third
+    text = said(first)
+    assert text.startswith("SwinV2, PLD: final validation loss 0.100 [0.100, 0.100] nats from no dropping's, undecided")
+    assert "Its top-1 accuracy is −2.0 [−2.0, −2.0] points from it, undecided." in text
+    assert "SwinV2, SBLD (our reading)" in said(second)
+    assert "top-1 accuracy is 0.0 [0.0, 0.0] points from it, undecided." in said(second)
+    assert said(third).startswith("GPT, PLD: final validation loss −0.100 [")
+    assert "LAMBADA" not in said(third)
     assert fourth == "GPT: not in this study: sbld."
     # 8 runs of BERT, 4 of GPT, 6 of SwinV2
     assert "Generated from 18 pre-training runs" in page
@@ -77,7 +112,7 @@ def test_one_seed_has_no_spread(tmp_path: Path) -> None:
     paths = runs.write_study(tmp_path, seeds=(1,))
     page = reviews.answers(load_evidence(**paths), PLD)
     assert "One seed has no standard deviation." in page
-    assert "undecided (n = 1)" in page
+    assert "undecided (lower in 1 of 1 seeds)" in page
 
 
 def test_without_pld_there_is_nothing_to_answer(tmp_path: Path) -> None:
