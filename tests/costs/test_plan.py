@@ -142,29 +142,29 @@ def test_a_run_without_steps_costs_nothing_but_its_fine_tuning(smoke: Study, car
 
 
 def test_a_full_depth_run_costs_its_passes_at_the_whole_depth(card: ReferenceCard) -> None:
-    run = load_study(Path("config/mini.yaml")).run("preln", 1)
+    run = load_pretrain(RECORDED / "cpu-mini-ablation/pretrain/preln/seed1").settings
     tau = load_calibration(RECORDED / "cpu-mini-ablation/calibration").shapes[1]
     assert (tau.norm, tau.num_layers) == ("pre", 4)
     assert card.training(run) == Price(pytest.approx(5000 * tau.median[4]), extrapolated=False)
 
 
 @pytest.mark.parametrize(
-    ("scale", "folder", "arms"),
+    ("folder", "arms"),
     [
-        ("mini", "cpu-mini-ablation", ("baseline", "random", "time_only", "shallow", "pld")),
-        ("mini_gpt", "cpu-mini-gpt", ("baseline", "pld", "sbld", "sbld_random")),
-        ("mini_images", "cpu-mini-images", ("baseline", "pld")),
+        ("cpu-mini-ablation", ("baseline", "random", "time_only", "shallow", "pld")),
+        ("cpu-mini-gpt", ("baseline", "pld", "sbld", "sbld_random")),
+        ("cpu-mini-images", ("baseline", "pld")),
     ],
 )
 def test_a_card_prices_a_run_as_the_finished_one_is_priced(
-    card: ReferenceCard, scale: str, folder: str, arms: tuple[str, ...]
+    card: ReferenceCard, folder: str, arms: tuple[str, ...]
 ) -> None:
-    study, calibration = load_study(Path(f"config/{scale}.yaml")), load_calibration(RECORDED / folder / "calibration")
+    calibration = load_calibration(RECORDED / folder / "calibration")
     for arm in arms:
         done = load_pretrain(RECORDED / folder / f"pretrain/{arm}/seed1")
         priced = calibration.shape_of(done).price(done.summary.passes_by_kept_layers, done.summary.passes_by_layer)
         # What was drawn differs a little from what was expected.
-        assert card.training(study.run(arm, 1)).seconds == pytest.approx(priced, rel=0.01), arm
+        assert card.training(done.settings).seconds == pytest.approx(priced, rel=0.01), arm
 
 
 def test_what_was_not_calibrated_is_scaled_by_flops_and_marked(card: ReferenceCard) -> None:
