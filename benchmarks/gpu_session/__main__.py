@@ -8,7 +8,7 @@ At home, once; PARCEL/data.tar.xz, commit and the wheels travel with the reposit
 On the machine, with the data unpacked in DIR; it goes on when whoever started it goes away:
 
     export PLDREPRO_COMMIT=$(cat PARCEL/commit)
-    python -m benchmarks.gpu_session run --data DIR --out OUT --seconds 1500 --detach
+    python -m benchmarks.gpu_session --data DIR --out OUT --seconds 1500 --detach
     python -m benchmarks.gpu_session status --out OUT     # what is done, and OUT/records.tar of it, at any time
 
 Slices, in this order. Each is a few parts; one that fails or has no time left says so, and the next has its turn:
@@ -162,7 +162,11 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     preparing.add_argument("--data-root", type=Path, help="folder of text and GLUE, as data_root of the study")
     preparing.add_argument("--limit", type=float, default=60.0, help="MB that may travel (default 60)")
     preparing.add_argument("--study", type=Path, default=STUDY, help="(default %(default)s)")
-    options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    # Without a verb it is measured: `gpu_session --seconds 1500` is `gpu_session run --seconds 1500`.
+    options = parser.parse_args(
+        given if given[:1] and given[0] in {*verbs.choices, "-h", "--help"} else ["run", *given]
+    )
     unknown = set(getattr(options, "slices", ())) - set(SLICES)
     if unknown:
         parser.error(f"no slice {', '.join(sorted(unknown))}; allowed: {', '.join(SLICES)}")

@@ -250,7 +250,7 @@ def test_large_records_are_spread_over_archives(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_killed_session_goes_on(data: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-u", "-m", "benchmarks.gpu_session", "run", "ceiling", "text", "--quick",
+    command = [sys.executable, "-u", "-m", "benchmarks.gpu_session", "ceiling", "text", "--quick",
                "--out", str(tmp_path), "--data", str(data), "--seeds", "1", "--workers", "0"]  # fmt: skip
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PLDREPRO_COMMIT": "x"}
