@@ -96,7 +96,12 @@ def read_predictions(run: FinetuneRun) -> Iterable[tuple[str, str, float, int, A
             raise RecordError(f"{path}: {key} does not match labels/{task}/{split}")
         if not np.isfinite(arrays[key]).all():
             raise RecordError(f"{path}: {key}: a prediction is not finite")
-        yield task, split, float(rate), int(seed), arrays[key], labels
+        yield task, split, float(rate), int(seed), widened(arrays[key]), widened(labels)
+
+
+def widened(values: Any) -> Any:
+    """Class ids as int64, whose sums and products do not overflow as those of the recorded bytes would."""
+    return values.astype("int64") if values.dtype.kind == "i" else values
 
 
 def read_labels(run: FinetuneRun) -> dict[tuple[str, str], Any]:

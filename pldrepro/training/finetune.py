@@ -283,7 +283,10 @@ def finish(job: Job, combinations: list[tuple[str, float, int]]) -> None:
         arrays.update(_load_part(path))
         results.append(_result_of(path))
     with atomic_path(job.folder / "predictions.safetensors") as temporary:
-        save_file(arrays, temporary)
+        # Class ids in one byte each: they are most of what a run leaves behind.
+        save_file(
+            {name: ids.astype(np.int8) if ids.dtype.kind == "i" else ids for name, ids in arrays.items()}, temporary
+        )
     write_text(job.folder / "results.jsonl", "".join(result.model_dump_json() + "\n" for result in results))
     run = job.settings
     summary = FinetuneSummary(

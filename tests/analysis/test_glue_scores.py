@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from pldrepro.analysis import glue_scores
 from pldrepro.analysis.evaluate_glue import Glue
 from pldrepro.errors import RecordError
+from pldrepro.runs.folder import load_finetune
 from tests.support import runs
 
 
@@ -39,6 +40,19 @@ def test_scores_are_read_back_as_written(tmp_path: Path) -> None:
     folder = runs.write_finetune(tmp_path, "pld", 1, tasks=["cola", "stsb"])
     glue_scores.write_scores([folder], tmp_path / "scores.csv")
     pd.testing.assert_frame_equal(glue_scores.read_scores(tmp_path / "scores.csv"), glue_scores.score([folder]))
+
+
+def test_class_ids_of_one_byte_score_as_they_do_in_eight(tmp_path: Path) -> None:
+    """200 examples of class 1: a sum of bytes would be -56."""
+    folder = runs.write_finetune(tmp_path, "pld", 1, tasks=["cola"])
+    before, path = glue_scores.score([folder]), folder / "predictions.safetensors"
+    save_file({name: ids.astype(np.int8) for name, ids in load_file(path).items()}, path)
+    pd.testing.assert_frame_equal(glue_scores.score([folder]), before)
+    ones = {name: np.ones_like(ids) for name, ids in load_file(path).items()}
+    save_file(ones, path)
+    run = load_finetune(folder)
+    for *_, predictions, labels in glue_scores.read_predictions(run):
+        assert (predictions.sum(dtype=predictions.dtype), labels.sum(dtype=labels.dtype)) == (200, 200)
 
 
 @pytest.mark.parametrize("damage", ["cut", "not finite", "too few"])
