@@ -1,4 +1,4 @@
-"""What one arm costs, keeps and reaches: estimates over its pre-training seeds."""
+"""What one arm costs, keeps and reaches: estimates over its pre-training seeds; and what it is compared with."""
 
 from __future__ import annotations
 
@@ -28,3 +28,14 @@ def validation_losses(evidence: Evidence, arm: str, checkpoint: str | None = Non
 def kept_layers(evidence: Evidence, arm: str) -> Estimate:
     """Layers that an arm keeps in a forward pass, mean over its whole run: mean over its seeds."""
     return stats.mean_interval([run.summary.mean_kept_layers for run in evidence.runs(arm)])
+
+
+def compared_arms(evidence: Evidence, arm: str) -> list[str]:
+    """What an arm is compared with: the baseline, and the same model without dropping."""
+    candidates = (evidence.baseline, evidence.undropped_twin(arm))
+    return list(dict.fromkeys(other for other in candidates if other is not None and other != arm))
+
+
+def finetuned_methods(evidence: Evidence) -> list[str]:
+    """Methods whose final checkpoint was fine-tuned."""
+    return [arm for arm in evidence.methods if (arm, evidence.final_checkpoint(arm)) in evidence.finetuned]

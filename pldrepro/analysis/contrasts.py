@@ -8,7 +8,7 @@ never counted: word frequencies alone answer them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -16,20 +16,20 @@ import pandas as pd
 
 from pldrepro import stats
 from pldrepro.analysis import comparisons
+from pldrepro.analysis.arms import compared_arms
 from pldrepro.analysis.comparisons import Paired, Reach
 from pldrepro.analysis.interpolation import first_at_or_below
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.seed_spread import compared_arms
 from pldrepro.analysis.tidy import estimate_of, tidy, tidy_row
 from pldrepro.runs.folder import ContrastsRun
 from pldrepro.runs.scored import ContrastItems
 from pldrepro.stats import Estimate
 
 CHANCE = 50.0
-FLOOR_MARGIN = 1.0  # points
+CLOZE = "cloze"
 FAMILIES = ("bert", "gpt")  # that are asked
-TITLES = {"zorro": "Zorro", "blimp": "BLiMP", "cloze": "cloze contrasts"}
+TITLES = {"zorro": "Zorro", "blimp": "BLiMP", CLOZE: "cloze contrasts", "": "minimal pairs"}
 COLUMNS = ("arm", "seed", "checkpoint", "share", "score", "value", "items", "chance")
 
 
@@ -47,6 +47,11 @@ def judging(run: ContrastsRun, score: str) -> dict[str, ContrastItems]:
 def scores(evidence: Evidence) -> list[str]:
     """The scores that a study has, in the order of its records."""
     return list(dict.fromkeys(task for run in evidence.contrasts for task in run.summary.tasks if judging(run, task)))
+
+
+def minimal_pairs(evidence: Evidence) -> str:
+    """The score that speaks for minimal pairs: the first set of pairs that a study asks; empty where it asks none."""
+    return next((score for score in scores(evidence) if score != CLOZE), "")
 
 
 def values(evidence: Evidence, score: str) -> dict[tuple[str, int, str], float]:
@@ -95,46 +100,51 @@ def finals(evidence: Evidence, score: str, arm: str) -> dict[int, float]:
     }
 
 
-def at_floor(evidence: Evidence, score: str) -> bool:
-    """Whether the baseline ends no more than FLOOR_MARGIN above chance, or above the model without training."""
-    means = {
-        arm: sum(own.values()) / len(own)
-        for arm in (evidence.baseline, *evidence.untrained)
-        if (own := finals(evidence, score, arm))
-    }
-    baseline = means.pop(evidence.baseline, CHANCE)
-    return baseline <= max([CHANCE, *means.values()]) + FLOOR_MARGIN
-
-
 def gain(
     evidence: Evidence, score: str, arm: str, other: str, checkpoint: str | None = None,
     other_checkpoint: str | None = None,
 ) -> Paired | None:  # fmt: skip
-    """Points by which an arm scores above another, paired by seed; at checkpoints, none: their last ones."""
+    """Points by which an arm scores above another, paired by seed; at checkpoints, none: their last ones.
+
+    The items are the same for all seeds: what their choice adds (``item_error``) is an error that the seeds share.
+    """
     found = values(evidence, score)
     names = checkpoint or evidence.final_checkpoint(arm), other_checkpoint or evidence.final_checkpoint(other)
     keys = [((arm, run.seed, names[0]), (other, base.seed, names[1])) for run, base in evidence.pairs(arm, other)]
-    return comparisons.difference((found[one], found[two]) for one, two in keys if one in found and two in found)
+    error = item_error(evidence, score, arm, other, checkpoint, other_checkpoint)
+    pairs = ((found[one], found[two]) for one, two in keys if one in found and two in found)
+    return comparisons.difference(pairs, error or 0.0)
 
 
-def item_error(evidence: Evidence, score: str, arm: str, other: str) -> float | None:
+def item_error(
+    evidence: Evidence, score: str, arm: str, other: str, checkpoint: str | None = None,
+    other_checkpoint: str | None = None,
+) -> float | None:  # fmt: skip
     """Standard error [points] of ``gain`` from the choice of items, for these very runs; None without common runs.
 
     Hits are paired item by item, averaged over the common seeds; the variances of the paradigms' means add up.
     """
     runs = {(run.summary.arm, run.summary.seed): run for run in evidence.contrasts}
+    common = [run.seed for run, _ in evidence.pairs(arm, other)]
+    if not common:
+        return None
+    first, second = checkpoint or evidence.final_checkpoint(arm), other_checkpoint or evidence.final_checkpoint(other)
     pairs = [
-        (runs[arm, run.seed], runs[other, base.seed])
-        for run, base in evidence.pairs(arm, other)
-        if (arm, run.seed) in runs and (other, base.seed) in runs
+        (runs[arm, seed], runs[other, seed])
+        for seed in common
+        if first in _scored(runs.get((arm, seed))) and second in _scored(runs.get((other, seed)))
     ]
     names = judging(pairs[0][0], score) if pairs else {}
     if not names:
         return None
-    finals = evidence.final_checkpoint(arm), evidence.final_checkpoint(other)
-    differences = np.mean([one.hits(finals[0], score) - two.hits(finals[1], score) for one, two in pairs], axis=0)
+    differences = np.mean([one.hits(first, score) - two.hits(second, score) for one, two in pairs], axis=0)
     variances = [_variance_of_mean(part) for part in _parts(pairs[0][0], score, differences, names)]
     return 100 * math.sqrt(sum(variances)) / len(variances)
+
+
+def _scored(run: ContrastsRun | None) -> Collection[str]:
+    """The checkpoints of a run that were scored."""
+    return run.summary.checkpoints if run else ()
 
 
 def _parts(run: ContrastsRun, score: str, hits: np.ndarray, names: Iterable[str]) -> list[np.ndarray]:

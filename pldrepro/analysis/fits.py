@@ -9,10 +9,10 @@ import pandas as pd
 
 from pldrepro import stats
 from pldrepro.analysis import glue_scores
+from pldrepro.analysis.arms import finetuned_methods
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.seed_spread import final_row, finetuned_methods, plain
-from pldrepro.analysis.tidy import tidy
+from pldrepro.analysis.tidy import final_row, plain, tidy
 from pldrepro.runs.schema import FinetuneExamples
 
 COLUMNS = (

@@ -1,8 +1,9 @@
 """The floor rule: a score judges methods only where the baseline has learned what it measures.
 
-The baseline must score higher than the best constant prediction and than the same model without pre-training (the arm
-of role ``scratch``), each time by more than MARGIN by the lower limit of the interval over seeds. Without such an arm
-the floor is not shown to be beaten. Every function here gives the reason why it is not, empty where it is.
+The baseline must score higher than the best constant prediction (of two sentences or words: than chance) and than the
+same model without pre-training (the arm of role ``scratch``), each time by more than MARGIN by the lower limit of the
+interval over seeds. Without such an arm the floor is not shown to be beaten. A task on which fine-tuning the baseline
+failed to train is at its floor, whatever its score. Every function here gives the reason, empty above the floor.
 """
 
 from __future__ import annotations
@@ -10,21 +11,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pldrepro import stats
-from pldrepro.analysis import glue_metrics, glue_scores
+from pldrepro.analysis import contrasts, glue_metrics, glue_scores
+from pldrepro.analysis.fits import fits, is_trained
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.text import number
+from pldrepro.data.tasks import TASKS
 
 MARGIN = 1.0  # points
 # A model that gets fewer last words of LAMBADA right is at the floor: its accuracy says nothing of a method.
 FEW_RIGHT = 10
 
 
-def not_beaten(baseline: Mapping[int, float], scratch: Mapping[int, float], constant: float | None) -> str:
+def not_beaten(
+    baseline: Mapping[int, float], scratch: Mapping[int, float], constant: float | None,
+    constant_name: str = "a constant prediction",
+) -> str:  # fmt: skip
     """Why scores of the baseline [points, by seed] do not beat those of the model from scratch and a constant's."""
     if constant is None:
         return "what a constant prediction scores is not known"
     rivals = {
-        "a constant prediction": dict.fromkeys(baseline, constant),
+        constant_name: dict.fromkeys(baseline, constant),
         "the model from scratch": {seed: scratch[seed] for seed in baseline if seed in scratch},
     }
     for name, scores in rivals.items():
@@ -53,7 +59,14 @@ def task_floor(evidence: Evidence, task: str) -> str:
     return _value_floor(evidence, (glue_scores.PRIMARY[task],))
 
 
+def failed_tasks(evidence: Evidence) -> set[str]:
+    """The tasks on which at least half of the baseline's final fits did not beat a constant on their own examples."""
+    found, final = fits(evidence), evidence.final_checkpoint(evidence.baseline)
+    return {task for task in TASKS if is_trained(found, evidence.baseline, final, task) is False}
+
+
 def _value_floor(evidence: Evidence, names: tuple[str, ...]) -> str:
+    """Of the mean of some values: those of tasks that did not train are left out, and may not be half of them."""
     constants = constant_scores(evidence)
     baseline = _finals(evidence, evidence.baseline)
     scratch = _finals(evidence, evidence.arm_with_role("scratch"))
@@ -63,6 +76,12 @@ def _value_floor(evidence: Evidence, names: tuple[str, ...]) -> str:
     common = [name for name in names if name in there]
     if not common:
         return "nothing that both the baseline and the model from scratch were fine-tuned on"
+    failed = failed_tasks(evidence)
+    trained = [name for name in common if glue_scores.VALUES[name][0] not in failed]
+    if 2 * len(trained) <= len(common):
+        tasks = dict.fromkeys(TASKS[glue_scores.VALUES[name][0]].title for name in common if name not in trained)
+        return f"fine-tuning the baseline did not beat a constant on its own training set: {', '.join(tasks)}"
+    common = trained
 
     def mean(values: Mapping[str, float]) -> float:
         return sum(values[name] for name in common) / len(common)
@@ -119,4 +138,22 @@ def _lambada(evidence: Evidence, arm: str) -> dict[int, tuple[float, int]]:
     return found
 
 
-FLOORS: dict[str, Callable[[Evidence], str]] = {"glue": glue_floor, "lambada": lambada_floor}
+# ---- minimal pairs and cloze contrasts ----
+
+
+def contrast_floor(evidence: Evidence, score: str) -> str:
+    """Why the baseline's final score without fine-tuning is at the floor; empty where it is above."""
+    baseline, scratch = (
+        contrasts.finals(evidence, score, arm) for arm in (evidence.baseline, evidence.arm_with_role("scratch"))
+    )
+    if not baseline:
+        return f"the baseline has no score on {contrasts.title(score)}"
+    return not_beaten(baseline, scratch, contrasts.CHANCE, "chance")
+
+
+FLOORS: dict[str, Callable[[Evidence], str]] = {
+    "glue": glue_floor,
+    "lambada": lambada_floor,
+    "minimal_pairs": lambda evidence: contrast_floor(evidence, contrasts.minimal_pairs(evidence)),
+    "cloze": lambda evidence: contrast_floor(evidence, contrasts.CLOZE),
+}

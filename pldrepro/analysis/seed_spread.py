@@ -10,10 +10,10 @@ import pandas as pd
 
 from pldrepro import stats
 from pldrepro.analysis import comparisons, floors, glue_scores
-from pldrepro.analysis.arms import validation_losses
+from pldrepro.analysis.arms import compared_arms, finetuned_methods, validation_losses
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.tidy import tidy, tidy_row
+from pldrepro.analysis.tidy import final_row, plain, tidy
 from pldrepro.data.tasks import TASKS
 from pldrepro.stats import Estimate, VarianceParts
 
@@ -26,33 +26,6 @@ AT_FLOOR = "the differences are observations: "
 QUANTITIES = {"validation_loss": "nats", "glue_nine": "points"}
 # Percent by which a score must exceed that of a constant prediction; what is below is rounding.
 ROUNDING = 1e-9
-
-
-def final_row(
-    evidence: Evidence, arm: str, quantity: str, statistic: str, measured: Estimate | None, *, unit: str,
-    against: str = "", note: str = "",
-) -> dict[str, Any]:  # fmt: skip
-    """A tidy row at the final checkpoint of an arm, with the arm that it compares with."""
-    final = evidence.final_checkpoint(arm)
-    return tidy_row(
-        evidence, arm, final, quantity, measured, unit=unit, statistic=statistic, against=against, note=note
-    )
-
-
-def plain(value: float | None, n: int, method: str) -> Estimate | None:
-    """A number that has no interval by its nature."""
-    return None if value is None else Estimate(value, None, None, n, method)
-
-
-def compared_arms(evidence: Evidence, arm: str) -> list[str]:
-    """What an arm is compared with: the baseline, and the same model without dropping."""
-    candidates = (evidence.baseline, evidence.undropped_twin(arm))
-    return list(dict.fromkeys(other for other in candidates if other is not None and other != arm))
-
-
-def finetuned_methods(evidence: Evidence) -> list[str]:
-    """Methods whose final checkpoint was fine-tuned."""
-    return [arm for arm in evidence.methods if (arm, evidence.final_checkpoint(arm)) in evidence.finetuned]
 
 
 # ---- seeds ----

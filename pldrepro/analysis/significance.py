@@ -10,10 +10,11 @@ import pandas as pd
 
 from pldrepro import stats
 from pldrepro.analysis import bootstrap, floors, glue_metrics, glue_scores
+from pldrepro.analysis.arms import compared_arms, finetuned_methods
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.seed_spread import compared_arms, final_row, finetuned_methods, plain, selected_scores
-from pldrepro.analysis.tidy import tidy
+from pldrepro.analysis.seed_spread import selected_scores
+from pldrepro.analysis.tidy import final_row, plain, tidy
 from pldrepro.data.tasks import TASKS
 from pldrepro.errors import RecordError
 from pldrepro.stats import Estimate

@@ -72,6 +72,22 @@ def tidy_row(
     }
 
 
+def final_row(
+    evidence: Evidence, arm: str, quantity: str, statistic: str, measured: Estimate | None, *, unit: str,
+    against: str = "", note: str = "",
+) -> dict[str, Any]:  # fmt: skip
+    """A tidy row at the final checkpoint of an arm, with the arm that it compares with."""
+    final = evidence.final_checkpoint(arm)
+    return tidy_row(
+        evidence, arm, final, quantity, measured, unit=unit, statistic=statistic, against=against, note=note
+    )
+
+
+def plain(value: float | None, n: int, method: str) -> Estimate | None:
+    """A number that has no interval by its nature."""
+    return None if value is None else Estimate(value, None, None, n, method)
+
+
 def tidy(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Tidy rows as a table, with all columns also where there is no row."""
     return pd.DataFrame(list(rows), columns=list(COLUMNS))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pldrepro.analysis import comparisons, contrasts
+from pldrepro.analysis import comparisons, contrasts, floors
 from pldrepro.analysis.comparisons import Paired, Reach
 from pldrepro.analysis.reported import Paper, Reported
 from pldrepro.analysis.results import AXES, Evidence
@@ -26,14 +26,23 @@ UNKNOWN = "not known: some runs of either never get there"
 
 
 def targets(evidence: Evidence) -> dict[str, str]:
-    """What is to be reached, and its name: the loss, GLUE, and each score without fine-tuning above its floor."""
+    """What is to be reached, and its name: the loss, and each score that the floor rule lets judge."""
+    return {target: name for target, (name, floor) in _candidates(evidence).items() if not floor}
+
+
+def not_judged(evidence: Evidence) -> dict[str, str]:
+    """The name of each score that sets no target -> why it is at its floor."""
+    return {name: floor for name, floor in _candidates(evidence).values() if floor}
+
+
+def _candidates(evidence: Evidence) -> dict[str, tuple[str, str]]:
+    """Target -> its name, and why it judges nothing (empty where it judges)."""
     return {
-        "loss": "the baseline's final validation loss",
-        "glue": "the baseline's final GLUE score",
+        "loss": ("the baseline's final validation loss", ""),
+        "glue": ("the baseline's final GLUE score", floors.glue_floor(evidence)),
         **{
-            score: f"the baseline's final score on {contrasts.title(score)}"
+            score: (f"the baseline's final score on {contrasts.title(score)}", floors.contrast_floor(evidence, score))
             for score in contrasts.scores(evidence)
-            if not contrasts.at_floor(evidence, score)
         },
     }
 
@@ -60,10 +69,11 @@ def time_to_target(evidence: Evidence, paper: Paper) -> pd.DataFrame:
     speedup: step_to_T [x], of the arm that a step ends at, and total_to_T.
     """
     rows: list[dict[str, Any]] = []
-    for target in targets(evidence):
+    judging = targets(evidence)
+    for target in judging:
         for arm in evidence.methods:
             rows += _target_rows(evidence, paper, arm, target)
-    for target in targets(evidence):
+    for target in judging:
         rows += _step_rows(evidence, paper, target)
     return tidy(rows)
 

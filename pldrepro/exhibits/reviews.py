@@ -24,7 +24,16 @@ from pldrepro.analysis.sbld import IMAGES, accuracy_gain
 from pldrepro.analysis.seed_spread import seeds, stability
 from pldrepro.analysis.text import FAMILIES, estimate_text, number
 from pldrepro.analysis.tidy import estimate_of, find
-from pldrepro.analysis.time_to_target import AT_LEAST, AT_MOST, PER_SAMPLE, UNKNOWN, bounded, decompose, targets
+from pldrepro.analysis.time_to_target import (
+    AT_LEAST,
+    AT_MOST,
+    PER_SAMPLE,
+    UNKNOWN,
+    bounded,
+    decompose,
+    not_judged,
+    targets,
+)
 from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS
 from pldrepro.errors import RecordError, SettingsError
 from pldrepro.exhibits.tables.sbld import TABLE1, TABLE2
@@ -117,10 +126,6 @@ def preln_or_pld(evidence: Evidence, paper: Paper) -> list[Sentence]:
     """The speedups to the baseline's final loss and GLUE score as products: PreLN, the learning rate, dropping."""
     sentences: list[Sentence] = []
     for target, name in targets(evidence).items():
-        floor = floors.glue_floor(evidence) if target == "glue" else ""
-        if floor:
-            sentences.append(f"To {name}: not judged, {floor}.")
-            continue
         for step in decompose(evidence, target):
             reached = f"reached in {step.reached} of {step.n} runs"
             if step.bound == UNKNOWN:
@@ -134,6 +139,7 @@ def preln_or_pld(evidence: Evidence, paper: Paper) -> list[Sentence]:
                 f"To {name}, {step.change}: {BOUNDS.get(step.bound, '')}{both} times sooner, of which {fewer} by fewer "
                 f"and {cheaper} by cheaper samples ({reached})."
             )
+    sentences += [f"To {name}: not judged, {reason}." for name, reason in not_judged(evidence).items()]
     twin = evidence.undropped_twin(evidence.pld)
     return [
         *sentences,

@@ -1,11 +1,13 @@
 """Where a score judges nothing: the baseline has to beat a constant prediction and the model from scratch."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pldrepro.analysis import floors, glue_scores
-from pldrepro.analysis.floors import glue_floor, lambada_floor, not_beaten, task_floor
+from pldrepro.analysis.floors import failed_tasks, glue_floor, lambada_floor, not_beaten, task_floor
 from pldrepro.analysis.needs import lacking
 from pldrepro.analysis.reported import Needs
 from pldrepro.analysis.results import Evidence
@@ -51,15 +53,15 @@ def test_one_seed_shows_nothing() -> None:
     assert not_beaten({1: 90.0}, {1: 10.0}, 10.0)
 
 
-def finetuned(root: Path, *, errors: float, scratch: float | None) -> Evidence:
-    """The baseline and the model from scratch, of whose predictions these shares are wrong."""
+def finetuned(root: Path, *, errors: float, scratch: float | None, **options: Any) -> Evidence:
+    """The baseline and the model from scratch, of whose predictions these shares are wrong; options of its fits."""
     pretrain, finetune = [], []
     for arm, wrong in (("baseline", errors), ("scratch", scratch)):
         for seed in (1, 2, 3) if wrong is not None else ():
             pretrain.append(
                 runs.write_untrained(root, seed) if arm == "scratch" else runs.write_pretrain(root, arm, seed)
             )
-            finetune.append(runs.write_finetune(root, arm, seed, errors=wrong or 0.0))
+            finetune.append(runs.write_finetune(root, arm, seed, errors=wrong or 0.0, **options))
     glue_scores.write_scores(finetune, root / "scores.csv")
     return load_evidence(pretrain, finetune, scores=root / "scores.csv", tags=TAGS["bert"])
 
@@ -80,6 +82,34 @@ def test_a_model_that_learned_nothing_or_nothing_from_pre_training_is_at_the_flo
     assert reason in task_floor(evidence, "rte")
     (lack,) = lacking(Needs(floor="glue"), evidence)
     assert reason in lack
+
+
+def test_a_fit_that_did_not_train_judges_nothing_whatever_its_score(tmp_path: Path) -> None:
+    trained, failed = (
+        finetuned(tmp_path / name, errors=0.1, scratch=0.98, finetune_seeds=(1, 2), train_losses=losses)
+        for name, losses in (("trained", (0.2, 0.3)), ("failed", (0.2, 0.7)))
+    )
+    assert glue_floor(trained) == task_floor(trained, "cola") == ""
+    assert "did not beat a constant on its own training set: CoLA" in task_floor(failed, "cola")
+    assert "own training set: RTE, MRPC" in glue_floor(failed)
+
+
+def test_tasks_that_did_not_train_do_not_lift_a_mean_above_its_floor(tmp_path: Path) -> None:
+    evidence = finetuned(tmp_path, errors=0.1, scratch=0.98, train_losses=(0.3,))
+    few = {"rte", "mrpc", "cola"}
+
+    def with_failed(tasks: set[str]) -> Evidence:
+        finetune = [
+            replace(run, results=[
+                line.model_copy(update={"train_loss": 0.7}) if line.task in tasks else line for line in run.results
+            ])
+            for run in evidence.finetune
+        ]  # fmt: skip
+        return replace(evidence, finetune=tuple(finetune))
+
+    assert failed_tasks(with_failed(few)) == few
+    assert glue_floor(with_failed(few)) == ""
+    assert "own training set" in glue_floor(with_failed(few | {"qqp", "sst2", "qnli"}))
 
 
 def test_without_predictions_the_constant_is_not_known(tmp_path: Path) -> None:

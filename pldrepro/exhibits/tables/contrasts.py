@@ -50,7 +50,8 @@ def _scores(evidence: Evidence, frame: pd.DataFrame, score: str) -> TableLayout:
         lines=tuple(lines),
         notes=(
             "At the end of pre-training: mean over the judging paradigms, then over n seeds; differences are paired by "
-            "seed. The items' standard error is what the choice of items adds, for these very runs.",
+            "seed. The items' standard error is what the choice of items adds, for these very runs; the interval of a "
+            "difference includes it.",
             INTERVAL_NOTE,
         ),
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from pldrepro.analysis import glue_scores
+from pldrepro.analysis.arms import compared_arms, finetuned_methods
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.seed_spread import (
@@ -19,8 +20,6 @@ from pldrepro.analysis.seed_spread import (
     QUANTITIES,
     SMALL_TASKS,
     TOO_MANY,
-    compared_arms,
-    finetuned_methods,
     undropped_reference,
 )
 from pldrepro.analysis.text import DASH, estimate_text

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from pldrepro.analysis import glue_scores
+from pldrepro.analysis.arms import compared_arms, finetuned_methods
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.seed_spread import compared_arms, finetuned_methods
 from pldrepro.analysis.significance import RESAMPLES
 from pldrepro.exhibits.layout import ColumnLayout, Line, TableLayout, count, select
 from pldrepro.exhibits.tables.seed_spread import TASK_NAMES, task_names

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
 from pldrepro.analysis import comparisons
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import AXES, Evidence
-from pldrepro.analysis.time_to_target import AT_LEAST, AT_MOST, CHANGES, PER_SAMPLE, UNKNOWN, chain, targets
+from pldrepro.analysis.time_to_target import AT_LEAST, AT_MOST, CHANGES, PER_SAMPLE, UNKNOWN, chain, not_judged, targets
 from pldrepro.exhibits.layout import Cell, ColumnLayout, Line, TableLayout, TidyRow, count, interval, reported, select
 from pldrepro.exhibits.text import INTERVAL_NOTE
 
@@ -18,7 +18,9 @@ BOUNDS = {AT_MOST: "≤ ", AT_LEAST: "≥ "}
 
 def time_to_target_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """One table per target, and PLD's speedup step by step."""
-    return [*(_target(evidence, frame, target) for target in targets(evidence)), _steps(evidence, paper, frame)]
+    judging = targets(evidence)
+    tables = [_target(evidence, frame, target, name) for target, name in judging.items()]
+    return [*tables, _steps(evidence, paper, frame, judging)]
 
 
 def reached(row: TidyRow, column: ColumnLayout) -> Cell | None:
@@ -34,8 +36,7 @@ def with_bound(row: TidyRow, column: ColumnLayout) -> Cell | None:
     return Cell(f"{BOUNDS.get(row['note'], '')}{shown.text}", shown.interval)
 
 
-def _target(evidence: Evidence, frame: pd.DataFrame, target: str) -> TableLayout:
-    name = targets(evidence)[target]
+def _target(evidence: Evidence, frame: pd.DataFrame, target: str, name: str) -> TableLayout:
     speedup, reach = f"speedup_to_{target}", f"reached_{target}"
     arms = [arm for arm in evidence.methods if select(frame, arm=arm, quantity=reach)]
     return TableLayout(
@@ -83,7 +84,7 @@ def _tuned_once(evidence: Evidence, arms: Iterable[str]) -> list[str]:
     return [f"Fine-tuned at one checkpoint, the only one where its GLUE score can be reached: {'; '.join(once)}."]
 
 
-def _steps(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> TableLayout:
+def _steps(evidence: Evidence, paper: Paper, frame: pd.DataFrame, judging: Mapping[str, str]) -> TableLayout:
     return TableLayout(
         title=f"PLD's speedup, step by step from the baseline, at scale {evidence.scale}",
         columns=(
@@ -95,9 +96,7 @@ def _steps(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> TableLayout
             ColumnLayout("both [x]", None, 2, with_bound, cost_axis="reference_time"),
             ColumnLayout("reached", "reached", show=reached),
         ),
-        lines=tuple(
-            line for target, name in targets(evidence).items() for line in _step_lines(paper, frame, target, name)
-        ),
+        lines=tuple(line for target, name in judging.items() for line in _step_lines(paper, frame, target, name)),
         notes=tuple(_steps_notes(evidence)),
     )
 
@@ -120,12 +119,14 @@ def _step_lines(paper: Paper, frame: pd.DataFrame, target: str, name: str) -> li
 def _steps_notes(evidence: Evidence) -> list[str]:
     if evidence.pld not in evidence.arms:
         return ["Not measured here: no arm of role pld in this study."]
+    floors = [f"Not judged, and no step: {name}; {reason}." for name, reason in not_judged(evidence).items()]
     notes = [
+        *floors,
         "Fewer samples: samples until the target, the arm before over this arm. Cheaper samples: reference time per "
         "sample up to there, in the same way. Both is their product, and the steps multiply to the last line of each "
         "target. PLD's own part is its last step. Where an arm reaches the target in some runs only, the others count "
         "with their whole run: such an arm's step is at most as large as shown (≤), the step after it at least (≥), "
-        "and a step between two such arms is not known (–)."
+        "and a step between two such arms is not known (–).",
     ]
     missing = [arm for arm in map(evidence.arm_with_role, CHANGES) if arm and arm not in evidence.arms]
     if missing:
