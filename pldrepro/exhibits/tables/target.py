@@ -97,7 +97,7 @@ def _steps(evidence: Evidence, paper: Paper, frame: pd.DataFrame, judging: Mappi
             ColumnLayout("reached", "reached", show=reached),
         ),
         lines=tuple(line for target, name in judging.items() for line in _step_lines(paper, frame, target, name)),
-        notes=tuple(_steps_notes(evidence)),
+        notes=tuple(_steps_notes(evidence, judging)),
     )
 
 
@@ -116,7 +116,7 @@ def _step_lines(paper: Paper, frame: pd.DataFrame, target: str, name: str) -> li
     return lines
 
 
-def _steps_notes(evidence: Evidence) -> list[str]:
+def _steps_notes(evidence: Evidence, judging: Mapping[str, str]) -> list[str]:
     if evidence.pld not in evidence.arms:
         return ["Not measured here: no arm of role pld in this study."]
     floors = [f"Not judged, and no step: {name}; {reason}." for name, reason in not_judged(evidence).items()]
@@ -133,4 +133,4 @@ def _steps_notes(evidence: Evidence) -> list[str]:
         notes.append(
             f"Not in this study: {', '.join(missing)}; what it would have separated is one step together with the next."
         )
-    return [*notes, *_tuned_once(evidence, chain(evidence))]
+    return [*notes, *(_tuned_once(evidence, chain(evidence)) if "glue" in judging else [])]
