@@ -37,31 +37,51 @@ class Estimate:
         return replace(self, value=value, low=low, high=high)
 
 
-def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE, shared_error: float = 0.0) -> Estimate:
+def mean_interval(
+    values: Sequence[float],
+    confidence: float = CONFIDENCE,
+    shared_error: float = 0.0,
+    shared_freedom: float = math.inf,
+) -> Estimate:
     """Mean with a Student t interval, mean +- t(n - 1) s / sqrt(n).
 
     ``shared_error``: standard error of something that all values have in common (a calibration, the examples of a test
-    set), which more seeds do not average out; its normal interval is added in quadrature.
+    set), which more seeds do not average out; its t interval, of ``shared_freedom`` degrees of freedom (infinite: a
+    normal one), is added in quadrature.
     """
     data = _checked(values)
     mean, n = float(data.mean()), len(data)
     if n < 2:
         return Estimate(mean, None, None, n, "one seed")
-    half = _half_width(data, shared_error, (1 - confidence) / 2)
+    half = _half_width(data, (1 - confidence) / 2, shared_error, shared_freedom)
     method = f"mean, {confidence:.0%} t interval" + (" with the error that the seeds share" if shared_error else "")
     return Estimate(mean, mean - half, mean + half, n, method)
 
 
-def _half_width(data: np.ndarray, shared_error: float, tail: float) -> float:
-    """Half of the interval that leaves out ``tail`` on either side: t and normal part in quadrature."""
-    spread = float(scipy_stats.t.isf(tail, len(data) - 1)) * float(data.std(ddof=1)) / math.sqrt(len(data))
-    return math.hypot(spread, float(scipy_stats.norm.isf(tail)) * shared_error)
+def _half_width(
+    data: np.ndarray, tail: float, shared_error: float, shared_freedom: float, least_spread: float = 0.0
+) -> float:
+    """Half of the interval that leaves out ``tail`` on either side: the values' part and the shared in quadrature."""
+    spread = max(float(data.std(ddof=1)), least_spread) / math.sqrt(len(data))
+    parts = (spread, len(data) - 1), (shared_error, shared_freedom)
+    return math.hypot(*(half_width(error, freedom, tail) for error, freedom in parts))
 
 
-def p_value(values: Sequence[float], shared_error: float = 0.0) -> float | None:
-    """Two-sided p of a mean of 0: the level at which the interval of ``mean_interval`` ends at 0; None for one value.
+def half_width(error: float, freedom: float, tail: float = (1 - CONFIDENCE) / 2) -> float:
+    """Half of the t interval of a standard error that leaves out ``tail`` on either side (infinite freedom: normal)."""
+    return float(scipy_stats.t.isf(tail, freedom)) * error
 
-    With ``shared_error`` it is found by bisection, down to 1e-15.
+
+def p_value(
+    values: Sequence[float],
+    shared_error: float = 0.0,
+    shared_freedom: float = math.inf,
+    least_spread: float = 0.0,
+) -> float | None:
+    """Two-sided p of a mean of 0: the level at which its interval ends at 0; None for one value.
+
+    The interval is that of ``mean_interval``, or with ``least_spread`` that of ``group_interval``. Found by bisection,
+    down to 1e-15.
     """
     data = _checked(values)
     if len(data) < 2:
@@ -69,7 +89,7 @@ def p_value(values: Sequence[float], shared_error: float = 0.0) -> float | None:
     distance = abs(float(data.mean()))
 
     def excess(logarithm: float) -> float:
-        return _half_width(data, shared_error, math.exp(logarithm) / 2) - distance
+        return _half_width(data, math.exp(logarithm) / 2, shared_error, shared_freedom, least_spread) - distance
 
     least = math.log(1e-15)
     if not distance:
@@ -78,16 +98,26 @@ def p_value(values: Sequence[float], shared_error: float = 0.0) -> float | None:
 
 
 def paired_difference(
-    first: Sequence[float], second: Sequence[float], confidence: float = CONFIDENCE, shared_error: float = 0.0
+    first: Sequence[float],
+    second: Sequence[float],
+    confidence: float = CONFIDENCE,
+    shared_error: float = 0.0,
+    shared_freedom: float = math.inf,
 ) -> Estimate:
     """Mean of first - second, paired by position, with a t interval; ``shared_error`` as in mean_interval."""
     _check_pairs(first, second)
-    estimate = mean_interval([a - b for a, b in zip(first, second, strict=True)], confidence, shared_error)
+    estimate = mean_interval(
+        [a - b for a, b in zip(first, second, strict=True)], confidence, shared_error, shared_freedom
+    )
     return replace(estimate, method=estimate.method.replace("mean", "paired mean difference"))
 
 
 def paired_ratio(
-    first: Sequence[float], second: Sequence[float], confidence: float = CONFIDENCE, shared_error: float = 0.0
+    first: Sequence[float],
+    second: Sequence[float],
+    confidence: float = CONFIDENCE,
+    shared_error: float = 0.0,
+    shared_freedom: float = math.inf,
 ) -> Estimate:
     """Geometric mean of first / second, paired by position, with a t interval on the log scale.
 
@@ -97,7 +127,7 @@ def paired_ratio(
     if min(*first, *second) <= 0:
         raise ValueError("a ratio needs positive values")
     logs = [math.log(a / b) for a, b in zip(first, second, strict=True)]
-    estimate = mean_interval(logs, confidence, shared_error).map(math.exp)
+    estimate = mean_interval(logs, confidence, shared_error, shared_freedom).map(math.exp)
     return replace(estimate, method=estimate.method.replace("mean", "paired mean ratio").replace("t i", "log-t i"))
 
 
@@ -113,13 +143,16 @@ def group_interval(values: Sequence[float], errors: Sequence[float], confidence:
     ``errors``: the standard error of each value within its group; e is their root mean square. The spread s between
     the values holds it already, but of few groups s is often too small by chance, and can then not be the truth.
     """
-    data, within = _checked(values), _checked(errors)
-    mean, n = float(data.mean()), len(data)
+    data, mean, n = _checked(values), float(np.mean(values)), len(values)
     if n < 2:
         return Estimate(mean, None, None, n, "one process")
-    spread = max(float(data.std(ddof=1)), float(np.sqrt((within**2).mean())))
-    half = float(scipy_stats.t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
+    half = _half_width(data, (1 - confidence) / 2, 0.0, math.inf, root_mean_square(errors))
     return Estimate(mean, mean - half, mean + half, n, f"mean over processes, {confidence:.0%} t interval")
+
+
+def root_mean_square(values: Sequence[float]) -> float:
+    """sqrt(mean x^2)."""
+    return float(np.sqrt((_checked(values) ** 2).mean()))
 
 
 def median(values: Sequence[float]) -> float:
@@ -316,44 +349,70 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 # ---- how many seeds ----
 
+POWER = 0.8
 
-def power(n: int, effect: float, spread: float, confidence: float = CONFIDENCE) -> float:
+
+def power(
+    n: int,
+    effect: float,
+    spread: float,
+    confidence: float = CONFIDENCE,
+    shared_error: float = 0.0,
+    shared_freedom: float = math.inf,
+) -> float:
     """Probability that a two-sided paired t test of n pairs finds a mean difference ``effect``.
 
     ``spread``: standard deviation of the differences, > 0. P(|T| > t(n - 1)) for T noncentral t with noncentrality
-    effect sqrt(n) / spread. Source: Cohen 1988, Statistical Power Analysis, ch. 2.
+    effect sqrt(n) / spread. Source: Cohen 1988, Statistical Power Analysis, ch. 2. With an error that the pairs share
+    (see ``mean_interval``) the test is whether that interval excludes 0, and T has the degrees of freedom of Welch and
+    Satterthwaite: nearly exact.
     """
     if n < 2 or not spread > 0:
         raise ValueError(f"power needs n >= 2 and spread > 0, got {n} and {spread:g}")
-    return float(_power(np.array([n]), effect, spread, confidence)[0])
+    return float(_power(np.array([n]), effect, spread, confidence, shared_error, shared_freedom)[0])
 
 
-def _power(n: np.ndarray, effect: float, spread: float, confidence: float) -> np.ndarray:
-    critical = scipy_stats.t.ppf((1 + confidence) / 2, n - 1)
+def _power(
+    n: np.ndarray, effect: float, spread: float, confidence: float, shared_error: float, shared_freedom: float
+) -> np.ndarray:
+    tail, own = (1 - confidence) / 2, spread / np.sqrt(n)
+    error = np.hypot(own, shared_error)
+    half = np.hypot(scipy_stats.t.isf(tail, n - 1) * own, scipy_stats.t.isf(tail, shared_freedom) * shared_error)
+    freedom = error**4 / (own**4 / (n - 1) + shared_error**4 / shared_freedom)
     # Far beyond this power is 1, and scipy's nct nan.
-    noncentrality = np.minimum(abs(effect) / spread * np.sqrt(n), 1e5)
+    noncentrality = np.minimum(abs(effect) / error, 1e5)
     # The lower tail as the upper one of the mirrored T: scipy's nct.cdf is nan where it vanishes.
-    tails = (scipy_stats.nct.sf(critical, n - 1, sign * noncentrality) for sign in (1, -1))
+    tails = (scipy_stats.nct.sf(half / error, freedom, sign * noncentrality) for sign in (1, -1))
     return np.asarray(sum(tails))
 
 
 def pairs_for_power(
-    differences: Sequence[float], target: float = 0.8, confidence: float = CONFIDENCE, most: int = 1000
+    differences: Sequence[float],
+    target: float = POWER,
+    confidence: float = CONFIDENCE,
+    most: int = 1000,
+    *,
+    shared_error: float = 0.0,
+    shared_freedom: float = math.inf,
+    least_spread: float = 0.0,
 ) -> int | None:
     """Pairs with which a paired t test finds the observed mean difference with probability ``target``.
 
-    The smallest n >= 2 with power(n, |mean|, s) >= target; None when more than ``most`` are needed, or one pair gives
-    no spread. It takes mean and spread as if they were true: of few pairs it is a rough guide for a new study, and
-    says nothing about how sure the present one is.
+    The smallest n >= 2 with power(n, |mean|, s) >= target; None when more than ``most`` are needed (of an error that
+    the pairs share: when no number is enough), or one pair gives no spread. It takes mean and spread as if they were
+    true: of few pairs it is a rough guide for a new study, and says nothing about how sure the present one is. It is
+    for one test by itself. ``least_spread``: as in p_value.
     """
     data = _checked(differences)
     if len(data) < 2:
         return None
-    effect, spread = float(data.mean()), float(data.std(ddof=1))
-    if not spread:
+    effect, spread = float(data.mean()), max(float(data.std(ddof=1)), least_spread)
+    if not spread and not shared_error:
         return 2 if effect else None
+    # Without any spread of their own the pairs leave the shared error, whose power no number of them changes.
+    own = spread or 1e-9 * shared_error
     sizes = np.arange(2, most + 1)
-    enough = np.flatnonzero(_power(sizes, effect, spread, confidence) >= target)
+    enough = np.flatnonzero(_power(sizes, effect, own, confidence, shared_error, shared_freedom) >= target)
     return int(sizes[enough[0]]) if len(enough) else None
 
 

@@ -138,15 +138,22 @@ def test_p_is_that_of_the_t_test() -> None:
     assert stats.p_value([1.0, 1.0]) == pytest.approx(1e-15)
 
 
-@given(st.lists(st.floats(-9, 9), min_size=2, max_size=8), st.floats(0, 3))
-def test_p_is_the_level_at_which_the_interval_ends_at_0(values: list[float], error: float) -> None:
-    p = stats.p_value(values, error)
+@given(st.lists(st.floats(-9, 9), min_size=2, max_size=8), st.floats(0, 3), st.sampled_from([2, 9, math.inf]))
+def test_p_is_the_level_at_which_the_interval_ends_at_0(values: list[float], error: float, freedom: float) -> None:
+    p = stats.p_value(values, error, freedom)
     assert p is not None
     assume(1e-9 < p < 0.999)
-    estimate = stats.mean_interval(values, 1 - p, error)
+    estimate = stats.mean_interval(values, 1 - p, error, freedom)
     nearer = estimate.low if estimate.value > 0 else estimate.high
     assert nearer == pytest.approx(0, abs=1e-5 * max(1, abs(estimate.value)))
-    assert stats.p_value(values, 2 * error + 0.1) >= p
+    assert stats.p_value(values, 2 * error + 0.1, freedom) >= p
+
+
+def test_few_degrees_of_freedom_widen_a_shared_error() -> None:
+    # Normal 1.96 against t(2) 4.3027.
+    estimate = stats.mean_interval([1, 1, 1], shared_error=2.0, shared_freedom=2)
+    assert estimate.high == pytest.approx(1 + 2 * 4.3027, abs=1e-3)
+    assert stats.half_width(2.0, math.inf) == pytest.approx(3.92, abs=1e-3)
 
 
 def test_bootstrap_over_pairs_ignores_what_they_share() -> None:
@@ -308,3 +315,15 @@ def test_pairs_for_power_say_when_there_is_no_number() -> None:
     assert stats.pairs_for_power([0.0, 0.0]) is None
     data = [-0.5, 0.5, 1.5]
     assert stats.pairs_for_power(data, target=0.95) == 54
+
+
+def test_an_error_that_the_pairs_share_can_leave_no_number_of_them_enough() -> None:
+    effects = [1.0, 0.2, 0.6]
+    assert stats.pairs_for_power(effects) == 6
+    assert stats.pairs_for_power(effects, shared_error=0.1) == 7
+    assert stats.pairs_for_power(effects, shared_error=0.2) == 30
+    assert stats.pairs_for_power(effects, shared_error=2.0) is None
+    # 80 % power of a normal test needs an effect of 2.8 standard errors
+    assert stats.pairs_for_power([0.6, 0.6], shared_error=0.21) == 2
+    assert stats.pairs_for_power([0.6, 0.6], shared_error=0.22) is None
+    assert stats.pairs_for_power([0.6, 0.6], least_spread=0.4) == 6

@@ -56,6 +56,31 @@ def test_a_study_of_the_advised_size_finds_the_difference_that_it_was_planned_fo
     assert np.mean([found(stats.mean_interval(row.tolist())) for row in data]) == pytest.approx(0.82, abs=0.045)
 
 
+@pytest.mark.parametrize(("ratio", "level"), [(0.3, 0.05), (1, 0.0167), (3, 0.0167), (30, 0.0167), (3, 0.005)])
+def test_an_error_that_few_processes_tell_is_wrong_no_more_often_than_the_level(ratio: float, level: float) -> None:
+    """``ratio``: true error of three processes' mean over that of three seeds' mean."""
+    rng, simulations = np.random.default_rng(7), 4000
+    seeds, processes = rng.normal(0, 1, (simulations, 3)), rng.normal(0, ratio, (simulations, 3))
+    wrong = 0
+    for own, shared in zip(seeds, processes, strict=True):
+        error = float(shared.std(ddof=1)) / np.sqrt(3)
+        wrong += found(stats.mean_interval((own + shared.mean()).tolist(), 1 - level, error, 2))
+    assert wrong / simulations <= level + margin(level, simulations)
+    if ratio == 30:
+        assert wrong / simulations == pytest.approx(level, abs=margin(level, simulations))
+
+
+@pytest.mark.parametrize(("error", "freedom"), [(0.2, 2), (0.2, np.inf), (0.05, 9)])
+def test_power_with_a_shared_error_is_nearly_that_of_simulations(error: float, freedom: float) -> None:
+    rng, simulations, n = np.random.default_rng(3), 2000, 6
+    hits = 0
+    for _ in range(simulations):
+        own = error * (np.sqrt(rng.chisquare(freedom) / freedom) if np.isfinite(freedom) else 1.0)
+        values = 0.6 + rng.normal(0, 0.4, n) + rng.normal(0, error)
+        hits += found(stats.mean_interval(values.tolist(), 0.95, own, freedom))
+    assert hits / simulations == pytest.approx(stats.power(n, 0.6, 0.4, 0.95, error, freedom), abs=0.1)
+
+
 def test_the_bootstrap_over_seeds_is_too_narrow_with_few_of_them() -> None:
     rng = np.random.default_rng(0)
 

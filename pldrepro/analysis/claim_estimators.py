@@ -204,7 +204,8 @@ def _shortfall(gain: Measurement) -> Paired | None:
     """A gain with its sign turned: by how much it falls short of 0."""
     if gain.paired is None:
         return None
-    return comparisons.difference([(-effect, 0.0) for effect in gain.paired.effects], gain.paired.shared_error)
+    effects, error, freedom = gain.paired.effects, gain.paired.shared_error, gain.paired.shared_freedom
+    return comparisons.difference([(-effect, 0.0) for effect in effects], error, freedom)
 
 
 def flops_at_the_limit(evidence: Evidence) -> Measurement:

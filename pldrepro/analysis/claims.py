@@ -36,7 +36,6 @@ COLUMNS: dict[str, type] = {
     "lacks": str, "exhibit": str, "note": str,
 }  # fmt: skip
 OPTIONAL = ("reported", "bound", "measured", "low", "high", "p_holm", "lacks", "note")
-POWER = 0.8
 # Verdicts that a claim's premise must hold for.
 FAVOURABLE: tuple[Verdict, ...] = ("reproduced", "exceeded", "same direction")
 
@@ -134,20 +133,24 @@ def _found(case: Case, p_values: Mapping[str, float]) -> tuple[Verdict, str]:
 
 def open_note(paired: Paired, p: float | None, judged: int) -> str:
     """Why a claim is inconclusive: how many seeds would find the observed effect, or what else leaves it open."""
-    n, needed = paired.estimate.n, stats.pairs_for_power(paired.effects, POWER)
+    n, own, many = paired.estimate.n, paired.p, paired.unit
     if n < 2:
-        return f"one seed has no interval: at least {MIN_SEEDS} are needed"
-    own = paired.p
+        return f"one value has no interval: at least {MIN_SEEDS} {many} are needed"
     if own is not None and own <= ERROR_RATE and p is not None:
         return f"its own interval excludes no effect, but not after the adjustment for {judged} claims (p = {p:.2g})"
-    few = f"below {MIN_SEEDS} seeds no direction is judged" if n < MIN_SEEDS else ""
-    if needed is None:
-        return join_notes(few, f"more than 1,000 seeds would be needed to find it with {100 * POWER:g} % power")
-    if needed <= n:
-        return few or "the seeds agree; the error that they share leaves it open"
-    return join_notes(
-        few, f"about {needed} seeds would find it with {100 * POWER:g} % power, were mean and spread as in these {n}"
-    )
+    few = f"below {MIN_SEEDS} {many} no direction is judged" if n < MIN_SEEDS else ""
+    return join_notes(few, power_note(paired))
+
+
+def power_note(paired: Paired) -> str:
+    """How many seeds would find the observed effect in a new study, for this claim by itself; empty if these do."""
+    n, many, needed, share = paired.estimate.n, paired.unit, paired.pairs_for_power(), f"{100 * stats.POWER:g} % power"
+    if needed is not None:
+        found = f"about {needed} {many} would find it with {share}, were mean and spread as in these {n} and no other"
+        return "" if needed <= n else f"{found} claim judged with it"
+    if paired.shared_error and stats.pairs_for_power(paired.effects, least_spread=paired.least_spread) is not None:
+        return f"no number of {many} would find it with {share}: the error that they share is too large"
+    return f"more than 1,000 {many} would be needed to find it with {share}"
 
 
 def size_note(case: Case) -> str:

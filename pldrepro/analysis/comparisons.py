@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -24,17 +25,31 @@ class Paired:
     """A comparison of two arms over their common seeds.
 
     ``effects`` holds one number per seed on the scale of the interval (a difference, or a log ratio); 0 is no effect.
-    ``shared_error``: standard error, on that scale, of what the seeds have in common; see stats.mean_interval.
+    ``shared_error``: standard error, on that scale, of what the seeds have in common, with its degrees of freedom; see
+    stats.mean_interval. ``least_spread``: what the spread of the effects is taken to be at least, as their interval
+    does; see stats.group_interval. ``unit``: what an effect is of.
     """
 
     estimate: Estimate
     effects: tuple[float, ...]
     shared_error: float = 0.0
+    shared_freedom: float = math.inf
+    least_spread: float = 0.0
+    unit: Literal["seeds", "processes"] = "seeds"
 
     @property
     def p(self) -> float | None:
-        """Two-sided p of no effect; None for one seed."""
-        return stats.p_value(self.effects, self.shared_error)
+        """Two-sided p of no effect, below 0.05 where the 95 % interval excludes no effect; None for one seed."""
+        return stats.p_value(self.effects, self.shared_error, self.shared_freedom, self.least_spread)
+
+    def pairs_for_power(self) -> int | None:
+        """Seeds with which this effect, by itself, is found with stats.POWER; None where no number is enough."""
+        return stats.pairs_for_power(
+            self.effects,
+            shared_error=self.shared_error,
+            shared_freedom=self.shared_freedom,
+            least_spread=self.least_spread,
+        )
 
 
 @dataclass(frozen=True)
@@ -49,28 +64,31 @@ class Reach:
     reached: int
 
 
-def difference(pairs: Iterable[tuple[float, float]], shared_error: float = 0.0) -> Paired | None:
+def difference(
+    pairs: Iterable[tuple[float, float]], shared_error: float = 0.0, shared_freedom: float = math.inf
+) -> Paired | None:
     """Paired difference, first - second; None without pairs."""
     pairs = list(pairs)
     if not pairs:
         return None
     first, second = zip(*pairs, strict=True)
-    estimate = stats.paired_difference(first, second, shared_error=shared_error)
-    return Paired(estimate, tuple(a - b for a, b in pairs), shared_error)
+    estimate = stats.paired_difference(first, second, shared_error=shared_error, shared_freedom=shared_freedom)
+    return Paired(estimate, tuple(a - b for a, b in pairs), shared_error, shared_freedom)
 
 
 def ratio(
     pairs: Iterable[tuple[float | None, float | None]],
     of: Callable[[float], float] = lambda value: value,
     shared_error: float = 0.0,
+    shared_freedom: float = math.inf,
 ) -> Paired | None:
     """Paired ratio, first / second, or a monotone function ``of`` it; None where a value is missing."""
     known = [(a, b) for a, b in pairs if a is not None and b is not None]
     if not known:
         return None
     first, second = zip(*known, strict=True)
-    estimate = stats.paired_ratio(first, second, shared_error=shared_error).map(of)
-    return Paired(estimate, tuple(math.log(a / b) for a, b in known), shared_error)
+    estimate = stats.paired_ratio(first, second, shared_error=shared_error, shared_freedom=shared_freedom).map(of)
+    return Paired(estimate, tuple(math.log(a / b) for a, b in known), shared_error, shared_freedom)
 
 
 def _cost_ratio(
@@ -81,7 +99,7 @@ def _cost_ratio(
     of: Callable[[float], float] = lambda value: value,
 ) -> Paired | None:
     """``ratio`` of costs of two arms on an axis; in reference time they share the calibration's own error."""
-    return ratio(costs, of, price_error(evidence, *arms) if axis == "reference_time" else 0.0)
+    return ratio(costs, of, *(price_error(evidence, *arms) if axis == "reference_time" else ()))
 
 
 def percent_less(value: float) -> float:
@@ -182,28 +200,31 @@ def glue_curve(
     return (curve, own) if len(curve) == len(scores) else ([], None)
 
 
-def price_error(evidence: Evidence, arm: str, other: str) -> float:
+def price_error(evidence: Evidence, arm: str, other: str) -> tuple[float, float]:
     """Standard error of the log ratio of two arms' reference times that comes from the calibration itself.
 
+    With its degrees of freedom, infinite where it is known as that of a normal value.
+
     A paired bootstrap over the rounds in which all shapes were measured in turn: what a slow moment of the machine
-    does to both arms cancels. Where several processes measured them, how these differ counts, too: the error is the one
-    whose normal interval is the t interval over the processes. Where only the intervals of tau(k) are known, they are
-    taken as independent. Without a calibration, or without a run of one of the arms, there is nothing to err in: 0.
+    does to both arms cancels. Where several processes measured them, how these differ counts, too: the error is that of
+    ``stats.group_interval``, with the processes less 1 as its degrees of freedom. Where only the intervals of tau(k)
+    are known, they are taken as independent. Without a calibration, or without a run of one of the arms, there is
+    nothing to err in: 0.
     """
     if evidence.calibration is None or not {arm, other} <= set(evidence.arms):
-        return 0.0
+        return 0.0, math.inf
     shapes = [evidence.calibration.shape_of(evidence.runs(name)[0]) for name in (arm, other)]
     counts = [_passes(evidence, name, shape) for name, shape in zip((arm, other), shapes, strict=True)]
     if not all(shape.seconds for shape in shapes):
-        return _independent_error(shapes, counts)
+        return _independent_error(shapes, counts), math.inf
     processes = shapes[0].processes
     times = [np.array(shape.seconds).reshape(processes, -1, shape.num_layers + 1) for shape in shapes]
     found = [_round_error([one[process] for one in times], counts) for process in range(processes)]
     if processes == 1:
-        return found[0][1]
-    interval = stats.group_interval([log for log, _ in found], [error for _, error in found])
-    assert interval.high is not None
-    return (interval.high - interval.value) / stats.NORMAL
+        return found[0][1], math.inf
+    logs, errors = zip(*found, strict=True)
+    spread = max(float(np.std(logs, ddof=1)), stats.root_mean_square(errors))
+    return spread / math.sqrt(processes), processes - 1
 
 
 def _round_error(times: Sequence[np.ndarray], counts: Sequence[np.ndarray]) -> tuple[float, float]:

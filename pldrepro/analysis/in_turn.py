@@ -27,8 +27,11 @@ def time_ratio(
     if not known:
         return None
     logs = [math.log(first.mean() / second.mean()) for first, second in known]
-    estimate = stats.group_interval(logs, [round_error(first, second) for first, second in known])
-    return Paired(estimate.map(lambda log: of(math.exp(log))), tuple(logs))
+    errors = [round_error(first, second) for first, second in known]
+    return Paired(
+        stats.group_interval(logs, errors).map(lambda log: of(math.exp(log))), tuple(logs),
+        least_spread=stats.root_mean_square(errors), unit="processes",
+    )  # fmt: skip
 
 
 def round_error(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> float:

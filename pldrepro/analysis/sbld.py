@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -29,9 +30,7 @@ IMAGE_ACCURACIES = ("accuracy", "top5")  # names in a run's summary
 def time_saved(evidence: Evidence, arm: str, other: str, axis: str) -> Paired | None:
     """Percent less than another arm's whole run, on an axis, paired by seed."""
     cost = comparisons.relative_cost(evidence, arm, other, axis)
-    return (
-        None if cost is None else Paired(cost.estimate.map(comparisons.percent_less), cost.effects, cost.shared_error)
-    )
+    return None if cost is None else replace(cost, estimate=cost.estimate.map(comparisons.percent_less))
 
 
 def accuracies(evidence: Evidence, arm: str, name: str) -> dict[int, float]:

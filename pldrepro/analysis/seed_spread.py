@@ -11,6 +11,7 @@ import pandas as pd
 from pldrepro import stats
 from pldrepro.analysis import comparisons, floors, glue_scores
 from pldrepro.analysis.arms import compared_arms, finetuned_methods, validation_losses
+from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.tidy import final_row, plain, tidy
@@ -19,7 +20,6 @@ from pldrepro.stats import Estimate, VarianceParts
 
 SMALL_TASKS = ("rte", "mrpc", "cola", "stsb")
 
-POWER = 0.8
 TOO_MANY = "more than 1,000 seeds"
 AT_FLOOR = "the differences are observations: "
 # What is compared over seeds, and its unit.
@@ -74,9 +74,17 @@ def _pairs(evidence: Evidence, arm: str, other: str, quantity: str) -> list[tupl
     return comparisons.glue_pairs(evidence, arm, ends[0], other, ends[1], "nine")
 
 
+def _difference(evidence: Evidence, arm: str, other: str, quantity: str) -> Paired | None:
+    """A quantity of an arm minus that of another; of GLUE with the error of the examples."""
+    if quantity == "validation_loss":
+        return comparisons.loss_difference(evidence, arm, other)
+    ends = evidence.final_checkpoint(arm), evidence.final_checkpoint(other)
+    return comparisons.glue_gain(evidence, arm, ends[0], other, ends[1], "nine")
+
+
 def _comparison_rows(evidence: Evidence, arm: str, other: str, quantity: str, unit: str) -> list[dict[str, Any]]:
     pairs = _pairs(evidence, arm, other, quantity)
-    paired = comparisons.difference(pairs)
+    paired = _difference(evidence, arm, other, quantity)
     if paired is None:
         note = "no seed in common"
         return [final_row(evidence, arm, quantity, "difference", None, unit=unit, against=other, note=note)]
@@ -85,8 +93,8 @@ def _comparison_rows(evidence: Evidence, arm: str, other: str, quantity: str, un
         note = f"{AT_FLOOR}{floor}"
         return [final_row(evidence, arm, quantity, "difference", paired.estimate, unit=unit, against=other, note=note)]
     first, second = zip(*pairs, strict=True)
-    needed = stats.pairs_for_power(paired.effects, POWER)
-    method = f"paired t test at {POWER:.0%} power"
+    needed = paired.pairs_for_power()
+    method = f"paired t test at {stats.POWER:.0%} power"
     rows = [
         ("difference", unit, paired.estimate, ""),
         ("pairs_for_power", "seeds", plain(needed, len(pairs), method), "" if needed else _no_number(len(pairs))),

@@ -64,12 +64,13 @@ def reference_note(evidence: Evidence, paired: Paired | None, is_first: bool, di
     """Reference time; where it is the evidence, how much of its interval is the calibration's, how much the seeds'."""
     if not is_first:
         return estimate_note("reference time", paired, digits, unit)
-    error = comparisons.price_error(evidence, evidence.pld, evidence.baseline)
+    error, freedom = comparisons.price_error(evidence, evidence.pld, evidence.baseline)
     if paired is None or not error:
         return "reference time"
     seeds = stats.mean_interval(paired.effects)
     own = "" if seeds.high is None else f", the seeds' {100 * (seeds.high - seeds.value):.1f} %"
+    part = stats.half_width(error, freedom)
     return (
-        f"reference time; of its interval the calibration's part is ±{100 * stats.NORMAL * error:.1f} % of the ratio, "
+        f"reference time; of its interval the calibration's part is ±{100 * part:.1f} % of the ratio, "
         f"which more seeds do not narrow{own}"
     )

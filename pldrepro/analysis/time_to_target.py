@@ -174,12 +174,16 @@ def _step(
 ) -> Step:
     """By what factors an arm needs fewer samples, less time per sample, and less time than the arm before it."""
     before, after = ([spent[arm].costs[seed] for seed in seeds] for arm in arms)
-    error = comparisons.price_error(evidence, *arms)
+    error, freedom = comparisons.price_error(evidence, *arms)
     pairs = list(zip(before, after, strict=True))
     factors = {
         "samples": comparisons.ratio((one[0], two[0]) for one, two in pairs),
-        PER_SAMPLE: comparisons.ratio(((_per_sample(one), _per_sample(two)) for one, two in pairs), shared_error=error),
-        "reference_time": comparisons.ratio(((one[1], two[1]) for one, two in pairs), shared_error=error),
+        PER_SAMPLE: comparisons.ratio(
+            ((_per_sample(one), _per_sample(two)) for one, two in pairs), shared_error=error, shared_freedom=freedom
+        ),
+        "reference_time": comparisons.ratio(
+            ((one[1], two[1]) for one, two in pairs), shared_error=error, shared_freedom=freedom
+        ),
     }
     last = spent[arms[1]]
     first, second = (spent[arm].reached < len(spent[arm].costs) for arm in arms)

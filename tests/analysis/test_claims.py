@@ -9,8 +9,8 @@ import pytest
 
 from pldrepro import stats
 from pldrepro.analysis import claims, glue_scores
-from pldrepro.analysis.claims import Case, adjusted, judge
-from pldrepro.analysis.comparisons import Paired, ratio
+from pldrepro.analysis.claims import Case, adjusted, judge, power_note
+from pldrepro.analysis.comparisons import Paired, difference, ratio
 from pldrepro.analysis.measurement import Measurement
 from pldrepro.analysis.reported import Claim, load_papers
 from pldrepro.analysis.results import Evidence
@@ -65,7 +65,16 @@ def test_an_inconclusive_claim_says_how_many_seeds_would_find_it_with_80_percent
     assert found == "inconclusive"
     assert needed == 7
     assert f"about {needed} seeds would find it with 80 % power" in note
-    assert "at least 3 are needed" in judge(case(ratio([(1.5, 1.0)])), {})[1]
+    assert "at least 3 seeds are needed" in judge(case(ratio([(1.5, 1.0)])), {})[1]
+
+
+def test_no_number_of_seeds_is_promised_where_what_they_share_leaves_a_claim_open() -> None:
+    pairs = [(1.0, 0.0), (0.2, 0.0), (0.6, 0.0)]
+    for error, words in ((0.2, "about 30 seeds"), (2.0, "no number of seeds")):
+        paired = difference(pairs, error)
+        assert paired is not None
+        assert power_note(paired).startswith(words)
+    assert "30 processes" in power_note(replace(difference(pairs, 0.2) or CLEAR, unit="processes"))
 
 
 def test_only_claims_that_data_decide_count_among_those_that_are_judged() -> None:

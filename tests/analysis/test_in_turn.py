@@ -2,19 +2,25 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
+from pldrepro import stats
 from pldrepro.analysis import comparisons, in_turn
 from pldrepro.analysis.claim_estimators import speedup_equal_samples, time_saving
+from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.tidy import find
 from pldrepro.analysis.training_cost import table1
 from pldrepro.records import read_record
 from pldrepro.runs.step_times import CalibrationSummary, load_calibration
-from pldrepro.stats import NORMAL, group_interval
+from pldrepro.stats import group_interval
 from tests.support import runs
 from tests.support.runs import load_evidence
 
@@ -83,6 +89,39 @@ def test_it_is_the_first_evidence_on_time_and_reference_time_the_second(tmp_path
     assert "which more seeds do not narrow" in alone.note
 
 
+@given(
+    st.lists(st.tuples(st.floats(0.05, 0.4), st.floats(0.001, 0.5)), min_size=2, max_size=5),
+    st.integers(0, 9),
+)
+def test_p_is_below_5_percent_where_the_interval_excludes_no_effect(
+    processes: list[tuple[float, float]], seed: int
+) -> None:
+    draw = np.random.default_rng(seed)
+    seconds = [
+        ((1 - saved) * np.exp(draw.normal(0, noise, 6)), np.exp(draw.normal(0, noise, 6))) for saved, noise in processes
+    ]
+    summaries = [
+        SimpleNamespace(summary=SimpleNamespace(seconds={"pld": pld.tolist(), "baseline": base.tolist()}.__getitem__))
+        for pld, base in seconds
+    ]
+    found = in_turn.saving(cast("Evidence", SimpleNamespace(interleaved=summaries)), "pld", "baseline")
+    assert found is not None
+    assert found.p is not None
+    assert found.estimate.low is not None
+    assert found.estimate.high is not None
+    assume(abs(found.p - 0.05) > 1e-9)
+    assert (found.p < 0.05) == (not found.estimate.low <= 0 <= found.estimate.high)
+
+
+def test_processes_that_agree_by_chance_are_not_significant() -> None:
+    values, errors = [0.20, 0.205, 0.21], [0.15] * 3
+    interval = group_interval(values, errors)
+    assert (interval.low, interval.high) == (pytest.approx(-0.168, abs=1e-3), pytest.approx(0.578, abs=1e-3))
+    assert Paired(interval, tuple(values), least_spread=stats.root_mean_square(errors)).p == pytest.approx(
+        0.1416, abs=1e-3
+    )
+
+
 # ---- the interval over groups ----
 
 
@@ -129,10 +168,10 @@ def test_a_calibration_of_one_process_misses_what_processes_differ_by(tmp_path: 
             changed = summary.model_copy(update={"shapes": shapes})
             assert evidence.calibration is not None
             object.__setattr__(evidence.calibration, "summary", changed)
-            error = comparisons.price_error(evidence, "pld", "baseline")
+            half = stats.half_width(*comparisons.price_error(evidence, "pld", "baseline"))
             parts = [np.median(times[norm][:count].reshape(processes, -1), axis=1) for norm in ("pre", "post")]
             found = float(np.log(parts[0] / parts[1]).mean())
-            hits[processes] += abs(found - truth) <= NORMAL * error
+            hits[processes] += abs(found - truth) <= half
     assert hits[3] / trials > 0.9
     assert hits[1] / trials < 0.7
 

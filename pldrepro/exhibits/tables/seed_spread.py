@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
+from pldrepro import stats
 from pldrepro.analysis import glue_scores
 from pldrepro.analysis.arms import compared_arms, finetuned_methods
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.seed_spread import (
     AT_FLOOR,
-    POWER,
     QUANTITIES,
     SMALL_TASKS,
     TOO_MANY,
@@ -55,15 +55,15 @@ def _seeds(evidence: Evidence, part: pd.DataFrame, quantity: str) -> TableLayout
             ColumnLayout("standard deviation", quantity, digits, statistic="deviation"),
             ColumnLayout("against"),
             ColumnLayout("difference", quantity, digits, statistic="difference"),
-            ColumnLayout(f"seeds for {POWER:.0%}", quantity, 0, pairs_needed, statistic="pairs_for_power"),
+            ColumnLayout(f"seeds for {stats.POWER:.0%}", quantity, 0, pairs_needed, statistic="pairs_for_power"),
             ColumnLayout("ratio of SDs", quantity, 2, statistic="deviation_ratio"),
         ),
         lines=lines,
         notes=(
             "Mean [95 % t interval] and standard deviation [95 % chi-square interval] over n pre-training seeds; "
             "differences and ratios of standard deviations (Pitman–Morgan interval, from 3 seeds) are paired by seed. "
-            f"Seeds for {POWER:.0%}: with which a paired t test finds the observed difference with that probability, "
-            "its mean and spread taken as true: of few seeds a rough guide.",
+            f"Seeds for {stats.POWER:.0%}: with which a paired t test by itself finds the observed difference with "
+            "that probability, its mean and spread taken as true: of few seeds a rough guide.",
             *(_spread_notes(evidence, part, name) if lines else [NOT_FINETUNED]),
         ),
     )
