@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from pldrepro import stats
+from pldrepro.analysis import power
 from pldrepro.analysis.arithmetic import arithmetic_note
 from pldrepro.analysis.claim_estimators import ESTIMATORS, missing_arm
 from pldrepro.analysis.comparisons import Paired
@@ -144,11 +145,11 @@ def open_note(paired: Paired, p: float | None, judged: int) -> str:
 
 def power_note(paired: Paired) -> str:
     """How many seeds would find the observed effect in a new study, for this claim by itself; empty if these do."""
-    n, many, needed, share = paired.estimate.n, paired.unit, paired.pairs_for_power(), f"{100 * stats.POWER:g} % power"
+    n, many, needed, share = paired.estimate.n, paired.unit, paired.pairs_for_power(), f"{100 * power.POWER:g} % power"
     if needed is not None:
         found = f"about {needed} {many} would find it with {share}, were mean and spread as in these {n} and no other"
         return "" if needed <= n else f"{found} claim judged with it"
-    if paired.shared_error and stats.pairs_for_power(paired.effects, least_spread=paired.least_spread) is not None:
+    if paired.shared_error and power.pairs_for_power(paired.effects, least_spread=paired.least_spread) is not None:
         return f"no number of {many} would find it with {share}: the error that they share is too large"
     return f"more than 1,000 {many} would be needed to find it with {share}"
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pldrepro import stats
-from pldrepro.analysis import glue_scores, sampling
+from pldrepro.analysis import glue_scores, power, sampling
 from pldrepro.analysis.interpolation import first_at_or_below
 from pldrepro.analysis.results import Evidence
 from pldrepro.runs.folder import PretrainRun
@@ -43,8 +43,8 @@ class Paired:
         return stats.p_value(self.effects, self.shared_error, self.shared_freedom, self.least_spread)
 
     def pairs_for_power(self) -> int | None:
-        """Seeds with which this effect, by itself, is found with stats.POWER; None where no number is enough."""
-        return stats.pairs_for_power(
+        """Seeds with which this effect, by itself, is found with power.POWER; None where no number is enough."""
+        return power.pairs_for_power(
             self.effects,
             shared_error=self.shared_error,
             shared_freedom=self.shared_freedom,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pldrepro import stats
-from pldrepro.analysis import comparisons, floors, glue_scores
+from pldrepro.analysis import comparisons, floors, glue_scores, power
 from pldrepro.analysis.arms import compared_arms, finetuned_methods, validation_losses
 from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.reported import Paper
@@ -94,7 +94,7 @@ def _comparison_rows(evidence: Evidence, arm: str, other: str, quantity: str, un
         return [final_row(evidence, arm, quantity, "difference", paired.estimate, unit=unit, against=other, note=note)]
     first, second = zip(*pairs, strict=True)
     needed = paired.pairs_for_power()
-    method = f"paired t test at {stats.POWER:.0%} power"
+    method = f"paired t test at {power.POWER:.0%} power"
     rows = [
         ("difference", unit, paired.estimate, ""),
         ("pairs_for_power", "seeds", plain(needed, len(pairs), method), "" if needed else _no_number(len(pairs))),

@@ -7,8 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pldrepro import stats
-from pldrepro.analysis import claims, glue_scores
+from pldrepro.analysis import claims, glue_scores, power
 from pldrepro.analysis.claims import Case, adjusted, judge, power_note
 from pldrepro.analysis.comparisons import Paired, difference, ratio
 from pldrepro.analysis.measurement import Measurement
@@ -61,7 +60,7 @@ def test_an_inconclusive_claim_says_how_many_seeds_would_find_it_with_80_percent
     paired = ratio([(1.5, 1.0), (2.0, 1.0), (1.1, 1.0)])
     assert paired is not None
     found, note = judge(case(paired), {})
-    needed = stats.pairs_for_power(paired.effects)
+    needed = power.pairs_for_power(paired.effects)
     assert found == "inconclusive"
     assert needed == 7
     assert f"about {needed} seeds would find it with 80 % power" in note

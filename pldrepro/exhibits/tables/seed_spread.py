@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from pldrepro import stats
-from pldrepro.analysis import glue_scores
+from pldrepro.analysis import glue_scores, power
 from pldrepro.analysis.arms import compared_arms, finetuned_methods
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
@@ -55,14 +54,14 @@ def _seeds(evidence: Evidence, part: pd.DataFrame, quantity: str) -> TableLayout
             ColumnLayout("standard deviation", quantity, digits, statistic="deviation"),
             ColumnLayout("against"),
             ColumnLayout("difference", quantity, digits, statistic="difference"),
-            ColumnLayout(f"seeds for {stats.POWER:.0%}", quantity, 0, pairs_needed, statistic="pairs_for_power"),
+            ColumnLayout(f"seeds for {power.POWER:.0%}", quantity, 0, pairs_needed, statistic="pairs_for_power"),
             ColumnLayout("ratio of SDs", quantity, 2, statistic="deviation_ratio"),
         ),
         lines=lines,
         notes=(
             "Mean [95 % t interval] and standard deviation [95 % chi-square interval] over n pre-training seeds; "
             "differences and ratios of standard deviations (Pitman–Morgan interval, from 3 seeds) are paired by seed. "
-            f"Seeds for {stats.POWER:.0%}: with which a paired t test by itself finds the observed difference with "
+            f"Seeds for {power.POWER:.0%}: with which a paired t test by itself finds the observed difference with "
             "that probability, its mean and spread taken as true: of few seeds a rough guide.",
             *(_spread_notes(evidence, part, name) if lines else [NOT_FINETUNED]),
         ),
