@@ -8,7 +8,6 @@ pre-training seed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from pldrepro.analysis import comparisons, glue_scores
 from pldrepro.analysis.comparisons import Paired
@@ -21,21 +20,32 @@ from pldrepro.analysis.probe_claims import (
 )
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld_claims import (
+    sbld_cloze_gain,
     sbld_convergence,
     sbld_lambada_gain,
+    sbld_minimal_pairs_gain,
     sbld_over_pld,
     sbld_over_prior,
+    sbld_over_prior_cloze,
+    sbld_over_prior_minimal_pairs,
     sbld_time_saving,
     sbld_top1_gain,
     sbld_top5_gain,
 )
-from pldrepro.analysis.text import estimate_text
+from pldrepro.analysis.similar import (
+    EARLY,
+    cloze_comparable,
+    comparable,
+    minimal_pairs_comparable,
+    shortfall,
+    speedup_at_similar,
+    speedup_at_similar_cloze,
+    speedup_at_similar_minimal_pairs,
+)
 from pldrepro.analysis.time_claims import speedup_equal_samples, time_saving
 from pldrepro.config.arm import Role
 from pldrepro.costs.flops import run_flops
 
-# "Similar accuracy": not more than this many GLUE points below the baseline, by the lower limit of the interval.
-SIMILAR_GLUE_POINTS = 1.0
 STEADY = 3  # fine-tuned checkpoints below which nothing can be called a steady rise
 
 
@@ -122,17 +132,13 @@ def glue_gain_final(evidence: Evidence) -> Measurement:
 
 
 def glue_comparable(evidence: Evidence) -> Measurement:
-    """GLUE points above the baseline at the end, for the claim that PLD is not SIMILAR_GLUE_POINTS below it or more."""
-    gain = glue_gain_final(evidence)
-    if gain.paired is None:
-        return gain
-    above = replace(gain.paired, effects=tuple(effect + SIMILAR_GLUE_POINTS for effect in gain.paired.effects))
-    return replace(gain, paired=above)
+    """GLUE points above the baseline at the end, for the claim that PLD is not SIMILAR_POINTS below it or more."""
+    return comparable(glue_gain_final(evidence))
 
 
 def glue_gain_ckp100(evidence: Evidence) -> Measurement:
     """GLUE points above the finished baseline at PLD's checkpoint 100 of 186."""
-    return _glue_gain(evidence, "ckp100", evidence.baseline)
+    return _glue_gain(evidence, EARLY, evidence.baseline)
 
 
 def glue_gain_over_undropped(evidence: Evidence) -> Measurement:
@@ -145,15 +151,7 @@ def glue_gain_over_undropped(evidence: Evidence) -> Measurement:
 
 def speedup_at_similar_glue(evidence: Evidence) -> Measurement:
     """Reference time of the baseline's run over PLD's up to checkpoint 100, given that its GLUE score is similar."""
-    gain = glue_gain_ckp100(evidence)
-    if gain.paired is None:
-        return gain
-    note = (
-        f"similar: the GLUE difference is not below −{SIMILAR_GLUE_POINTS:g} point by its lower limit; "
-        f"here {estimate_text(gain.paired.estimate, 1)}"
-    )
-    speedup = comparisons.speedup(evidence, evidence.pld, "reference_time", "ckp100")
-    return Measurement(speedup, join_notes(note, gain.note), premise_of(_shortfall(gain), SIMILAR_GLUE_POINTS))
+    return speedup_at_similar(evidence, glue_gain_ckp100(evidence), "GLUE")
 
 
 def hurt_by_higher_rate(evidence: Evidence) -> Measurement:
@@ -200,14 +198,6 @@ def _preln_dropping(evidence: Evidence, postln: str) -> list[tuple[str, str]]:
     return [(arm, twin) for arm, twin in twins if twin is not None]
 
 
-def _shortfall(gain: Measurement) -> Paired | None:
-    """A gain with its sign turned: by how much it falls short of 0."""
-    if gain.paired is None:
-        return None
-    effects, error, freedom = gain.paired.effects, gain.paired.shared_error, gain.paired.shared_freedom
-    return comparisons.difference([(-effect, 0.0) for effect in effects], error, freedom)
-
-
 def flops_at_the_limit(evidence: Evidence) -> Measurement:
     """Percent fewer FLOPs in the second half of PLD's run than without dropping, counted."""
     shares = []
@@ -234,7 +224,7 @@ def rising_scores(evidence: Evidence) -> Measurement:
     gain = glue_gain_final(evidence)
     passed = estimate_note("at the end, above the baseline", gain.paired, 1, "points")
     return Measurement(
-        rise, join_notes(f"from {points[0]} to {points[-1]}", passed, note), premise_of(_shortfall(gain), 0.0)
+        rise, join_notes(f"from {points[0]} to {points[-1]}", passed, note), premise_of(shortfall(gain), 0.0)
     )
 
 
@@ -280,6 +270,7 @@ PLD_ESTIMATORS: dict[str, Callable[[Evidence], Measurement]] = {
     for estimator in (
         time_saving, flops_saving, speedup_equal_samples, speedup_to_baseline_loss, sample_saving_to_baseline_loss,
         glue_gain_final, glue_comparable, glue_gain_ckp100, glue_gain_over_undropped, speedup_at_similar_glue,
+        minimal_pairs_comparable, cloze_comparable, speedup_at_similar_minimal_pairs, speedup_at_similar_cloze,
         hurt_by_higher_rate, postln_dropping, flops_at_the_limit, vanishing_gradients, gradient_preserving,
         upper_layers_refine, random_dropping, rising_scores, robust_over_rates, small_theta_bar,
     )
@@ -288,7 +279,8 @@ SBLD_ESTIMATORS: dict[str, Callable[[Evidence], Measurement]] = {
     estimator.__name__: estimator
     for estimator in (
         sbld_time_saving, sbld_lambada_gain, sbld_top1_gain, sbld_top5_gain, sbld_over_pld, sbld_over_prior,
-        sbld_convergence,
+        sbld_convergence, sbld_minimal_pairs_gain, sbld_cloze_gain, sbld_over_prior_minimal_pairs,
+        sbld_over_prior_cloze,
     )
 }  # fmt: skip
 ESTIMATORS = PLD_ESTIMATORS | SBLD_ESTIMATORS

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
-from pldrepro.analysis import comparisons
+from pldrepro.analysis import comparisons, contrasts
 from pldrepro.analysis.arms import kept_layers
 from pldrepro.analysis.measurement import Measurement, estimate_note, join_notes, premise_of, until_reached
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import accuracy_change, accuracy_gain, accuracy_pairs, analysis_share, time_saved
+from pldrepro.analysis.similar import contrast_gain
 from pldrepro.analysis.text import FAMILIES, estimate_text, number
 from pldrepro.analysis.tidy import estimate_of
+
+NO_PRIOR = "no arm that is PLD at SBLD's depth is in this study"
 
 
 def same_samples(evidence: Evidence, arm: str, other: str) -> Literal["holds", "open"]:
@@ -71,9 +75,9 @@ def _accuracy_gain(evidence: Evidence, name: str, missing: str) -> Measurement:
 
 def sbld_over_prior(evidence: Evidence) -> Measurement:
     """LAMBADA accuracy of SBLD above that of PLD at SBLD's mean kept depth, at the end of both runs [points]."""
-    prior = next((arm for arm in evidence.arms if is_pld_at(evidence, arm, evidence.sbld)), None)
+    prior = prior_dropping(evidence)
     if prior is None:
-        return Measurement(note="no arm that is PLD at SBLD's depth is in this study")
+        return Measurement(note=NO_PRIOR)
     gain = accuracy_gain(evidence, evidence.sbld, prior, "lambada_accuracy")
     if gain is None:
         return Measurement(note="the data of this study have no LAMBADA passages")
@@ -82,11 +86,49 @@ def sbld_over_prior(evidence: Evidence) -> Measurement:
     return Measurement(gain, note, same_samples(evidence, evidence.sbld, prior))
 
 
+def prior_dropping(evidence: Evidence) -> str | None:
+    """The arm that is PLD at SBLD's mean kept depth; None where there is none."""
+    return next((arm for arm in evidence.arms if is_pld_at(evidence, arm, evidence.sbld)), None)
+
+
 def is_pld_at(evidence: Evidence, arm: str, other: str) -> bool:
     """Whether an arm has PLD's schedule and order of layers, matched to the mean kept depth of another."""
     drop = evidence.runs(arm)[0].settings.drop
     by_depth = drop.allocation in ("linear", "linear_from_first")
     return evidence.matched_depth(arm) == other and drop.schedule == "exponential" and by_depth
+
+
+# ---- the same without fine-tuning ----
+
+
+def sbld_minimal_pairs_gain(evidence: Evidence) -> Measurement:
+    """Score of SBLD on minimal pairs above the baseline's at the end of both runs [points]."""
+    return _contrast_gain(evidence, contrasts.minimal_pairs(evidence), evidence.baseline)
+
+
+def sbld_cloze_gain(evidence: Evidence) -> Measurement:
+    """Score of SBLD on cloze contrasts above the baseline's at the end of both runs [points]."""
+    return _contrast_gain(evidence, contrasts.CLOZE, evidence.baseline)
+
+
+def sbld_over_prior_minimal_pairs(evidence: Evidence) -> Measurement:
+    """Score of SBLD on minimal pairs above that of PLD at SBLD's mean kept depth, at the end of both runs [points]."""
+    return _contrast_gain(evidence, contrasts.minimal_pairs(evidence), prior_dropping(evidence))
+
+
+def sbld_over_prior_cloze(evidence: Evidence) -> Measurement:
+    """Score of SBLD on cloze contrasts above that of PLD at SBLD's mean kept depth, at the end of both [points]."""
+    return _contrast_gain(evidence, contrasts.CLOZE, prior_dropping(evidence))
+
+
+def _contrast_gain(evidence: Evidence, score: str, other: str | None) -> Measurement:
+    if other is None:
+        return Measurement(note=NO_PRIOR)
+    gain = contrast_gain(evidence, score, evidence.sbld, other)
+    return replace(gain, premise=same_samples(evidence, evidence.sbld, other))
+
+
+# ---- convergence, and SBLD against PLD ----
 
 
 def sbld_convergence(evidence: Evidence) -> Measurement:

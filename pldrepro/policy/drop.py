@@ -409,7 +409,8 @@ DIALECTS: dict[str, Dialect] = {
     "deepspeed": Dialect(
         "DeepSpeed and its BERT example before the removal in 2026: gamma = 0.001 at T = 200,000; a gate is drawn "
         "with p, its block rescaled with the already decremented p; gates per micro-batch; theta one step late; "
-        "dropped blocks get zero gradients",
+        "dropped blocks get zero gradients. At another T its code keeps gamma = 0.001, here gamma T stays 200: "
+        "theta(1000) at T = 5,000 is 0.5, in its code 0.684",
         {
             **_PLD,
             "gamma_times_steps": 200.0,

@@ -13,6 +13,7 @@ from pldrepro.analysis.measurement import Measurement, premise_of
 from pldrepro.analysis.probe_claims import lesion
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
+from pldrepro.analysis.similar import SIMILAR_POINTS
 from pldrepro.costs.flops import StepFlops
 from tests.support import runs
 from tests.support.runs import load_evidence
@@ -169,7 +170,7 @@ def test_comparable_is_a_gain_measured_from_minus_the_margin(tmp_path: Path) -> 
     assert gain.effects == pytest.approx((-0.5, -0.5))
     assert found.effects == pytest.approx((0.5, 0.5))
     (claim,) = [claim for claim in load_papers()["pld"].claims if claim.id == "glue_comparable"]
-    assert claim.null_value == -claim_estimators.SIMILAR_GLUE_POINTS
+    assert claim.null_value == -SIMILAR_POINTS
 
 
 def test_dropping_in_postln_is_compared_with_postln_and_with_the_same_dropping_in_preln(

@@ -61,6 +61,7 @@ def test_claims_are_complete_and_name_existing_measures() -> None:
     assert reported == {
         "pld.time_per_sample": 24, "pld.flops": 25, "pld.speedup_equal_samples": 1.3, "pld.speedup_same_loss": 2.8,
         "pld.samples_same_loss": 53, "pld.speedup_similar_accuracy": 2.5, "pld.glue_final": 1.1,
+        "pld.speedup_similar_minimal_pairs": 2.5, "pld.speedup_similar_cloze": 2.5,
         "pld.glue_ckp100": 0.2, "pld.pld_over_preln": 0.6, "pld.flops_along_schedule": 25,
         "sbld.time": 19.67, "sbld.accuracy": 1.65,
     }  # fmt: skip
@@ -76,10 +77,13 @@ def test_what_a_study_needs_and_what_a_design_sets_is_named() -> None:
     assert {name for name, claim in claims.items() if claim.by_construction} == {
         "pld.flops", "pld.flops_along_schedule", "sbld.time",
     }  # fmt: skip
+    asked = ("minimal_pairs", "cloze")
     glue = ("glue_final", "glue_comparable", "glue_ckp100", "pld_over_preln", "speedup_similar_accuracy")
     assert {name for name, claim in claims.items() if claim.needs.floor} == {
         *(f"pld.{name}" for name in (*glue, "passes_baseline", "robust_finetuning")),
-        "sbld.accuracy", "sbld.over_prior",
+        *(f"pld.speedup_similar_{kind}" for kind in asked),
+        *(f"pld.{kind}_comparable" for kind in asked),
+        *(f"sbld.{name}{kind}" for name in ("accuracy", "over_prior") for kind in ("", *(f"_{one}" for one in asked))),
     }  # fmt: skip
     assert {name for name, claim in claims.items() if claim.estimate == "step_cost"} == {
         "pld.time_per_sample", "pld.speedup_equal_samples",

@@ -88,6 +88,10 @@ MORE_ARMS: dict[str, dict[str, Any]] = {
         "label": "PreLN, decayed at PLD's end", "norm": "pre", "rate": "higher", "drop": {}, "steps": 340,
         "settings": {"training": {"decay": "linear"}, "budget": BUDGET},
     },
+    "pld_at_sbld": {
+        "label": "PLD at SBLD's depth", "norm": "pre", "rate": "higher", "drop": {"dialect": "paper_alg1"},
+        "settings": {"matched_depth": "sbld"},
+    },
     **{
         f"epochs{count}_{name}": {
             "label": f"{count} epochs, {name}", "norm": "pre", "rate": "higher",
@@ -449,9 +453,10 @@ def write_finetune(
 
 
 def write_contrasts(
-    root: Path, arm: str, seed: int, hits: Mapping[str, Mapping[str, Sequence[float]]], scale: str = "smoke"
-) -> Path:
-    """Finished contrasts: checkpoint -> paradigm of a set "zorro" -> hits; of the paradigm "counts" none judges."""
+    root: Path, arm: str, seed: int, hits: Mapping[str, Mapping[str, Sequence[float]]], scale: str = "smoke",
+    task: str = "zorro",
+) -> Path:  # fmt: skip
+    """Finished contrasts: checkpoint -> paradigm of a task -> hits; the paradigm "counts" does not judge."""
     folder = root / "runs" / "contrasts" / arm / f"seed{seed}"
     first = next(iter(hits.values()))
     items = {
@@ -462,15 +467,15 @@ def write_contrasts(
         for name, values in first.items()
     }  # fmt: skip
     checkpoints = {
-        checkpoint: {"zorro": {name: float(np.nanmean(values)) for name, values in own.items() if items[name].scored}}
+        checkpoint: {task: {name: float(np.nanmean(values)) for name, values in own.items() if items[name].scored}}
         for checkpoint, own in hits.items()
     }
     folder.mkdir(parents=True)
-    save_hits(folder / FILE, {f"{name}/zorro": np.concatenate(list(own.values())) for name, own in hits.items()})
+    save_hits(folder / FILE, {f"{name}/{task}": np.concatenate(list(own.values())) for name, own in hits.items()})
     write_record(
         folder / "summary.json",
         ContrastsSummary(
-            scale=scale, arm=arm, label=arm, seed=seed, tasks={"zorro": items}, checkpoints=checkpoints,
+            scale=scale, arm=arm, label=arm, seed=seed, tasks={task: items}, checkpoints=checkpoints,
         ),
     )  # fmt: skip
     return folder

@@ -1,0 +1,93 @@
+"""Similar scores: not more than a margin below the baseline's, by the lower limit of the interval.
+
+On fine-tuned GLUE, as the papers have it, and on scores without fine-tuning (minimal pairs, cloze contrasts), a measure
+of this suite.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pldrepro.analysis import comparisons, contrasts
+from pldrepro.analysis.comparisons import Paired
+from pldrepro.analysis.measurement import Measurement, estimate_note, join_notes, premise_of
+from pldrepro.analysis.results import Evidence
+from pldrepro.analysis.text import estimate_text
+
+SIMILAR_POINTS = 1.0
+EARLY = "ckp100"  # of 186, at which the paper says that PLD has a similar score
+
+
+def comparable(gain: Measurement) -> Measurement:
+    """A gain in points for the claim that it is not -SIMILAR_POINTS or less: the effects count from there."""
+    if gain.paired is None:
+        return gain
+    above = replace(gain.paired, effects=tuple(effect + SIMILAR_POINTS for effect in gain.paired.effects))
+    return replace(gain, paired=above)
+
+
+def speedup_at_similar(evidence: Evidence, gain: Measurement, name: str) -> Measurement:
+    """Reference time of the baseline's run over PLD's up to checkpoint 100, given that its score there is similar.
+
+    ``gain``: points of that score above the finished baseline's.
+    """
+    if gain.paired is None:
+        return gain
+    note = (
+        f"similar: the {name} difference is not below −{SIMILAR_POINTS:g} point by its lower limit; "
+        f"here {estimate_text(gain.paired.estimate, 1)}"
+    )
+    speedup = comparisons.speedup(evidence, evidence.pld, "reference_time", EARLY)
+    return Measurement(speedup, join_notes(note, gain.note), premise_of(shortfall(gain), SIMILAR_POINTS))
+
+
+def shortfall(gain: Measurement) -> Paired | None:
+    """A gain with its sign turned: by how much it falls short of 0."""
+    if gain.paired is None:
+        return None
+    effects, error, freedom = gain.paired.effects, gain.paired.shared_error, gain.paired.shared_freedom
+    return comparisons.difference([(-effect, 0.0) for effect in effects], error, freedom)
+
+
+# ---- without fine-tuning ----
+
+
+def contrast_gain(
+    evidence: Evidence, score: str, arm: str, other: str, checkpoint: str | None = None
+) -> Measurement:  # fmt: skip
+    """Points of an arm's score at a checkpoint (none: its last) above another's last, with the error of the items."""
+    title = contrasts.title(score)
+    paired = contrasts.gain(evidence, score, arm, other, checkpoint)
+    if paired is None:
+        at = f" at {checkpoint}" if checkpoint else ""
+        return Measurement(note=f"{arm}{at} and {other} have no score on {title} in common")
+    level = contrasts.at(evidence, other, score)
+    base = "" if level is None else f"{title}; {evidence.label(other)} has {estimate_text(level, 1)} %"
+    items = f"the choice of items is ±{paired.shared_error:.1f} points of it (standard error)"
+    loss = comparisons.loss_difference(evidence, arm, other) if checkpoint is None else None
+    return Measurement(paired, join_notes(base, items, estimate_note("final loss minus its", loss, 3, "nats")))
+
+
+def minimal_pairs_comparable(evidence: Evidence) -> Measurement:
+    """Points above the baseline on minimal pairs at the end, for the claim of not being SIMILAR_POINTS below it."""
+    return comparable(contrast_gain(evidence, contrasts.minimal_pairs(evidence), evidence.pld, evidence.baseline))
+
+
+def cloze_comparable(evidence: Evidence) -> Measurement:
+    """Points above the baseline on cloze contrasts at the end, for the claim of not being SIMILAR_POINTS below it."""
+    return comparable(contrast_gain(evidence, contrasts.CLOZE, evidence.pld, evidence.baseline))
+
+
+def speedup_at_similar_minimal_pairs(evidence: Evidence) -> Measurement:
+    """Reference time of the baseline's run over PLD's up to checkpoint 100, given a similar score on minimal pairs."""
+    return _speedup(evidence, contrasts.minimal_pairs(evidence))
+
+
+def speedup_at_similar_cloze(evidence: Evidence) -> Measurement:
+    """Reference time of the baseline's run over PLD's up to checkpoint 100, given a similar score on cloze items."""
+    return _speedup(evidence, contrasts.CLOZE)
+
+
+def _speedup(evidence: Evidence, score: str) -> Measurement:
+    gain = contrast_gain(evidence, score, evidence.pld, evidence.baseline, EARLY)
+    return speedup_at_similar(evidence, gain, contrasts.title(score))
