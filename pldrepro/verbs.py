@@ -274,7 +274,8 @@ def study_import(options: argparse.Namespace) -> None:
 
 def study_claims(options: argparse.Namespace) -> None:
     """Print a finished claims.csv."""
-    from pldrepro.analysis.claims import format_claims, markdown_claims, read_claims
+    from pldrepro.analysis.claims import read_claims
+    from pldrepro.exhibits.claims_text import format_claims, markdown_claims
 
     frame = read_claims(options.claims)
     print(markdown_claims(frame) if options.markdown else format_claims(frame))

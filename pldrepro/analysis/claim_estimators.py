@@ -8,6 +8,7 @@ pre-training seed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 from pldrepro.analysis import comparisons, glue_scores
 from pldrepro.analysis.comparisons import Paired
@@ -45,8 +46,6 @@ from pldrepro.analysis.similar import (
 from pldrepro.analysis.time_claims import speedup_equal_samples, time_saving
 from pldrepro.config.arm import Role
 from pldrepro.costs.flops import run_flops
-
-STEADY = 3  # fine-tuned checkpoints below which nothing can be called a steady rise
 
 
 def missing_arm(evidence: Evidence, estimator: str) -> str:
@@ -166,22 +165,21 @@ def hurt_by_higher_rate(evidence: Evidence) -> Measurement:
 
 
 def postln_dropping(evidence: Evidence) -> Measurement:
-    """Final loss of PostLN with layers dropped at random minus that of the baseline [nats]; PreLN's in the note."""
+    """What dropping layers adds to PostLN's final loss minus what the same dropping adds to PreLN's [nats], by seed."""
     postln = evidence.runs(evidence.baseline)[0].summary.norm == "post"
     arms = dropped_twins(evidence, evidence.baseline) if postln else []
     if not arms:
         return Measurement(note="no arm that differs from a PostLN baseline by dropping layers only is in this study")
+    pairs = [(arms[0], evidence.baseline), *_preln_dropping(evidence, arms[0])]
+    gaps = [(one, twin, comparisons.loss_difference(evidence, one, twin)) for one, twin in pairs]
     texts = [
-        estimate_note(
-            f"{evidence.label(arm)} minus the same without dropping",
-            comparisons.loss_difference(evidence, arm, twin), 3, "nats",
-        )
-        for arm, twin in _preln_dropping(evidence, arms[0])
-    ]  # fmt: skip
-    return Measurement(
-        comparisons.loss_difference(evidence, arms[0], evidence.baseline),
-        join_notes(f"{evidence.label(arms[0])} minus the baseline, final loss", *texts),
-    )
+        estimate_note(f"{evidence.label(one)} minus {evidence.label(twin)}", gap, 3, "nats") for one, twin, gap in gaps
+    ]
+    if len(pairs) < 2:
+        return Measurement(note=join_notes("no PreLN arm that drops in the same way is in this study", *texts))
+    added = [comparisons.loss_by_seed(evidence, *pair) for pair in pairs[:2]]
+    both = [(added[0][seed], added[1][seed]) for seed in added[0] if seed in added[1]]
+    return Measurement(comparisons.difference(both), join_notes("final loss", *texts))
 
 
 def dropped_twins(evidence: Evidence, arm: str) -> list[str]:
@@ -191,9 +189,11 @@ def dropped_twins(evidence: Evidence, arm: str) -> list[str]:
 
 
 def _preln_dropping(evidence: Evidence, postln: str) -> list[tuple[str, str]]:
-    """The PreLN arms that drop as a PostLN arm does, each with its twin without dropping."""
-    drop = evidence.runs(postln)[0].settings.drop
-    same = [arm for arm in evidence.methods if arm != postln and evidence.runs(arm)[0].settings.drop == drop]
+    """The PreLN arms that drop as a PostLN arm does, each with its twin without dropping; those at its rate first."""
+    own = evidence.runs(postln)[0].settings
+    settings = {arm: evidence.runs(arm)[0].settings for arm in evidence.methods}
+    same = [arm for arm, one in settings.items() if one.model.norm == "pre" and one.drop == own.drop]
+    same.sort(key=lambda arm: settings[arm].training.peak_learning_rate != own.training.peak_learning_rate)
     twins = [(arm, evidence.undropped_twin(arm)) for arm in same]
     return [(arm, twin) for arm, twin in twins if twin is not None]
 
@@ -215,17 +215,19 @@ def flops_at_the_limit(evidence: Evidence) -> Measurement:
 def rising_scores(evidence: Evidence) -> Measurement:
     """GLUE points from PLD's first fine-tuned checkpoint to its last, given that it passes the baseline."""
     points = [name for arm, name in evidence.finetuned if arm == evidence.pld]
-    if len(points) < STEADY:
-        return Measurement(
-            note=f"a steady rise needs {STEADY} fine-tuned checkpoints of PLD or more, there are {len(points)}"
-        )
+    if len(points) < 2:
+        return Measurement(note=f"a rise needs two fine-tuned checkpoints of PLD, there are {len(points)}")
     convention, note = comparisons.glue_convention(evidence)
-    rise = comparisons.glue_gain(evidence, evidence.pld, points[-1], evidence.pld, points[0], convention)
+
+    def rise(first: str, last: str) -> Paired | None:
+        return comparisons.glue_gain(evidence, evidence.pld, last, evidence.pld, first, convention)
+
+    steps = [(first, last) for first, last in pairwise(points) if len(points) > 2]
+    texts = [estimate_note(f"{first} to {last}", rise(first, last), 1, "points") for first, last in steps]
     gain = glue_gain_final(evidence)
     passed = estimate_note("at the end, above the baseline", gain.paired, 1, "points")
-    return Measurement(
-        rise, join_notes(f"from {points[0]} to {points[-1]}", passed, note), premise_of(shortfall(gain), 0.0)
-    )
+    note = join_notes(f"from {points[0]} to {points[-1]}", *texts, passed, note)
+    return Measurement(rise(points[0], points[-1]), note, premise_of(shortfall(gain), 0.0))
 
 
 def robust_over_rates(evidence: Evidence) -> Measurement:

@@ -7,26 +7,24 @@ share one family-wise error rate, by Holm.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import fill, wrap
-from typing import Any
 
 import pandas as pd
 
-from pldrepro import stats
 from pldrepro.analysis import power
 from pldrepro.analysis.arithmetic import arithmetic_note
 from pldrepro.analysis.claim_estimators import ESTIMATORS, missing_arm
 from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.measurement import Measurement, join_notes
 from pldrepro.analysis.needs import lacking
-from pldrepro.analysis.reported import MARKS, Claim, Paper, mark_notes
+from pldrepro.analysis.reported import MARKS, Claim, Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.table_files import read_table
-from pldrepro.analysis.text import DASH, FAMILIES, estimate_text, number
-from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS, VERDICTS, Verdict, verdict
+from pldrepro.analysis.text import FAMILIES, number
+from pldrepro.analysis.time_to_target import bounded
+from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS, VERDICTS, Verdict, adjusted_p, verdict
 from pldrepro.errors import RecordError, SettingsError
 from pldrepro.files import atomic_path
 from pldrepro.stats import Estimate
@@ -101,9 +99,9 @@ def measure_claim(evidence: Evidence, claim: Claim) -> Measurement:
 
 def adjusted(cases: Sequence[Case]) -> dict[str, float]:
     """Key of each claim that is judged -> p of no effect, adjusted by Holm for all that are judged in this set."""
-    found = {case.key: case.measurement.paired.p for case in cases if case.judged and case.measurement.paired}
-    known = {key: p for key, p in found.items() if p is not None}
-    return dict(zip(known, stats.holm(list(known.values())), strict=True))
+    judged = [case for case in cases if case.judged]
+    found = adjusted_p([case.measurement.paired for case in judged])
+    return {case.key: p for case, p in zip(judged, found, strict=True) if p is not None}
 
 
 def judge(case: Case, p_values: Mapping[str, float]) -> tuple[Verdict, str]:
@@ -126,7 +124,7 @@ def _found(case: Case, p_values: Mapping[str, float]) -> tuple[Verdict, str]:
     p = p_values.get(f"{case.paper.key}.{case.leader}")
     found = verdict(paired.estimate, claim, p, sized=not case.lacks_size)
     if found == "inconclusive":
-        return found, open_note(paired, p, len(p_values))
+        return found, "" if case.measurement.bound else open_note(paired, p, len(p_values))
     if found in FAVOURABLE and case.measurement.premise != "holds":
         return "inconclusive", "it is open whether its premise holds"
     return found, size_note(case) if found == "same direction" else ""
@@ -176,6 +174,7 @@ def claims(evidence: Evidence, papers: Mapping[str, Paper]) -> pd.DataFrame:
     for case in cases:
         claim, paired = case.claim, case.measurement.paired
         found, note = judge(case, p_values)
+        bound = "≤" if case.measurement.bound else ""
         verdicts[case.key] = found
         if paired is not None and case.leader != claim.id:
             found = verdicts[f"{case.paper.key}.{case.leader}"]
@@ -184,7 +183,7 @@ def claims(evidence: Evidence, papers: Mapping[str, Paper]) -> pd.DataFrame:
             {
                 "claim": case.key, "paper": case.paper.label, "statement": claim.statement,
                 "reported": claim.reported, "provenance": claim.provenance,
-                "bound": "≤" if case.measurement.bound else "", **_limits(paired.estimate if paired else None),
+                "bound": bound, **_limits(bounded(paired.estimate if paired else None, bound)),
                 "unit": claim.unit, "p_holm": p_values.get(case.key), "verdict": found, "lacks": "; ".join(case.lacks),
                 "exhibit": claim.exhibit, "note": note,
             }
@@ -215,70 +214,3 @@ def read_claims(path: Path) -> pd.DataFrame:
                 raise RecordError(f"{path}: row {line}: {column} {row[column]!r}; allowed: {', '.join(allowed)}")
     texts = ("note", "bound", "lacks")
     return frame.astype(dict.fromkeys(texts, object)).fillna(dict.fromkeys(texts, ""))
-
-
-def reported_text(row: Mapping[Any, Any]) -> str:
-    """The reported value of a row of claims.csv with unit and mark; in words where there is no number."""
-    value, unit = row["reported"], str(row["unit"])
-    mark = MARKS[str(row["provenance"])]
-    if pd.isna(value):
-        return f"direction{mark}"
-    return f"{value:g} {unit}{mark}"
-
-
-def measured_text(row: Mapping[Any, Any]) -> str:
-    """The measured value of a row of claims.csv with its interval; a dash where nothing was measured."""
-    if pd.isna(row["measured"]):
-        return DASH
-    digits = {"x": 2, "nats": 3}.get(row["unit"], 1)
-    limits = [None if pd.isna(row[name]) else float(row[name]) for name in ("low", "high")]
-    estimate = Estimate(row["measured"], limits[0], limits[1], int(row["n"]), "")
-    return f"{row['bound']} {estimate_text(estimate, digits)}".strip()
-
-
-def format_claims(frame: pd.DataFrame) -> str:
-    """The claims as a plain text table, 118 columns wide: first those that were measured."""
-    lines = [f"{'claim':<48} {'reported':>12} {'measured':>21} {'n':>2}  verdict", "-" * 118]
-    for row in _measured_first(frame):
-        first, *more = wrap(named(row), 48)
-        numbers = f"{reported_text(row):>12} {measured_text(row):>21} {row['n'] or '':>2}"
-        lines += [f"{first:<48} {numbers}  {row['verdict']}", *(f"  {line}" for line in more)]
-    lines += ["-" * 118, *mark_notes(frame["provenance"])]
-    lines.append(
-        "Measured: mean over n pre-training seeds [95 % interval]. claims.csv and the report say more on each."
-    )
-    lines.append(fill(control_note(frame), 118))
-    return "\n".join(lines)
-
-
-def markdown_claims(frame: pd.DataFrame) -> str:
-    """The measured claims as a Markdown table."""
-    rows = ["| claim | reported | measured [95 % interval] | n | verdict |", "|---|---|---|---|---|"]
-    for row in _measured_first(frame):
-        if not pd.isna(row["measured"]):
-            numbers = f"{reported_text(row)} | {measured_text(row)} | {row['n']}"
-            lacks = f": it needs {row['lacks']}" if row["lacks"] else ""
-            rows.append(f"| {named(row)} | {numbers} | {row['verdict']}{lacks} |")
-    marks = mark_notes(frame.loc[frame["measured"].notna(), "provenance"])
-    return "\n".join([*rows, "", control_note(frame), *(["", *marks] if marks else [])])
-
-
-def control_note(frame: pd.DataFrame) -> str:
-    """How the verdicts of a set control that several claims are judged, in words."""
-    judged = int(frame["p_holm"].notna().sum())
-    if not judged:
-        return f"No claim has the {MIN_SEEDS} seeds and the scale that a verdict on its direction needs."
-    return (
-        "A verdict on a direction counts all claims of this set: family-wise error "
-        f"{100 * ERROR_RATE:g} % over the {judged} judged claim{'s' if judged > 1 else ''} by Holm. The intervals are "
-        "of each claim by itself."
-    )
-
-
-def named(row: Mapping[Any, Any]) -> str:
-    """The statement of a row of claims.csv; a paper other than PLD's is named before it."""
-    return str(row["statement"]) if row["paper"] == "PLD" else f"{row['paper']}: {row['statement']}"
-
-
-def _measured_first(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
-    return frame.sort_values("measured", key=lambda column: column.isna(), kind="stable").to_dict("records")

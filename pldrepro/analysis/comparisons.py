@@ -144,6 +144,12 @@ def loss_difference(evidence: Evidence, arm: str, other: str) -> Paired | None:
     )
 
 
+def loss_by_seed(evidence: Evidence, arm: str, other: str) -> dict[int, float]:
+    """Seed -> final validation loss of an arm minus that of another [nats]."""
+    pairs = evidence.pairs(arm, other)
+    return {run.seed: run.summary.validation_loss - second.summary.validation_loss for run, second in pairs}
+
+
 def reach_loss(evidence: Evidence, arm: str, axis: str) -> Reach:
     """How soon an arm reaches the baseline's final validation loss of the same seed."""
     costs, reached = {}, 0

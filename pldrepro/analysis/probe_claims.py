@@ -151,9 +151,7 @@ def random_dropping(evidence: Evidence) -> Measurement:
     found: dict[tuple[str, str], dict[int, float]] = {}
     for arm, twin in random_arms(evidence).items():
         settings = evidence.runs(arm)[0].settings
-        pairs = evidence.pairs(arm, twin)
-        costs = {run.seed: run.summary.validation_loss - other.summary.validation_loss for run, other in pairs}
-        found[settings.training.learning_rate, settings.model.norm] = costs
+        found[settings.training.learning_rate, settings.model.norm] = comparisons.loss_by_seed(evidence, arm, twin)
         name = f"{evidence.label(arm)} minus {evidence.label(twin)}"
         notes.append(estimate_note(name, comparisons.loss_difference(evidence, arm, twin), 2, "nats"))
     rates = [rate for rate, norm in found if norm == "post" and (rate, "pre") in found]

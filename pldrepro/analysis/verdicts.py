@@ -7,8 +7,11 @@ reported effect. Were it enough that the interval holds the reported value, nois
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
+from pldrepro import stats
+from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.reported import Claim
 from pldrepro.stats import Estimate
 
@@ -23,21 +26,46 @@ ERROR_RATE = 0.05
 
 _DIRECTION = "the interval is on the claimed side of no effect, also after the adjustment for all claims"
 VERDICTS: dict[Verdict, str] = {
-    "reproduced": f"{_DIRECTION}; the estimate is within a sixth of the reported effect of the reported value, and "
-    "half the interval is at most a third of that effect; of a claim that reports no number, the first part",
+    "reproduced": f"{_DIRECTION}, and not all of it is beyond the reported value; the estimate differs from that value "
+    "by at most a sixth of the reported effect, and half the interval is at most a third of it; of a claim that "
+    "reports no number, the first condition",
     "exceeded": f"{_DIRECTION}, and all of it is beyond the reported value",
-    "same direction": f"{_DIRECTION}; the reported size is not reached, or the interval is too wide to say, or this "
-    "study's scale cannot tell",
-    "inconclusive": f"there are fewer than {MIN_SEEDS} seeds, or the interval includes no effect (as it is, or after "
-    "the adjustment), or it is open whether what the claim takes for granted holds",
+    "same direction": f"{_DIRECTION}, but neither of the above: the estimate is too far from the reported value, or "
+    "the interval too wide, or this study's scale says nothing of the size",
+    "inconclusive": f"there are fewer than {MIN_SEEDS} seeds (processes, where steps were measured in turn), or the "
+    "interval includes no effect (as it is, or after the adjustment), or it is open whether what the claim takes for "
+    "granted holds",
     "contradicted": "the interval is on the other side of no effect, also after the adjustment for all claims",
-    "premise fails": "what the claim takes for granted is not so here, by its own interval: the claim is not judged",
+    "premise fails": f"what the claim takes for granted is not so here, by its own interval over {MIN_SEEDS} seeds or "
+    "more: the claim is not judged",
     "by construction": "the number follows from what the design sets, so that it can neither support nor question the "
     "claim",
     "not measured at this scale": "this study has nothing that measures it, or lacks what the claim needs; a number "
     "that is shown is an observation",
 }
 assert tuple(VERDICTS) == get_args(Verdict)
+
+
+# What the definitions leave out for brevity.
+DETAILS = (
+    "The reported value stands for all values that round to it (1.2 for 1.15 to 1.25); the reported effect is its "
+    "distance from no effect."
+)
+
+
+def adjusted_p(paired: Sequence[Paired | None]) -> list[float | None]:
+    """p of no effect of each comparison with MIN_SEEDS or more, adjusted by Holm for all of these; None for others."""
+    found = [one.p if one is not None and one.estimate.n >= MIN_SEEDS else None for one in paired]
+    several = iter(stats.holm([p for p in found if p is not None]))
+    return [None if p is None else next(several) for p in found]
+
+
+def sides(paired: Sequence[Paired]) -> list[Literal[-1, 0, 1]]:
+    """Of differences that are judged together: -1 and 1 for those shown to be below and above 0, 0 for the others."""
+    return [
+        0 if p is None or p > ERROR_RATE else -1 if one.estimate.value < 0 else 1
+        for one, p in zip(paired, adjusted_p(paired), strict=True)
+    ]
 
 
 def verdict(estimate: Estimate, claim: Claim, p: float | None = None, *, sized: bool = True) -> Verdict:

@@ -16,8 +16,8 @@ import pandas as pd
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from pldrepro.analysis import claims as claims_module
 from pldrepro.analysis.arithmetic import finding
+from pldrepro.analysis.claims import read_claims
 from pldrepro.analysis.reported import Paper, mark_notes, paper_of
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import IMAGES
@@ -26,6 +26,7 @@ from pldrepro.analysis.verdicts import VERDICTS
 from pldrepro.config.data import DataSettings, ImageDataSettings
 from pldrepro.config.model import VisionSettings
 from pldrepro.errors import RecordError
+from pldrepro.exhibits import claims_text
 from pldrepro.exhibits.figures import FIGURES
 from pldrepro.exhibits.figures.style import device_text
 from pldrepro.exhibits.layout import template
@@ -58,7 +59,7 @@ def write_report(
 
     Of a table its .html is read, of a figure .svg and .txt; a missing one is a RecordError.
     """
-    frame = claims_module.read_claims(claims)
+    frame = read_claims(claims)
     studies = (evidence, *evidence.others)
     page = template("report.html").render(
         scales=list(dict.fromkeys(study.scale for study in studies)),
@@ -66,7 +67,7 @@ def write_report(
         overviews=[(FAMILIES[study.family], overview(study, paper_on(study, papers))) for study in studies],
         finding=finding(papers["pld"]),
         support=support(studies, papers),
-        control=claims_module.control_note(frame),
+        control=claims_text.control_note(frame),
         counts=[(*BADGES[name], name, int((frame["verdict"] == name).sum())) for name in VERDICTS],
         verdicts=VERDICTS,
         measured=_by_paper(frame[frame["measured"].notna()]),
@@ -99,8 +100,8 @@ def _claim(row: Mapping[Any, Any]) -> dict[str, Any]:
     css, sign = BADGES[row["verdict"]]
     return {
         **{str(key): value for key, value in row.items()},
-        "reported_text": claims_module.reported_text(row),
-        "measured_text": claims_module.measured_text(row),
+        "reported_text": claims_text.reported_text(row),
+        "measured_text": claims_text.measured_text(row),
         "css": css,
         "sign": sign,
     }

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pldrepro.analysis.arithmetic import finding
-from pldrepro.analysis.claims import markdown_claims, read_claims
+from pldrepro.analysis.claims import read_claims
 from pldrepro.analysis.reported import load_papers
-from pldrepro.analysis.verdicts import VERDICTS
+from pldrepro.analysis.verdicts import DETAILS, VERDICTS
+from pldrepro.exhibits.claims_text import markdown_claims
 from pldrepro.files import write_text
 
 TABLES = ("time_to_target", "sbld_table1", "sbld_table2")
@@ -25,13 +26,15 @@ the sets are and what they can support. All tables and figures: `snakemake --cor
 What the verdicts mean:
 
 {verdicts}
+
+{details}
 """
 
 
 def write_results_page(sets: Sequence[Path], out: Path) -> None:
     """Write the page of finished results folders: ``claims.csv`` and ``tables/`` of each, in that order."""
     verdicts = "\n".join(f"- *{name}*: {meaning}." for name, meaning in VERDICTS.items())
-    head = HEAD.format(finding=finding(load_papers()["pld"]), verdicts=verdicts)
+    head = HEAD.format(finding=finding(load_papers()["pld"]), verdicts=verdicts, details=DETAILS)
     write_text(out, "\n".join([head, *map(_of_set, sets)]))
 
 

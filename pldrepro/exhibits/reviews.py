@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
-from pldrepro import stats
 from pldrepro.analysis import comparisons, floors
 from pldrepro.analysis.arms import kept_layers
 from pldrepro.analysis.comparisons import Paired
@@ -34,7 +34,7 @@ from pldrepro.analysis.time_to_target import (
     not_judged,
     targets,
 )
-from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS
+from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS, sides
 from pldrepro.errors import RecordError, SettingsError
 from pldrepro.exhibits.tables.sbld import TABLE1, TABLE2
 from pldrepro.files import write_text
@@ -44,29 +44,24 @@ from pldrepro.files import write_text
 class Compared:
     """A sentence with comparisons, in which {0}, {1} ... stand for the words that say on which side each is.
 
-    ``sides``: each comparison with the words for below and above 0. Which word holds is known when all comparisons of
+    ``words``: each comparison with the words for below and above 0. Which word holds is known when all comparisons of
     the page are: they share one family-wise error rate.
     """
 
     text: str
-    sides: tuple[tuple[Paired, str, str], ...]
+    words: tuple[tuple[Paired, str, str], ...]
 
-    def judged(self) -> list[float]:
-        """The p values of its comparisons that have the seeds for a direction."""
-        return [p for paired, _, _ in self.sides if (p := _tested(paired)) is not None]
+    @property
+    def judged(self) -> list[Paired]:
+        """Its comparisons."""
+        return [paired for paired, _, _ in self.words]
 
-    def said(self, adjusted: Iterator[float]) -> str:
-        """The sentence, with the next of the adjusted p values for each of ``judged``."""
+    def said(self, sides: Iterator[Literal[-1, 0, 1]]) -> str:
+        """The sentence, with the next of ``sides`` (see ``verdicts.sides``) for each of its comparisons."""
         text = self.text
-        for place, (paired, below, above) in enumerate(self.sides):
-            open_ = _tested(paired) is None or next(adjusted) > ERROR_RATE
-            word = "undecided" if open_ else below if paired.estimate.value < 0 else above
-            text = text.replace(f"{{{place}}}", word)
+        for place, (_, below, above) in enumerate(self.words):
+            text = text.replace(f"{{{place}}}", {-1: below, 0: "undecided", 1: above}[next(sides)])
         return text
-
-
-def _tested(paired: Paired) -> float | None:
-    return paired.p if paired.estimate.n >= MIN_SEEDS else None
 
 
 Sentence = str | Compared
@@ -205,16 +200,16 @@ def _against_no_dropping(study: Evidence, accuracies: Mapping[str, str]) -> list
             sentences.append(f"{FAMILIES[study.family]}: not in this study: {arm}.")
             continue
         loss = loss_sentence(study, arm, study.baseline)
-        text, sides = (loss.text, list(loss.sides)) if isinstance(loss, Compared) else (loss, [])
+        text, words = (loss.text, list(loss.words)) if isinstance(loss, Compared) else (loss, [])
         for name, header in accuracies.items():
             gain = accuracy_gain(study, arm, study.baseline, name)
             floor = floors.lambada_floor(study) if name.startswith("lambada") else ""
             if gain is not None and not floor:
-                text += f" Its {header} is {estimate_text(gain.estimate, 1)} points from it, {{{len(sides)}}}."
-                sides.append((gain, "worse", "better"))
+                text += f" Its {header} is {estimate_text(gain.estimate, 1)} points from it, {{{len(words)}}}."
+                words.append((gain, "worse", "better"))
             elif gain is not None:
                 text += f" Its {header} says nothing: {floor}."
-        sentences.append(Compared(f"{FAMILIES[study.family]}, {text}", tuple(sides)))
+        sentences.append(Compared(f"{FAMILIES[study.family]}, {text}", tuple(words)))
     return sentences
 
 
@@ -293,18 +288,19 @@ def answers(evidence: Evidence, paper: Paper) -> str:
     if unknown:
         raise SettingsError(f"question {unknown[0]}: no answer of that name; allowed: {', '.join(ANSWERS)}")
     said = [(question, list(ANSWERS[question.id](evidence, paper))) for question in paper.questions]
-    p_values = [p for _, some in said for one in some if isinstance(one, Compared) for p in one.judged()]
-    adjusted = iter(stats.holm(p_values))
+    judged = [paired for _, some in said for one in some if isinstance(one, Compared) for paired in one.judged]
+    found = iter(sides(judged))
+    num_judged = sum(paired.estimate.n >= MIN_SEEDS for paired in judged)
     count = sum(len(study.pretrain) for study in (evidence, *evidence.others))
     parts = [
         f"# What the reviews of the {paper.label} paper asked",
         f"Generated from {count} pre-training runs at scale {evidence.scale} by the target `reviews`; "
         "numbers are means over pre-training seeds with 95 % intervals, arms paired by seed. A loss difference below 0 "
-        f"is better than the other arm's. “Better” and “worse” count the {len(p_values)} comparisons of this page with "
+        f"is better than the other arm's. “Better” and “worse” count the {num_judged} comparisons of this page with "
         f"{MIN_SEEDS} seeds or more: family-wise error {100 * ERROR_RATE:g} % by Holm; each interval is by itself.",
     ]
     for position, (question, some) in enumerate(said, start=1):
-        sentences = [one.said(adjusted) if isinstance(one, Compared) else one for one in some]
+        sentences = [one.said(found) if isinstance(one, Compared) else one for one in some]
         exhibits = ", ".join(f"`{name}`" for name in question.exhibits)
         parts += [
             f"## {position}. {question.question}",

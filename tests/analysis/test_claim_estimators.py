@@ -155,10 +155,13 @@ def scored(root: Path, levels: dict[tuple[str, str], float]) -> Evidence:
 @pytest.mark.parametrize(("final", "premise"), [(95.0, "holds"), (72.0, "open"), (45.0, "fails")])
 def test_rising_scores_must_pass_the_baseline(tmp_path: Path, final: float, premise: str) -> None:
     levels = {("baseline", "ckp186"): 70.0, ("pld", "ckp87"): 60.0, ("pld", "ckp186"): final}
-    assert claim_estimators.rising_scores(scored(tmp_path / "two", levels)).paired is None  # too few to be steady
-    found = claim_estimators.rising_scores(scored(tmp_path / "three", {**levels, ("pld", "ckp100"): 61.0}))
-    assert value(found) == pytest.approx(final - 60)
-    assert found.premise == premise
+    one = {at: level for at, level in levels.items() if at != ("pld", "ckp87")}
+    assert claim_estimators.rising_scores(scored(tmp_path / "one", one)).paired is None
+    two = claim_estimators.rising_scores(scored(tmp_path / "two", levels))
+    found = claim_estimators.rising_scores(scored(tmp_path / "three", {**levels, ("pld", "ckp100"): 59.0}))
+    assert value(found) == value(two) == pytest.approx(final - 60)
+    assert found.premise == two.premise == premise
+    assert "ckp87 to ckp100: −1.0 [" in found.note
 
 
 def test_comparable_is_a_gain_measured_from_minus_the_margin(tmp_path: Path) -> None:
@@ -173,7 +176,7 @@ def test_comparable_is_a_gain_measured_from_minus_the_margin(tmp_path: Path) -> 
     assert claim.null_value == -SIMILAR_POINTS
 
 
-def test_dropping_in_postln_is_compared_with_postln_and_with_the_same_dropping_in_preln(
+def test_what_dropping_costs_postln_is_compared_with_what_it_costs_preln(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     half = {"schedule": "constant", "allocation": "uniform", "theta_bar": 0.5}
@@ -181,8 +184,13 @@ def test_dropping_in_postln_is_compared_with_postln_and_with_the_same_dropping_i
         monkeypatch.setitem(runs.ARMS, name, {"label": name, "norm": norm, "rate": "baseline", "drop": half})
     losses = {"baseline": 3.0, "preln": 2.8, "pld": 2.5, "preln_random50": 3.0, "postln_random50": 4.0}
     found = claim_estimators.postln_dropping(study(tmp_path, losses))
-    assert value(found) == pytest.approx(1.0)
-    assert "preln_random50 minus the same without dropping: 0.200 [" in found.note
+    assert value(found) == pytest.approx(1.0 - 0.2)
+    assert ": 0.200 [" in found.note
+    as_dear = study(tmp_path / "as_dear", {**losses, "preln_random50": 3.8})
+    assert value(claim_estimators.postln_dropping(as_dear)) == pytest.approx(0)
+    without = claim_estimators.postln_dropping(study(tmp_path / "without", {"baseline": 3.0, "postln_random50": 4.0}))
+    assert without.paired is None
+    assert ": 1.000 [" in without.note
     alone = claim_estimators.postln_dropping(study(tmp_path / "alone", {"baseline": 3.0, "pld": 2.5}))
     assert alone.paired is None
 

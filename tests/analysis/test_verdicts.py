@@ -9,8 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pldrepro import stats
+from pldrepro.analysis.comparisons import difference
 from pldrepro.analysis.reported import Claim
-from pldrepro.analysis.verdicts import MIN_SEEDS, VERDICTS, verdict
+from pldrepro.analysis.verdicts import MIN_SEEDS, VERDICTS, adjusted_p, sides, verdict
 from pldrepro.stats import Estimate
 
 number = st.floats(-100, 100)
@@ -51,6 +52,70 @@ def found(low: float, high: float, about: Claim, *, n: int = 3, **more: Any) -> 
 def test_the_definition(low: float, high: float, expected: str) -> None:
     assert found(low, high, claim()) == expected
     assert found(-high, -low, claim(-24.0, direction="lower")) == expected
+
+
+# Verdict -> words of its definition, and the two sides of each border: of 24, which stands for 23.5 to 24.5.
+BORDERS: dict[str, tuple[tuple[str, ...], list[tuple[str, str]]]] = {
+    "reproduced": (
+        ("not all of it is beyond the reported value", "at most a sixth", "at most a third"),
+        [
+            (found(24.5, 26.5, claim()), found(24.51, 26.5, claim())),
+            (found(19.4, 19.6, claim()), found(19.38, 19.58, claim())),
+            (found(16.0, 32.0, claim()), found(15.9, 32.1, claim())),
+            (found(1.0, 90.0, claim(None)), found(0.0, 90.0, claim(None))),
+        ],
+    ),
+    "exceeded": (
+        ("all of it is beyond the reported value",),
+        [(found(24.51, 90.0, claim()), found(24.5, 90, claim()))],
+    ),
+    "same direction": (
+        ("too far from the reported value", "the interval too wide", "says nothing of the size"),
+        [
+            (found(19.38, 19.58, claim()), found(19.4, 19.6, claim())),
+            (found(15.9, 32.1, claim()), found(16.0, 32.0, claim())),
+            (found(20.0, 28.0, claim(), sized=False), found(20.0, 28.0, claim())),
+        ],
+    ),
+    "inconclusive": (
+        ("fewer than 3 seeds (processes", "includes no effect", "after the adjustment"),
+        [
+            (found(20.0, 28.0, claim(), n=2), found(20.0, 28.0, claim())),
+            (found(0.0, 48.0, claim()), found(0.01, 48.0, claim())),
+            (found(20.0, 28.0, claim(), p=0.051), found(20.0, 28.0, claim(), p=0.05)),
+        ],
+    ),
+    "contradicted": (
+        ("on the other side of no effect, also after the adjustment",),
+        [
+            (found(-9.0, -0.01, claim()), found(-9.0, 0.0, claim())),
+            (found(-9.0, -1.0, claim(), p=0.05), found(-9.0, -1.0, claim(), p=0.051)),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BORDERS)
+def test_the_printed_definition_is_that_of_the_code(name: Any) -> None:
+    words, borders = BORDERS[name]
+    assert all(some in VERDICTS[name] for some in words)
+    for inside, outside in borders:
+        assert inside == name
+        assert outside != name
+
+
+def test_differences_that_are_judged_together_share_one_error_rate() -> None:
+    clear, near, few = (
+        difference([(value, 0.0) for value in values]) for values in ([-1.0, -1.1, -0.9], [1.0, 0.5, 0.6], [1.0, 1.1])
+    )
+    assert clear is not None
+    assert near is not None
+    assert few is not None
+    assert adjusted_p([clear, None, few]) == [clear.p, None, None]
+    assert adjusted_p([near, few, clear]) == [near.p, None, 2 * (clear.p or 0)]
+    assert near.p == pytest.approx(0.0443, abs=1e-3)
+    assert sides([near, few, clear]) == [1, 0, -1]
+    assert sides([near, near]) == [0, 0]
 
 
 def test_a_ratio_is_judged_by_its_distance_from_1() -> None:

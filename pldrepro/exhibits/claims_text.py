@@ -1,0 +1,84 @@
+"""The rows of claims.csv as text: for a terminal, and in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from textwrap import fill, wrap
+from typing import Any
+
+import pandas as pd
+
+from pldrepro.analysis.reported import MARKS, mark_notes
+from pldrepro.analysis.text import DASH, estimate_text
+from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS
+from pldrepro.stats import Estimate
+
+N_NOTE = (
+    "Each number is a mean over n pre-training seeds, or over n processes where steps were measured in turn; the note "
+    "of such a claim in claims.csv says so."
+)
+
+
+def reported_text(row: Mapping[Any, Any]) -> str:
+    """The reported value of a row of claims.csv with unit and mark; in words where there is no number."""
+    value, unit = row["reported"], str(row["unit"])
+    mark = MARKS[str(row["provenance"])]
+    if pd.isna(value):
+        return f"direction{mark}"
+    return f"{value:g} {unit}{mark}"
+
+
+def measured_text(row: Mapping[Any, Any]) -> str:
+    """The measured value of a row of claims.csv with its interval; a dash where nothing was measured."""
+    if pd.isna(row["measured"]):
+        return DASH
+    digits = {"x": 2, "nats": 3}.get(row["unit"], 1)
+    limits = [None if pd.isna(row[name]) else float(row[name]) for name in ("low", "high")]
+    estimate = Estimate(row["measured"], limits[0], limits[1], int(row["n"]), "")
+    return f"{row['bound']} {estimate_text(estimate, digits)}".strip()
+
+
+def format_claims(frame: pd.DataFrame) -> str:
+    """The claims as a plain text table, 118 columns wide: first those that were measured."""
+    lines = [f"{'claim':<48} {'reported':>12} {'measured':>21} {'n':>2}  verdict", "-" * 118]
+    for row in _measured_first(frame):
+        first, *more = wrap(named(row), 48)
+        numbers = f"{reported_text(row):>12} {measured_text(row):>21} {row['n'] or '':>2}"
+        lines += [f"{first:<48} {numbers}  {row['verdict']}", *(f"  {line}" for line in more)]
+    lines += ["-" * 118, *mark_notes(frame["provenance"])]
+    lines.append("Measured [95 % interval]; ≤: a bound, which has none. claims.csv and the report say more on each.")
+    lines += [fill(note, 118) for note in (N_NOTE, control_note(frame))]
+    return "\n".join(lines)
+
+
+def markdown_claims(frame: pd.DataFrame) -> str:
+    """The measured claims as a Markdown table."""
+    rows = ["| claim | reported | measured [95 % interval] | n | verdict |", "|---|---|---|---|---|"]
+    for row in _measured_first(frame):
+        if not pd.isna(row["measured"]):
+            numbers = f"{reported_text(row)} | {measured_text(row)} | {row['n']}"
+            lacks = f": it needs {row['lacks']}" if row["lacks"] else ""
+            rows.append(f"| {named(row)} | {numbers} | {row['verdict']}{lacks} |")
+    marks = mark_notes(frame.loc[frame["measured"].notna(), "provenance"])
+    return "\n\n".join(["\n".join(rows), N_NOTE, control_note(frame), *(["\n".join(marks)] if marks else [])])
+
+
+def control_note(frame: pd.DataFrame) -> str:
+    """How the verdicts of a set control that several claims are judged, in words."""
+    judged = int(frame["p_holm"].notna().sum())
+    if not judged:
+        return f"No claim has the {MIN_SEEDS} seeds and the scale that a verdict on its direction needs."
+    return (
+        "A verdict on a direction counts all claims of this set: family-wise error "
+        f"{100 * ERROR_RATE:g} % over the {judged} judged claim{'s' if judged > 1 else ''} by Holm. The intervals are "
+        "of each claim by itself."
+    )
+
+
+def named(row: Mapping[Any, Any]) -> str:
+    """The statement of a row of claims.csv; a paper other than PLD's is named before it."""
+    return str(row["statement"]) if row["paper"] == "PLD" else f"{row['paper']}: {row['statement']}"
+
+
+def _measured_first(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    return frame.sort_values("measured", key=lambda column: column.isna(), kind="stable").to_dict("records")
