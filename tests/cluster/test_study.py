@@ -46,7 +46,8 @@ def test_every_job_of_training_and_data_was_a_job_of_slurm(study: Path) -> None:
     assert {job.state for job in jobs} == {"COMPLETED"}
     rules = [job.rule.split()[0] for job in jobs]
     expected = {
-        "corpus": 2, "images": 1, "glue": 1, "contrasts_items": 1, "calibrate": 3, "pretrain": 17, "lambada": 4,
+        "corpus": 2, "images": 1, "glue": 1, "contrasts_items": 1, "calibrate": 3, "interleave": 2,
+        "pretrain": 17, "lambada": 4,
     }  # fmt: skip
     assert {rule: rules.count(rule) for rule in expected} == expected
     # 14 jobs of fine-tuning, 6 probes, 4 of contrasts and 2 early runs, in groups.
@@ -55,7 +56,7 @@ def test_every_job_of_training_and_data_was_a_job_of_slurm(study: Path) -> None:
 
 def test_gpus_were_tokens(study: Path) -> None:
     jobs = jobs_in(study.parent.parent)
-    assert {job.rule.split()[0] for job in jobs if job.gpus} == {"calibrate", "pretrain"}
+    assert {job.rule.split()[0] for job in jobs if job.gpus} == {"calibrate", "interleave", "pretrain"}
     assert {job.partition for job in jobs if job.gpus} == {"gpu"}
     assert {job.partition for job in jobs if not job.gpus} == {"cpu"}
     assert 2 <= most_gpus_at_once(jobs) <= TOKENS

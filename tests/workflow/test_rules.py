@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import yaml
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 RULES = [REPOSITORY / "Snakefile", *sorted((REPOSITORY / "workflow").rglob("*.smk"))]
 SAFE = {"threads"}  # integers
@@ -30,3 +32,14 @@ def test_shell_directives_quote_every_value_of_the_configuration() -> None:
             safe = placeholder in SAFE or (wildcard != placeholder and wildcard in constrained | {"seed", "process"})
             assert safe or placeholder.endswith(":q"), text
         assert not re.search(r"\beval\b|\bbash -c\b|`", text)
+
+
+def test_every_rule_that_trains_has_its_resources_in_both_profiles() -> None:
+    """A rule that the cluster's profile forgets asks for GPUs of the partition that has none."""
+    rules = re.findall(r"^rule (\w+):", Path("workflow/rules/training.smk").read_text("utf-8"), re.MULTILINE)
+    assert {"calibrate", "interleave", "pretrain", "early"} <= set(rules)
+    for profile in ("slurm", "slurm-test"):
+        resources = yaml.safe_load(Path(f"profiles/{profile}/config.yaml").read_text("utf-8"))["set-resources"]
+        assert set(rules) <= set(resources), profile
+        if profile == "slurm":
+            assert {resources[rule]["slurm_partition"] for rule in rules} == {"gpu"}
