@@ -1,7 +1,8 @@
 """Run folders made on another machine or cluster join a study, each checked before it is copied.
 
 A run is what its manifest lists, has the study's settings and was made from the study's data: the hash of its corpus
-or images, and for what is made from a checkpoint the hash of its weights. One that is not is refused with the reason.
+or images, and for what is made from a checkpoint the hash of its weights. The processes that measured steps in turn are
+of one machine. A run that is not so is refused with the reason.
 """
 
 from __future__ import annotations
@@ -16,14 +17,24 @@ from pldrepro.data.manifests import Prepared
 from pldrepro.errors import RecordError, RefusedError, SettingsError
 from pldrepro.records import read_record
 from pldrepro.runs.lock import locked
-from pldrepro.runs.manifest import MANIFEST, differences, is_complete, read_manifest, settings_of, verified
+from pldrepro.runs.manifest import (
+    MANIFEST,
+    changed_settings,
+    differences,
+    is_complete,
+    read_manifest,
+    settings_of,
+    verified,
+)
 from pldrepro.runs.schema import FinetuneInputs, FinetuneJob
-from pldrepro.runs.scored import CheckpointInputs, ContrastInputs, ContrastsJob, LambadaJob, ProbeJob
+from pldrepro.runs.scored import CheckpointInputs, ContrastInputs, ContrastsJob, EarlyJob, LambadaJob, ProbeJob
+from pldrepro.runs.step_times import InterleaveRecord, load_interleave
 
 # Pre-training first: what is made from a checkpoint is checked against it.
 WEIGHTS = "model.safetensors"
 LAYOUT = {
-    "pretrain": "*/seed*", "finetune": "*/seed*/*/*", "probe": "*/seed*", "lambada": "*/seed*", "contrasts": "*/seed*",
+    "pretrain": "*/seed*", "early": "*/seed*", "interleave": "process*", "finetune": "*/seed*/*/*", "probe": "*/seed*",
+    "lambada": "*/seed*", "contrasts": "*/seed*",
 }  # fmt: skip
 
 
@@ -71,8 +82,9 @@ def _check_and_copy(study: Study, kind: str, run: Path, target: Path) -> bool:
     if not (run / MANIFEST).is_file():
         raise RefusedError(f"{run}: no {MANIFEST}; the run is not complete, or was made by an earlier version")
     verified(run)
-    if kind == "pretrain":
-        _check_pretrain(study, run)
+    checks = {"pretrain": _check_pretrain, "early": _check_early, "interleave": _check_interleaved}
+    if kind in checks:
+        checks[kind](study, run)
     else:
         _check_made_from_it(study, kind, run)
     if (target / MANIFEST).is_file():
@@ -103,6 +115,37 @@ def _check_pretrain(study: Study, run: Path) -> None:
     changed = differences(run, ours, _prepared(study, study.prepared))
     if changed:
         raise RefusedError(f"{run}: differs from the study in {', '.join(changed)}")
+
+
+def _check_early(study: Study, run: Path) -> None:
+    """Same arm, seed, settings and data as a run of the study that is probed early in training."""
+    theirs = read_record(run / "settings.json", EarlyJob, unknown="forbid")
+    if (theirs.arm, theirs.seed) not in study.early_runs():
+        raise RefusedError(f"{run}: {theirs.arm}, seed {theirs.seed}, is no early job of {study.settings.scale}")
+    ours = study.early_run(theirs.arm, theirs.seed)
+    changed = changed_settings(theirs, ours)
+    changed += ["early"] if theirs.early != ours.early else []
+    changed += ["corpus"] if theirs.corpus != _prepared(study, "corpus") else []
+    if changed:
+        raise RefusedError(f"{run}: differs from the study in {', '.join(changed)}")
+
+
+def _check_interleaved(study: Study, run: Path) -> None:
+    """A process of the study, of the same arms, on the machine of the processes that are here."""
+    theirs = read_record(run / "settings.json", InterleaveRecord, unknown="forbid")
+    if theirs.process not in study.interleave_processes() or run.name != f"process{theirs.process}":
+        raise RefusedError(f"{run}: process {theirs.process} is no interleave job of {study.settings.scale}")
+    ours = study.interleave_job()
+    changed = ["interleave"] if theirs.interleave != ours.interleave else []
+    for their, own in zip(theirs.runs, ours.runs, strict=False):
+        changed += [f"{own.arm}: {name}" for name in changed_settings(their, own)]
+    if changed:
+        raise RefusedError(f"{run}: differs from the study in {', '.join(changed)}")
+    device = load_interleave(run).summary.device
+    for summary in sorted((Path(study.runs) / "interleave").glob("process*/summary.json")):
+        other = load_interleave(summary.parent).summary.device
+        if other != device:
+            raise RefusedError(f"{run}: of {device.name}, {summary.parent} of {other.name}; allowed: one machine")
 
 
 def _check_made_from_it(study: Study, kind: str, run: Path) -> None:

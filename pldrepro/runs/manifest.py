@@ -49,7 +49,12 @@ def is_same_job(folder: Path, job: Versioned) -> bool:
 
 def differences(folder: Path, settings: RunSettings, data_hash: str) -> list[str]:
     """What can change the result and differs between the pre-training run in a folder and this one; empty: nothing."""
-    earlier = settings_of(folder)
+    changed = changed_settings(settings_of(folder), settings)
+    return [*changed, "corpus"] if data_of(folder) != data_hash else changed
+
+
+def changed_settings(earlier: RunSettings, settings: RunSettings) -> list[str]:
+    """The settings of two runs that can change the result and differ."""
     keys = [
         (group, key)
         for group in ("model", "data", "training", "drop")
@@ -63,8 +68,6 @@ def differences(folder: Path, settings: RunSettings, data_hash: str) -> list[str
     ]
     if earlier.seed != settings.seed:
         changed.append("seed")
-    if data_of(folder) != data_hash:
-        changed.append("corpus")
     return changed
 
 

@@ -12,11 +12,13 @@ import pytest
 import yaml
 
 from pldrepro.__main__ import main
+from pldrepro.config.base import merge
 from pldrepro.config.study import Study, load_study
 from pldrepro.data.contrasts import prepare_contrasts
 from pldrepro.data.corpus import prepare_corpus
 from pldrepro.data.glue import prepare_glue
 from pldrepro.errors import RecordError
+from pldrepro.evaluation.early import probe_early
 from pldrepro.evaluation.probe import probe
 from pldrepro.evaluation.score_contrasts import score_contrasts
 from pldrepro.files import read_json, write_json
@@ -26,6 +28,7 @@ from pldrepro.runs.manifest import complete
 from pldrepro.runs.schema import FinetuneSummary, PretrainSummary
 from pldrepro.runs.scored import ProbeSummary
 from pldrepro.training.finetune import finetune
+from pldrepro.training.interleave import interleave
 from pldrepro.training.pretrain import pretrain
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -156,6 +159,67 @@ def test_contrasts_on_other_items_are_refused(elsewhere: Path, here: Study) -> N
     place = Path(here.results) / "data/contrasts/manifest.json"
     write_json(place, {**read_json(place), "hash": "0" * 64})
     assert "differs from the study in items" in (reasons(here, elsewhere)[str(ASKED)] or "")
+
+
+# ---- runs that are made from no checkpoint ----
+
+EARLY, IN_TURN = Path("early/preln/seed1"), Path("interleave/process2")
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory, elsewhere: Path) -> Path:
+    """The results of another machine: a run probed early in training, and a process that measured steps in turn."""
+    study = study_at(tmp_path_factory.mktemp("measured"))
+    runs = Path(study.runs)
+    probe_early(study.early_run("preln", 1), elsewhere / "data/corpus", runs / EARLY, progress=False)
+    interleave(study.interleave_job(), 2, runs / IN_TURN, progress=False)
+    return Path(study.results)
+
+
+def test_runs_probed_early_and_steps_measured_in_turn_are_taken(here: Study, measured: Path) -> None:
+    assert reasons(here, measured) == {str(EARLY): None, str(IN_TURN): None}
+    assert contents(Path(here.runs)) == contents(measured / "runs")
+
+
+@pytest.mark.parametrize(
+    ("changes", "early", "in_turn"),
+    [
+        ({"early": {"shares": [0.1]}}, "differs from the study in early", None),
+        ({"early": {"model": {"num_layers": 4}}}, "differs from the study in model.num_layers", None),
+        ({"early": {"arms": ["baseline"]}}, "preln, seed 1, is no early job of smoke", None),
+        ({"interleave": {"rounds": 7}}, None, "differs from the study in interleave"),
+        ({"interleave": {"arms": ["baseline", "pld"]}}, None, "differs from the study in interleave"),
+        ({"interleave": {"processes": 1}}, None, "process 2 is no interleave job of smoke"),
+        ({"settings": {"training": {"num_steps": 21}}}, "in training.num_steps", "baseline: training.num_steps"),
+    ],
+)
+def test_others_of_them_are_refused(
+    here: Study, measured: Path, changes: dict[str, Any], early: str | None, in_turn: str | None
+) -> None:
+    values = merge(here.settings.model_dump(mode="json", exclude_none=True), changes)
+    found = reasons(load_study(values), measured)
+    for place, reason in ((EARLY, early), (IN_TURN, in_turn)):
+        if reason is None:
+            assert found[str(place)] is None
+        else:
+            assert reason in (found[str(place)] or "")
+
+
+def test_an_early_run_on_other_data_is_refused(here: Study, measured: Path) -> None:
+    place = Path(here.results) / "data/corpus/manifest.json"
+    write_json(place, {**read_json(place), "hash": "0" * 64})
+    assert "differs from the study in corpus" in (reasons(here, measured)[str(EARLY)] or "")
+
+
+def test_processes_of_two_machines_do_not_mix(here: Study, measured: Path) -> None:
+    first = Path(here.runs) / "interleave/process1"
+    shutil.copytree(measured / "runs" / IN_TURN, first)
+    device = read_json(first / "summary.json")["device"] | {"name": "another"}
+    write_json(first / "summary.json", read_json(first / "summary.json") | {"process": 1, "device": device})
+    assert "allowed: one machine" in (reasons(here, measured)[str(IN_TURN)] or "")
+
+
+# ---- damage ----
 
 
 def damage_weights(run: Path) -> None:
