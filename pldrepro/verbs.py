@@ -252,7 +252,8 @@ def study_explain(options: argparse.Namespace) -> None:
 
 def study_plan(options: argparse.Namespace) -> None:
     """Print what studies will cost before they run: FLOPs, device hours, disk."""
-    from pldrepro.costs.plan import load_card, load_device, render_plan
+    from pldrepro.costs.plan import load_card, load_device
+    from pldrepro.costs.plan_text import render_plan
 
     devices = {name: load_device(name) for name in options.device or ([] if options.calibration else ["v100"])}
     devices |= {f"measured-{n}": load_card(folders) for n, folders in enumerate(options.calibration, start=1)}

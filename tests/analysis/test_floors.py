@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from pldrepro.analysis import floors, glue_scores
@@ -109,6 +110,12 @@ def test_tasks_that_did_not_train_do_not_lift_a_mean_above_its_floor(tmp_path: P
 
     assert failed_tasks(with_failed(few)) == few
     assert glue_floor(with_failed(few)) == ""
+    # Of the tasks that trained none beats a constant; one that did not train would carry the mean.
+    levels = floors.constant_scores(evidence) | {"rte_accuracy": 99.0, "cola_matthews": 99.0}
+    scores = {("baseline", seed, "ckp186"): levels for seed in (1, 2, 3)}
+    scores |= {("scratch", seed, "ckp186"): 20.0 for seed in (1, 2, 3)}
+    carried = replace(with_failed(few), scores=pd.read_csv(runs.write_scores(tmp_path / "carried.csv", scores)))
+    assert "a constant prediction" in glue_floor(carried)
     assert "own training set" in glue_floor(with_failed(few | {"qqp", "sst2", "qnli"}))
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from pldrepro.__main__ import main
 from pldrepro.config.study import Study, load_study
-from pldrepro.costs.flops import parameter_count
+from pldrepro.costs.flops import parameter_count, run_flops
 from pldrepro.costs.plan import (
     GLUE_EXAMPLES,
     AssumedDevice,
@@ -19,19 +19,17 @@ from pldrepro.costs.plan import (
     checkpoint_bytes,
     data_bytes,
     expected_passes,
-    finetune_count,
     finetune_flops,
     glue_examples,
-    hours_text,
     kept_layers_chances,
     load_card,
     load_device,
     planned_steps,
-    render_plan,
     resume_bytes,
-    study_prices,
     training_flops,
 )
+from pldrepro.costs.plan_text import finetune_count, hours_text, render_plan
+from pldrepro.costs.stages import SENTENCE_TOKENS, asked_checkpoints, contrast_flops, stage_jobs, study_prices
 from pldrepro.errors import SettingsError
 from pldrepro.files import read_json
 from pldrepro.policy.drop import mean_expected_depth
@@ -128,7 +126,7 @@ def test_prices_are_of_all_seeds_arms_and_checkpoints(smoke: Study) -> None:
     # Two checkpoints of the baseline and PLD and one of the others.
     tuned = sum(n * finetune_flops(smoke, run) for n, run in zip((2, 1, 1, 2, 1), runs, strict=True))
     assert prices["fine-tuning"].seconds == pytest.approx(2 * tuned / 0.5e12)
-    assert list(study_prices(load_study(Path("config/smoke_gpt.yaml")), DEVICE)) == ["pre-training"]
+    assert list(study_prices(load_study(Path("config/smoke_gpt.yaml")), DEVICE)) == ["calibration", "pre-training"]
 
 
 def test_a_run_without_steps_costs_nothing_but_its_fine_tuning(smoke: Study, card: ReferenceCard) -> None:
@@ -136,6 +134,50 @@ def test_a_run_without_steps_costs_nothing_but_its_fine_tuning(smoke: Study, car
     assert training_flops(scratch) == 0
     assert {device.training(scratch).seconds for device in (DEVICE, card)} == {0}
     assert finetune_flops(smoke, scratch) == finetune_flops(smoke, smoke.run("baseline", 1))
+
+
+# ---- short stages ----
+
+
+def test_every_stage_has_its_jobs(smoke: Study) -> None:
+    # Two processes in turn, five arms and two seeds, two early runs, two arms that are asked.
+    assert stage_jobs(smoke) == {
+        "calibration": 1, "measured in turn": 2, "pre-training": 10, "probed early": 2, "fine-tuning": 14,
+        "contrasts": 4,
+    }  # fmt: skip
+    assert list(study_prices(smoke, DEVICE)) == list(stage_jobs(smoke))
+
+
+def test_what_is_short_is_priced_by_its_share_of_the_steps_of_a_run(smoke: Study, card: ReferenceCard) -> None:
+    prices = study_prices(smoke, DEVICE)
+    # 2 processes of 3 + 6 rounds, of 40 steps; 4 of the 40 steps of runs with three layers.
+    arms = [smoke.run(arm, 1) for arm in ("baseline", "preln_higher", "pld")]
+    in_turn = 18 / 40 * sum(map(training_flops, arms)) / 0.5e12
+    assert prices["measured in turn"].seconds == pytest.approx(in_turn)
+    probed = 4 / 40 * sum(training_flops(smoke.early_run(arm, 1)) for arm in ("baseline", "preln")) / 0.5e12
+    assert prices["probed early"].seconds == pytest.approx(probed)
+    # Two shapes, 2 processes of 2 + 3 rounds, three numbers of layers, 16 sequences: at one layer of two on average.
+    shapes = [smoke.run(arm, 1) for arm in ("baseline", "preln_higher")]
+    calibration = sum(2 * 5 * 3 * run_flops(run).of(1, 16) for run in shapes) / 0.5e12
+    assert prices["calibration"].seconds == pytest.approx(calibration)
+    assert study_prices(smoke, card)["measured in turn"].extrapolated
+
+
+def test_contrasts_cost_their_forward_passes(smoke: Study) -> None:
+    run = smoke.run("pld", 1)
+    # Two contrasts, 50 items of either word, 24 tokens each, one of them predicted.
+    flops = 2 * 24 * (4 * 32**2 + 2 * 32 * 64) + 4 * 24**2 * 32
+    assert contrast_flops(smoke, run) == pytest.approx(200 * 2 * flops, rel=0.2)
+    assert contrast_flops(smoke, run) > 200 * 2 * flops
+    assert asked_checkpoints(smoke, run) == len(run.training.checkpoint_steps())
+    mini = load_study(Path("config/mini.yaml"))
+    assert asked_checkpoints(mini, mini.run("pld", 1)) == 4
+    # An encoder passes each token of 23 x 200 pairs; the decoder of mini_gpt each sentence once.
+    pairs = mini.contrasts.model_copy(update={"cloze": ()})
+    only = load_study({**mini.settings.model_dump(), "contrasts": pairs.model_dump(), "companions": {}})
+    data = {"sequence_length": SENTENCE_TOKENS}
+    forward = run_flops(only.run("pld", 1).model_copy(update={"data": only.data().model_copy(update=data)})).of(4) / 3
+    assert contrast_flops(only, only.run("pld", 1)) == pytest.approx(23 * 200 * 2 * SENTENCE_TOKENS * forward, rel=0.35)
 
 
 # ---- reference cards ----
@@ -249,7 +291,13 @@ def test_render_names_every_arm_and_device_and_counts_the_runs(smoke: Study, car
     for one in smoke.all:
         for arm in one.settings.arms:
             assert f"\n{arm} " in text
-    for stage, jobs in (("pre-training", 17), ("fine-tuning", 14), ("total", 31)):
+    for stage, jobs in (
+        ("calibration", 3),
+        ("measured in turn", 2),
+        ("pre-training", 17),
+        ("fine-tuning", 14),
+        ("total", 42),
+    ):
         assert re.search(rf"^{stage} +{jobs} ", text, re.MULTILINE)
     assert "card: assumed: 1 TFLOP/s peak, 50% of it (a card)" in text
     runs = [smoke.run(arm, 1) for arm in smoke.settings.arms]

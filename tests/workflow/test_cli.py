@@ -125,7 +125,7 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, caps
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pldrepro.costs.plan.render_plan", interrupt)
+    monkeypatch.setattr("pldrepro.costs.plan_text.render_plan", interrupt)
     assert main(["study", "plan", *SMOKE]) == 130
     assert capsys.readouterr().err == "interrupted; the same command goes on from the last checkpoint\n"
 
@@ -192,7 +192,7 @@ def test_pre_training_imports_little() -> None:
 
 
 def test_settings_and_plan_need_neither_torch_nor_numpy() -> None:
-    assert imported("pldrepro.__main__, pldrepro.costs.plan", "torch", "numpy", "pydantic") == ["pydantic"]
+    assert imported("pldrepro.__main__, pldrepro.costs.plan_text", "torch", "numpy", "pydantic") == ["pydantic"]
 
 
 def test_analysis_does_without_torch() -> None:
