@@ -211,6 +211,12 @@ def test_an_early_run_on_other_data_is_refused(here: Study, measured: Path) -> N
     assert "differs from the study in corpus" in (reasons(here, measured)[str(EARLY)] or "")
 
 
+def test_a_process_under_another_number_is_refused(here: Study, measured: Path, tmp_path: Path) -> None:
+    shutil.copytree(measured / "runs" / IN_TURN, tmp_path / "renamed/interleave/process1")
+    (reason,) = reasons(here, tmp_path / "renamed").values()
+    assert "is no interleave job" in (reason or "")
+
+
 def test_processes_of_two_machines_do_not_mix(here: Study, measured: Path) -> None:
     first = Path(here.runs) / "interleave/process1"
     shutil.copytree(measured / "runs" / IN_TURN, first)
