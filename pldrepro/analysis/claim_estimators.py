@@ -144,7 +144,7 @@ def glue_gain_over_undropped(evidence: Evidence) -> Measurement:
     """GLUE points above the same model that drops nothing."""
     twin = evidence.undropped_twin(evidence.pld)
     if twin is None:
-        return Measurement(note="no arm that differs from PLD by not dropping layers alone")
+        return Measurement(note="no arm that differs from PLD only by not dropping layers")
     return _glue_gain(evidence, evidence.final_checkpoint(evidence.pld), twin)
 
 

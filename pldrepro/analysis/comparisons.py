@@ -187,7 +187,7 @@ def reach_speedup(evidence: Evidence, arm: str, axis: str, reach: Reach) -> Pair
 def glue_curve(
     evidence: Evidence, run: PretrainRun, axis: str, convention: str, other: Mapping[str, float]
 ) -> tuple[list[tuple[float | None, float]], float | None]:
-    """GLUE score of a run along its fine-tuned checkpoints as (cost, score), and the score of other values beside it.
+    """GLUE score of a run along its fine-tuned checkpoints as (cost, score), and the score of other values.
 
     Both are over the values that all of them have; no point and None where there is none, or a score is undefined.
     """

@@ -101,7 +101,7 @@ def _check_belongs(evidence: Evidence, found: Sequence[ProbeRun | LambadaRun | C
 
 
 def read_evidence(path: Path) -> Evidence:
-    """The runs that an index.json names, the first study with the others beside it; RecordError if it is damaged."""
+    """The runs that an index.json names, the first study with the others; RecordError if it is damaged."""
     listing = read_record(path, Index)
     first, *others = (_read_study(study, Path(listing.scores)) for study in listing.studies)
     families = [study.family for study in (first, *others)]

@@ -69,7 +69,7 @@ class Column(Strict):
 
 
 class Row(Strict):
-    """A row of a paper's table; ``arm`` and ``checkpoint`` name what this suite puts beside it."""
+    """A row of a paper's table; ``arm`` and ``checkpoint`` name what this suite compares with it."""
 
     key: Name
     label: str

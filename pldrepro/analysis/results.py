@@ -51,7 +51,7 @@ class Evidence:
     tags: Mapping[str, ArmTags] = field(default_factory=dict)
     """What the arms' YAML says of them, of arms without runs here, too; an arm that is not in it has no role."""
     others: tuple[Evidence, ...] = ()
-    """The studies of other families of models that are shown beside this one."""
+    """The studies of other families of models that are shown with this one."""
 
     @property
     def family(self) -> str:

@@ -71,7 +71,7 @@ def sides(paired: Sequence[Paired]) -> list[Literal[-1, 0, 1]]:
 def verdict(estimate: Estimate, claim: Claim, p: float | None = None, *, sized: bool = True) -> Verdict:
     """The verdict on an effect that a claim puts on one side of its null value; see VERDICTS.
 
-    ``p``: of no effect, adjusted for all claims that are judged together (None: the interval alone decides);
+    ``p``: of no effect, adjusted for all claims that are judged together (None: the interval decides);
     ``sized``: whether this study can say anything about the reported size.
     """
     if estimate.low is None or estimate.high is None or estimate.n < MIN_SEEDS:

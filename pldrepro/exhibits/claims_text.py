@@ -35,7 +35,9 @@ def measured_text(row: Mapping[Any, Any]) -> str:
     digits = {"x": 2, "nats": 3}.get(row["unit"], 1)
     limits = [None if pd.isna(row[name]) else float(row[name]) for name in ("low", "high")]
     estimate = Estimate(row["measured"], limits[0], limits[1], int(row["n"]), "")
-    return f"{row['bound']} {estimate_text(estimate, digits)}".strip()
+    # A claim without a reported number has its unit nowhere else.
+    unit = str(row["unit"]) if pd.isna(row["reported"]) and row["unit"] != "1" else ""
+    return f"{row['bound']} {estimate_text(estimate, digits)} {unit}".strip()
 
 
 def format_claims(frame: pd.DataFrame) -> str:
@@ -52,15 +54,22 @@ def format_claims(frame: pd.DataFrame) -> str:
 
 
 def markdown_claims(frame: pd.DataFrame) -> str:
-    """The measured claims as a Markdown table."""
+    """The measured claims as a Markdown table; what they lack is said once each, in numbered notes."""
+    notes: list[str] = []
     rows = ["| claim | reported | measured [95 % interval] | n | verdict |", "|---|---|---|---|---|"]
     for row in _measured_first(frame):
         if not pd.isna(row["measured"]):
             numbers = f"{reported_text(row)} | {measured_text(row)} | {row['n']}"
-            lacks = f": it needs {row['lacks']}" if row["lacks"] else ""
-            rows.append(f"| {named(row)} | {numbers} | {row['verdict']}{lacks} |")
+            about = ""
+            if row["lacks"] or (row["verdict"] == "by construction" and row["note"]):
+                text = f"needs {row['lacks']}" if row["lacks"] else str(row["note"])
+                notes += [text] if text not in notes else []
+                about = f" (note {notes.index(text) + 1})"
+            rows.append(f"| {named(row)} | {numbers} | {row['verdict']}{about} |")
     marks = mark_notes(frame.loc[frame["measured"].notna(), "provenance"])
-    return "\n\n".join(["\n".join(rows), N_NOTE, control_note(frame), *(["\n".join(marks)] if marks else [])])
+    numbered = [f"{place}. {text[:1].upper()}{text[1:]}." for place, text in enumerate(notes, start=1)]
+    parts = ["\n".join(rows), *(["Notes:", "\n".join(numbered)] if numbered else [])]
+    return "\n\n".join([*parts, N_NOTE, control_note(frame), *(["\n".join(marks)] if marks else [])])
 
 
 def control_note(frame: pd.DataFrame) -> str:

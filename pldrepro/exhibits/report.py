@@ -33,7 +33,7 @@ from pldrepro.exhibits.layout import template
 from pldrepro.exhibits.tables import TABLES
 from pldrepro.files import write_text
 
-# A sign beside the colour: a verdict must be readable in grey, too.
+# A sign next to the colour: a verdict must be readable in grey, too.
 BADGES = {
     "reproduced": ("good", "✓"),
     "exceeded": ("good", "✓✓"),

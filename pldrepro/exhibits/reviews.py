@@ -74,12 +74,12 @@ def loss_sentence(evidence: Evidence, arm: str, other: str) -> Sentence:
     if gap is None:
         return f"{evidence.label(arm)} and {evidence.label(other)} have no seed in common."
     cost = comparisons.relative_cost(evidence, arm, other, "reference_time")
-    time = "" if cost is None else f", at {estimate_text(cost.estimate, 2)} times the reference time"
+    time = "" if cost is None else f" and needs {estimate_text(cost.estimate, 2)} times the reference time"
     lower = sum(effect < 0 for effect in gap.effects)
     return Compared(
-        f"{evidence.label(arm)}: final validation loss {estimate_text(gap.estimate, 3)} nats from "
-        f"{evidence.label(other)}'s, {{0}} (lower in {lower} of {gap.estimate.n} seeds), keeping "
-        f"{_depth(evidence, arm)} layers{time}.",
+        f"{evidence.label(arm)}: final validation loss minus that of “{evidence.label(other)}” "
+        f"{estimate_text(gap.estimate, 3)} nats, {{0}} (lower in {lower} of {gap.estimate.n} seeds). "
+        f"It keeps {_depth(evidence, arm)} layers{time}.",
         ((gap, "better", "worse"),),
     )
 
@@ -131,8 +131,9 @@ def preln_or_pld(evidence: Evidence, paper: Paper) -> list[Sentence]:
                 for axis, factor in step.factors.items()
             )
             sentences.append(
-                f"To {name}, {step.change}: {BOUNDS.get(step.bound, '')}{both} times sooner, of which {fewer} by fewer "
-                f"and {cheaper} by cheaper samples ({reached})."
+                f"To {name}, {step.change}: {BOUNDS.get(step.bound, '')}{both} times sooner ({reached}). "
+                f"This is {fewer} by the number of samples times {cheaper} by the time per sample; below 1 it needs "
+                "more."
             )
     sentences += [f"To {name}: not judged, {reason}." for name, reason in not_judged(evidence).items()]
     twin = evidence.undropped_twin(evidence.pld)
@@ -155,7 +156,7 @@ class Rows:
     where: dict[str, str]
 
     def __call__(self, evidence: Evidence, paper: Paper) -> list[str]:
-        """A sentence for each row that has a value; where none has, why."""
+        """A sentence for each row that has a value; where none has, that, and the reasons."""
         frame = self.table(evidence, paper)
         frame = frame[frame["arm"].isin([arm for arm in self.arms(evidence) if arm])]
         for column, value in self.where.items():
@@ -176,12 +177,12 @@ def light_weight(evidence: Evidence, paper: Paper) -> list[str]:
     return [
         f"Everything here ran on {run.provenance.device.type.upper()} ({run.provenance.processor}), "
         f"{len(runs)} pre-training runs in {number(seconds / 3600, 2)} hours of training time; "
-        "`config/gpu.yaml` is the same study for one GPU."
+        "`config/gpu.yaml` is a study at BERT-base's shape for one GPU."
     ]
 
 
 def other_domains(evidence: Evidence, paper: Paper) -> list[Sentence]:
-    """PLD and SBLD against no dropping on images, and beside it on GPT."""
+    """PLD and SBLD against no dropping, on images and on GPT."""
     images, gpt = evidence.of(*IMAGES), evidence.of("gpt")
     sentences: list[Sentence] = []
     if images is None:
@@ -205,12 +206,27 @@ def _against_no_dropping(study: Evidence, accuracies: Mapping[str, str]) -> list
             gain = accuracy_gain(study, arm, study.baseline, name)
             floor = floors.lambada_floor(study) if name.startswith("lambada") else ""
             if gain is not None and not floor:
-                text += f" Its {header} is {estimate_text(gain.estimate, 1)} points from it, {{{len(words)}}}."
+                text += f" Its {header} minus that of no dropping: {estimate_text(gain.estimate, 1)} points, "
+                text += f"{{{len(words)}}}."
                 words.append((gain, "worse", "better"))
             elif gain is not None:
                 text += f" Its {header} says nothing: {floor}."
         sentences.append(Compared(f"{FAMILIES[study.family]}, {text}", tuple(words)))
     return sentences
+
+
+def is_spread_different(evidence: Evidence, paper: Paper) -> list[str]:
+    """Whether PLD's standard deviation over runs is shown to differ from that of an arm without dropping."""
+    frame = seeds(evidence, paper)
+    keys = {"arm": evidence.pld, "quantity": "validation_loss", "statistic": "deviation_ratio"}
+    for column, key in keys.items():
+        frame = frame[frame[column] == key]
+    answers = []
+    for row in frame[frame["low"].notna()].to_dict("records"):
+        side = "smaller" if row["high"] < 1 else "larger" if row["low"] > 1 else ""
+        found = f"is {side} than" if side else "is not shown to differ from"
+        answers.append(f"So PLD's spread {found} that of `{row['against']}`, by this interval itself.")
+    return answers or ["So it is open: a ratio of standard deviations needs 3 seeds."]
 
 
 def both(*parts: Answer) -> Answer:
@@ -250,6 +266,7 @@ ANSWERS: dict[str, Answer] = {
             "One seed, or no spread, leaves no ratio of standard deviations.",
             lambda evidence: [evidence.pld], {"quantity": "validation_loss", "statistic": "deviation_ratio"},
         ),
+        is_spread_different,
     ),
     "known_methods": compared("known_methods"),
     "without_sampling": compared("without_sampling"),
@@ -257,7 +274,7 @@ ANSWERS: dict[str, Answer] = {
     "finetuning_stability": Rows(
         stability, "{quantity}: {label}'s standard deviation over fine-tuning seeds is {value} times that of the same "
         "model without dropping.", 2,
-        "No ratio can be given: one seed, no small task, or scores at the floor.",
+        "No ratio can be given.",
         lambda evidence: [evidence.pld], {"statistic": "deviation_ratio"},
     ),
     "wall_clock": Rows(
@@ -291,10 +308,11 @@ def answers(evidence: Evidence, paper: Paper) -> str:
     judged = [paired for _, some in said for one in some if isinstance(one, Compared) for paired in one.judged]
     found = iter(sides(judged))
     num_judged = sum(paired.estimate.n >= MIN_SEEDS for paired in judged)
+    counts = [f"{len(study.pretrain)} at scale {study.scale}" for study in (evidence, *evidence.others)]
     count = sum(len(study.pretrain) for study in (evidence, *evidence.others))
     parts = [
         f"# What the reviews of the {paper.label} paper asked",
-        f"Generated from {count} pre-training runs at scale {evidence.scale} by the target `reviews`; "
+        f"Generated from {count} pre-training runs ({', '.join(counts)}) by the target `reviews`; "
         "numbers are means over pre-training seeds with 95 % intervals, arms paired by seed. A loss difference below 0 "
         f"is better than the other arm's. “Better” and “worse” count the {num_judged} comparisons of this page with "
         f"{MIN_SEEDS} seeds or more: family-wise error {100 * ERROR_RATE:g} % by Holm; each interval is by itself.",
