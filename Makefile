@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CORES ?= 2
+# The sets of config/recorded.yaml, in the order in which docs/results.md shows them.
+RECORDED := generated cpu-mini-ablation
 STAMP := $(VENV)/.installed
 PIP := -m pip install --quiet --disable-pip-version-check
 # Which build of torch, and which further packages it needs, depends on the machine: so it alone is not in the lock file.
@@ -67,10 +69,10 @@ audit:           ## look for known vulnerabilities of the locked packages and of
 bench: setup     ## measure the speed of the model; writes results/bench
 	python -m benchmarks.model_speed
 
-results-page: setup ## write docs/results.md and docs/reviews.md again, from the committed records
+results-page: setup ## write docs/results.md and docs/reviews/ again, from the committed records
 	snakemake --cores $(CORES) --quiet rules --configfile config/recorded.yaml -- tables claims reviews
-	python -m pldrepro make page results/rebuilt/cpu-mini-ablation --out docs/results.md
-	cp results/rebuilt/cpu-mini-ablation/reviews.md docs/reviews.md
+	python -m pldrepro make page $(RECORDED:%=results/rebuilt/%) --out docs/results.md
+	for set in $(RECORDED); do cp results/rebuilt/$$set/reviews.md docs/reviews/$$set.md; done
 
 clean:           ## remove the demo's results
 	rm -rf results/demo
