@@ -114,7 +114,9 @@ def reported_factors(paper: Paper, target: str) -> dict[str, Reported]:
         return {}
     samples = 1 / (1 - reduction.value / 100)
     parts = {"samples": samples, PER_SAMPLE: speedup.value / samples}
-    derived = {"where": table.where, "provenance": "derived", "note": "from the speedup and the sample reduction"}
+    # What is computed from an unverified value is unverified as well.
+    mark = "unverified" if "unverified" in (speedup.provenance, reduction.provenance) else "derived"
+    derived = {"where": table.where, "provenance": mark, "note": "from the speedup and the sample reduction"}
     return {
         **{name: speedup.model_copy(update={**derived, "value": value}) for name, value in parts.items()},
         "reference_time": speedup,
