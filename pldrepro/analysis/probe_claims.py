@@ -55,6 +55,20 @@ def _last_over_first(part: pd.DataFrame) -> float:
     return math.exp(last.mean() - first.mean())
 
 
+def _by_step(
+    frame: pd.DataFrame,
+    arms: tuple[str, str],
+    effect: Callable[[pd.DataFrame], float],
+    text: Callable[[list[float]], str],
+) -> list[str]:
+    """The effect at each probed step, in words: the first arm's mean over seeds and the second's."""
+    texts = []
+    for step, part in frame.groupby("step"):
+        first, second = (text(list(values)) for values in zip(*_paired_effect(part, arms, effect), strict=True))
+        texts.append(f"step {step}: {first} and {second}")
+    return texts
+
+
 def vanishing_gradients(evidence: Evidence) -> Measurement:
     """PostLN's gradient norm at the last layer over that at the first, early on; PreLN's must be nearer to 1."""
     arms = _early_pair(evidence)
@@ -64,11 +78,7 @@ def vanishing_gradients(evidence: Evidence) -> Measurement:
     frame = frame[(frame["quantity"] == "gradient_norm") & (frame["part"] == "block")]
     pairs = _paired_effect(frame, arms, _last_over_first)
     farther = comparisons.difference((abs(math.log(second)), abs(math.log(first))) for first, second in pairs)
-    texts = []
-    for step, part in frame.groupby("step"):
-        found = list(zip(*_paired_effect(part, arms, _last_over_first), strict=True))
-        values = [estimate_text(geometric_interval(values), 2) for values in found]
-        texts.append(f"step {step}: {values[0]} and {values[1]}")
+    texts = _by_step(frame, arms, _last_over_first, lambda values: estimate_text(geometric_interval(values), 2))
     note = join_notes(early_note(evidence), "last layer over first, PostLN and PreLN", *texts)
     return Measurement(comparisons.ratio((first, 1.0) for first, _ in pairs), note, premise_of(farther, 0.0))
 
@@ -91,11 +101,7 @@ def gradient_preserving(evidence: Evidence) -> Measurement:
         return NOT_EARLY
     frame = evidence.early_results
     frame = frame[frame["quantity"] == "gradient_ratio"]
-    texts = []
-    for step, part in frame.groupby("step"):
-        found = list(zip(*_paired_effect(part, arms, _log_distance), strict=True))
-        values = [estimate_text(mean_interval(values), 3) for values in found]
-        texts.append(f"step {step}: {values[0]} and {values[1]}")
+    texts = _by_step(frame, arms, _log_distance, lambda values: estimate_text(mean_interval(values), 3))
     note = join_notes(early_note(evidence), "|ln ratio|, PostLN and PreLN", *texts)
     return Measurement(comparisons.difference(_paired_effect(frame, arms, _log_distance)), note)
 

@@ -45,7 +45,9 @@ class StudySettings(Strict):
     data_hash: Sha256 | None = Field(
         None, description="what the `hash` of the manifest of the prepared corpus or images must be; none: anything"
     )
-    glue_hash: Sha256 | None = Field(None, description="what the `hash` of the manifest of GLUE must be; likewise")
+    glue_hash: Sha256 | None = Field(
+        None, description="what the `hash` of the manifest of GLUE must be; none: anything"
+    )
     experiments: str = Field("bert", description="folder of the arms' files in config/experiments, or anywhere")
     arms: Annotated[tuple[Name, ...], Distinct] = Field(min_length=1)
     seeds: Annotated[tuple[int, ...], Distinct] = Field(
