@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # A Slurm cluster to throw away: two virtual nodes on this machine, each with GPUs that are names only.
 #
-#   slurm.sh run COMMAND...   up, COMMAND with the cluster in its environment, down (whatever happens)
+#   slurm.sh run COMMAND...   up, COMMAND with the cluster in its environment, down (whatever happens but SIGKILL)
 #   slurm.sh install          installs what is missing with apt-get
 #   slurm.sh up               the same, then writes the configuration and starts the daemons
 #   slurm.sh status           nodes and jobs, the finished ones too
 #   slurm.sh down             cancels all jobs, stops the daemons, removes every file
+#   slurm.sh clear            down, if nobody uses the cluster any more; up and run do so by themselves
 #
 # Needs root. Everything listens on loopback and lives in $PLDREPRO_CLUSTER; the only thing outside is a symbolic link at
 # /etc/slurm/slurm.conf, because jobs of Snakemake's Slurm executor look for the cluster there and nowhere else.
@@ -27,11 +28,44 @@ fail() {
 
 check() {
   [ "$(id -u)" = 0 ] || fail "needs root: it installs Debian's Slurm where that is missing, and starts its daemons"
-  if [ -e "$LINK" ] || [ -L "$LINK" ]; then
-    [ "$(readlink "$LINK")" = "$SLURM_CONF" ] || fail "$LINK exists: this machine has a Slurm of its own, left alone"
-    fail "a cluster is up in $HERE, or was not taken down: $0 down"
+  if [ -L "$LINK" ] && grep -qsx 'ClusterName=throwaway' "$LINK" && [ "$(readlink "$LINK")" != "$SLURM_CONF" ]; then
+    PLDREPRO_CLUSTER=$(dirname "$(readlink "$LINK")") "$0" clear
+  else
+    clear_abandoned
   fi
+  if [ -e "$LINK" ] || [ -L "$LINK" ]; then fail "$LINK exists: this machine has a Slurm of its own, left alone"; fi
   [ ! -e "$HERE" ] || fail "$HERE exists"
+}
+
+# Whether a process is a living daemon of Slurm: its number may be that of a dead one, or of another program by now.
+is_daemon() {
+  case $(readlink "/proc/$1/exe") in
+    */munged* | */slurm*) return 0 ;;
+  esac
+  return 1
+}
+
+# Whether a daemon of the cluster, or the command that it was started for, is alive.
+in_use() {
+  local file id
+  # `run` and its command hold a lock on this file as long as they live; daemons of a cluster that nobody holds serve nobody.
+  if [ -e "$HERE/held" ]; then
+    ! flock --nonblock "$HERE/held" true
+    return
+  fi
+  for file in "$HERE"/pid/*; do
+    id=$(cat "$file" 2> /dev/null) || continue
+    is_daemon "$id" && return
+  done
+  return 1
+}
+
+# A cluster whose processes were killed, or whose machine was, is taken down here; one in use is left alone.
+clear_abandoned() {
+  [ -e "$SLURM_CONF" ] || [ "$(readlink "$LINK")" = "$SLURM_CONF" ] || return 0
+  ! in_use || fail "a cluster is up in $HERE: PLDREPRO_CLUSTER=$HERE $0 down"
+  echo "test-cluster: the cluster in $HERE was not taken down and nobody uses it: done now" >&2
+  down
 }
 
 install() {
@@ -58,7 +92,6 @@ END
 configure() {
   local ports node gpu host
   host=$(hostname -s)
-  mkdir "$HERE"
   : > "$SLURM_CONF"
   mkdir "$HERE"/{log,pid,munge,spool,state}
   chmod 0755 "$HERE" "$HERE/munge"
@@ -121,11 +154,11 @@ idle_nodes() {
 start() {
   local node
   munged --force --key-file="$HERE/munge/key" --socket="$HERE/munge/socket" --seed-file="$HERE/munge/seed" \
-    --pid-file="$HERE/pid/munged" --log-file="$HERE/log/munged"
-  slurmctld -i
+    --pid-file="$HERE/pid/munged" --log-file="$HERE/log/munged" 9>&-
+  slurmctld -i 9>&-
   for node in $(seq $NODES); do
     mkdir -p "$HERE/spool/n$node"
-    slurmd -N "n$node"
+    slurmd -N "n$node" 9>&-
   done
   SECONDS=0
   while [ $SECONDS -lt 30 ]; do
@@ -140,6 +173,7 @@ start() {
 stop() {
   local id
   id=$(cat "$1" 2> /dev/null) || return 0
+  is_daemon "$id" || return 0
   kill "$id" 2> /dev/null || return 0
   for _ in $(seq 50); do
     kill -0 "$id" 2> /dev/null || return 0
@@ -163,7 +197,12 @@ down() {
 up() {
   check
   install
+  mkdir "$HERE"
   trap down EXIT
+  if [ "${1:-}" = held ]; then
+    exec 9> "$HERE/held"
+    flock 9
+  fi
   configure
   start
 }
@@ -180,8 +219,17 @@ case "${1:-}" in
   run)
     shift
     trap 'exit 130' INT TERM HUP
-    up
-    "$@"
+    up held
+    # A group of its own, waited for in the background: bash answers a signal at once only while it waits.
+    set -m
+    "$@" < /dev/null &
+    command=$!
+    set +m
+    trap 'kill -TERM -- -$command; wait $command || true; exit 130' INT TERM HUP
+    wait $command
+    ;;
+  clear)
+    clear_abandoned
     ;;
   status)
     sinfo
@@ -191,7 +239,7 @@ case "${1:-}" in
     down
     ;;
   *)
-    sed -n '2,12s/^# \{0,1\}//p' "$0"
+    sed -n '2,13s/^# \{0,1\}//p' "$0"
     exit 2
     ;;
 esac
