@@ -1,36 +1,20 @@
-"""The map of the whole study: text -> token arrays -> pre-training -> fine-tuning -> scores -> exhibits.
+"""The map of the study. `snakemake --list-target-rules` prints every target.
 
-snakemake --cores 2                                        the demo, everything
-snakemake --cores 2 table1 --configfile config/mini.yaml --config data_root=DIR
-snakemake -n --configfile config/paper.yaml                the paper's own settings, as a plan of jobs
+snakemake --cores 2                                                                the demo, everything
+snakemake --cores 2 table3 --configfile config/mini.yaml --config data_root=DIR    one exhibit of another study
+snakemake -n --quiet rules --configfile config/paper.yaml                          the paper's settings, as a plan of jobs
+
+  workflow/rules/data.smk      text, GLUE, images, minimal pairs -> arrays
+  workflow/rules/training.smk  arrays -> calibration, pre-training, fine-tuning, probes, scores of checkpoints
+  workflow/rules/analysis.smk  finished runs -> scores, tables, figures, claims, report
 """
 
-from snakemake.utils import min_version
 
-from pldrepro.config.jobs import calibration_threads, job_settings, rank_resources, rank_threads
-from pldrepro.config.recorded import load_recorded
-from pldrepro.config.study import load_study
-
-min_version("9.0")
-
-if not {"scale", "base"} & set(config):
-
-    configfile: "config/demo.yaml"
+include: "workflow/Snakefile"
 
 
-include: "workflow/rules/common.smk"
-
-
-if STUDY is not None:
-
-    include: "workflow/rules/data.smk"
-    include: "workflow/rules/training.smk"
-
-
-include: "workflow/rules/analysis.smk"
-
-
-rule all:
+rule study:
+    """The report and the claims, with all that they need."""
     default_target: True
     input:
-        expand("{results}/{file}", results=RESULT_FOLDERS, file=["report.html", "claims.csv"]),
+        rules.all.input,

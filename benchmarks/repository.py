@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PARTS = ("Snakefile", "config", "docs", "environment.yml", "pldrepro", "profiles", "workflow")
+PARTS = ("Snakefile", "config", "docs", "pldrepro", "profiles", "workflow")
 
 
 def copy_repository(folder: Path) -> Path:

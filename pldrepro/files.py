@@ -16,6 +16,14 @@ from safetensors import SafetensorError
 
 from pldrepro.errors import RecordError
 
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def shipped(path: Path) -> Path:
+    """A file or folder that comes with the suite: below the current folder, else where the package was checked out."""
+    elsewhere = REPOSITORY / path
+    return elsewhere if elsewhere.exists() and not path.exists() else path
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from pldrepro.config.base import Name, Strict, read_yaml, validate
 from pldrepro.data.tasks import TASKS
 from pldrepro.errors import SettingsError
+from pldrepro.files import shipped
 from pldrepro.policy.drop import DIALECTS
 
 PAPERS_FOLDER = Path("config/papers")
@@ -248,7 +249,7 @@ class Paper(Strict):
 
 def load_papers(paths: Sequence[Path] = ()) -> dict[str, Paper]:
     """Papers by key from their files (none: all of config/papers); a file that does not fit is a SettingsError."""
-    paths = paths or sorted(PAPERS_FOLDER.glob("*.yaml"))
+    paths = paths or sorted(shipped(PAPERS_FOLDER).glob("*.yaml"))
     if not paths:
         raise SettingsError(f"{PAPERS_FOLDER}: no papers (*.yaml) here")
     papers = [validate(Paper, read_yaml(path), str(path)) for path in paths]

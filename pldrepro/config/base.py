@@ -13,6 +13,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pldrepro.errors import SettingsError, explain
+from pldrepro.files import shipped
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_LAYERS = 1000  # bounds what a policy and a price are computed over
@@ -79,9 +80,9 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 
 def read_yaml(path: Path) -> Any:
-    """A YAML or JSON file, safely loaded."""
+    """A YAML or JSON file, safely loaded; one that comes with the suite is found from any folder."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = shipped(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise SettingsError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:  # a folder, or bytes that are not UTF-8

@@ -13,6 +13,7 @@ from pydantic import Field
 from pldrepro.config.arm import ArmTags
 from pldrepro.config.base import Name, Strict, merge, read_mapping, validate
 from pldrepro.errors import SettingsError
+from pldrepro.files import shipped
 
 EXPERIMENTS_FOLDER = Path("config/experiments")
 
@@ -85,7 +86,7 @@ class Grid(Strict, extra="allow"):
 def read_experiments(folder: Path) -> Mapping[str, Experiment]:
     """Every arm that a folder of experiments describes, by its name."""
     arms: dict[str, Experiment] = {}
-    for path in sorted(folder.glob("*.yaml")):
+    for path in sorted(shipped(folder).glob("*.yaml")):
         values = read_mapping(path)
         found = validate(Grid, values, str(path)).arms() if "grid" in values else {path.stem: values}
         for name, fields in found.items():

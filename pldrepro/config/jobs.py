@@ -44,9 +44,34 @@ def rank_resources(impl: ImplSettings) -> dict[str, int | str]:
     return {**several, "gres": f"gpu:{ranks}", "tasks_per_gpu": 0} if gpus else several
 
 
+def rank_resource(name: str, study: Study) -> int | str | None:
+    """One of the resources that a job with all ranks of a run asks for; None: it does not ask for it."""
+    return rank_resources(study.impl).get(name)
+
+
 def rank_threads(impl: ImplSettings, threads: int) -> int:
     """Threads of all ranks of a run on one node, of so many each."""
     return threads * impl.ranks // impl.nodes
+
+
+def run_threads(study: Study) -> int:
+    """Threads of a pre-training run on one node."""
+    return rank_threads(study.impl, study.impl.threads)
+
+
+def run_gpus(study: Study) -> int:
+    """GPUs of a job of one process."""
+    return 0 if study.impl.device == "cpu" else 1
+
+
+def prepared_manifest(study: Study) -> str:
+    """The manifest of the data that the runs of a study are trained on."""
+    return f"{study.results}/data/{study.prepared}/manifest.json"
+
+
+def glue_tasks(study: Study) -> list[str]:
+    """The tasks that a study fine-tunes."""
+    return list(study.settings.finetune.tasks)
 
 
 def calibration_threads(study: Study) -> int:

@@ -13,7 +13,7 @@ from pldrepro.config.arm import ArmTags
 from pldrepro.config.base import Folder, Name, Strict, validate
 from pldrepro.config.experiment import arm_tags, experiments_folder
 from pldrepro.errors import SettingsError
-from pldrepro.files import read_json
+from pldrepro.files import read_json, shipped
 from pldrepro.records import File, Recorded
 
 
@@ -30,7 +30,7 @@ class RecordedSettings(Strict):
     def result_sets(self) -> list[ResultSet]:
         """What the recorded folders hold; a folder without a finished run is a SettingsError."""
         return [
-            ResultSet(f"{self.results}/{name}", tuple(self._find(Path(folder)) for folder in folders))
+            ResultSet(f"{self.results}/{name}", tuple(self._find(shipped(Path(folder))) for folder in folders))
             for name, folders in self.recorded.items()
         ]
 

@@ -28,6 +28,7 @@ from pldrepro.config.study import Study, mean_depth
 from pldrepro.costs.flops import BACKWARD_FACTOR, parameter_count, run_flops, step_flops
 from pldrepro.data.tasks import TASKS
 from pldrepro.errors import SettingsError
+from pldrepro.files import shipped
 from pldrepro.policy.drop import keep_probabilities
 from pldrepro.runs.step_times import StepTimes, load_calibration
 
@@ -136,7 +137,7 @@ def load_device(name: str, path: Path = DEVICES_FILE) -> AnyDevice:
     devices = dict(read_yaml(path))
     cards = validate(_Cards, {"cards": devices.pop(REFERENCE_CARDS, {})}, f"{path}: {REFERENCE_CARDS}").cards
     if name in cards:
-        return load_card([Path(folder) for folder in cards[name]])
+        return load_card([shipped(Path(folder)) for folder in cards[name]])
     if name not in devices:
         raise SettingsError(f"device {name!r} is not in {path}; allowed: {', '.join([*devices, *cards])}")
     return validate(AssumedDevice, devices[name], f"{path}: {name}")

@@ -11,9 +11,9 @@ from importlib import metadata
 from pathlib import Path
 
 from pldrepro.data.manifests import Prepared
+from pldrepro.files import REPOSITORY
 from pldrepro.runs.schema import DataManifest, Device, Provenance
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 COMMIT_VARIABLE = "PLDREPRO_COMMIT"  # set where a copy runs without its history
 RECORDED_PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "transformers", "datasets", "evaluate", "snakemake")
 

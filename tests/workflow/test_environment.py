@@ -1,8 +1,10 @@
-"""environment.yml says what pyproject.toml says, and the pinned requirements lie within it."""
+"""The environments of conda, the lock file and the container recipe say what pyproject.toml says."""
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -10,7 +12,17 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-ENVIRONMENT = yaml.safe_load(Path("environment.yml").read_text(encoding="utf-8"))
+EXTRAS = PROJECT["optional-dependencies"]
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "snakemake": "snakemake-minimal"}
+WITHOUT_TORCH = [text for text in PROJECT["dependencies"] if not text.startswith("torch")]
+# Environment -> the requirements of pyproject.toml that it holds.
+ENVIRONMENTS = {
+    "workflow/envs/training.yaml": [*PROJECT["dependencies"], *EXTRAS["data"]],
+    "workflow/envs/analysis.yaml": [*WITHOUT_TORCH, *EXTRAS["analysis"]],
+    "environment.yml": [
+        *PROJECT["dependencies"], *EXTRAS["data"], *EXTRAS["analysis"], *EXTRAS["workflow"], *EXTRAS["cluster"],
+    ],
+}  # fmt: skip
 
 
 def by_name(texts: list[str]) -> dict[str, SpecifierSet]:
@@ -22,25 +34,49 @@ def by_name(texts: list[str]) -> dict[str, SpecifierSet]:
 
 
 def declared() -> dict[str, SpecifierSet]:
-    groups = PROJECT["optional-dependencies"].values()
-    return by_name([*PROJECT["dependencies"], *(text for group in groups for text in group)])
+    """Every package of pyproject.toml; those that only build the site of the documentation have a file of their own."""
+    groups = [texts for name, texts in EXTRAS.items() if name != "docs"]
+    return by_name(sorted({*PROJECT["dependencies"], *(text for group in groups for text in group)}))
 
 
-def test_environment_lists_the_packages_of_pyproject_with_the_same_ranges() -> None:
-    (pip,) = [entry["pip"] for entry in ENVIRONMENT["dependencies"] if isinstance(entry, dict)]
-    assert by_name(pip) == declared()
+def read_environment(path: str) -> dict[str, Any]:
+    environment: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    return environment
 
 
-def test_environment_has_an_allowed_python_and_its_pip() -> None:
-    python, pip = [entry for entry in ENVIRONMENT["dependencies"] if isinstance(entry, str)]
+def packages(path: str) -> dict[str, SpecifierSet]:
+    """The packages of an environment, but Python and pip."""
+    listed = read_environment(path)["dependencies"]
+    return by_name([text for text in listed if text != "pip" and not text.startswith("python=")])
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS)
+def test_environments_have_the_packages_and_ranges_of_pyproject(path: str) -> None:
+    wanted = {CONDA_NAMES.get(name, name): spec for name, spec in by_name(sorted(set(ENVIRONMENTS[path]))).items()}
+    assert packages(path) == wanted
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS)
+def test_environments_name_public_channels_and_no_folder_of_a_machine(path: str) -> None:
+    environment = read_environment(path)
+    assert environment["channels"][0] == "conda-forge"
+    assert environment["channels"][-1] == "nodefaults"
+    assert set(environment) <= {"name", "channels", "dependencies"}
+    (python,) = [text for text in environment["dependencies"] if text.startswith("python=")]
     assert Version(python.removeprefix("python=")) in SpecifierSet(PROJECT["requires-python"])
-    assert pip == "pip"
 
 
-def test_environment_uses_conda_forge_only_and_no_folder_of_a_machine() -> None:
-    assert ENVIRONMENT["name"] == PROJECT["name"]
-    assert ENVIRONMENT["channels"] == ["conda-forge", "nodefaults"]
-    assert set(ENVIRONMENT) == {"name", "channels", "dependencies"}
+def test_analysis_has_no_torch_and_no_rule_installs_a_linter() -> None:
+    assert not any("torch" in text for text in read_environment("workflow/envs/analysis.yaml")["dependencies"])
+    tools = by_name([*EXTRAS["lint"], *EXTRAS["test"]])
+    assert not any(tools.keys() & packages(path).keys() for path in ENVIRONMENTS)
+
+
+def test_every_rule_has_the_environment_of_its_half() -> None:
+    for half, rules in {"training": ("data", "training"), "analysis": ("analysis",)}.items():
+        for name in rules:
+            text = Path(f"workflow/rules/{name}.smk").read_text(encoding="utf-8")
+            assert text.count(f'"../envs/{half}.yaml"') == text.count("conda:") == text.count("shell:") > 0
 
 
 LOCK = Path("requirements.txt").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-RULES = [REPOSITORY / "Snakefile", *sorted((REPOSITORY / "workflow").rglob("*.smk"))]
+RULES = [REPOSITORY / "Snakefile", REPOSITORY / "workflow/Snakefile", *sorted((REPOSITORY / "workflow").rglob("*.smk"))]
 SAFE = {"threads"}  # integers
 SAFE |= {"params.length"}
 
@@ -39,7 +39,7 @@ def test_every_rule_that_trains_has_its_resources_in_both_profiles() -> None:
     rules = re.findall(r"^rule (\w+):", Path("workflow/rules/training.smk").read_text("utf-8"), re.MULTILINE)
     assert {"calibrate", "interleave", "pretrain", "early"} <= set(rules)
     for profile in ("slurm", "slurm-test"):
-        resources = yaml.safe_load(Path(f"profiles/{profile}/config.yaml").read_text("utf-8"))["set-resources"]
+        resources = yaml.safe_load(Path(f"profiles/{profile}/profile.yaml").read_text("utf-8"))["set-resources"]
         assert set(rules) <= set(resources), profile
         if profile == "slurm":
             assert {resources[rule]["slurm_partition"] for rule in rules} == {"gpu"}

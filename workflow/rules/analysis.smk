@@ -14,11 +14,9 @@ FIGURES = """
     depth_robustness schedule step_time sbld_sensitivity sbld_keep sbld_loss
 """.split()
 FIGURE_FILES = [".pdf", ".png", ".svg", ".csv", ".txt"]
-DEVIATIONS = "docs/deviations.md"
+DEVIATIONS = str(shipped(Path("docs/deviations.md")))
 
-BY_FOLDER = {one.results: one for one in SETS}
-RESULT_FOLDERS = list(BY_FOLDER)
-PAPERS = ["config/papers/pld.yaml", "config/papers/sbld.yaml"]
+PAPERS = [str(shipped(Path(f"config/papers/{name}.yaml"))) for name in ("pld", "sbld")]
 NUMBERS = modules(
     "stats.py",
     "files.py",
@@ -33,10 +31,6 @@ NUMBERS = modules(
 TABLE_MODULES = [*NUMBERS, *modules("exhibits/layout.py", "exhibits/table.html", "exhibits/tables/*.py")]
 
 
-wildcard_constraints:
-    results="|".join(map(re.escape, RESULT_FOLDERS)),
-
-
 localrules:
     make_scores,
     index,
@@ -48,36 +42,39 @@ localrules:
 
 
 rule make_scores:
+    """GLUE scores of every fine-tuning run, from its predictions."""
     input:
-        runs=lambda w: BY_FOLDER[w.results].finetune,
+        runs=finetune_runs,
         code=NUMBERS,
     output:
         "{results}/scores.csv",
     log:
         "{results}/logs/scores.log",
     conda:
-        "../../environment.yml"
+        "../envs/analysis.yaml"
     shell:
         "python -m pldrepro make scores --finetune {input.runs:q} --out {output:q} 2> {log:q}"
 
 
 rule index:
+    """List the finished runs; every exhibit finds them through this file."""
     input:
-        lambda w: BY_FOLDER[w.results].files,
+        finished_runs,
         "{results}/scores.csv",
     output:
         "{results}/index.json",
     log:
         "{results}/logs/index.log",
     conda:
-        "../../environment.yml"
+        "../envs/analysis.yaml"
     params:
-        listing=lambda w: BY_FOLDER[w.results].listing,
+        listing=runs_listing,
     shell:
         "printf '%s\\n' {params.listing:q} > {output:q} 2> {log:q}"
 
 
 rule make_tables:
+    """All tables, each as csv, md, tex and html."""
     input:
         index="{results}/index.json",
         papers=PAPERS,
@@ -87,7 +84,7 @@ rule make_tables:
     log:
         "{results}/logs/tables.log",
     conda:
-        "../../environment.yml"
+        "../envs/analysis.yaml"
     params:
         names=TABLES,
         folder=subpath(output[0], parent=True),
@@ -97,6 +94,7 @@ rule make_tables:
 
 
 rule make_figures:
+    """All figures, each as pdf, png and svg with its data (csv) and caption (txt)."""
     input:
         index="{results}/index.json",
         papers=PAPERS,
@@ -106,7 +104,7 @@ rule make_figures:
     log:
         "{results}/logs/figures.log",
     conda:
-        "../../environment.yml"
+        "../envs/analysis.yaml"
     params:
         names=FIGURES,
         folder=subpath(output[0], parent=True),
@@ -116,6 +114,7 @@ rule make_figures:
 
 
 rule make_claims:
+    """Every claim of both papers: reported, measured, interval, verdict."""
     input:
         index="{results}/index.json",
         papers=PAPERS,
@@ -125,12 +124,13 @@ rule make_claims:
     log:
         "{results}/logs/claims.log",
     conda:
-        "../../environment.yml"
+        "../envs/analysis.yaml"
     shell:
         "python -m pldrepro make claims --index {input.index:q} --papers {input.papers:q} --out {output:q} 2> {log:q}"
 
 
 rule make_reviews:
+    """The questions of the PLD paper's reviewers, answered from the results."""
     input:
         index="{results}/index.json",
         papers=PAPERS,
@@ -140,12 +140,13 @@ rule make_reviews:
     log:
         "{results}/logs/reviews.log",
     conda:
-        "../../environment.yml"
+        "../envs/analysis.yaml"
     shell:
         "python -m pldrepro make reviews --index {input.index:q} --papers {input.papers:q} --out {output:q} 2> {log:q}"
 
 
 rule make_report:
+    """One page with everything, which opens offline."""
     input:
         index="{results}/index.json",
         papers=PAPERS,
@@ -162,7 +163,7 @@ rule make_report:
     log:
         "{results}/logs/report.log",
     conda:
-        "../../environment.yml"
+        "../envs/analysis.yaml"
     params:
         tables=subpath(input.tables, parent=True),
         figures=subpath(input.figures, parent=True),
@@ -177,6 +178,7 @@ rule make_report:
 for exhibit, folder in {**dict.fromkeys(FIGURES, "figures"), **dict.fromkeys(TABLES, "tables")}.items():
 
     rule:
+        """This exhibit, with all that it needs."""
         name:
             exhibit
         input:
@@ -184,25 +186,30 @@ for exhibit, folder in {**dict.fromkeys(FIGURES, "figures"), **dict.fromkeys(TAB
 
 
 rule tables:
+    """All tables."""
     input:
         expand("{results}/tables/table1.csv", results=RESULT_FOLDERS),
 
 
 rule figures:
+    """All figures."""
     input:
         expand("{results}/figures/figure1.svg", results=RESULT_FOLDERS),
 
 
 rule claims:
+    """The claims with their verdicts, claims.csv."""
     input:
         expand("{results}/claims.csv", results=RESULT_FOLDERS),
 
 
 rule reviews:
+    """The answers to the reviewers' questions, reviews.md."""
     input:
         expand("{results}/reviews.md", results=RESULT_FOLDERS),
 
 
 rule report:
+    """The whole page, report.html."""
     input:
         expand("{results}/report.html", results=RESULT_FOLDERS),

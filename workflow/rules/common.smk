@@ -2,7 +2,22 @@
 
 import re
 import signal
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
+
+from pldrepro.config.jobs import (
+    calibration_threads,
+    glue_tasks,
+    job_settings,
+    prepared_manifest,
+    rank_resource,
+    run_gpus,
+    run_threads,
+)
+from pldrepro.config.recorded import load_recorded
+from pldrepro.config.study import load_study
+from pldrepro.files import shipped
 
 # Inside a Slurm job the signals of the job reach every process in it: Snakemake must outlive the run that saves its
 # state. It does so at SIGTERM; SIGUSR1, which some sites send before a time limit, would end it at once.
@@ -12,9 +27,13 @@ STUDY = None if config.get("scale") == "recorded" else load_study(config)
 SETS = load_recorded(config).result_sets() if STUDY is None else [STUDY.result_set()]
 # The study and its companions of other families of models, each by the folder of its results.
 STUDIES = {} if STUDY is None else {one.results: one for one in STUDY.all}
+# The finished runs of each results folder.
+BY_FOLDER = {one.results: one for one in SETS}
+RESULT_FOLDERS = list(BY_FOLDER)
 
 
 wildcard_constraints:
+    results="|".join(map(re.escape, RESULT_FOLDERS)),
     study="|".join(map(re.escape, STUDIES)) or "none",
     arm="[A-Za-z0-9_.-]+",
     seed="[0-9]+",
@@ -37,16 +56,39 @@ def of_study(value):
     return lambda wildcards: values[wildcards.study]
 
 
-GPUS = of_study(lambda study: 0 if study.impl.device == "cpu" else 1)
+GPUS = of_study(run_gpus)
+THREADS = of_study(attrgetter("impl.threads"))
+# A resource that is None is not asked for.
+RANKS = {
+    name: of_study(partial(rank_resource, name)) for name in ("nodes", "gpu", "tasks", "mpi", "gres", "tasks_per_gpu")
+}
 
 
 def modules(*patterns):
     """The modules of the package that match, as inputs of the rules that run them."""
-    return [str(path) for pattern in patterns for path in sorted(Path("pldrepro").glob(pattern))]
+    return [str(path) for pattern in patterns for path in sorted(shipped(Path("pldrepro")).glob(pattern))]
 
 
-# A resource that is None is not asked for.
-RANKS = {
-    name: of_study(lambda study, name=name: rank_resources(study.impl).get(name))
-    for name in ("nodes", "gpu", "tasks", "mpi", "gres", "tasks_per_gpu")
-}
+def settings_text(wildcards):
+    """The settings of a job, as its file holds them."""
+    return job_settings(STUDIES[wildcards.study], wildcards.job)
+
+
+def paradigm_lists(wildcards):
+    """The files that say which minimal pairs judge the models of a study."""
+    return [str(shipped(Path(name))) for name in STUDIES[wildcards.study].contrasts.lists]
+
+
+def finetune_runs(wildcards):
+    """The finished fine-tuning runs of a results folder."""
+    return BY_FOLDER[wildcards.results].finetune
+
+
+def finished_runs(wildcards):
+    """Every finished run of a results folder."""
+    return BY_FOLDER[wildcards.results].files
+
+
+def runs_listing(wildcards):
+    """The text of index.json."""
+    return BY_FOLDER[wildcards.results].listing

@@ -9,19 +9,21 @@ localrules:
 
 
 rule settings:
+    """Write the settings of one job to a file, so that it runs again when they change."""
     output:
         "{study}/runs/settings/{job}.json",
     log:
         "{study}/logs/settings/{job}.log",
     conda:
-        "../../environment.yml"
+        "../envs/training.yaml"
     params:
-        settings=lambda w: job_settings(STUDIES[w.study], w.job),
+        settings=settings_text,
     shell:
         "printf '%s\\n' {params.settings:q} > {output:q} 2> {log:q}"
 
 
 rule corpus:
+    """Text to arrays of tokens."""
     input:
         settings="{study}/runs/settings/data.json",
     output:
@@ -31,7 +33,7 @@ rule corpus:
     benchmark:
         "{study}/benchmarks/corpus.tsv"
     conda:
-        "../../environment.yml"
+        "../envs/training.yaml"
     threads: 2
     resources:
         mem_mb=2000,
@@ -42,6 +44,7 @@ rule corpus:
 
 
 rule images:
+    """Images to arrays of pixels."""
     input:
         settings="{study}/runs/settings/data.json",
     output:
@@ -51,7 +54,7 @@ rule images:
     benchmark:
         "{study}/benchmarks/images.tsv"
     conda:
-        "../../environment.yml"
+        "../envs/training.yaml"
     resources:
         mem_mb=2000,
     params:
@@ -61,6 +64,7 @@ rule images:
 
 
 rule glue:
+    """GLUE's tasks to arrays of tokens."""
     input:
         settings="{study}/runs/settings/data.json",
         corpus="{study}/data/corpus/manifest.json",
@@ -71,12 +75,12 @@ rule glue:
     benchmark:
         "{study}/benchmarks/glue.tsv"
     conda:
-        "../../environment.yml"
+        "../envs/training.yaml"
     resources:
         mem_mb=2000,
     params:
-        tasks=of_study(lambda study: list(study.settings.finetune.tasks)),
-        length=of_study(lambda study: study.settings.finetune.sequence_length),
+        tasks=of_study(glue_tasks),
+        length=of_study(attrgetter("settings.finetune.sequence_length")),
         corpus=subpath(input.corpus, parent=True),
         folder=subpath(output[0], parent=True),
     shell:
@@ -85,11 +89,12 @@ rule glue:
 
 
 rule contrasts_items:
+    """Minimal pairs and cloze items to arrays of tokens."""
     input:
         settings="{study}/runs/settings/contrasts.json",
         data="{study}/runs/settings/data.json",
         corpus="{study}/data/corpus/manifest.json",
-        paradigms=lambda w: STUDIES[w.study].contrasts.lists,
+        paradigms=paradigm_lists,
     output:
         "{study}/data/contrasts/manifest.json",
     log:
@@ -97,7 +102,7 @@ rule contrasts_items:
     benchmark:
         "{study}/benchmarks/contrasts_items.tsv"
     conda:
-        "../../environment.yml"
+        "../envs/training.yaml"
     resources:
         mem_mb=2000,
     params:

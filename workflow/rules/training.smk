@@ -6,6 +6,7 @@ Resume checkpoints live in the run folder too, but are not declared: Snakemake r
 
 
 rule calibrate:
+    """Measure the time of a step with k kept layers, for each k."""
     input:
         settings="{study}/runs/settings/calibration.json",
     output:
@@ -15,7 +16,7 @@ rule calibrate:
     benchmark:
         "{study}/benchmarks/calibrate.tsv"
     conda:
-        "../../environment.yml"
+        "../envs/training.yaml"
     # Step times are measured with the machine to itself.
     threads: of_study(calibration_threads)
     resources:
@@ -28,6 +29,7 @@ rule calibrate:
 
 
 rule interleave:
+    """Measure steps of the arms in turn, in one process."""
     input:
         settings="{study}/runs/settings/interleave.json",
     output:
@@ -37,7 +39,7 @@ rule interleave:
     benchmark:
         "{study}/benchmarks/interleave-{process}.tsv"
     conda:
-        "../../environment.yml"
+        "../envs/training.yaml"
     threads: of_study(calibration_threads)
     resources:
         gpu=GPUS,
@@ -49,9 +51,10 @@ rule interleave:
 
 
 rule pretrain:
+    """Pre-train one arm with one seed."""
     input:
         settings="{study}/runs/settings/{arm}-seed{seed}.json",
-        data=of_study(lambda study: f"{study.results}/data/{study.prepared}/manifest.json"),
+        data=of_study(prepared_manifest),
         # Step times vary from one calibration to the next: a new one prices runs anew, it does not repeat them.
         calibration=ancient("{study}/runs/calibration/summary.json"),
     output:
@@ -61,8 +64,8 @@ rule pretrain:
     benchmark:
         "{study}/benchmarks/pretrain/{arm}-seed{seed}.tsv"
     conda:
-        "../../environment.yml"
-    threads: of_study(lambda study: rank_threads(study.impl, study.impl.threads))
+        "../envs/training.yaml"
+    threads: of_study(run_threads)
     resources:
         **RANKS,
         mem_mb=4000,
@@ -75,6 +78,7 @@ rule pretrain:
 
 
 rule finetune:
+    """Fine-tune one checkpoint on one group of tasks."""
     input:
         settings="{study}/runs/settings/finetune.json",
         run="{study}/runs/pretrain/{arm}/seed{seed}/summary.json",
@@ -86,8 +90,8 @@ rule finetune:
     benchmark:
         "{study}/benchmarks/finetune/{arm}-seed{seed}-{checkpoint}-{group}.tsv"
     conda:
-        "../../environment.yml"
-    threads: of_study(lambda study: study.impl.threads)
+        "../envs/training.yaml"
+    threads: THREADS
     resources:
         gpu=GPUS,
         mem_mb=4000,
@@ -101,6 +105,7 @@ rule finetune:
 
 
 rule probe:
+    """Gradient norms, similarity and lesions of the checkpoints of one run."""
     input:
         settings="{study}/runs/settings/probe.json",
         run="{study}/runs/pretrain/{arm}/seed{seed}/summary.json",
@@ -112,8 +117,8 @@ rule probe:
     benchmark:
         "{study}/benchmarks/probe/{arm}-seed{seed}.tsv"
     conda:
-        "../../environment.yml"
-    threads: of_study(lambda study: study.impl.threads)
+        "../envs/training.yaml"
+    threads: THREADS
     resources:
         gpu=GPUS,
         mem_mb=4000,
@@ -127,6 +132,7 @@ rule probe:
 
 
 rule early:
+    """Gradient norms early in training, of a short run."""
     input:
         settings="{study}/runs/settings/early.{arm}-seed{seed}.json",
         corpus="{study}/data/corpus/manifest.json",
@@ -137,8 +143,8 @@ rule early:
     benchmark:
         "{study}/benchmarks/early/{arm}-seed{seed}.tsv"
     conda:
-        "../../environment.yml"
-    threads: of_study(lambda study: study.impl.threads)
+        "../envs/training.yaml"
+    threads: THREADS
     resources:
         gpu=GPUS,
         mem_mb=4000,
@@ -150,6 +156,7 @@ rule early:
 
 
 rule lambada:
+    """Predict the last words of LAMBADA with one model."""
     input:
         run="{study}/runs/pretrain/{arm}/seed{seed}/summary.json",
         corpus="{study}/data/corpus/manifest.json",
@@ -160,8 +167,8 @@ rule lambada:
     benchmark:
         "{study}/benchmarks/lambada/{arm}-seed{seed}.tsv"
     conda:
-        "../../environment.yml"
-    threads: of_study(lambda study: study.impl.threads)
+        "../envs/training.yaml"
+    threads: THREADS
     resources:
         gpu=GPUS,
         mem_mb=4000,
@@ -174,6 +181,7 @@ rule lambada:
 
 
 rule score_contrasts:
+    """Minimal pairs and cloze contrasts of the checkpoints of one run."""
     input:
         settings="{study}/runs/settings/contrasts.json",
         run="{study}/runs/pretrain/{arm}/seed{seed}/summary.json",
@@ -186,8 +194,8 @@ rule score_contrasts:
     benchmark:
         "{study}/benchmarks/contrasts/{arm}-seed{seed}.tsv"
     conda:
-        "../../environment.yml"
-    threads: of_study(lambda study: study.impl.threads)
+        "../envs/training.yaml"
+    threads: THREADS
     resources:
         gpu=GPUS,
         mem_mb=4000,
