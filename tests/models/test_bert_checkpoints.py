@@ -217,7 +217,9 @@ def test_another_padding_token_moves_the_positions_of_a_pre_norm_file(tmp_path):
 def test_a_saved_model_comes_back_bit_for_bit(norm, tmp_path):
     model = pretraining_model(norm)
     save_bert(model, model.bert.settings, tmp_path)
+    state = torch.get_rng_state()
     again = load_pretraining(tmp_path, model.bert.settings)
+    assert torch.equal(torch.get_rng_state(), state)  # no initial weights were drawn
     for (name, expected), found in zip(model.named_parameters(), again.parameters(), strict=True):
         assert torch.equal(expected, found), name
 

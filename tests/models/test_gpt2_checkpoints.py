@@ -95,7 +95,9 @@ def test_a_model_without_a_size_of_its_own_has_four_times_as_many_units(tmp_path
 def test_a_saved_model_comes_back_bit_for_bit(tmp_path):
     model = decoder()
     save_gpt(model, model.settings, tmp_path)
+    state = torch.get_rng_state()
     again = load_gpt(tmp_path, model.settings)
+    assert torch.equal(torch.get_rng_state(), state)  # no initial weights were drawn
     assert again.settings == model.settings
     for (name, expected), found in zip(model.named_parameters(), again.parameters(), strict=True):
         assert torch.equal(expected, found), name

@@ -23,6 +23,7 @@ from pldrepro.models.blocks import initialise
 from pldrepro.models.checkpoints.common import (
     CONFIG,
     Weights,
+    WithoutDraws,
     check_shape,
     config_of,
     copy_tokenizer,
@@ -145,7 +146,7 @@ def load_pretraining(folder: Path, settings: ModelSettings) -> BertForPreTrainin
     """
     file = _read(folder)
     check_shape(file.settings, settings, folder)
-    with torch.device("meta"):
+    with WithoutDraws():
         model = BertForPreTraining(settings)
     return _fill(model, file, fresh_seed=0)
 
@@ -159,7 +160,7 @@ def load_for_finetuning(
     """
     file = _read(folder)
     values = {**file.settings.model_dump(), "dropout": dropout, "attention_dropout": dropout}
-    with torch.device("meta"):
+    with WithoutDraws():
         model = BertForSequenceClassification(validate(ModelSettings, values, "fine-tuning"), num_labels, pooling)
     return _fill(model, file, fresh_seed=seed)
 
@@ -224,8 +225,7 @@ def _read(folder: Path) -> _ModelFile:
 
 @torch.no_grad()
 def _fill(model: AnyBert, file: _ModelFile, fresh_seed: int) -> AnyBert:
-    """Give a model on the meta device the weights of a file; what it may lack (OPTIONAL) is drawn from fresh_seed."""
-    model.to_empty(device="cpu")
+    """Give a model without weights those of a file; what it may lack (OPTIONAL) is drawn from fresh_seed."""
     fresh = set()
     for name, parameter in model.named_parameters():
         names = _file_names(name, file.settings.norm, "pretraining")

@@ -16,6 +16,7 @@ from pldrepro.config.model import ModelSettings
 from pldrepro.data.tokenizers import END_OF_TEXT
 from pldrepro.models.checkpoints.common import (
     CONFIG,
+    WithoutDraws,
     check_shape,
     config_of,
     copy_tokenizer,
@@ -90,9 +91,8 @@ def load_gpt(folder: Path, settings: ModelSettings) -> Gpt:
         config["n_inner"] = 4 * config["n_embd"]
     check_shape(model_settings(config, KEYS, folder / CONFIG, family="gpt", norm="pre"), settings, folder)
     weights = read_weights(folder)
-    with torch.device("meta"):
+    with WithoutDraws():
         model = Gpt(settings)
-    model.to_empty(device="cpu")
     for name, parameter in model.named_parameters():
         shape = _turn(name, parameter).shape
         parameter.copy_(_turn(name, weights.tensor(_file_name(name), shape)))
