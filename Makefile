@@ -10,10 +10,11 @@ PIP := -m pip install --quiet --disable-pip-version-check
 # Which build of torch, and which further packages it needs, depends on the machine: so it alone is not in the lock file.
 TORCH := torch==2.13.0
 TOOLS := $(VENV)/tools
+DOCS := $(VENV)/docs
 # The jobs of the workflow call `python`: the one of the virtual environment.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup reproduce test test-faults test-cluster results-page check lock audit bench clean
+.PHONY: help setup reproduce test test-faults test-cluster results-page check lock audit bench docs clean
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -69,10 +70,17 @@ audit:           ## look for known vulnerabilities of the locked packages and of
 bench: setup     ## measure the speed of the model; writes results/bench
 	python -m benchmarks.model_speed
 
-results-page: setup ## write docs/results.md and docs/reviews/ again, from the committed records
+results-page: setup ## write docs/results.md, docs/reviews/ and README's table again, from the committed records
 	snakemake --cores $(CORES) --quiet rules --configfile config/recorded.yaml -- tables claims reviews
 	python -m pldrepro make page $(RECORDED:%=results/rebuilt/%) --out docs/results.md
+	python -m pldrepro make readme results/rebuilt/$(firstword $(RECORDED))
 	for set in $(RECORDED); do cp results/rebuilt/$$set/reviews.md docs/reviews/$$set.md; done
+
+docs:            ## build the documentation as a site, site/index.html
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python $(PIP) --no-deps --requirement docs/requirements.txt
+	$(DOCS)/bin/python -m mkdocs build --strict --quiet
+	@echo "site: site/index.html"
 
 clean:           ## remove the demo's results
 	rm -rf results/demo

@@ -137,6 +137,10 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...
         path("results", "results folders with claims.csv and tables/, in the order in which they are shown", nargs="+"),
         path("--out", "Markdown page to write"),
     )),
+    "make readme": (verbs.make_readme, (
+        path("results", "a results folder with claims.csv"),
+        path("--readme", "the file with the markers (default: README.md)", required=False, default=Path("README.md")),
+    )),
     "study settings": (verbs.study_settings, (*study_file("config/demo.yaml"), EXPERIMENT, SEED)),
     "study explain": (verbs.study_explain, (
         *study_file("config/paper.yaml"), EXPERIMENT, SEED,

@@ -222,6 +222,13 @@ def make_page(options: argparse.Namespace) -> None:
     write_results_page(options.results, options.out)
 
 
+def make_readme(options: argparse.Namespace) -> None:
+    """Make the table of results in README.md again."""
+    from pldrepro.exhibits.readme import write_readme
+
+    write_readme(options.results, options.readme)
+
+
 # ---- study: what a scale file says, and results folders as a whole ----
 
 

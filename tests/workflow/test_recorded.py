@@ -14,7 +14,7 @@ from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.config.base import read_yaml
 from pldrepro.config.recorded import load_recorded
-from pldrepro.exhibits import results_page, reviews
+from pldrepro.exhibits import readme, results_page, reviews
 from pldrepro.exhibits.tables import write_table
 from pldrepro.files import write_json
 
@@ -44,6 +44,14 @@ def test_the_page_of_results_is_what_the_records_give(rebuilt: dict[Path, Eviden
     assert main(["make", "page", *map(str, rebuilt), "--out", str(tmp_path / "results.md")]) == 0
     written = (REPOSITORY / "docs/results.md").read_text("utf-8")
     assert (tmp_path / "results.md").read_text("utf-8") == written, "write it again: make results-page"
+
+
+def test_the_table_in_the_readme_is_what_the_records_give(rebuilt: dict[Path, Evidence], tmp_path: Path) -> None:
+    written = (REPOSITORY / "README.md").read_text("utf-8")
+    (tmp_path / "README.md").write_text(written.replace("| verdict |", "|"), "utf-8")
+    assert main(["make", "readme", str(next(iter(rebuilt))), "--readme", str(tmp_path / "README.md")]) == 0
+    assert (tmp_path / "README.md").read_text("utf-8") == written, "write it again: make results-page"
+    assert written.count("\n| PLD") + written.count("\n| G") + written.count("\n| The") >= len(readme.CLAIMS)
 
 
 def test_the_answers_to_the_reviews_are_what_the_records_give(rebuilt: dict[Path, Evidence]) -> None:

@@ -13,10 +13,10 @@ FIGURES = """
     figure1 figure2 figure3 figure4 figure6 figure7 figure8 figure9 figure10 trade_off fair_budgets overfitting
     depth_robustness schedule step_time sbld_sensitivity sbld_keep sbld_loss
 """.split()
-FIGURE_FILES = [".pdf", ".png", ".svg", ".csv", ".txt"]
+FIGURE_FILES = [".pdf", ".png", ".csv", ".txt"]
 DEVIATIONS = str(shipped(Path("docs/deviations.md")))
 
-PAPERS = [str(shipped(Path(f"config/papers/{name}.yaml"))) for name in ("pld", "sbld")]
+PAPERS = sorted(map(str, shipped(Path("config/papers")).glob("*.yaml")))
 NUMBERS = modules(
     "stats.py",
     "files.py",
@@ -80,7 +80,8 @@ rule make_tables:
         papers=PAPERS,
         code=TABLE_MODULES,
     output:
-        expand("{{results}}/tables/{table}{suffix}", table=TABLES, suffix=[".csv", ".md", ".tex", ".html"]),
+        expand("{{results}}/tables/{table}{suffix}", table=TABLES, suffix=[".csv", ".md", ".tex"]),
+        [exhibit_for_report("tables", table, "html") for table in TABLES],
     log:
         "{results}/logs/tables.log",
     conda:
@@ -101,6 +102,7 @@ rule make_figures:
         code=[*NUMBERS, *modules("exhibits/figures/*.py", "exhibits/tables/__init__.py")],
     output:
         expand("{{results}}/figures/{figure}{suffix}", figure=FIGURES, suffix=FIGURE_FILES),
+        [exhibit_for_report("figures", figure, "svg") for figure in FIGURES],
     log:
         "{results}/logs/figures.log",
     conda:
@@ -120,7 +122,16 @@ rule make_claims:
         papers=PAPERS,
         code=NUMBERS,
     output:
-        "{results}/claims.csv",
+        report(
+            "{results}/claims.csv",
+            caption="../report/claims.rst",
+            category="Results",
+            labels={
+                "study": "{results}",
+                "exhibit": "Claims",
+                "shows": "reported, measured and verdict of every claim",
+            },
+        ),
     log:
         "{results}/logs/claims.log",
     conda:
@@ -159,7 +170,12 @@ rule make_report:
         drawn=expand("{{results}}/figures/{figure}.svg", figure=FIGURES),
         code=[*TABLE_MODULES, *modules("exhibits/report.py", "exhibits/report.html", "exhibits/figures/*.py")],
     output:
-        report("{results}/report.html", caption="../report/report.rst", category="Report"),
+        report(
+            "{results}/report.html",
+            caption="../report/report.rst",
+            category="Results",
+            labels={"study": "{results}", "exhibit": "Report", "shows": "everything on one page"},
+        ),
     log:
         "{results}/logs/report.log",
     conda:

@@ -6,6 +6,7 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
+from pldrepro.config.base import read_yaml
 from pldrepro.config.jobs import (
     calibration_threads,
     glue_tasks,
@@ -30,6 +31,7 @@ STUDIES = {} if STUDY is None else {one.results: one for one in STUDY.all}
 # The finished runs of each results folder.
 BY_FOLDER = {one.results: one for one in SETS}
 RESULT_FOLDERS = list(BY_FOLDER)
+EXHIBITS = read_yaml(shipped(Path("workflow/report/exhibits.yaml")))
 
 
 wildcard_constraints:
@@ -67,6 +69,18 @@ RANKS = {
 def modules(*patterns):
     """The modules of the package that match, as inputs of the rules that run them."""
     return [str(path) for pattern in patterns for path in sorted(shipped(Path("pldrepro")).glob(pattern))]
+
+
+def exhibit_for_report(kind, name, suffix):
+    """The file of a table or figure, with what `snakemake --report` says of it."""
+    exhibit = EXHIBITS[kind][name]
+    return report(
+        f"{{results}}/{kind}/{name}.{suffix}",
+        caption=f"../report/{kind.removesuffix('s')}.rst",
+        category=exhibit["group"],
+        subcategory=kind.capitalize(),
+        labels={"study": "{results}", "exhibit": exhibit["label"], "shows": exhibit["shows"]},
+    )
 
 
 def settings_text(wildcards):

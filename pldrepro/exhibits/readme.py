@@ -1,0 +1,51 @@
+"""The table of results in README.md, from claims.csv of a recorded set; `make results-page` writes it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from pldrepro.analysis.claims import read_claims
+from pldrepro.analysis.reported import mark_notes
+from pldrepro.errors import RecordError
+from pldrepro.exhibits.claims_text import measured_text, named, reported_text
+from pldrepro.files import write_text
+
+# What a reader asks first, in this order.
+CLAIMS = (
+    "time_per_sample",
+    "flops",
+    "speedup_same_loss",
+    "speedup_similar_accuracy",
+    "glue_final",
+    "cloze_comparable",
+    "balanced_gradients",
+    "gradient_preserving",
+)
+MARKERS = re.compile(r"(<!-- results: begin [^\n]*-->\n).*?(\n<!-- results: end -->)", re.DOTALL)
+
+
+def readme_table(frame: pd.DataFrame) -> str:
+    """The chosen claims as a Markdown table; a claim that the set does not measure is left out."""
+    rows = frame.set_index(frame["claim"].str.removeprefix("pld.")).reindex(CLAIMS).dropna(subset=["measured"])
+    lines = [
+        "| claim of the PLD paper | reported | measured [95 % interval] | n | verdict |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows.to_dict("records"):
+        cells = (named(row), reported_text(row), measured_text(row), row["n"], row["verdict"])
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    marks = mark_notes(rows["provenance"])
+    return "\n".join([*lines, *(["", *marks] if marks else [])])
+
+
+def write_readme(results: Path, readme: Path) -> None:
+    """Put the table of a finished results folder between the markers of README.md; without markers a RecordError."""
+    text = readme.read_text("utf-8")
+    table = readme_table(read_claims(results / "claims.csv"))
+    written, found = MARKERS.subn(lambda match: f"{match[1]}\n{table}\n{match[2]}", text)
+    if found != 1:
+        raise RecordError(f"{readme}: expected one pair of markers `results: begin` and `results: end`, got {found}")
+    write_text(readme, written)
