@@ -7,7 +7,7 @@ CORES ?= 2
 RECORDED := generated cpu-mini-ablation
 STAMP := $(VENV)/.installed
 PIP := -m pip install --quiet --disable-pip-version-check
-# Which build of torch, and which further packages it needs, depends on the machine: so it alone is not in the lock file.
+# Which build of torch, and which further packages it needs, depends on the machine: so it is the one that is not in the lock file.
 TORCH := torch==2.13.0
 TOOLS := $(VENV)/tools
 DOCS := $(VENV)/docs

@@ -25,7 +25,7 @@ import yaml
 from benchmarks.repository import copy_repository
 
 ARMS = 10
-GOALS = {"dry run": 10.0, "nothing to do": 5.0}  # wall-clock seconds for 1,000 pre-training runs alone
+GOALS = {"dry run": 10.0, "nothing to do": 5.0}  # wall-clock seconds for 1,000 pre-training runs
 Seconds = tuple[float, float]  # wall clock, CPU
 
 

@@ -72,7 +72,7 @@ def _correlation(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarra
 def _centred(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Values (N,) less their mean in every resample, (N, R).
 
-    All 0 where a resample has one value alone; that is decided on the values, which no rounding touches.
+    All 0 where a resample has only one value; that is decided on the values, which no rounding touches.
     """
     column = values[:, np.newaxis].astype(float)
     centred: np.ndarray = column - (weights * column).sum(axis=0) / weights.sum(axis=0)

@@ -130,7 +130,7 @@ def read_scores(path: Path) -> pd.DataFrame:
 
 
 def selected(scores: pd.DataFrame) -> pd.DataFrame:
-    """The scores at the selected learning rate alone, with the name of the value (a key of VALUES) as value_name."""
+    """Only the scores at the selected learning rate, with the name of the value (a key of VALUES) as value_name."""
     names = {parts: name for name, parts in VALUES.items()}
     chosen = [
         group[group["learning_rate"] == _best_rate(group, str(task))]

@@ -87,7 +87,7 @@ def draw_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
 def depth_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
     """Loss on the reported half of the text by selection and kept layers; "removed" is the layer that was left out.
 
-    Which layers are the least important may differ between seeds: their rows are told apart by number alone.
+    Which layers are the least important may differ between seeds: their rows are told apart only by number.
     """
     frame = losses(evidence, arms, "report")
     # The sum of 1..L less that of the kept layers is the one that is missing.

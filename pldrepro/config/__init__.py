@@ -1,1 +1,1 @@
-"""What is to be run: strict, typed settings, each beside its owner, and the studies that they make up."""
+"""What is to be run: strict, typed settings, each next to its owner, and the studies that they make up."""

@@ -1,4 +1,4 @@
-"""Floating-point operations of a pre-training step, from the shapes alone.
+"""Floating-point operations of a pre-training step, from the shapes.
 
 A multiplication and an addition count as two operations; only matrix products are counted (softmax, LayerNorm,
 GELU and embedding look-ups are not); the backward pass counts twice the forward pass. Causal attention counts as if

@@ -1,4 +1,4 @@
-"""Floating-point operations and parameters of the image models, from the shapes alone.
+"""Floating-point operations and parameters of the image models, from the shapes.
 
 As in ``pldrepro.costs.flops``: a multiplication and an addition count as two operations, only matrix products and the
 convolution of the patches are counted, and everything here is one forward pass. Not counted is SwinV2's relative

@@ -82,7 +82,7 @@ def encode_passages(texts: Iterable[str], encoder: Encoder, dtype: np.dtype[Any]
 
 
 def save_lambada(lambada: Lambada, folder: Path) -> PassagesEntry:
-    """Write the arrays beside the corpus; returns what the manifest says of them."""
+    """Write the arrays next to the corpus; returns what the manifest says of them."""
     from safetensors.numpy import save
 
     with atomic_path(folder / FILE) as path:

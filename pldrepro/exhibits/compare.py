@@ -1,7 +1,7 @@
 """Compare two results folders, exhibit by exhibit: what moved beyond its interval, and which verdicts changed.
 
 Rows are matched by their key columns, which is every column but those of MEASURED and TEXTS. A row moved when the
-difference of its two values lies outside the combined interval: the half widths that face each other, in quadrature.
+difference of its two values is outside the combined interval: the half widths that face each other, in quadrature.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Gates on the residual blocks of any model, a plain model of transformers first of all.
 
-``gate_blocks`` finds the blocks and replaces the ``forward`` of each, on the instance alone: no parameter, buffer or
+``gate_blocks`` finds the blocks and replaces the ``forward`` of each, only on the instance: no parameter, buffer or
 submodule is added, so ``state_dict``, ``save_pretrained`` and ``from_pretrained`` stay what they are. Outside of
 ``using`` the model is the plain one, bit for bit. A block whose gate is not kept is not computed: it returns the
 hidden states that it was given.
@@ -174,7 +174,7 @@ class _GatedForward:
 
 @dataclass(frozen=True)
 class _Format:
-    """What a block returns: hidden states, alone or first in a tuple, and what comes after them there."""
+    """What a block returns: hidden states, by themselves or first in a tuple, and what comes after them there."""
 
     is_tuple: bool
     others: tuple[str | None, ...]  # None, the argument that is handed on, or MADE where the block computes something
@@ -198,7 +198,7 @@ def _format(name: str, output: Any, hidden: Tensor, arguments: Mapping[str, Any]
         returned = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
         raise ValueError(
             f"{name}: takes hidden states {tuple(hidden.shape)} and returns {returned}; allowed: blocks that return "
-            "hidden states of the same shape, alone or first in a tuple"
+            "hidden states of the same shape, by themselves or first in a tuple"
         )
     handed_on = {id(value): argument for argument, value in arguments.items() if value is not None}
     kinds = tuple(None if value is None else handed_on.get(id(value), MADE) for value in others)
@@ -291,7 +291,7 @@ def _stages(modules: Sequence[nn.Module]) -> tuple[str, tuple[nn.Module, ...]] |
 
 
 def _refuse_own_dropping(model: nn.Module) -> None:
-    """A model that skips blocks or residual branches at random would do so beside the gates."""
+    """A model that skips blocks or residual branches at random would do so in addition to the gates."""
     config: Any = getattr(model, "config", None)
     values = {} if config is None else config.to_dict() if hasattr(config, "to_dict") else vars(config)
     drops = [f"config.{name} {value:g}" for name, value in _flat(values) if OWN_DROPPING.search(name) and value > 0]

@@ -56,7 +56,7 @@ class VisionModel(nn.Module):
         super().__init__()
         self.settings = settings
         self.classifier: Any = _plain_model(settings)
-        # Its drop_path_rate is the setting's, and meant to act beside the gates.
+        # Its drop_path_rate is the setting's, and meant to act in addition to the gates.
         self.gated = gate_blocks(self.classifier, allow_own_dropping=True)
         assert len(self.gated) == settings.num_layers
         self._scales = [_wrap_outputs(block, settings.family) for block in self.gated.blocks]

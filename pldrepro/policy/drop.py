@@ -281,7 +281,7 @@ class SensitivitySettings(BaseModel):
 
 
 class DropSettings(BaseModel):
-    """What is dropped, when and how; every field can be set alone or through a named ``dialect``."""
+    """What is dropped, when and how; every field can be set by itself or through a named ``dialect``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

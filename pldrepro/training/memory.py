@@ -33,7 +33,7 @@ def saved_bytes(forward: Callable[[], Tensor], parameters: Iterable[nn.Parameter
 def saved_bytes_of_run(run: Run) -> SavedBytes:
     """What this rank's share of a micro-batch saves with all layers kept, and at the run's mean kept depth.
 
-    With k layers the first k are kept; the mean depth lies between two whole numbers, and so do its bytes. Counted
+    With k layers the first k are kept; a mean depth between two whole numbers has bytes between theirs. Counted
     without torch.compile, which may save less.
     """
     size = min(run.settings.impl.micro_batch_size, run.settings.training.batch_size)

@@ -1,7 +1,7 @@
 """What each family of models is trained on: its model, its batches and its loss, behind one interface.
 
 MaskedLanguage (BERT), NextToken (GPT) and Classification (SwinV2, ViT). The training loop, the calibration and the
-analysis of sensitivity know this interface alone. Losses are natural logarithms [nats].
+analysis of sensitivity know only this interface. Losses are natural logarithms [nats].
 
 Shape legend: B samples, S tokens, M masked positions, V vocabulary, C classes.
 """

@@ -1,6 +1,6 @@
 """Data: text, GLUE and images become arrays, once for each study.
 
-A job reads its settings from a file: where they change it runs again, and jobs with other settings are left alone.
+A job reads its settings from a file: where they change it runs again, and jobs with other settings are not touched.
 """
 
 

@@ -1,7 +1,7 @@
 """Training: calibration, steps measured in turn, pre-training, fine-tuning, probes, LAMBADA and contrasts. Each rule leaves a run folder; its summary is the output.
 
 Resume checkpoints live in the run folder too, but are not declared: Snakemake removes outputs of a failed job.
-`exec`, so that a signal meant for the job meets the run itself and no shell that would die and leave it alone.
+`exec`, so that a signal for the job reaches Python and not a shell that would die first.
 """
 
 

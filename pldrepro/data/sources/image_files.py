@@ -200,7 +200,7 @@ def _load_split(settings: HubImages, split: str) -> Any:
 
 
 def _undecoded(rows: Any, column: str) -> Any:
-    """Rows whose images are left encoded: ``decode`` alone decides what is an image."""
+    """Rows whose images are left encoded: only ``decode`` decides what is an image."""
     from datasets import Image
 
     return rows.cast_column(column, Image(decode=False)) if isinstance(rows.features.get(column), Image) else rows

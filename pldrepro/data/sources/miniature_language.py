@@ -163,7 +163,7 @@ class Speaker:
         return words
 
     def _property(self, dimension: str, value: str, negation: float) -> Words:
-        """``happy``, ``not sad`` or ``outside``; ``not`` belongs to the next word alone."""
+        """``happy``, ``not sad`` or ``outside``; ``not`` negates the next word only."""
         if dimension not in SCALES:
             return [value]
         if self.chance(negation):

@@ -5,7 +5,7 @@ twice in any order and with any synonyms. A *passage* is a story that ends with 
 
     the dogs are inside . anna is abroad . anna is not big . the hounds are inside
 
-The last sentence alone leaves the place open: all four are equally probable, whoever it is about. What comes before
+The last sentence does not give the place away: all four are equally probable, whoever it is about. What comes before
 decides it: the sentence with the same actor, which stands two to four sentences earlier. Each actor is at another
 place, so that naming any place that was told is right in one of as many passages as there are actors.
 """

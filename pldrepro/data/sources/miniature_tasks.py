@@ -57,7 +57,7 @@ def _cola(speaker: Speaker, index: int, split: str) -> Draft:
 
 
 def _sst2(speaker: Speaker, index: int, split: str) -> Draft:
-    """The polarity of mood and quality, or of one of them beside a neutral statement; a quarter negated opposites."""
+    """The polarity of mood and quality, or of one of them with a neutral statement; a quarter negated opposites."""
     actor = speaker.actor(names=0.3)
     label = index % 2
     values = {"mood": ("sad", "happy")[label], "quality": ("bad", "good")[label]}
@@ -170,7 +170,7 @@ def _qnli(speaker: Speaker, index: int, split: str) -> Draft:
     actor = speaker.actor(names=0.3)
     companion = speaker.other(actor, names=0.3)
     scale = speaker.rng.choice(tuple(SCALES))
-    # Each topic beside the one whose statements are as long and as frequent; no other is as short as an action.
+    # Each topic next to the one whose statements are as long and as frequent; no other is as short as an action.
     others = {scale: "place", "place": scale, "like": "hate", "hate": "like", "action": None}
     topic = speaker.rng.choice(tuple(others))
     question = speaker.question(actor, topic)

@@ -1,7 +1,7 @@
 """Generated images: ten classes of coloured shapes and patterns on noisy backgrounds, without a download.
 
 An image is a function of (seed, split, index). Colours, place, size and tilt are drawn; the shape is lighter than its
-background, by little or by much, and noise lies over both, so that a small model soon leaves chance behind and does
+background, by little or by much, and noise is added to both, so that a small model soon leaves chance behind and does
 not get all of them right.
 """
 
@@ -98,6 +98,6 @@ def _slope(side: int, generator: np.random.Generator) -> np.ndarray:
 
 
 def _lighter_than(colour: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """A colour that lies above in every channel, at a distance within CONTRAST, clipped to 1."""
+    """A colour that is above in every channel, at a distance within CONTRAST, clipped to 1."""
     direction = np.abs(generator.normal(size=3))
     return np.minimum(colour + direction / np.linalg.norm(direction) * generator.uniform(*CONTRAST), 1.0)

@@ -69,7 +69,7 @@ def _alphabet(texts: Sequence[str], lowercase: bool) -> list[str]:
             break
         missing -= count
         pieces.append(character)
-        # Punctuation always stands alone, and so do the ideographs, which the normalizer sets between spaces.
+        # Punctuation is always a word by itself, and so are the ideographs, which the normalizer sets between spaces.
         if len(splitter.pre_tokenize_str(normalizer.normalize_str("a" + character))) == 1:
             pieces.append("##" + character)
     return pieces
