@@ -30,6 +30,7 @@ from pldrepro.runs.step_times import CalibrationSummary, Fit, StepTime, StepTime
 from pldrepro.stats import NORMAL, bootstrap_interval, group_interval
 from pldrepro.training.device import describe, select_device, synchronizer
 from pldrepro.training.distributed import SINGLE, ProcessGroup
+from pldrepro.training.gradient_sum import GradientSum
 from pldrepro.training.objectives import open_objective
 from pldrepro.training.optim import MAX_GRADIENT_NORM, adamw, set_learning_rate
 
@@ -43,6 +44,7 @@ class Shape:
         self.model = self.objective.build().to(device).train()
         if run.impl.compile:
             self.objective.compile(self.model)
+        self.gradients = GradientSum(world, self.model)
         self.optimizer = adamw(self.model, weight_decay=run.training.weight_decay)
         set_learning_rate(self.optimizer, 1e-6)
         self.size = min(run.impl.micro_batch_size, run.training.batch_size)
@@ -54,10 +56,12 @@ class Shape:
 
     def update(self, gates: Sequence[Sequence[Gate]]) -> int:
         """One optimizer step of a micro-batch for each of the gates; returns the bytes of gradients sent."""
-        for part in gates:
+        for number, part in enumerate(gates, 1):
             loss, _ = self.objective.loss(self.model, self.world.shard(self.batch), self.batch, part)
+            if number == len(gates):
+                self.gradients.start(part)
             loss.backward()
-        sent = self.world.sum_gradients(self.model.parameters())
+        sent = self.gradients.finish()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -5,27 +5,26 @@ gradients are summed. A layer that no micro-batch of a step keeps has no gradien
 are the same everywhere each rank knows that without asking: its gradient is neither waited for nor sent.
 
 ``launch`` starts the ranks with torchrun, ``joined`` makes a process one of them. Data parallel in the plain sense:
-every rank holds the whole model. Gradients are sent after the last backward pass of a step, not during it.
+every rank holds the whole model. ``GradientSum`` sends gradients while the last backward pass of a step goes on.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 
 from pldrepro.config.run import ImplSettings
 from pldrepro.data.batches.rows import Batch
 from pldrepro.errors import SettingsError
 
 SomeBatch = TypeVar("SomeBatch", bound=Batch)
-BUCKET_BYTES = 25_000_000  # gradients that are sent as one message
 STOP_SECONDS = "600"  # that torchrun waits for the ranks to save after a signal; a scheduler's own limit comes first
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"  # that torchrun hands on to the ranks
 
@@ -53,23 +52,6 @@ class ProcessGroup:
         if self.size > 1:
             distributed.all_reduce(tensor)
         return tensor
-
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> int:
-        """Sum the gradients that there are; returns the bytes that this rank gave to the all-reduce.
-
-        All ranks have gradients for the same parameters, because they drew the same gates.
-        """
-        if self.size == 1:
-            return 0
-        sent = []
-        for bucket in buckets([p.grad for p in parameters if p.grad is not None]):
-            flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
-            sent.append((bucket, flat, distributed.all_reduce(flat, async_op=True)))
-        for bucket, flat, work in sent:
-            work.wait()
-            for gradient, total in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
-                gradient.copy_(total.view_as(gradient))
-        return sum(flat.numel() * flat.element_size() for _, flat, _ in sent)
 
     def all_reduce_max(self, number: int) -> int:
         """The largest of the ranks' numbers; no device waits for it."""
@@ -99,20 +81,6 @@ class ProcessGroup:
 
 
 SINGLE = ProcessGroup()
-
-
-def buckets(gradients: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Gradients in their order, in lists of about BUCKET_BYTES of one dtype."""
-    bucket: list[Tensor] = []
-    size = 0
-    for gradient in gradients:
-        if bucket and (size + gradient.nbytes > BUCKET_BYTES or gradient.dtype != bucket[0].dtype):
-            yield bucket
-            bucket, size = [], 0
-        bucket.append(gradient)
-        size += gradient.nbytes
-    if bucket:
-        yield bucket
 
 
 @contextmanager

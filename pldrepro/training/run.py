@@ -26,6 +26,7 @@ from pldrepro.runs.schema import Checkpoint, SensitivityLine, TrainLine, Validat
 from pldrepro.runs.step_times import StepTimes
 from pldrepro.training.checkpoint import load_state, save_state
 from pldrepro.training.distributed import ProcessGroup
+from pldrepro.training.gradient_sum import GradientSum
 from pldrepro.training.objectives import Data, Objective, blocks_of
 from pldrepro.training.optim import MAX_GRADIENT_NORM, adamw, learning_rate, set_learning_rate, zero_missing_gradients
 from pldrepro.training.seeding import seed_dropout
@@ -96,6 +97,7 @@ class Run:
             betas=training.betas,
             bias_correction=training.bias_correction,
         )
+        self.gradients = GradientSum(world, self.model)
         self.train_batches = objective.training(data)
         # All arms and seeds are validated on the same samples, masked alike.
         self.validation = objective.validation(data)
@@ -162,7 +164,8 @@ class Run:
         batch = self.train_batches.batch(step, settings.training.batch_size)
         self.model.train()
         losses, main_losses = [], []
-        for micro_step, part in enumerate(batch.micro_batches(settings.impl.micro_batch_size)):
+        parts = list(batch.micro_batches(settings.impl.micro_batch_size))
+        for micro_step, part in enumerate(parts):
             gates = drop.draw_gates(
                 settings.drop,
                 seed=settings.seed,
@@ -174,6 +177,8 @@ class Run:
             )
             seed_dropout(settings.seed, step, micro_step, self.world.rank)
             loss, main_loss = self.objective.loss(self.model, self.world.shard(part), batch, gates)
+            if micro_step == len(parts) - 1:
+                self.gradients.start(gates)
             loss.backward()
             losses.append(loss.detach())
             main_losses.append(main_loss.detach())
@@ -241,7 +246,7 @@ class Run:
 
     def _update(self, step: int) -> Tensor:
         """Sum the gradients of all ranks, clip and apply them; returns their norm before clipping."""
-        self.progress.reduced_bytes += self.world.sum_gradients(self.model.parameters())
+        self.progress.reduced_bytes += self.gradients.finish()
         if self.settings.drop.dropped_gradients == "zero":
             zero_missing_gradients(self.model.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)

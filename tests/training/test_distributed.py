@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -15,11 +16,13 @@ from pldrepro.data.batches.rows import Batch
 from pldrepro.data.images import prepare_images
 from pldrepro.errors import SettingsError
 from pldrepro.files import read_json
+from pldrepro.policy.drop import Gate
 from pldrepro.runs.folder import load_pretrain
 from pldrepro.runs.schema import Device
 from pldrepro.runs.step_times import load_calibration
 from pldrepro.training.calibrate import calibrate
-from pldrepro.training.distributed import SINGLE, ProcessGroup, buckets, joined, launch
+from pldrepro.training.distributed import SINGLE, ProcessGroup, joined, launch
+from pldrepro.training.gradient_sum import GradientSum, in_buckets
 from pldrepro.training.pretrain import pretrain
 from pldrepro.training.run import Run
 from tests.support.ranks import Make, on_ranks, train
@@ -101,7 +104,62 @@ def test_ranks_that_differ_stop(tiny_run: Make, corpus: Path, tmp_path: Path) ->
     assert on_ranks(2, work) == [0, 0]
 
 
-# ---- what is sent ----
+# ---- what is sent, and when ----
+
+
+class Stack(torch.nn.Module):
+    """Two blocks of a scalar each, what comes before and after them, and a parameter that the loss never reaches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Parameter(torch.ones(()))
+        self.blocks = torch.nn.ModuleList([torch.nn.Linear(1, 1, bias=False) for _ in range(2)])
+        self.head = torch.nn.Parameter(torch.ones(()))
+        self.unused = torch.nn.Parameter(torch.ones(()))
+
+    def backward(self, kept: tuple[bool, bool], scale: float) -> None:
+        """Gradients of scale x stem x (the kept blocks) x head."""
+        value = scale * self.stem.reshape(1, 1)
+        for block, keep in zip(self.blocks, kept, strict=True):
+            value = block(value) if keep else value
+        (value * self.head).sum().backward()
+
+
+def test_gradients_travel_while_the_backward_pass_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a first step each is sent when it is ready, from the last layer to the first, none of a dropped layer."""
+    monkeypatch.setattr("pldrepro.training.gradient_sum.BUCKET_BYTES", 4)  # a parameter a message
+    settings = RunSettings.model_validate(
+        {"scale": "tiny", "arm": "pld", "label": "PLD", "seed": 1, "model": {}, "data": {}, "training": {}, "drop": {},
+         "impl": {"ranks": 2, "device": "cpu"}}
+    )  # fmt: skip
+
+    def work() -> None:
+        with joined(settings.impl) as world:
+            torch.manual_seed(0)
+            model = Stack()
+            gradients = GradientSum(world, model)
+            # The layers that each pass keeps, and the messages on their way after the last one, and after finish.
+            steps = [
+                ([(True, True)], 0, 4),
+                ([(True, True)], 4, 4),
+                ([(True, False)], 3, 3),
+                ([(True, True), (False, True)], 4, 4),
+                ([(False, False)], 2, 2),
+            ]
+            for passes, early, messages in steps:
+                model.zero_grad()
+                for kept in passes[:-1]:
+                    model.backward(kept, 1.0 + world.rank)
+                gradients.start([Gate(keep) for keep in passes[-1]])
+                model.backward(passes[-1], 1.0 + world.rank)
+                assert len(gradients.sent) == early
+                assert gradients.finish() == 4 * messages  # bytes: nothing of the parameter that no loss reaches
+                weights = [block.weight.item() for block in model.blocks]
+                values = [math.prod(w for w, keep in zip(weights, kept, strict=True) if keep) for kept in passes]
+                assert float(model.stem.grad) == pytest.approx(3 * sum(values))
+                assert model.unused.grad is None
+
+    assert on_ranks(2, work) == [0, 0]
 
 
 def test_the_bytes_that_are_sent_fall_with_the_kept_layers(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
@@ -123,15 +181,20 @@ def test_the_bytes_that_are_sent_fall_with_the_kept_layers(tiny_run: Make, corpu
 
 
 def test_buckets_keep_order_size_and_dtype() -> None:
-    parts = [torch.zeros(n) for n in (3_000_000, 3_000_000, 1, 7_000_000, 2)] + [torch.zeros(2, dtype=torch.float64)]
-    assert [[len(g) for g in bucket] for bucket in buckets(parts)] == [[3_000_000, 3_000_000, 1], [7_000_000], [2], [2]]
-    assert list(buckets([])) == []
+    sizes = (3_000_000, 3_000_000, 1, 7_000_000, 2)
+    parts = [torch.nn.Parameter(torch.zeros(n)) for n in sizes]
+    parts.append(torch.nn.Parameter(torch.zeros(2, dtype=torch.float64)))
+    found = [[len(parameter) for parameter in bucket] for bucket in in_buckets(parts)]
+    assert found == [[3_000_000, 3_000_000, 1], [7_000_000], [2], [2]]
+    assert list(in_buckets([])) == []
 
 
-def test_alone_nothing_is_sent() -> None:
-    parameter = torch.nn.Parameter(torch.ones(2))
-    parameter.grad = torch.ones(2)
-    assert SINGLE.sum_gradients([parameter]) == 0
+def test_one_process_sends_nothing() -> None:
+    model = Stack()
+    model.head.grad = torch.ones(())
+    gradients = GradientSum(SINGLE, model)
+    gradients.start([Gate(True), Gate(True)])
+    assert gradients.finish() == 0
     assert SINGLE.all_reduce_max(3) == 3
     assert SINGLE.broadcast([0.5]) == [0.5]
     assert SINGLE.all_equal(torch.tensor([float("nan")]))
