@@ -29,6 +29,9 @@ from pldrepro.analysis.sbld_claims import (
     sbld_over_prior,
     sbld_over_prior_cloze,
     sbld_over_prior_minimal_pairs,
+    sbld_over_prior_rank,
+    sbld_rank_convergence,
+    sbld_rank_gain,
     sbld_time_saving,
     sbld_top1_gain,
     sbld_top5_gain,
@@ -282,7 +285,7 @@ SBLD_ESTIMATORS: dict[str, Callable[[Evidence], Measurement]] = {
     for estimator in (
         sbld_time_saving, sbld_lambada_gain, sbld_top1_gain, sbld_top5_gain, sbld_over_pld, sbld_over_prior,
         sbld_convergence, sbld_minimal_pairs_gain, sbld_cloze_gain, sbld_over_prior_minimal_pairs,
-        sbld_over_prior_cloze,
+        sbld_over_prior_cloze, sbld_rank_gain, sbld_over_prior_rank, sbld_rank_convergence,
     )
 }  # fmt: skip
 ESTIMATORS = PLD_ESTIMATORS | SBLD_ESTIMATORS

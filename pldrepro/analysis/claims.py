@@ -2,7 +2,7 @@
 
 A claim names its estimator (``measure``), a function of ``pldrepro.analysis.claim_estimators.ESTIMATORS``, and what a
 study needs to speak of it. The rule of the verdict is in ``pldrepro.analysis.verdicts``; claims that are judged on data
-share one family-wise error rate, by Holm.
+share one family-wise error rate, by Holm, in which one estimate is one test.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.table_files import read_table
 from pldrepro.analysis.text import FAMILIES, number
 from pldrepro.analysis.time_to_target import bounded
-from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS, VERDICTS, Verdict, adjusted_p, verdict
+from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS, VERDICTS, Verdict, adjusted_p, tests_of, verdict
 from pldrepro.errors import RecordError, SettingsError
 from pldrepro.files import atomic_path
 from pldrepro.stats import Estimate
@@ -98,20 +98,32 @@ def measure_claim(evidence: Evidence, claim: Claim) -> Measurement:
 
 
 def adjusted(cases: Sequence[Case]) -> dict[str, float]:
-    """Key of each claim that is judged -> p of no effect, adjusted by Holm for all that are judged in this set."""
+    """Key of each claim that is judged -> p of no effect, adjusted by Holm for all that are judged in this set.
+
+    Claims that rest on one estimate have one p, which counts once: similar scores in less time are one ratio of times,
+    under premises of their own.
+    """
     judged = [case for case in cases if case.judged]
     found = adjusted_p([case.measurement.paired for case in judged])
     return {case.key: p for case, p in zip(judged, found, strict=True) if p is not None}
 
 
-def judge(case: Case, p_values: Mapping[str, float]) -> tuple[Verdict, str]:
-    """Verdict on a claim, and why; ``p_values``: of ``adjusted``."""
+def same_test(cases: Sequence[Case]) -> dict[str, str]:
+    """Key of each judged claim that tests what an earlier one of the set does -> id of that one."""
+    judged, first = [case for case in cases if case.judged], dict[tuple[float, ...] | None, Case]()
+    tests = tests_of([case.measurement.paired for case in judged])
+    leaders = [first.setdefault(test, case) for test, case in zip(tests, judged, strict=True)]
+    return {case.key: leader.claim.id for case, leader in zip(judged, leaders, strict=True) if leader is not case}
+
+
+def judge(case: Case, p_values: Mapping[str, float], num_tests: int | None = None) -> tuple[Verdict, str]:
+    """Verdict on a claim, and why; ``p_values``: of ``adjusted``; ``num_tests``: that they count (none: all)."""
     claim, measurement = case.claim, case.measurement
-    found, reason = _found(case, p_values)
+    found, reason = _found(case, p_values, len(p_values) if num_tests is None else num_tests)
     return found, join_notes(reason, measurement.note, claim.note, arithmetic_note(case.paper, claim, case.study))
 
 
-def _found(case: Case, p_values: Mapping[str, float]) -> tuple[Verdict, str]:
+def _found(case: Case, p_values: Mapping[str, float], num_tests: int) -> tuple[Verdict, str]:
     claim, paired = case.claim, case.measurement.paired
     if paired is None:
         return "not measured at this scale", ""
@@ -124,19 +136,19 @@ def _found(case: Case, p_values: Mapping[str, float]) -> tuple[Verdict, str]:
     p = p_values.get(f"{case.paper.key}.{case.leader}")
     found = verdict(paired.estimate, claim, p, sized=not case.lacks_size)
     if found == "inconclusive":
-        return found, "" if case.measurement.bound else open_note(paired, p, len(p_values))
+        return found, "" if case.measurement.bound else open_note(paired, p, num_tests)
     if found in FAVOURABLE and case.measurement.premise != "holds":
         return "inconclusive", "it is open whether its premise holds"
     return found, size_note(case) if found == "same direction" else ""
 
 
-def open_note(paired: Paired, p: float | None, judged: int) -> str:
+def open_note(paired: Paired, p: float | None, num_tests: int) -> str:
     """Why a claim is inconclusive: how many seeds would find the observed effect, or what else leaves it open."""
     n, own, many = paired.estimate.n, paired.p, paired.unit
     if n < 2:
         return f"one value has no interval: at least {MIN_SEEDS} {many} are needed"
     if own is not None and own <= ERROR_RATE and p is not None:
-        return f"its own interval excludes no effect, but not after the adjustment for {judged} claims (p = {p:.2g})"
+        return f"its own interval excludes no effect, but not after the adjustment for {num_tests} tests (p = {p:.2g})"
     few = f"below {MIN_SEEDS} {many} no direction is judged" if n < MIN_SEEDS else ""
     return join_notes(few, power_note(paired))
 
@@ -169,22 +181,25 @@ def size_note(case: Case) -> str:
 def claims(evidence: Evidence, papers: Mapping[str, Paper]) -> pd.DataFrame:
     """One row per claim of every paper: reported, measured with interval, verdict and why."""
     cases = [find_case(evidence, paper, claim) for paper in papers.values() for claim in paper.claims]
-    p_values, verdicts = adjusted(cases), {}
+    p_values, repeated, verdicts = adjusted(cases), same_test(cases), {}
     rows = []
     for case in cases:
         claim, paired = case.claim, case.measurement.paired
-        found, note = judge(case, p_values)
+        found, note = judge(case, p_values, len(p_values) - len(repeated))
         bound = "≤" if case.measurement.bound else ""
+        p = None if case.key in repeated else p_values.get(case.key)
         verdicts[case.key] = found
         if paired is not None and case.leader != claim.id:
             found = verdicts[f"{case.paper.key}.{case.leader}"]
             note = join_notes(f"one estimate with {case.leader}, and one verdict", note)
+        if case.key in repeated:
+            note = join_notes(f"one test with {repeated[case.key]}, counted once", note)
         rows.append(
             {
                 "claim": case.key, "paper": case.paper.label, "statement": claim.statement,
                 "reported": claim.reported, "provenance": claim.provenance,
                 "bound": bound, **_limits(bounded(paired.estimate if paired else None, bound)),
-                "unit": claim.unit, "p_holm": p_values.get(case.key), "verdict": found, "lacks": "; ".join(case.lacks),
+                "unit": claim.unit, "p_holm": p, "verdict": found, "lacks": "; ".join(case.lacks),
                 "exhibit": claim.exhibit, "note": note,
             }
         )  # fmt: skip

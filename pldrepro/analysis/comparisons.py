@@ -42,6 +42,13 @@ class Paired:
         """Two-sided p of no effect, below 0.05 where the 95 % interval excludes no effect; None for one seed."""
         return stats.p_value(self.effects, self.shared_error, self.shared_freedom, self.least_spread)
 
+    @property
+    def test(self) -> tuple[float, ...]:
+        """What its test of no effect rests on: equal where two comparisons are one estimate, turned round or not."""
+        side = 1 if self.effects[0] >= 0 else -1
+        numbers = (*(side * effect for effect in self.effects), self.shared_error, self.shared_freedom)
+        return tuple(float(f"{number:.12g}") for number in (*numbers, self.least_spread))
+
     def pairs_for_power(self) -> int | None:
         """Seeds with which this effect, by itself, is found with power.POWER; None where no number is enough."""
         return power.pairs_for_power(
@@ -175,6 +182,28 @@ def reach_glue(evidence: Evidence, arm: str, axis: str, convention: str) -> Reac
             continue
         first = first_at_or_below(((cost, -value) for cost, value in curve), -target_score)
         reached += any(value >= target_score for _, value in curve)
+        costs[run.seed] = (evidence.cost(base, axis), evidence.cost(run, axis) if first is None else first)
+    return Reach(costs, reached)
+
+
+def reach_score(evidence: Evidence, scores: Mapping[tuple[str, int, str], float], arm: str, axis: str) -> Reach:
+    """How soon an arm reaches the baseline's final score of the same seed, linear between scored checkpoints.
+
+    ``scores``: (arm, seed, checkpoint) -> score. A run whose first scored checkpoint is already there counts with that
+    checkpoint: late rather than early.
+    """
+    costs, reached, final = {}, 0, evidence.final_checkpoint(evidence.baseline)
+    for run, base in evidence.pairs(arm, evidence.baseline):
+        curve = [
+            (evidence.cost(run, axis, name), scores[arm, run.seed, name])
+            for name in evidence.checkpoints(arm)
+            if (arm, run.seed, name) in scores
+        ]
+        target = scores.get((base.arm, base.seed, final))
+        if target is None or not curve:
+            continue
+        first = first_at_or_below(((cost, -value) for cost, value in curve), -target)
+        reached += any(value >= target for _, value in curve)
         costs[run.seed] = (evidence.cost(base, axis), evidence.cost(run, axis) if first is None else first)
     return Reach(costs, reached)
 

@@ -18,7 +18,6 @@ from pldrepro import stats
 from pldrepro.analysis import comparisons
 from pldrepro.analysis.arms import compared_arms
 from pldrepro.analysis.comparisons import Paired, Reach
-from pldrepro.analysis.interpolation import first_at_or_below
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.tidy import estimate_of, tidy, tidy_row
@@ -160,25 +159,8 @@ def _variance_of_mean(part: np.ndarray) -> float:
 
 
 def reach(evidence: Evidence, score: str, arm: str, axis: str) -> Reach:
-    """How soon an arm reaches the baseline's final score of the same seed, linear between scored checkpoints.
-
-    A run whose first scored checkpoint is already there counts with that checkpoint: late rather than early.
-    """
-    found, final = values(evidence, score), evidence.final_checkpoint(evidence.baseline)
-    costs, reached = {}, 0
-    for run, base in evidence.pairs(arm, evidence.baseline):
-        curve = [
-            (evidence.cost(run, axis, name), found[arm, run.seed, name])
-            for name in evidence.checkpoints(arm)
-            if (arm, run.seed, name) in found
-        ]
-        target = found.get((base.arm, base.seed, final))
-        if target is None or not curve:
-            continue
-        first = first_at_or_below(((cost, -value) for cost, value in curve), -target)
-        reached += any(value >= target for _, value in curve)
-        costs[run.seed] = (evidence.cost(base, axis), evidence.cost(run, axis) if first is None else first)
-    return Reach(costs, reached)
+    """How soon an arm reaches the baseline's final score of the same seed, linear between scored checkpoints."""
+    return comparisons.reach_score(evidence, values(evidence, score), arm, axis)
 
 
 # ---- the table ----

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pldrepro import stats
-from pldrepro.analysis import contrasts, glue_metrics, glue_scores
+from pldrepro.analysis import contrasts, glue_metrics, glue_scores, word_rank
 from pldrepro.analysis.fits import fits, is_trained
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.text import number
@@ -138,6 +138,16 @@ def _lambada(evidence: Evidence, arm: str) -> dict[int, tuple[float, int]]:
     return found
 
 
+def rank_floor(evidence: Evidence) -> str:
+    """Why the baseline's final LAMBADA rank is at the floor; empty where it is above."""
+    baseline, scratch = (
+        word_rank.finals(evidence, arm) for arm in (evidence.baseline, evidence.arm_with_role("scratch"))
+    )
+    if not baseline:
+        return "the baseline has no LAMBADA ranks"
+    return not_beaten(baseline, scratch, word_rank.CHANCE, "chance")
+
+
 # ---- minimal pairs and cloze contrasts ----
 
 
@@ -154,6 +164,7 @@ def contrast_floor(evidence: Evidence, score: str) -> str:
 FLOORS: dict[str, Callable[[Evidence], str]] = {
     "glue": glue_floor,
     "lambada": lambada_floor,
+    "lambada_rank": rank_floor,
     "minimal_pairs": lambda evidence: contrast_floor(evidence, contrasts.minimal_pairs(evidence)),
     "cloze": lambda evidence: contrast_floor(evidence, contrasts.CLOZE),
 }

@@ -42,18 +42,21 @@ def premise_of(difference: Paired | None, most: float) -> Literal["holds", "open
     return "fails" if difference.estimate.low > most else "open"
 
 
-def until_reached(paired: Paired | None, reach: Reach, gap: Paired | None, note: str) -> Measurement:
-    """What reaching a loss costs; ``gap``: the arm's final loss minus that loss.
+def until_reached(
+    paired: Paired | None, reach: Reach, gap: Paired | None, note: str, *, target: str = "final loss",
+    gap_note: str | None = None,
+) -> Measurement:  # fmt: skip
+    """What reaching a target of the baseline costs; ``gap``: by how much the arm ends short of it, e.g. in loss.
 
-    Runs that never get there count with their whole run, a bound. That the loss is reached is the premise: it fails
-    where no run gets there and the gap is above 0.
+    Runs that never get there count with their whole run, a bound. That the target is reached is the premise: it fails
+    where no run gets there and the gap is above 0. ``gap_note``: the gap in words (none: of a loss).
     """
     reached, pairs = reach.reached, len(reach.costs)
     if reached == pairs:
         return Measurement(paired, note)
     bound = (
-        f"the baseline's final loss was reached in {reached} of {pairs} runs; the others count with their whole run, "
-        f"a bound; {estimate_note('final loss minus baseline', gap, 3, 'nats')}"
+        f"the baseline's {target} was reached in {reached} of {pairs} runs; the others count with their whole run, "
+        f"a bound; {estimate_note('final loss minus baseline', gap, 3, 'nats') if gap_note is None else gap_note}"
     )
     fails = premise_of(gap, 0.0) == "fails" and not reached
     return Measurement(paired, join_notes(bound, note), "fails" if fails else "open", bound=True)

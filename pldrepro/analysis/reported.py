@@ -143,7 +143,7 @@ class Needs(Strict):
     learning_rate_ratio: float | None = Field(
         None, gt=1, description="the higher learning rate is at least so many times the baseline's"
     )
-    floor: Literal["glue", "lambada", "minimal_pairs", "cloze"] | None = Field(
+    floor: Literal["glue", "lambada", "lambada_rank", "minimal_pairs", "cloze"] | None = Field(
         None, description="a score in which the baseline must beat a constant prediction and the model from scratch"
     )
 

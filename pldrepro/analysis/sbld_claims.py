@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from pldrepro.analysis import comparisons, contrasts
+from pldrepro.analysis import comparisons, contrasts, word_rank
 from pldrepro.analysis.arms import kept_layers
 from pldrepro.analysis.measurement import Measurement, estimate_note, join_notes, premise_of, until_reached
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import accuracy_change, accuracy_gain, accuracy_pairs, analysis_share, time_saved
-from pldrepro.analysis.similar import contrast_gain
+from pldrepro.analysis.similar import contrast_gain, shortfall
 from pldrepro.analysis.text import FAMILIES, estimate_text, number
 from pldrepro.analysis.tidy import estimate_of
 
@@ -128,7 +128,47 @@ def _contrast_gain(evidence: Evidence, score: str, other: str | None) -> Measure
     return replace(gain, premise=same_samples(evidence, evidence.sbld, other))
 
 
+def sbld_rank_gain(evidence: Evidence) -> Measurement:
+    """LAMBADA rank of SBLD above the baseline's at the end of both runs [points]."""
+    return _rank_gain(evidence, evidence.baseline)
+
+
+def sbld_over_prior_rank(evidence: Evidence) -> Measurement:
+    """LAMBADA rank of SBLD above that of PLD at SBLD's mean kept depth, at the end of both runs [points]."""
+    return _rank_gain(evidence, prior_dropping(evidence))
+
+
+def _rank_gain(evidence: Evidence, other: str | None) -> Measurement:
+    if other is None:
+        return Measurement(note=NO_PRIOR)
+    gain = word_rank.gain(evidence, evidence.sbld, other)
+    if gain is None:
+        return Measurement(note="no LAMBADA ranks of both arms in this study")
+    level = word_rank.finals(evidence, other).values()
+    note = join_notes(
+        f"{word_rank.TITLE}; {evidence.label(other)} has {number(sum(level) / len(level), 1)} %",
+        f"the choice of passages is ±{gain.shared_error:.1f} points of it (standard error)",
+    )
+    return Measurement(gain, note, same_samples(evidence, evidence.sbld, other))
+
+
 # ---- convergence, and SBLD against PLD ----
+
+
+def sbld_rank_convergence(evidence: Evidence) -> Measurement:
+    """Reference time of the baseline's run over SBLD's up to where it first has the baseline's final LAMBADA rank."""
+    reach = word_rank.reach(evidence, evidence.sbld, "reference_time")
+    gap = shortfall(Measurement(word_rank.gain(evidence, evidence.sbld, evidence.baseline)))
+    if gap is None:
+        return Measurement(note="no LAMBADA ranks of both arms in this study")
+    return until_reached(
+        comparisons.reach_speedup(evidence, evidence.sbld, "reference_time", reach),
+        reach,
+        gap,
+        "reference time, the analysis charged; linear between scored checkpoints",
+        target="final LAMBADA rank",
+        gap_note=estimate_note("short of it at the end", gap, 1, "points"),
+    )
 
 
 def sbld_convergence(evidence: Evidence) -> Measurement:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pldrepro.analysis import comparisons, contrasts, floors
+from pldrepro.analysis import comparisons, contrasts, floors, word_rank
 from pldrepro.analysis.comparisons import Paired, Reach
 from pldrepro.analysis.reported import Paper, Reported
 from pldrepro.analysis.results import AXES, Evidence
@@ -39,14 +39,15 @@ def not_judged(evidence: Evidence) -> dict[str, str]:
 
 def _candidates(evidence: Evidence) -> dict[str, tuple[str, str]]:
     """Target -> its name, and why it judges nothing (empty where it judges)."""
-    return {
-        "loss": ("the baseline's final validation loss", ""),
-        "glue": ("the baseline's final GLUE score", floors.glue_floor(evidence)),
-        **{
-            score: (f"the baseline's final score on {contrasts.title(score)}", floors.contrast_floor(evidence, score))
-            for score in contrasts.scores(evidence)
-        },
-    }
+    found = {"loss": ("the baseline's final validation loss", "")}
+    if evidence.family == "bert":
+        found["glue"] = "the baseline's final GLUE score", floors.glue_floor(evidence)
+    for score in contrasts.scores(evidence):
+        name = f"the baseline's final score on {contrasts.title(score)}"
+        found[score] = name, floors.contrast_floor(evidence, score)
+    if word_rank.finals(evidence, evidence.baseline):
+        found[word_rank.RANK] = f"the baseline's final {word_rank.TITLE}", floors.rank_floor(evidence)
+    return found
 
 
 def reach(evidence: Evidence, arm: str, target: str, axis: str) -> Reach:
@@ -55,6 +56,8 @@ def reach(evidence: Evidence, arm: str, target: str, axis: str) -> Reach:
         return comparisons.reach_loss(evidence, arm, axis)
     if target == "glue":
         return comparisons.reach_glue(evidence, arm, axis, comparisons.glue_convention(evidence)[0])
+    if target == word_rank.RANK:
+        return word_rank.reach(evidence, arm, axis)
     return contrasts.reach(evidence, target, arm, axis)
 
 
@@ -68,25 +71,31 @@ def time_to_target(evidence: Evidence, paper: Paper) -> pd.DataFrame:
 
     For each target T of ``targets``: reached_T [runs, of n]; speedup_to_T [x] on each axis, paired by seed, in which a
     run that never gets there counts with its whole run, a bound without an interval; then the decomposition of PLD's
-    speedup: step_to_T [x], of the arm that a step ends at, and total_to_T.
+    speedup: step_to_T [x], of the arm that a step ends at, and total_to_T. The paper's values stand with the first
+    study; of a study of GPT that is shown with it there are no steps.
     """
     rows: list[dict[str, Any]] = []
-    judging = targets(evidence)
-    for target in judging:
-        for arm in evidence.methods:
-            rows += _target_rows(evidence, paper, arm, target)
-    for target in judging:
+    for study in studies(evidence):
+        for target in targets(study):
+            for arm in study.methods:
+                rows += _target_rows(study, paper if study is evidence else None, arm, target)
+    for target in targets(evidence):
         rows += _step_rows(evidence, paper, target)
     return tidy(rows)
 
 
-def _target_rows(evidence: Evidence, paper: Paper, arm: str, target: str) -> list[dict[str, Any]]:
+def studies(evidence: Evidence) -> list[Evidence]:
+    """This study, and those of GPT that are shown with it."""
+    return [evidence, *(other for other in evidence.others if other.family == "gpt")]
+
+
+def _target_rows(evidence: Evidence, paper: Paper | None, arm: str, target: str) -> list[dict[str, Any]]:
     final = evidence.final_checkpoint(arm)
     found = {axis: reach(evidence, arm, target, axis) for axis in AXES}
     count = found["samples"]
     if not count.costs:
         return []
-    reported = reported_factors(paper, target) if evidence.paper_arm(arm) == "pld" else {}
+    reported = reported_factors(paper, target) if paper and evidence.paper_arm(arm) == "pld" else {}
     reached = Estimate(count.reached, None, None, len(count.costs), "count")
     rows = [tidy_row(evidence, arm, final, f"reached_{target}", reached, unit="runs")]
     note = "" if count.reached == len(count.costs) else AT_MOST

@@ -54,10 +54,19 @@ DETAILS = (
 
 
 def adjusted_p(paired: Sequence[Paired | None]) -> list[float | None]:
-    """p of no effect of each comparison with MIN_SEEDS or more, adjusted by Holm for all of these; None for others."""
-    found = [one.p if one is not None and one.estimate.n >= MIN_SEEDS else None for one in paired]
-    several = iter(stats.holm([p for p in found if p is not None]))
-    return [None if p is None else next(several) for p in found]
+    """p of no effect of each comparison with MIN_SEEDS or more, adjusted by Holm for all of these; None for others.
+
+    Comparisons that rest on one estimate (``Paired.test``) are one hypothesis, and counted once.
+    """
+    tests = tests_of(paired)
+    single = {test: one.p for test, one in zip(tests, paired, strict=True) if test is not None and one is not None}
+    several = dict(zip(single, stats.holm([p for p in single.values() if p is not None]), strict=True))
+    return [None if test is None else several[test] for test in tests]
+
+
+def tests_of(paired: Sequence[Paired | None]) -> list[tuple[float, ...] | None]:
+    """The test that each comparison with MIN_SEEDS or more makes; None for others."""
+    return [one.test if one is not None and one.estimate.n >= MIN_SEEDS else None for one in paired]
 
 
 def sides(paired: Sequence[Paired]) -> list[Literal[-1, 0, 1]]:

@@ -79,8 +79,8 @@ def control_note(frame: pd.DataFrame) -> str:
         return f"No claim has the {MIN_SEEDS} seeds and the scale that a verdict on its direction needs."
     return (
         "A verdict on a direction counts all claims of this set: family-wise error "
-        f"{100 * ERROR_RATE:g} % over the {judged} judged claim{'s' if judged > 1 else ''} by Holm. The intervals are "
-        "of each claim by itself."
+        f"{100 * ERROR_RATE:g} % over {judged} test{'s' if judged > 1 else ''} by Holm; claims that rest on one "
+        "estimate are one test. The intervals are of each claim by itself."
     )
 
 

@@ -34,7 +34,7 @@ from pldrepro.analysis.time_to_target import (
     not_judged,
     targets,
 )
-from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS, sides
+from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS, sides, tests_of
 from pldrepro.errors import RecordError, SettingsError
 from pldrepro.exhibits.tables.sbld import TABLE1, TABLE2
 from pldrepro.files import write_text
@@ -307,7 +307,7 @@ def answers(evidence: Evidence, paper: Paper) -> str:
     said = [(question, list(ANSWERS[question.id](evidence, paper))) for question in paper.questions]
     judged = [paired for _, some in said for one in some if isinstance(one, Compared) for paired in one.judged]
     found = iter(sides(judged))
-    num_judged = sum(paired.estimate.n >= MIN_SEEDS for paired in judged)
+    num_judged = len({test for test in tests_of(judged) if test is not None})
     counts = [f"{len(study.pretrain)} at scale {study.scale}" for study in (evidence, *evidence.others)]
     count = sum(len(study.pretrain) for study in (evidence, *evidence.others))
     parts = [

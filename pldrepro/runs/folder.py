@@ -161,10 +161,16 @@ class EarlyRun:
 
 @dataclass(frozen=True)
 class LambadaRun:
-    """The LAMBADA scores of a finished pre-training run's checkpoints."""
+    """The LAMBADA scores of a finished pre-training run's checkpoints; numbers of passages stay on disk until asked."""
 
     folder: Path
     summary: LambadaSummary
+
+    def ranks(self, checkpoint: str) -> np.ndarray:
+        """(N,) float32 rank of the right word in each ranked passage; damaged or without them is a RecordError."""
+        from pldrepro.runs.hits import load_ranks
+
+        return load_ranks(self.folder / "predictions.safetensors", checkpoint)
 
 
 def log_path(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Hits of single items in two bits each: which of two a model preferred. numpy only.
+"""Results of single items: hits in two bits each (which of two a model preferred), and ranks. numpy only.
 
 A hit is 1 (the right one), 1/2 (a tie), 0 (the other), or nan (the item was left out).
 """
@@ -55,3 +55,15 @@ def load_hits(path: Path, counts: Mapping[str, int]) -> dict[str, np.ndarray]:
         return {name: unpack(arrays[name], count) for name, count in counts.items()}
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise RecordError(f"{path}: damaged or cut short ({error})") from None
+
+
+def load_ranks(path: Path, checkpoint: str) -> np.ndarray:
+    """Rank of the right word in each ranked passage of LAMBADA; a damaged file, or one without, is a RecordError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            ranks: np.ndarray = file.get_tensor(f"{checkpoint}/ranks")
+            return ranks
+    except (OSError, SafetensorError) as error:
+        raise RecordError(f"{path}: damaged, or without ranks at {checkpoint} ({error})") from None

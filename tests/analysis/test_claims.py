@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from pldrepro.analysis import claims, glue_scores, power
-from pldrepro.analysis.claims import Case, adjusted, judge, power_note
+from pldrepro.analysis.claims import Case, adjusted, judge, power_note, same_test
 from pldrepro.analysis.comparisons import Paired, difference, ratio
 from pldrepro.analysis.measurement import Measurement
 from pldrepro.analysis.reported import Claim, load_papers
@@ -94,6 +94,18 @@ def test_only_claims_that_data_decide_count_among_those_that_are_judged() -> Non
     assert list(found.values()) == [2 * (single[0] or 0), single[1]]
 
 
+def test_claims_that_rest_on_one_estimate_have_one_p_and_premises_of_their_own() -> None:
+    several = [
+        replace(case(CLEAR, CLAIM.model_copy(update={"id": name})), measurement=Measurement(CLEAR, premise=premise))
+        for name, premise in {"one": "fails", "two": "holds", "three": "open"}.items()
+    ]
+    found = adjusted(several)
+    assert list(found.values()) == [CLEAR.p] * 3
+    assert same_test(several) == {"pld.two": "one", "pld.three": "one"}
+    verdicts = [judge(one, found)[0] for one in several]
+    assert verdicts == ["premise fails", "reproduced", "inconclusive"]
+
+
 def test_many_claims_can_leave_open_what_one_alone_would_settle() -> None:
     paired = ratio([(1.5, 1.0), (2.0, 1.0), (1.4, 1.0)])
     assert paired is not None
@@ -102,7 +114,7 @@ def test_many_claims_can_leave_open_what_one_alone_would_settle() -> None:
     assert judge(case(paired), {"pld.faster": paired.p})[0] == "same direction"
     found, note = judge(case(paired), {"pld.faster": 0.2, "pld.other": 0.3})
     assert found == "inconclusive"
-    assert "not after the adjustment for 2 claims (p = 0.2)" in note
+    assert "not after the adjustment for 2 tests (p = 0.2)" in note
 
 
 TAGS = arm_tags(experiments_folder("bert")) | {"scratch": ArmTags(role="scratch")}
@@ -245,7 +257,7 @@ def test_claims_are_read_back_and_fit_a_terminal(better: pd.DataFrame, tmp_path:
     assert claims_text.markdown_claims(frame).count("\n| ") == len(frame) - absent
     judged = frame["p_holm"].notna().sum()
     for page in (text, claims_text.markdown_claims(frame)):
-        assert f"family-wise error 5 % over the {judged} judged claims by Holm" in " ".join(page.split())
+        assert f"family-wise error 5 % over {judged} tests by Holm" in " ".join(page.split())
 
 
 # ---- SBLD (our reading) ----

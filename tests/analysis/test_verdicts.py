@@ -1,6 +1,7 @@
 """The rule of a verdict: its definition, its invariants, and how often it is right where the truth is known."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pldrepro import stats
-from pldrepro.analysis.comparisons import difference
+from pldrepro.analysis.comparisons import difference, percent_less, ratio
 from pldrepro.analysis.reported import Claim
 from pldrepro.analysis.verdicts import MIN_SEEDS, VERDICTS, adjusted_p, sides, verdict
 from pldrepro.stats import Estimate
@@ -115,7 +116,22 @@ def test_differences_that_are_judged_together_share_one_error_rate() -> None:
     assert adjusted_p([near, few, clear]) == [near.p, None, 2 * (clear.p or 0)]
     assert near.p == pytest.approx(0.0443, abs=1e-3)
     assert sides([near, few, clear]) == [1, 0, -1]
-    assert sides([near, near]) == [0, 0]
+    also_near = difference([(1.0, 0.0), (0.5, 0.0), (0.61, 0.0)])
+    assert sides([near, also_near]) == [0, 0]
+
+
+def test_comparisons_that_rest_on_one_estimate_are_one_test() -> None:
+    pairs = [(1.0, 2.0), (1.0, 1.5), (1.0, 1.6)]
+    shorter, longer = ratio(pairs, percent_less), ratio([(b, a) for a, b in pairs])
+    other = ratio([(1.0, 1.2), (1.0, 1.3), (1.0, 1.2)])
+    assert shorter is not None
+    assert other is not None
+    assert adjusted_p([shorter, longer, shorter]) == [shorter.p] * 3
+    first, second, third = adjusted_p([shorter, other, longer])
+    assert first == third == pytest.approx(max(2 * (other.p or 0), shorter.p or 0))
+    assert second == pytest.approx(2 * (other.p or 0))
+    sharper = replace(shorter, shared_error=0.01)  # the same effects with another error: another test
+    assert adjusted_p([shorter, sharper]) != [shorter.p, sharper.p]
 
 
 def test_a_ratio_is_judged_by_its_distance_from_1() -> None:

@@ -481,6 +481,23 @@ def write_contrasts(
     return folder
 
 
+def write_lambada(root: Path, arm: str, seed: int, ranks: Mapping[str, Sequence[float]]) -> Path:
+    """Finished LAMBADA scores of a model that gets no word right: checkpoint -> rank of each passage's right word."""
+    folder = root / "runs" / "lambada" / arm / f"seed{seed}"
+    folder.mkdir(parents=True)
+    save_file(
+        {f"{name}/ranks": np.array(own, np.float32) for name, own in ranks.items()}, folder / "predictions.safetensors"
+    )
+    checkpoints = {
+        name: LambadaScores(lambada_accuracy=0.0, lambada_perplexity=50.0, lambada_rank=float(np.mean(own)))
+        for name, own in ranks.items()
+    }
+    number = len(next(iter(ranks.values())))
+    about = {"scale": "smoke", "arm": arm, "label": arm, "seed": seed, "passages": number, "ranked": number}
+    write_record(folder / "summary.json", LambadaSummary(**about, checkpoints=checkpoints))
+    return folder
+
+
 def _labels(task: str, examples: int, rng: np.random.Generator) -> np.ndarray:
     if task == "stsb":
         return rng.uniform(0, 5, examples).astype(np.float32)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import pandas as pd
 
 from pldrepro.analysis import comparisons
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import AXES, Evidence
-from pldrepro.analysis.time_to_target import AT_LEAST, AT_MOST, CHANGES, PER_SAMPLE, UNKNOWN, chain, not_judged, targets
+from pldrepro.analysis.time_to_target import (
+    AT_LEAST,
+    AT_MOST,
+    CHANGES,
+    PER_SAMPLE,
+    UNKNOWN,
+    chain,
+    not_judged,
+    studies,
+    targets,
+)
 from pldrepro.exhibits.layout import Cell, ColumnLayout, Line, TableLayout, TidyRow, count, interval, reported, select
 from pldrepro.exhibits.text import INTERVAL_NOTE
 
@@ -17,10 +28,18 @@ BOUNDS = {AT_MOST: "≤ ", AT_LEAST: "≥ "}
 
 
 def time_to_target_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
-    """One table per target, and PLD's speedup step by step."""
-    judging = targets(evidence)
+    """One table per target, and PLD's speedup step by step; then the targets of the studies of GPT."""
+    judging, (_, *others) = targets(evidence), studies(evidence)
     tables = [_target(evidence, frame, target, name) for target, name in judging.items()]
-    return [*tables, _steps(evidence, paper, frame, judging)]
+    steps = _steps(evidence, paper, frame[frame["family"] == evidence.family], judging)
+    return [*tables, steps, *(table for study in others for table in _of_gpt(study, frame))]
+
+
+def _of_gpt(study: Evidence, frame: pd.DataFrame) -> list[TableLayout]:
+    """The targets of a study of GPT, and what sets none."""
+    tables = [_target(study, frame, *target) for target in targets(study).items()]
+    floors = tuple(f"Not judged, and no target: {name}; {reason}." for name, reason in not_judged(study).items())
+    return [replace(tables[0], notes=(*tables[0].notes, *floors)), *tables[1:]]
 
 
 def reached(row: TidyRow, column: ColumnLayout) -> Cell | None:
@@ -38,6 +57,7 @@ def with_bound(row: TidyRow, column: ColumnLayout) -> Cell | None:
 
 def _target(evidence: Evidence, frame: pd.DataFrame, target: str, name: str) -> TableLayout:
     speedup, reach = f"speedup_to_{target}", f"reached_{target}"
+    frame = frame[frame["family"] == evidence.family]
     arms = [arm for arm in evidence.methods if select(frame, arm=arm, quantity=reach)]
     return TableLayout(
         title=f"How soon {name} is reached: the baseline's whole run over the arm's run up to there [x], at scale "
