@@ -109,3 +109,9 @@ def test_every_package_but_torch_is_locked_by_the_hashes_of_its_files() -> None:
     assert "torch" not in locked()
     assert "--require-hashes" in MAKEFILE
     assert "://" not in MAKEFILE + LOCK  # the index is the one that pip is configured with
+
+
+def test_the_site_is_built_with_pinned_versions_within_their_ranges() -> None:
+    lines = [line for line in Path("docs/requirements.txt").read_text("utf-8").splitlines() if not line.startswith("#")]
+    pins = {canonicalize_name(name): Version(version) for name, version in (line.split("==") for line in lines)}
+    assert all(pins[name] in allowed for name, allowed in by_name(EXTRAS["docs"]).items())
