@@ -13,7 +13,7 @@ from packaging.version import Version
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "snakemake": "snakemake-minimal"}
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 WITHOUT_TORCH = [text for text in PROJECT["dependencies"] if not text.startswith("torch")]
 # Environment -> the requirements of pyproject.toml that it holds.
 ENVIRONMENTS = {
