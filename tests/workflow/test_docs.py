@@ -10,6 +10,7 @@ import yaml
 
 from pldrepro.__main__ import VERBS
 from pldrepro.files import REPOSITORY
+from pldrepro.policy.drop import DropSettings
 
 PAGES = [
     *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "config/README.md")),
@@ -76,3 +77,10 @@ def test_the_page_of_exhibits_has_each_with_its_label(kind: str) -> None:
 
 def test_the_readme_is_one_page() -> None:
     assert len(text(REPOSITORY / "README.md").splitlines()) <= LONGEST
+
+
+def test_the_example_of_policies_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", text(REPOSITORY / "docs/api/policies.md"), re.DOTALL)
+    names: dict[str, object] = {}
+    exec(code, names)  # noqa: S102 (of this repository)
+    assert names["policy"] == DropSettings(dialect="paper_alg1")
