@@ -21,14 +21,17 @@ help:            ## list the targets
 setup: $(STAMP)  ## install into .venv
 
 $(STAMP): requirements.txt pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pldrepro needs Python 3.11 or newer, this is %s: make setup PYTHON=python3.12" % sys.version.split()[0])'
+	@echo 'installing into $(VENV): about 100 packages, with torch; a few minutes'
+	$(PYTHON) -m venv --clear $(VENV)
 	python $(PIP) --require-hashes --no-deps --requirement requirements.txt
 	python $(PIP) $(TORCH)
 	python $(PIP) --no-deps --no-build-isolation --editable .
-	touch $@
+	cp requirements.txt $@
 
 reproduce: setup ## run the whole demo study; ends with the claims and results/demo/report.html
-	snakemake --cores $(CORES) --quiet rules
+	@python -m pldrepro study unlock
+	snakemake --cores $(CORES)
 	@python -m pldrepro study claims results/demo/claims.csv
 	@echo "report: results/demo/report.html"
 

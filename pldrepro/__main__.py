@@ -9,10 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pldrepro import __version__, verbs
-from pldrepro.errors import OutOfTimeError
+try:
+    from pldrepro import __version__, verbs
+    from pldrepro.errors import STOPPED, OutOfTimeError
+except ModuleNotFoundError as missing:  # another Python than that of the environment
+    sys.exit(f"{missing}: run `make setup`, then `source .venv/bin/activate`")
 
-STOPPED = 75  # exit status of a run that was stopped in time and goes on when started again (EX_TEMPFAIL)
+SAVED = ("resume", "parts")  # what an interrupted run has in its folder to go on from
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,8 +27,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options.function(options)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        out = getattr(options, "out", None)
+        saved = [out / name for name in SAVED if (out / name).exists()] if out else []
+        then = f"; the same command goes on from {saved[0]}" if saved else ""
+        print(f"interrupted{then}", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # what is printed goes to `head`, which has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, RuntimeError, OSError) as error:
         if options.traceback:
             raise
@@ -55,6 +64,18 @@ def path(flag: str, help_: str, **options: Any) -> Argument:
     return argument(flag, **{"type": Path, "help": help_, **required, **options})
 
 
+def at_least(least: int, kind: type[int] | type[float] = int) -> Callable[[str], float]:
+    """The type of a number that may not be smaller."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not value >= least:
+            raise argparse.ArgumentTypeError(f"{text}: allowed: {least} or more")
+        return value
+
+    return number
+
+
 def settings(kind: str) -> Argument:
     """The settings of a job, of a class in pldrepro.config."""
     return argument("--settings", required=True, help=f"{kind}: a JSON or YAML file, or JSON text")
@@ -71,26 +92,29 @@ CORPUS = path("--corpus", "folder of the prepared corpus")
 OUT_RUN = path("--out", "run folder to write")
 OUT_DATA = path("--out", "folder of the arrays to write")
 EXPERIMENT = argument("--experiment", required=True, metavar="ARM", help="an arm, by the name of its file")
-SEED = argument("--seed", type=int, default=1, help="seed of the run (default: 1)")
+SEED = argument("--seed", type=at_least(0), default=1, help="seed of the run (default: 1)")
 NAMES = argument("names", nargs="*", metavar="NAME", help="such as table1 or figure1 (default: all)")
 FINISHED = (
     path("--index", "index.json: the finished runs"),
     path("--papers", "the papers' values, YAML files (default: all)", required=False, nargs="*", default=[]),
 )
 
+ABOUT = "Layer dropping, measured again. For people: `study`. The workflow calls the others; each works by itself."
 GROUPS = {
+    "study": "plan studies, look into them, compare their results",
     "prepare": "turn data into arrays",
     "run": "train or evaluate a model",
     "make": "make exhibits from finished runs",
-    "study": "plan studies, look into them, compare their results",
 }
 VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...]]] = {
     "prepare corpus": (verbs.prepare_corpus, (
-        settings("DataSettings"), argument("--workers", type=int, default=1, help="processes (default: 1)"), OUT_DATA,
+        settings("DataSettings"), argument("--workers", type=at_least(1), default=1, help="processes (default: 1)"),
+        OUT_DATA,
     )),
     "prepare glue": (verbs.prepare_glue, (
         settings("DataSettings"), argument("--tasks", nargs="+", required=True, help="names such as rte, stsb"),
-        argument("--sequence-length", type=int, required=True, help="longest example [tokens]"), CORPUS, OUT_DATA,
+        argument("--sequence-length", type=at_least(8), required=True, help="longest example [tokens]"),
+        CORPUS, OUT_DATA,
     )),
     "prepare contrasts": (verbs.prepare_contrasts, (
         settings("ContrastSettings"), argument("--data", required=True, help="DataSettings"), CORPUS, OUT_DATA,
@@ -99,13 +123,13 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...
     "run calibrate": (verbs.run_calibrate, (settings("CalibrationJob"), OUT_RUN)),
     "run interleave": (verbs.run_interleave, (
         settings("InterleaveJob"),
-        argument("--process", type=int, default=1, help="number of this process, which draws its gates (default: 1)"),
+        argument("--process", type=at_least(1), default=1, help="its number, which draws its gates (default: 1)"),
         OUT_RUN,
     )),
     "run pretrain": (verbs.run_pretrain, (
         settings("RunSettings"), path("--data", "folder of the prepared corpus or images"),
         path("--calibration", "summary.json of a calibration, to record reference time [s]", required=False),
-        argument("--max-seconds", type=float, help=f"stop at a checkpoint after this time [s], with status {STOPPED}"),
+        argument("--max-seconds", type=at_least(0, float), help=f"stop after this time [s], with status {STOPPED}"),
         OUT_RUN,
     )),
     "run finetune": (verbs.run_finetune, (
@@ -144,19 +168,21 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...
     "study settings": (verbs.study_settings, (*study_file("config/demo.yaml"), EXPERIMENT, SEED)),
     "study explain": (verbs.study_explain, (
         *study_file("config/paper.yaml"), EXPERIMENT, SEED,
-        argument("--step", type=int, required=True, help="training step, from 0"),
+        argument("--step", type=at_least(0), required=True, help="training step, from 0"),
     )),
     "study plan": (verbs.study_plan, (
         path("--configfile", "scale files, planned together (default: config/demo.yaml)", required=False, nargs="+",
              default=[Path("config/demo.yaml")]),
         OVERRIDES,
-        argument("--device", nargs="*", metavar="NAME", help="of config/devices.yaml (default: v100)"),
+        argument("--device", nargs="*", metavar="NAME", help="of config/devices.yaml (default: v100, or cpu-2-cores)"),
         path("--calibration", "calibration folders of one machine, as one more device; may be repeated", required=False,
              nargs="+", action="append", default=[], metavar="DIR"),
     )),
+    "study status": (verbs.study_status, study_file("config/demo.yaml")),
     "study import": (
         verbs.study_import, (path("source", "a results folder, or its runs"), *study_file("config/demo.yaml")),
     ),
+    "study unlock": (verbs.study_unlock, ()),
     "study claims": (verbs.study_claims, (
         path("claims", "the file", metavar="CSV"),
         argument("--markdown", action="store_true", help="the measured claims, as a Markdown table"),
@@ -171,7 +197,7 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...
 
 def parser() -> argparse.ArgumentParser:
     """The argument parser of VERBS."""
-    whole = argparse.ArgumentParser(prog="python -m pldrepro", description=(__doc__ or "").partition("\n")[0])
+    whole = argparse.ArgumentParser(prog="python -m pldrepro", description=ABOUT)
     whole.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
     whole.add_argument("--version", action="version", version=f"pldrepro {__version__}")
     groups = whole.add_subparsers(required=True, metavar="GROUP")

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+STOPPED = 75  # exit status of a run that was stopped in time and goes on when started again (EX_TEMPFAIL)
 MAX_PROBLEMS, MAX_SHOWN = 10, 200  # of one message: problems, and characters of a value
 
 

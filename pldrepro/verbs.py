@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,9 @@ def ranks(impl: ImplSettings, options: argparse.Namespace) -> Iterator[Any]:
     from pldrepro.training.distributed import joined, launch
 
     launch(impl, options.arguments)
-    with joined(impl) as world, locked(options.out) if world.is_first else nullcontext():
-        world.all_reduce_max(0)  # no rank starts before the first one holds the lock
+    with joined(impl) as world, ExitStack() as held:
+        # No rank starts before the first one holds the lock.
+        world.on_first(lambda: held.enter_context(locked(options.out)) is None)
         yield world
 
 
@@ -258,13 +259,24 @@ def study_explain(options: argparse.Namespace) -> None:
 
 
 def study_plan(options: argparse.Namespace) -> None:
-    """Print what studies will cost before they run: FLOPs, device hours, disk."""
+    """Print what studies will cost before they run: FLOPs, time of a device, disk."""
     from pldrepro.costs.plan import load_card, load_device
     from pldrepro.costs.plan_text import render_plan
 
-    devices = {name: load_device(name) for name in options.device or ([] if options.calibration else ["v100"])}
+    studies = [study_with(path, options.config) for path in options.configfile]
+    own = "cpu-2-cores" if all(study.impl.device == "cpu" for study in studies) else "v100"
+    devices = {name: load_device(name) for name in options.device or ([] if options.calibration else [own])}
     devices |= {f"measured-{n}": load_card(folders) for n, folders in enumerate(options.calibration, start=1)}
-    print(render_plan([study_with(path, options.config) for path in options.configfile], devices))
+    for note in (note for study in studies for note in study.notes):
+        print(note)
+    print(render_plan(studies, devices))
+
+
+def study_status(options: argparse.Namespace) -> None:
+    """Print how far a study is: jobs done, running and missing, who works where, the time left."""
+    from pldrepro.costs.status import render_status
+
+    print(render_status(study_with(options.configfile, options.config)))
 
 
 def study_import(options: argparse.Namespace) -> None:
@@ -278,6 +290,16 @@ def study_import(options: argparse.Namespace) -> None:
     refused = sum(one.reason is not None for one in outcomes)
     if refused:
         raise RefusedError(f"{refused} of {len(outcomes)} run folders refused; the others are here")
+
+
+def study_unlock(options: argparse.Namespace) -> None:
+    """Let the workflow start again in this folder after it was killed; refused while it runs."""
+    import subprocess
+    import sys
+
+    if any(Path(".snakemake/locks").glob("*")):
+        with locked(Path(".snakemake/pldrepro")):
+            subprocess.run([sys.executable, "-m", "snakemake", "--unlock", "--quiet"], check=True)
 
 
 def study_claims(options: argparse.Namespace) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
 from pldrepro.config.arm import ArmTags
 from pldrepro.config.base import Folder, Name, Strict, validate
+from pldrepro.config.exhibits import Part, Stage
 from pldrepro.config.experiment import arm_tags, experiments_folder
 from pldrepro.errors import SettingsError
 from pldrepro.files import read_json, shipped
 from pldrepro.records import File, Recorded
+
+RUN_ARM = re.compile(r"/([^/]+)/seed[0-9]+/(?:[^/]+/)*summary\.json$")
 
 
 class RecordedSettings(Strict):
@@ -43,8 +47,10 @@ class RecordedSettings(Strict):
             sorted(map(str, folder.glob(f"{kind}/*/*/summary.json")))
             for kind in ("probe", "lambada", "contrasts", "early")
         )
-        tags = arm_tags(experiments_folder(read_json(Path(pretrain[0])).get("family", "bert")))
+        family = read_json(Path(pretrain[0])).get("family", "bert")
+        tags = arm_tags(experiments_folder(family))
         return StudyRuns(
+            family=family,
             pretrain=pretrain, finetune=finetune, probes=probes, lambada=lambada, contrasts=contrasts,
             early=early,
             interleaved=sorted(map(str, folder.glob("interleave/*/summary.json"))),
@@ -55,6 +61,7 @@ class RecordedSettings(Strict):
 class StudyRuns(Recorded):
     """The finished runs of one study, each named by its summary."""
 
+    family: str = "bert"
     pretrain: Annotated[list[File], Field(min_length=1)]
     finetune: list[File]
     probes: list[File]
@@ -65,6 +72,25 @@ class StudyRuns(Recorded):
     calibration: File
     arms: dict[str, ArmTags] = {}
     """What every experiment with tags says of itself; of those without runs, too: an exhibit says that they miss."""
+
+    def of(self, part: Part) -> StudyRuns:
+        """The runs that a part of the exhibits is made from."""
+        stages = part.stages if any(getattr(self, stage) for stage in part.stages) else part.otherwise
+        left_out = [stage for stage in get_args(Stage) if stage not in stages]
+        staged = {arm_of(file) for stage in stages for file in getattr(self, stage)} if part.arms == "staged" else set()
+        baseline = {arm for arm, tags in self.arms.items() if tags.role == "baseline"}
+        wanted = {arm_of(file) for file in self.pretrain} if part.arms == "all" else staged | baseline
+        return self.model_copy(
+            update={
+                "pretrain": [file for file in self.pretrain if arm_of(file) in wanted],
+                **{stage: [] for stage in left_out},
+            }
+        )
+
+
+def arm_of(file: str) -> str:
+    """The arm of a run by its summary: .../pretrain/ARM/seedN/summary.json, and so on for every stage."""
+    return RUN_ARM.search(file).group(1)  # type: ignore[union-attr]
 
 
 class Index(Recorded):
@@ -80,6 +106,12 @@ class ResultSet:
 
     results: str
     studies: tuple[StudyRuns, ...]
+
+    def of(self, part: Part) -> ResultSet:
+        """The runs that a part of the exhibits is made from; where no study has them, the first study's baseline."""
+        first = self.studies[:1] if part.first else ()
+        studies = tuple(one.of(part) for one in self.studies if one in first or one.family in part.families)
+        return ResultSet(self.results, studies or (self.studies[0].of(Part(arms="baseline")),))
 
     @property
     def files(self) -> list[str]:
@@ -98,6 +130,11 @@ class ResultSet:
             )
             for file in files
         ] + [runs.calibration for runs in self.studies]
+
+    @property
+    def inputs(self) -> list[str]:
+        """Every file that the exhibits are made from, with the scores where there are any."""
+        return self.files + [f"{self.results}/scores.csv"] * bool(self.finetune)
 
     @property
     def finetune(self) -> list[str]:

@@ -20,6 +20,7 @@ from pldrepro.config.contrasts import ContrastSettings, read_paradigms
 from pldrepro.config.data import DataSettings, ImageDataSettings
 from pldrepro.config.experiment import EXPERIMENTS_FOLDER, BudgetOf, DepthMatch, arm_tags, experiment_chain
 from pldrepro.config.model import VisionSettings
+from pldrepro.config.narrow import narrowed
 from pldrepro.config.recorded import ResultSet, StudyRuns
 from pldrepro.config.run import (
     Budget,
@@ -42,18 +43,16 @@ class Study:
     """A scale file resolved over its experiments: knows every run and its settings."""
 
     def __init__(self, settings: StudySettings) -> None:
-        self.settings = settings
         self.results = settings.results or f"results/{settings.scale}"
         self.runs = f"{self.results}/runs"
         self._experiments = EXPERIMENTS_FOLDER / settings.experiments
+        settings, self.notes = narrowed(settings, self._experiments)
+        self.settings = settings
         self._arms: dict[str, RunSettings] = {}
         self._runs: dict[tuple[str, int], RunSettings] = {}
         self.companions = tuple(self._companion(name, Path(file)) for name, file in settings.companions.items())
         self._roles = {arm: experiment_chain(arm, self._experiments)[-1].role for arm in settings.arms}
         self._check_roles()
-        for key, named in {"probe_arms": settings.probe_arms, "contrast_arms": settings.contrast_arms}.items():
-            if strange := sorted(set(named or ()) - set(settings.arms)):
-                raise SettingsError(f"{key}: {', '.join(strange)} not among the arms: {', '.join(settings.arms)}")
         for arm in settings.arms:
             self._check_arm(arm)
         self._check_finetuned()
@@ -81,9 +80,6 @@ class Study:
     def _check_finetuned(self) -> None:
         """What the study fine-tunes exists: a name that no arm has would leave fine-tuning out without a word."""
         chosen = self.settings.finetune_checkpoints or ()
-        for arm in chosen if isinstance(chosen, dict) else ():
-            if arm not in self.settings.arms:
-                raise SettingsError(f"finetune_checkpoints: {arm} not among the arms: {', '.join(self.settings.arms)}")
         names = {name for own in chosen.values() for name in own} if isinstance(chosen, dict) else set(chosen)
         first = self.settings.seeds[0]
         known = {name for arm in self.settings.arms for name in self.run(arm, first).training.checkpoint_steps()}
@@ -312,6 +308,7 @@ class Study:
     def study_runs(self) -> StudyRuns:
         """The runs of this study alone."""
         return StudyRuns(
+            family=self.family,
             pretrain=[f"{self.runs}/pretrain/{arm}/seed{seed}/summary.json" for arm, seed in self.pretrain_runs()],
             finetune=[
                 f"{self.runs}/finetune/{arm}/seed{seed}/{checkpoint}/{group}/summary.json"
@@ -391,7 +388,7 @@ def with_base(values: Mapping[str, Any], *files: str) -> dict[str, Any]:
     base = values.get("base")
     own = {key: value for key, value in values.items() if key != "base"}
     if base is None:
-        return own
+        return merge({}, own)  # null removes a key here, too
     origin = files[-1] if files else "configuration"
     if not isinstance(base, str):
         raise SettingsError(f"{origin}: base: expected the path of a scale file, got {base!r}")

@@ -1,4 +1,4 @@
-"""The plan of a study as text: its arms, hours by stage and device, disk."""
+"""The plan of a study as text: its arms, time by stage and device, disk."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from pldrepro.costs.plan import (
     training_flops,
 )
 from pldrepro.costs.stages import SENTENCE_TOKENS, stage_jobs, study_prices, sum_prices
+from pldrepro.runs.terminal import duration
 
 
 def render_plan(studies: Sequence[Study], devices: Mapping[str, AnyDevice]) -> str:
-    """The plan of some studies as text: the arms of each with its companions, then hours and disk of all."""
+    """The plan of some studies as text: the arms of each with its companions, then time and disk of all."""
     every = [one for study in studies for one in study.all]
     first = next(iter(devices))
     parts = [_arms_text(one, first, devices[first]) for one in every]
-    return "\n\n".join([*parts, _hours_table(every, devices), _disk_text(every)])
+    return "\n\n".join([*parts, _time_table(every, devices), _disk_text(every)])
 
 
 def _arms_text(study: Study, device_name: str, device: AnyDevice) -> str:
@@ -36,7 +37,7 @@ def _arms_text(study: Study, device_name: str, device: AnyDevice) -> str:
         f"{settings.scale}: {settings.description}",
         f"{len(settings.arms)} arms x {len(settings.seeds)} seeds = {runs:,} pre-training runs{tuned}",
         f"one seed, on {device_name}:",
-        f"{'arm':<22}{'parameters':>11}{'steps':>9}{'tokens':>10}{'kept depth':>13}{'FLOPs':>10}{'hours':>10}"
+        f"{'arm':<22}{'parameters':>11}{'steps':>9}{'tokens':>10}{'kept depth':>13}{'FLOPs':>10}{'time':>10}"
         f"{'disk':>10}",
     ]
     for arm in settings.arms:
@@ -47,26 +48,26 @@ def _arms_text(study: Study, device_name: str, device: AnyDevice) -> str:
         depth = f"{mean_depth(run.drop, run.training.num_steps, layers):.2f} of {layers}"
         lines.append(
             f"{arm:<22}{_count(parameter_count(run.model)):>11}{steps:>9,}{tokens:>10}{depth:>13}"
-            f"{training_flops(run):>10.2e}{hours_text(device.training(run)):>10}{_size(checkpoint_bytes(run)):>10}"
+            f"{training_flops(run):>10.2e}{time_text(device.training(run)):>10}{_size(checkpoint_bytes(run)):>10}"
         )
     return "\n".join(lines)
 
 
-def _hours_table(studies: Sequence[Study], devices: Mapping[str, AnyDevice]) -> str:
+def _time_table(studies: Sequence[Study], devices: Mapping[str, AnyDevice]) -> str:
     every = [stage_jobs(study) for study in studies]
     stages = dict.fromkeys(stage for order in sorted(every, key=len, reverse=True) for stage in order)
     jobs = {stage: sum(one.get(stage, 0) for one in every) for stage in stages}
     prices = {name: [study_prices(study, device) for study in studies] for name, device in devices.items()}
-    widths = {name: max(10, len(name) + 2) for name in devices}
+    widths = {name: max(12, len(name) + 2) for name in devices}
     lines = [
-        f"{'device hours, all of it':<26}{'jobs':>8}" + "".join(f"{name:>{width}}" for name, width in widths.items())
+        f"{'device time, all of it':<26}{'jobs':>8}" + "".join(f"{name:>{width}}" for name, width in widths.items())
     ]
     for stage, count in {**jobs, "total": sum(jobs.values())}.items():
         wanted = jobs if stage == "total" else (stage,)
         totals = {
             name: sum_prices(one[key] for one in own for key in wanted if key in one) for name, own in prices.items()
         }
-        cells = (f"{hours_text(totals[name]):>{width}}" for name, width in widths.items())
+        cells = (f"{time_text(totals[name]):>{width}}" for name, width in widths.items())
         lines.append(f"{stage:<26}{count:>8,}" + "".join(cells))
     notes = [f"{name}: {device.describe()}" for name, device in devices.items()]
     if any(price.extrapolated for own in prices.values() for one in own for price in one.values()):
@@ -83,10 +84,9 @@ def _hours_table(studies: Sequence[Study], devices: Mapping[str, AnyDevice]) -> 
     return "\n".join([*lines, *(line for note in notes for line in wrap(note))])
 
 
-def hours_text(price: Price) -> str:
-    """Hours with three digits; ~ where they are extrapolated."""
-    hours = price.seconds / 3600
-    return f"{'~' if price.extrapolated else ''}{f'{hours:,.0f}' if hours >= 100 else f'{hours:.3g}'}"
+def time_text(price: Price) -> str:
+    """A time in a unit that reads well; ~ where it is extrapolated."""
+    return f"{'~' if price.extrapolated else ''}{duration(price.seconds)}"
 
 
 def _disk_text(studies: Sequence[Study]) -> str:

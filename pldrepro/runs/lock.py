@@ -50,6 +50,12 @@ def holder_path(folder: Path) -> Path:
     return folder.absolute().with_name(f".{folder.name}.holder.json")
 
 
+def about_holder(folder: Path) -> str | None:
+    """Who works in a folder, in words; None where nobody does, as far as can be seen from this machine."""
+    holder = _read(holder_path(folder))
+    return None if _is_alive(holder) is False else _about(holder)
+
+
 def _acquire(lock: FileLock, note: Path) -> None:
     """Take the lock, or be refused once the holder's note is there: it writes it just after it took the lock."""
     deadline = time.monotonic() + PATIENCE_SECONDS

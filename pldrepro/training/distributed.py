@@ -10,11 +10,15 @@ every rank holds the whole model. ``GradientSum`` sends gradients while the last
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import os
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -22,10 +26,11 @@ from torch import Tensor, distributed
 
 from pldrepro.config.run import ImplSettings
 from pldrepro.data.batches.rows import Batch
-from pldrepro.errors import SettingsError
+from pldrepro.errors import STOPPED, RankError, SettingsError
 
 SomeBatch = TypeVar("SomeBatch", bound=Batch)
 STOP_SECONDS = "600"  # that torchrun waits for the ranks to save after a signal; a scheduler's own limit comes first
+ANSWER_SECONDS = 600  # that a rank waits for the others, which may be saving; then the run ends
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"  # that torchrun hands on to the ranks
 
 
@@ -70,6 +75,21 @@ class ProcessGroup:
         values: list[float] = tensor.tolist()
         return values
 
+    def on_first(self, work: Callable[[], bool]) -> bool:
+        """What the first rank finds, on every rank; where that fails, the others end without a word of their own."""
+        error, found = None, 0
+        if self.is_first:
+            try:
+                found = int(work())
+            except Exception as problem:
+                error, found = problem, -1
+        (answer,) = self.broadcast([found])
+        if error is not None:
+            raise error
+        if answer < 0:
+            raise SystemExit(1)
+        return answer > 0
+
     def all_equal(self, values: Tensor) -> bool:
         """Whether every rank has these values, bit for bit."""
         if self.size == 1:
@@ -92,23 +112,38 @@ def joined(impl: ImplSettings) -> Iterator[ProcessGroup]:
     started = os.environ.get("WORLD_SIZE", "1")
     if started != str(impl.ranks):
         raise SettingsError(f"impl.ranks {impl.ranks}, but {started} were started; allowed: as many")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent()
     on_gpu = impl.device != "cpu" and torch.cuda.is_available()
     # What decides the course of a run is exchanged on the CPU, so that no rank waits for its GPU.
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    backend, patience = "cpu:gloo,cuda:nccl" if on_gpu else "gloo", timedelta(seconds=ANSWER_SECONDS)
+    distributed.init_process_group(backend, timeout=patience)
     try:
         yield ProcessGroup(distributed.get_rank(), distributed.get_world_size())
+    except RuntimeError as error:
+        if "Timed out waiting" in str(error):
+            raise RankError(f"another rank did not answer for {ANSWER_SECONDS} s: it is stopped, or hangs") from error
+        raise
     finally:
         distributed.destroy_process_group()
 
 
-def launch(impl: ImplSettings, arguments: Sequence[str]) -> None:
-    """Become torchrun, with ``arguments`` for pldrepro, where several ranks are asked for and none is started yet.
+def end_with_parent() -> None:
+    """On Linux, be killed when the process that started this rank ends: no rank is left alone with the run's lock."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
-    With several nodes it becomes srun first, which starts this command once a node inside the Slurm job.
+
+def launch(impl: ImplSettings, arguments: Sequence[str]) -> None:
+    """Start the ranks, with ``arguments`` for pldrepro, where several are asked for and none is started yet.
+
+    This process is torchrun from then on, and ends with them: with status STOPPED where they were stopped in time. With
+    several nodes it becomes srun first, which starts this command once a node inside the Slurm job.
     """
     if impl.ranks == 1 or "TORCHELASTIC_RUN_ID" in os.environ:
         return
-    command = [sys.executable, "-m", "pldrepro", *arguments]
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", STOP_SECONDS)
+    sys.stdout.flush()
     if impl.nodes > 1 and os.environ.get("SLURM_STEP_NUM_TASKS") != str(impl.nodes):
         if "SLURM_JOB_ID" not in os.environ:
             raise SettingsError(
@@ -116,18 +151,34 @@ def launch(impl: ImplSettings, arguments: Sequence[str]) -> None:
             )
         nodes, cores = str(impl.nodes), str(impl.threads * impl.ranks // impl.nodes)
         step = ["srun", "--nodes", nodes, "--ntasks", nodes, "--ntasks-per-node", "1", "--cpus-per-task", cores]
-        command = [*step, *command]
+        os.execvp("srun", [*step, sys.executable, "-m", "pldrepro", *arguments])
     else:
-        command = torchrun(impl, arguments)
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", STOP_SECONDS)
-    sys.stdout.flush()
-    os.execvp(command[0], command)
+        sys.exit(run_ranks(torchrun(impl, arguments)))
+
+
+def run_ranks(arguments: Sequence[str]) -> int:
+    """Run torchrun in this process and return its status; a rank prints its own error, here a killed one is named."""
+    logging.disable(logging.ERROR)  # torchrun says in sixty lines that a rank failed
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main
+
+    try:
+        main(list(arguments))
+    except SignalException:
+        return STOPPED
+    except ChildFailedError as error:
+        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        for rank, code in codes.items():
+            if code < 0:
+                print(f"rank {rank}: RankError: ended by {signal.Signals(-code).name}", file=sys.stderr)
+        return STOPPED if STOPPED in codes.values() else 1
+    return 0
 
 
 def torchrun(impl: ImplSettings, arguments: Sequence[str]) -> list[str]:
-    """The command that starts the ranks of this node."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(impl.ranks // impl.nodes)]
-    command += ["--signals-to-handle", SIGNALS]
+    """The arguments with which torchrun starts the ranks of this node."""
+    command = ["--nproc-per-node", str(impl.ranks // impl.nodes), "--signals-to-handle", SIGNALS]
     if impl.nodes == 1:
         command += ["--standalone"]
     else:

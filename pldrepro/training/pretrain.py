@@ -58,7 +58,7 @@ def pretrain(
         objective = open_objective(settings, select_device(settings.impl))
         data = objective.open(data_folder)
         # The first rank looks: it may write what the others would look for.
-        if world.broadcast([world.is_first and is_finished(folder, settings, data)]) == [True]:
+        if world.on_first(lambda: is_finished(folder, settings, data)):
             return
         run = setup(settings, objective, data, folder, calibration, world)
         run.resume()

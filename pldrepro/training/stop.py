@@ -9,12 +9,14 @@ from contextlib import contextmanager
 
 
 class Stop:
-    """What may stop a run at its next step: a time limit, and within ``watching`` SIGTERM and SIGUSR1.
+    """What may stop a run at its next step: a time limit, and within ``watching`` a signal.
 
-    Schedulers send one of them some time before they kill a job.
+    Schedulers send SIGTERM or SIGUSR1 some time before they kill a job, a terminal SIGINT (Ctrl-C) and, when it is
+    closed, SIGHUP. A second SIGINT ends the run at once. What ``nohup`` or a background job ignores stays ignored.
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+    SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+    OF_TERMINALS = (signal.SIGINT, signal.SIGHUP)
 
     def __init__(self, max_seconds: float | None = None) -> None:
         self.max_seconds, self.started = max_seconds, time.monotonic()
@@ -23,7 +25,8 @@ class Stop:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Take note of the signals instead of ending by them."""
-        earlier = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        ignored = {number for number in self.OF_TERMINALS if signal.getsignal(number) is signal.SIG_IGN}
+        earlier = {number: signal.signal(number, self._note) for number in self.SIGNALS if number not in ignored}
         try:
             yield
         finally:
@@ -31,6 +34,8 @@ class Stop:
                 signal.signal(number, handler)
 
     def _note(self, number: int, frame: object) -> None:
+        if self.signal == number == signal.SIGINT:
+            raise KeyboardInterrupt
         self.signal = signal.Signals(number)
 
     @property

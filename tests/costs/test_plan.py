@@ -28,7 +28,7 @@ from pldrepro.costs.plan import (
     resume_bytes,
     training_flops,
 )
-from pldrepro.costs.plan_text import finetune_count, hours_text, render_plan
+from pldrepro.costs.plan_text import finetune_count, render_plan, time_text
 from pldrepro.costs.stages import SENTENCE_TOKENS, asked_checkpoints, contrast_flops, stage_jobs, study_prices
 from pldrepro.errors import SettingsError
 from pldrepro.files import read_json
@@ -217,8 +217,8 @@ def test_what_was_not_calibrated_is_scaled_by_flops_and_marked(card: ReferenceCa
     expected = card.training(mini).seconds * training_flops(other) / training_flops(mini)
     # The nearest shape is one of 4 layers, PreLN or PostLN, whose step times differ by a few percent.
     assert price.seconds == pytest.approx(expected, rel=0.03)
-    assert hours_text(Price(7200.0, extrapolated=True)) == "~2"
-    assert hours_text(Price(3600.0 * 12345)) == "12,345"
+    assert time_text(Price(7200.0, extrapolated=True)) == "~2 h"
+    assert time_text(Price(3600.0 * 32_918)) == "3.76 years"
 
 
 def test_layers_are_kept_independently() -> None:

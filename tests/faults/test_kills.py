@@ -3,7 +3,7 @@
 | fault | stages | times |
 |---|---|---|
 | SIGKILL at a random moment | corpus 5, GLUE 3, pre-training 6, checkpointing 5, fine-tuning 5, tables 3 | 27 |
-| SIGTERM, SIGUSR1 at a random moment | pre-training | 3 each |
+| SIGTERM, SIGUSR1, SIGINT, SIGHUP at a random moment | pre-training | 3 each |
 | resume checkpoint with a flipped byte, or cut short | pre-training | 6 |
 | full disk | pre-training | 1 |
 | live lock, stale lock | pre-training | 1 each |
@@ -200,7 +200,7 @@ def test_killed_at_random_moments(stages: Callable[[str], Stage], tmp_path: Path
         assert digest(out) == stage.undisturbed
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_the_run_at_a_checkpoint(
     stages: Callable[[str], Stage], tmp_path: Path, number: signal.Signals
 ) -> None:

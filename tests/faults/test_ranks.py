@@ -11,10 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
-from pldrepro.errors import OutOfTimeError
+from pldrepro.config.run import RunSettings
+from pldrepro.errors import STOPPED, OutOfTimeError, RankError
 from pldrepro.runs.lock import holder_path
 from pldrepro.training.distributed import joined
 from pldrepro.training.pretrain import pretrain
@@ -85,8 +87,53 @@ def test_the_command_starts_its_ranks_and_a_signal_stops_them_all(tiny_run: Make
             assert time.monotonic() < deadline
             time.sleep(0.1)
         process.send_signal(signal.SIGUSR1)
-        assert process.wait(PATIENCE) != 0
+        assert process.wait(PATIENCE) == STOPPED
     text = (tmp_path / "log").read_text()
     assert re.search(r"rank [01]: OutOfTimeError: stopped by (SIGUSR1|SIGTERM) at step \d+ of 3000", text), text
     assert (tmp_path / "run/resume/state.safetensors").is_file()
     assert not holder_path(tmp_path / "run").exists()
+    other = {**settings.model_dump(), "seed": 2}
+    (tmp_path / "run.json").write_text(RunSettings.model_validate(other).model_dump_json())
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert re.fullmatch(r"rank 0: SettingsError: .*\n", refused.stderr), refused.stderr
+
+
+def test_killed_torchrun_leaves_no_rank(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
+    settings = tiny_run(training={"num_steps": 3000}, impl={"ranks": 2, "log_points": 3000})
+    (tmp_path / "run.json").write_text(settings.model_dump_json())
+    command = [sys.executable, "-m", "pldrepro", "run", "pretrain", "--settings", str(tmp_path / "run.json")]
+    command += ["--data", str(corpus), "--out", str(tmp_path / "run")]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stderr=log)
+        deadline = time.monotonic() + PATIENCE
+        while not (tmp_path / "run/metrics.jsonl").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        ranks = psutil.Process(process.pid).children(recursive=True)
+        assert len(ranks) >= 2
+        ranks[0].suspend()
+        process.kill()
+        process.wait(PATIENCE)
+    _, alive = psutil.wait_procs(ranks, timeout=PATIENCE)
+    assert not alive
+
+
+def test_a_rank_that_does_not_answer_ends_the_others(
+    tiny_run: Make, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, train_step = tiny_run(impl={"ranks": 2}), Run.train_step
+    monkeypatch.setattr("pldrepro.training.distributed.ANSWER_SECONDS", 2)
+
+    def waits(run: Run) -> Any:
+        if run.world.rank == 1 and run.progress.step == 3:
+            time.sleep(20)
+        return train_step(run)
+
+    def work() -> None:
+        Run.train_step = waits  # type: ignore[method-assign]  # in this process alone
+        first = os.environ["RANK"] == "0"
+        with pytest.raises(RankError if first else Exception), joined(settings.impl) as world:
+            pretrain(settings, corpus, tmp_path / "run", progress=False, world=world)
+
+    assert on_ranks(2, work)[0] == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from pldrepro.config.run import CalibrationJob, RunSettings
 from pldrepro.data.batches.rows import Batch
 from pldrepro.data.images import prepare_images
-from pldrepro.errors import SettingsError
+from pldrepro.errors import STOPPED, SettingsError
 from pldrepro.files import read_json
 from pldrepro.policy.drop import Gate
 from pldrepro.runs.folder import load_pretrain
@@ -242,7 +243,7 @@ def test_several_nodes_need_a_slurm_job(tiny_run: Make, monkeypatch: pytest.Monk
         ({}, "srun --nodes 2 --ntasks 2 --ntasks-per-node 1 --cpus-per-task 2 PYTHON -m pldrepro run pretrain --out x"),
         (
             {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NODEID": "1", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7"},
-            "PYTHON -m torch.distributed.run --nproc-per-node 2 --signals-to-handle "
+            "torchrun --nproc-per-node 2 --signals-to-handle "
             "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --nnodes 2 --node-rank 1 --master-addr 10.0.0.7 "
             "--master-port 20417 -m pldrepro run pretrain --out x",
         ),
@@ -252,12 +253,19 @@ def test_two_nodes_are_started_by_srun_and_each_starts_its_ranks(
     tiny_run: Make, monkeypatch: pytest.MonkeyPatch, inside: dict[str, str], expected: str
 ) -> None:
     started: list[str] = []
+
+    def ranks(arguments: list[str]) -> int:
+        started.extend(["torchrun", *arguments])
+        return STOPPED
+
     monkeypatch.setattr(os, "execvp", lambda file, command: started.extend(command))
+    monkeypatch.setattr("pldrepro.training.distributed.run_ranks", ranks)
     for name in ("SLURM_STEP_NUM_TASKS", "SLURM_NODEID", "SLURM_LAUNCH_NODE_IPADDR", "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"SLURM_JOB_ID": "417", **inside}.items():
         monkeypatch.setenv(name, value)
-    launch(tiny_run(impl={"ranks": 4, "nodes": 2}).impl, ["run", "pretrain", "--out", "x"])
+    with pytest.raises(SystemExit, match=str(STOPPED)) if inside else nullcontext():
+        launch(tiny_run(impl={"ranks": 4, "nodes": 2}).impl, ["run", "pretrain", "--out", "x"])
     assert " ".join(started).replace(sys.executable, "PYTHON") == expected
 
 

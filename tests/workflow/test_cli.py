@@ -13,6 +13,7 @@ from pldrepro.__main__ import STOPPED, VERBS, main
 from pldrepro.config.run import RunSettings
 from pldrepro.config.study import load_study
 from pldrepro.runs.folder import load_finetune, load_pretrain
+from pldrepro.runs.lock import locked
 
 SMOKE = ["--configfile", "config/smoke.yaml"]
 ANALYSIS = (
@@ -76,7 +77,18 @@ def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
 def test_plan(capsys: pytest.CaptureFixture[str], scale: str) -> None:
     assert main(["study", "plan", "--configfile", f"config/{scale}.yaml", "--device", "h100"]) == 0
     text = capsys.readouterr().out
-    for word in ("parameters", "steps", "tokens", "kept depth", "FLOPs", "hours", "disk", "h100", "pld", "baseline"):
+    for word in (
+        "parameters",
+        "steps",
+        "tokens",
+        "kept depth",
+        "FLOPs",
+        "device time",
+        "disk",
+        "h100",
+        "pld",
+        "baseline",
+    ):
         assert word in text
 
 
@@ -121,13 +133,34 @@ def test_from_corpus_to_predictions(
     assert load_finetune(tmp_path / "f").summary.runs == 1
 
 
-def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("saved", [None, "resume", "parts"])
+def test_an_interruption_says_from_what_a_run_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, saved: str | None
+) -> None:
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pldrepro.costs.plan_text.render_plan", interrupt)
-    assert main(["study", "plan", *SMOKE]) == 130
-    assert capsys.readouterr().err == "interrupted; the same command goes on from the last checkpoint\n"
+    monkeypatch.setattr("pldrepro.analysis.glue_scores.write_scores", interrupt)
+    if saved is not None:
+        (tmp_path / saved).mkdir()
+    assert main(["make", "scores", "--out", str(tmp_path)]) == 130
+    assert (str(tmp_path / str(saved)) in capsys.readouterr().err) == (saved is not None)
+
+
+def test_a_folder_is_unlocked_where_no_workflow_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    commands: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: commands.append(command))
+    assert main(["study", "unlock"]) == 0
+    assert commands == []
+    (tmp_path / ".snakemake/locks").mkdir(parents=True)
+    (tmp_path / ".snakemake/locks/0.output.lock").touch()
+    with locked(Path(".snakemake/pldrepro")):
+        assert "LockedError" in failure(capsys, "study", "unlock")
+    assert main(["study", "unlock"]) == 0
+    assert [command[-2:] for command in commands] == [["--unlock", "--quiet"]]
 
 
 # ---- errors ----
@@ -164,6 +197,14 @@ def test_traceback_on_request() -> None:
 )
 def test_errors_of_users(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
     assert message in failure(capsys, *arguments)
+
+
+@pytest.mark.parametrize("seconds", ["-5", "nan", "soon"])
+def test_a_time_that_cannot_be_is_refused_at_once(capsys: pytest.CaptureFixture[str], seconds: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", "pretrain", "--settings", "{}", "--data", "x", "--out", "x", f"--max-seconds={seconds}"])
+    assert stopped.value.code == 2
+    assert "--max-seconds" in capsys.readouterr().err
 
 
 def test_a_missing_corpus_is_named(

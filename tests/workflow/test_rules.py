@@ -15,9 +15,9 @@ SAFE |= {"params.length"}
 
 def shell_texts(path: Path) -> list[str]:
     """The text of every shell directive of a file of rules."""
-    found = re.findall(r'^    shell:\n((?:        ".*"\n)+)', path.read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.findall(r'^ *shell:\n((?: +".*"\n)+)', path.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(found) == path.read_text(encoding="utf-8").count("shell:")
-    return ["".join(re.findall(r'^        "(.*)"$', text, re.MULTILINE)) for text in found]
+    return ["".join(re.findall(r'^ +"(.*)"$', text, re.MULTILINE)) for text in found]
 
 
 def test_shell_directives_quote_every_value_of_the_configuration() -> None:

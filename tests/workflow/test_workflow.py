@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import yaml
 
+from pldrepro.analysis.inputs import read_evidence
+from pldrepro.analysis.reported import load_papers, paper_of
 from pldrepro.exhibits.figures import FIGURES
 from pldrepro.exhibits.tables import TABLES
 from pldrepro.files import read_json
@@ -87,13 +90,38 @@ def test_only_what_a_change_touches_runs_again(study: Path, tmp_path: Path) -> N
     assert not {"pretrain", "probe", "score_contrasts"} & set(jobs)
 
 
+def test_exhibits_made_of_their_own_runs_are_those_made_of_all(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pldrepro/config/exhibits.py does not declare, an exhibit must not read."""
+    monkeypatch.chdir(study)
+    evidence, papers, results = read_evidence(Path("results/smoke/index.json")), load_papers(), Path("results/smoke")
+    for name, (numbers, _) in TABLES.items():
+        everything = numbers(evidence, paper_of(name, papers)).to_csv(index=False)
+        assert everything == (results / f"tables/{name}.csv").read_text("utf-8"), name
+    for name in ("figure1", "figure3", "figure7", "step_time", "sbld_loss"):
+        _, data, caption = FIGURES[name](evidence, paper_of(name, papers))
+        assert data.to_csv(index=False) == (results / f"figures/{name}.csv").read_text("utf-8"), name
+        assert (results / f"figures/{name}.txt").read_text("utf-8").startswith(caption)
+    plt.close("all")
+
+
+def test_what_is_lost_is_made_again(study: Path, tmp_path: Path) -> None:
+    results = shutil.copytree(study, tmp_path / "copy") / "results/smoke"
+    for lost in ("scores.csv", "claims.csv"):
+        (results / lost).unlink()
+    jobs = planned(tmp_path / "copy", "claims", *SMOKE)
+    assert (jobs["make_scores"], jobs["make_claims"], "finetune" in jobs) == (1, 1, False)
+    shutil.rmtree(results / "runs/pretrain/pld/seed1")
+    assert planned(tmp_path / "copy", "claims", *SMOKE)["pretrain"] == 1
+
+
 def test_an_edited_exhibit_is_made_again_without_training(study: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(study, tmp_path / "copy")
     with (copy / "pldrepro/exhibits/tables/cost.py").open("a") as module:
         module.write("\n# edited\n")
     jobs = planned(copy, *SMOKE)
-    assert jobs["make_tables"] == 1
-    assert not {"pretrain", "finetune", "probe", "make_scores", "make_figures"} & set(jobs)
+    assert {"make_cost_tables", "make_glue_tables", "make_sbld_tables"} <= set(jobs)
+    assert not {"pretrain", "finetune", "probe", "make_scores"} & set(jobs)
+    assert not [job for job in jobs if job.endswith("_figures")]
 
 
 def test_recorded_runs_give_the_same_verdicts_again(study: Path, tmp_path: Path) -> None:
@@ -124,6 +152,33 @@ def test_an_unknown_key_is_named_with_what_is_allowed(repository: Path) -> None:
     )
     assert done.returncode != 0
     assert "sedes: unknown key; allowed here: scale, description" in done.stdout + done.stderr
+
+
+def test_a_table_of_costs_needs_neither_fine_tuning_nor_probes(repository: Path) -> None:
+    jobs = planned(repository, "table1", "--config", "arms=[baseline,pld]", "seeds=[1]")
+    assert {rule: jobs[rule] for rule in ("pretrain", "interleave", "calibrate")} == {
+        "pretrain": 2, "interleave": 3, "calibrate": 1,
+    }  # fmt: skip
+    assert set(jobs) == {
+        "settings", "corpus", "pretrain", "interleave", "calibrate", "index_part", "make_cost_tables", "table1",
+    }  # fmt: skip
+
+
+def test_a_failing_job_says_why_in_one_line(repository: Path) -> None:
+    data = repository / "data"
+    (data / "glue/RTE").mkdir(parents=True)
+    (data / "glue/RTE/train.tsv").touch()
+    (data / "text").mkdir()
+    (data / "text/simple.txt").write_bytes(b"\xff\xff")
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", "config/mini.yaml"]
+    command += ["--config", f"data_root={data}", "results=bad", "--", "bad/data/corpus/manifest.json"]
+    done = subprocess.run(
+        command, cwd=repository, env=environment(repository), capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert re.findall(r"^corpus failed: DataError: .*simple\.txt.*$", done.stderr, re.MULTILINE), done.stderr
+    assert re.findall(r"^\[\d of \d\] corpus$", done.stderr, re.MULTILINE)
+    assert "Finished jobid" not in done.stderr
 
 
 def test_the_largest_studies_plan(repository: Path) -> None:

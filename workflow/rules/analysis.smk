@@ -1,18 +1,10 @@
 """Analysis: run folders become scores, tables, figures, claims and the report. Nothing here imports torch.
 
-index.json lists the finished runs; every later rule reads them through it. A rule names the modules that it runs as
-inputs: whoever edits exhibits/tables gets the tables built again. The rule `make_tables`, the verb `make tables` and the
-target `tables` are one thing for one results folder, and for all of them.
+Exhibits that need the same runs are made together (pldrepro/config/exhibits.py): a target runs what its exhibit needs.
+They find the runs through a list of them, and have them as inputs, too: one that is lost is made again. A rule names
+the modules that it runs as inputs: whoever edits exhibits/tables gets the tables built again.
 """
 
-TABLES = """
-    table1 table2 table3 time_to_target contrasts fair_budgets overfitting memory seeds variance stability fits glue_tests
-    depth_robustness sbld_table1 sbld_table2
-""".split()
-FIGURES = """
-    figure1 figure2 figure3 figure4 figure6 figure7 figure8 figure9 figure10 trade_off fair_budgets overfitting
-    depth_robustness schedule step_time sbld_sensitivity sbld_keep sbld_loss
-""".split()
 FIGURE_FILES = [".pdf", ".png", ".csv", ".txt"]
 DEVIATIONS = str(shipped(Path("docs/deviations.md")))
 
@@ -34,8 +26,7 @@ TABLE_MODULES = [*NUMBERS, *modules("exhibits/layout.py", "exhibits/table.html",
 localrules:
     make_scores,
     index,
-    make_tables,
-    make_figures,
+    index_part,
     make_claims,
     make_reviews,
     make_report,
@@ -57,10 +48,7 @@ rule make_scores:
 
 
 rule index:
-    """List the finished runs; every exhibit finds them through this file."""
-    input:
-        finished_runs,
-        "{results}/scores.csv",
+    """List the finished runs."""
     output:
         "{results}/index.json",
     log:
@@ -73,52 +61,78 @@ rule index:
         "printf '%s\\n' {params.listing:q} > {output:q} 2> {log:q}"
 
 
-rule make_tables:
-    """All tables, each as csv, md, tex and html."""
-    input:
-        index="{results}/index.json",
-        papers=PAPERS,
-        code=TABLE_MODULES,
+rule index_part:
+    """List the finished runs that some exhibits are made from."""
     output:
-        expand("{{results}}/tables/{table}{suffix}", table=TABLES, suffix=[".csv", ".md", ".tex"]),
-        [exhibit_for_report("tables", table, "html") for table in TABLES],
+        "{results}/parts/{part}.json",
     log:
-        "{results}/logs/tables.log",
+        "{results}/logs/parts/{part}.log",
     conda:
         "../envs/analysis.yaml"
     params:
-        names=TABLES,
-        folder=subpath(output[0], parent=True),
+        listing=part_listing,
     shell:
-        "python -m pldrepro make tables {params.names:q} --index {input.index:q} --papers {input.papers:q}"
-        " --out {params.folder:q} 2> {log:q}"
+        "printf '%s\\n' {params.listing:q} > {output:q} 2> {log:q}"
 
 
-rule make_figures:
-    """All figures, each as pdf, png and svg with its data (csv) and caption (txt)."""
-    input:
-        index="{results}/index.json",
-        papers=PAPERS,
-        code=[*NUMBERS, *modules("exhibits/figures/*.py", "exhibits/tables/__init__.py")],
-    output:
-        expand("{{results}}/figures/{figure}{suffix}", figure=FIGURES, suffix=FIGURE_FILES),
-        [exhibit_for_report("figures", figure, "svg") for figure in FIGURES],
-    log:
-        "{results}/logs/figures.log",
-    conda:
-        "../envs/analysis.yaml"
-    params:
-        names=FIGURES,
-        folder=subpath(output[0], parent=True),
-    shell:
-        "python -m pldrepro make figures {params.names:q} --index {input.index:q} --papers {input.papers:q}"
-        " --out {params.folder:q} 2> {log:q}"
+for name, part in PARTS.items():
+
+    if part.tables:
+
+        rule:
+            name:
+                f"make_{name}_tables"
+            input:
+                index=f"{{results}}/parts/{name}.json",
+                runs=partial(part_runs, name),
+                papers=PAPERS,
+                code=TABLE_MODULES,
+            output:
+                expand("{{results}}/tables/{table}{suffix}", table=part.tables, suffix=[".csv", ".md", ".tex"]),
+                [exhibit_for_report("tables", table, "html") for table in part.tables],
+            log:
+                f"{{results}}/logs/tables-{name}.log",
+            localrule: True
+            conda:
+                "../envs/analysis.yaml"
+            params:
+                names=part.tables,
+                folder=subpath(output[0], parent=True),
+            shell:
+                "python -m pldrepro make tables {params.names:q} --index {input.index:q} --papers {input.papers:q}"
+                " --out {params.folder:q} 2> {log:q}"
+
+    if part.figures:
+
+        rule:
+            name:
+                f"make_{name}_figures"
+            input:
+                index=f"{{results}}/parts/{name}.json",
+                runs=partial(part_runs, name),
+                papers=PAPERS,
+                code=[*NUMBERS, *modules("exhibits/figures/*.py", "exhibits/tables/__init__.py")],
+            output:
+                expand("{{results}}/figures/{figure}{suffix}", figure=part.figures, suffix=FIGURE_FILES),
+                [exhibit_for_report("figures", figure, "svg") for figure in part.figures],
+            log:
+                f"{{results}}/logs/figures-{name}.log",
+            localrule: True
+            conda:
+                "../envs/analysis.yaml"
+            params:
+                names=part.figures,
+                folder=subpath(output[0], parent=True),
+            shell:
+                "python -m pldrepro make figures {params.names:q} --index {input.index:q} --papers {input.papers:q}"
+                " --out {params.folder:q} 2> {log:q}"
 
 
 rule make_claims:
     """Every claim of both papers: reported, measured, interval, verdict."""
     input:
         index="{results}/index.json",
+        runs=finished_runs,
         papers=PAPERS,
         code=NUMBERS,
     output:
@@ -144,6 +158,7 @@ rule make_reviews:
     """The questions of the PLD paper's reviewers, answered from the results."""
     input:
         index="{results}/index.json",
+        runs=finished_runs,
         papers=PAPERS,
         code=[*NUMBERS, *modules("exhibits/reviews.py")],
     output:
@@ -191,26 +206,36 @@ rule make_report:
 
 # Targets for the command line: every exhibit of the papers, and all that each rule makes.
 
-for exhibit, folder in {**dict.fromkeys(FIGURES, "figures"), **dict.fromkeys(TABLES, "tables")}.items():
+TARGETS = {
+    exhibit: [
+        *expand("{results}/tables/{table}.csv", results=RESULT_FOLDERS, table=[exhibit] if exhibit in TABLES else []),
+        *expand(
+            "{results}/figures/{figure}.csv", results=RESULT_FOLDERS, figure=[exhibit] if exhibit in FIGURES else []
+        ),
+    ]
+    for exhibit in (*TABLES, *FIGURES)
+}
+
+for exhibit, files in TARGETS.items():
 
     rule:
         """This exhibit, with all that it needs."""
         name:
             exhibit
         input:
-            expand(f"{{results}}/{folder}/{exhibit}.csv", results=RESULT_FOLDERS),
+            files,
 
 
 rule tables:
     """All tables."""
     input:
-        expand("{results}/tables/table1.csv", results=RESULT_FOLDERS),
+        expand("{results}/tables/{table}.csv", results=RESULT_FOLDERS, table=TABLES),
 
 
 rule figures:
     """All figures."""
     input:
-        expand("{results}/figures/figure1.svg", results=RESULT_FOLDERS),
+        expand("{results}/figures/{figure}.csv", results=RESULT_FOLDERS, figure=FIGURES),
 
 
 rule claims:

@@ -1,12 +1,23 @@
 """Names that all rules share: what is trained, and which finished runs the exhibits are made from."""
 
+import os
 import re
 import signal
+import sys
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+try:
+    import pldrepro.config.study
+except ModuleNotFoundError as missing:
+    raise WorkflowError(f"{missing}: run `make setup`, then `source .venv/bin/activate`") from None
+
 from pldrepro.config.base import read_yaml
+from pldrepro.config.exhibits import FIGURES, PARTS, TABLES
 from pldrepro.config.jobs import (
     calibration_threads,
     glue_tasks,
@@ -17,12 +28,27 @@ from pldrepro.config.jobs import (
     run_threads,
 )
 from pldrepro.config.recorded import load_recorded
+from pldrepro.config.start import check_data, outdated
 from pldrepro.config.study import load_study
 from pldrepro.files import shipped
+from pldrepro.runs.lock import locked
+from pldrepro.runs.terminal import Terminal
 
+# Jobs call `python`: that of Snakemake, active or not. Environments of conda come before it.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 # Inside a Slurm job the signals of the job reach every process in it: Snakemake must outlive the run that saves its
 # state. It does so at SIGTERM; SIGUSR1, which some sites send before a time limit, would end it at once.
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+def end_in_order(number, frame):
+    """As at SIGTERM: wait for the jobs, which save at the same signal, and unlock the folder."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+# A terminal that is closed; what `nohup` ignores stays ignored.
+if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, end_in_order)
 
 STUDY = None if config.get("scale") == "recorded" else load_study(config)
 SETS = load_recorded(config).result_sets() if STUDY is None else [STUDY.result_set()]
@@ -32,6 +58,7 @@ STUDIES = {} if STUDY is None else {one.results: one for one in STUDY.all}
 BY_FOLDER = {one.results: one for one in SETS}
 RESULT_FOLDERS = list(BY_FOLDER)
 EXHIBITS = read_yaml(shipped(Path("workflow/report/exhibits.yaml")))
+BY_PART = {(results, name): one.of(part) for results, one in BY_FOLDER.items() for name, part in PARTS.items()}
 
 
 wildcard_constraints:
@@ -43,6 +70,7 @@ wildcard_constraints:
     checkpoint="[A-Za-z0-9_.-]+",
     group="[A-Za-z0-9_.-]+",
     job="[A-Za-z0-9_.-]+",
+    part="|".join(PARTS),
 
 
 def of_study(value):
@@ -99,10 +127,48 @@ def finetune_runs(wildcards):
 
 
 def finished_runs(wildcards):
-    """Every finished run of a results folder."""
-    return BY_FOLDER[wildcards.results].files
+    """Every finished run of a results folder, and their scores."""
+    return BY_FOLDER[wildcards.results].inputs
 
 
 def runs_listing(wildcards):
     """The text of index.json."""
     return BY_FOLDER[wildcards.results].listing
+
+
+def part_runs(part, wildcards):
+    """The finished runs that a part of the exhibits is made from, and their scores."""
+    return BY_PART[wildcards.results, part].inputs
+
+
+def part_listing(wildcards):
+    """The text of the list of these runs."""
+    return BY_PART[wildcards.results, wildcards.part].listing
+
+
+# The terminal: a line for each job that starts, the error of one that fails; what cannot end well is refused at once.
+TERMINAL = Terminal()
+logger.addHandler(TERMINAL)
+# Held until the process ends, however it does: so `pldrepro study unlock` knows whether a workflow runs here.
+RUNNING = locked(Path(".snakemake/pldrepro"))
+
+
+def no_cores():
+    """Whether Snakemake was given no core: it would wait for ever."""
+    try:
+        return workflow.cores == 0
+    except WorkflowError:  # no number was given: jobs of a cluster
+        return False
+
+
+onstart:
+    if no_cores():
+        raise WorkflowError("--cores 0: no job could run; allowed: 1 or more, or all")
+    for study in STUDIES.values():
+        for note in study.notes:
+            logger.warning(note)
+        check_data(study)
+    if warning := outdated(Path(sys.prefix)):
+        logger.warning(warning)
+    RUNNING.__enter__()
+    TERMINAL.begin(logger.handlers)
