@@ -111,7 +111,7 @@ def joined(impl: ImplSettings) -> Iterator[ProcessGroup]:
         return
     started = os.environ.get("WORLD_SIZE", "1")
     if started != str(impl.ranks):
-        raise SettingsError(f"impl.ranks {impl.ranks}, but {started} were started; allowed: as many")
+        raise SettingsError(f"impl.ranks {impl.ranks}, but {started} were started; expected the same number")
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent()
     on_gpu = impl.device != "cpu" and torch.cuda.is_available()

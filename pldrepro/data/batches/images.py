@@ -29,7 +29,9 @@ class ImageBatchSampler:
 
     def __post_init__(self) -> None:
         if len(self.pixels) != len(self.labels) or not len(self.labels):
-            raise ValueError(f"{len(self.pixels)} images, {len(self.labels)} labels; allowed: as many, and some")
+            raise ValueError(
+                f"{len(self.pixels)} images, {len(self.labels)} labels; expected the same number, at least one"
+            )
         self._order = EpochOrder(self.num_samples, self.seed)
 
     @property

@@ -102,7 +102,7 @@ def check_pinned(path: str, revision: str | None, where: str, path_key: str, rev
         raise DataError(f"{where}.{path_key}: {path}: no such directory, and not a repository (owner/name)")
     if revision is None:
         raise SettingsError(
-            f"{where}.{revision_key}: missing; allowed: the commit of {path} on the hub that all runs shall read"
+            f"{where}.{revision_key}: missing; allowed: the commit of {path} on the hub that all runs should read"
         )
     if revision != CONVERTED and not re.fullmatch("[0-9a-f]{40}", revision):
         raise SettingsError(
