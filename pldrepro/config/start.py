@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 from pldrepro.config.data import ImageDataSettings
@@ -49,3 +51,8 @@ def outdated(environment: Path, requirements: Path = Path("requirements.txt")) -
     if not installed or installed == requirements.read_text(encoding="utf-8"):
         return None
     return f"{environment} was installed from an earlier requirements.txt: `make setup` brings it up to date"
+
+
+def put_python_first() -> None:
+    """Jobs call ``python``: that of Snakemake, active or not. Environments of conda come before it."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])

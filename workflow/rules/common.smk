@@ -28,14 +28,13 @@ from pldrepro.config.jobs import (
     run_threads,
 )
 from pldrepro.config.recorded import load_recorded
-from pldrepro.config.start import check_data, outdated
+from pldrepro.config.start import check_data, outdated, put_python_first
 from pldrepro.config.study import load_study
 from pldrepro.files import shipped
 from pldrepro.runs.lock import locked
 from pldrepro.runs.terminal import Terminal
 
-# Jobs call `python`: that of Snakemake, active or not. Environments of conda come before it.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+put_python_first()
 # Inside a Slurm job the signals of the job reach every process in it: Snakemake must outlive the run that saves its
 # state. It does so at SIGTERM; SIGUSR1, which some sites send before a time limit, would end it at once.
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
