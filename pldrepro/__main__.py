@@ -183,6 +183,7 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...
         verbs.study_import, (path("source", "a results folder, or its runs"), *study_file("config/demo.yaml")),
     ),
     "study unlock": (verbs.study_unlock, ()),
+    "study seal": (verbs.study_seal, (path("folders", "results folders, records or run folders", nargs="+"),)),
     "study claims": (verbs.study_claims, (
         path("claims", "the file", metavar="CSV"),
         argument("--markdown", action="store_true", help="the measured claims, as a Markdown table"),

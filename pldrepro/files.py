@@ -82,7 +82,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def append_jsonl(path: Path, value: Any) -> None:
-    """Append one JSON line and flush it."""
-    with _naming(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(value, allow_nan=False) + "\n")
+def append_jsonl(path: Path, value: Any) -> bytes:
+    """Append one JSON line and flush it; returns what was appended."""
+    line = (json.dumps(value, allow_nan=False) + "\n").encode()
+    with _naming(path), path.open("ab") as file:
+        file.write(line)
+    return line

@@ -6,12 +6,12 @@ Each file has one class, which its writer constructs, its reader returns and the
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pldrepro.errors import RecordError, explain
-from pldrepro.files import write_json
+from pldrepro.files import sha256, write_json
 
 SCHEMA_VERSION = 2  # of the files written today; 1: the files from before it was written
 
@@ -24,6 +24,7 @@ Spent = Annotated[float, Field(ge=0, le=1e30, description="a cost that may be no
 Number = Annotated[float, Field(ge=-1e30, le=1e30)]
 MAX_LOSS = 700  # nats; its exponential is finite
 Loss = Annotated[float, Field(ge=0, le=MAX_LOSS, description="nats")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 File = Annotated[str, Field(pattern=r"^/?[^/\x00]{1,255}(/+[^/\x00]{1,255})*/?$", max_length=2000)]
 Kept = Annotated[int, Field(ge=0, le=9999, description="a number of kept layers")]
 
@@ -42,6 +43,22 @@ class Versioned(BaseModel):
     """Base of the records that are a whole file."""
 
     schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = 1
+
+
+class FileEntry(Recorded):
+    """What a file was when it was written, as a manifest lists it."""
+
+    bytes: Count
+    sha256: Sha256
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """The entry of a file as it is now."""
+        return cls(bytes=path.stat().st_size, sha256=sha256(path))
+
+    def describes(self, path: Path) -> bool:
+        """Whether a file is there and is still what it was; one of another size is not read."""
+        return path.is_file() and path.stat().st_size == self.bytes and sha256(path) == self.sha256
 
 
 Unknown = Literal["ignore", "forbid"]

@@ -24,7 +24,7 @@ from pldrepro.config.run import (
     RunSettings,
 )
 from pldrepro.config.study import Study, load_study
-from pldrepro.errors import RefusedError
+from pldrepro.errors import RecordError, RefusedError
 from pldrepro.runs.lock import locked
 from pldrepro.runs.schema import PretrainJob
 
@@ -300,6 +300,22 @@ def study_unlock(options: argparse.Namespace) -> None:
     if any(Path(".snakemake/locks").glob("*")):
         with locked(Path(".snakemake/pldrepro")):
             subprocess.run([sys.executable, "-m", "snakemake", "--unlock", "--quiet"], check=True)
+
+
+def study_seal(options: argparse.Namespace) -> None:
+    """Write the manifests that finished run folders lack: from now on, a change in their files is refused."""
+    from pldrepro.runs.manifest import MANIFEST, seal, verified
+
+    folders = sorted(path.parent for root in options.folders for path in root.rglob("summary.json"))
+    if not folders:
+        raise RecordError(f"{', '.join(map(str, options.folders))}: no finished run")
+    new = [folder for folder in folders if not (folder / MANIFEST).exists()]
+    for folder in folders:
+        if folder in new:
+            seal(folder)
+        else:
+            verified(folder)
+    print(f"{len(folders)} run folders: {len(new)} sealed, {len(folders) - len(new)} compared with their manifests")
 
 
 def study_claims(options: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from pldrepro.errors import RecordError
 from pldrepro.records import read_record
 from pldrepro.runs.folder import (
     ContrastsRun,
+    FinetuneRun,
     LambadaRun,
     ProbeRun,
     load_contrasts,
@@ -69,8 +70,10 @@ def load_evidence(
         for run in evidence.runs(arm):
             if set(run.summary.checkpoints) != set(evidence.checkpoints(arm)):
                 raise RecordError(f"{run.folder}: not the checkpoints of {evidence.runs(arm)[0].folder}")
+    _check_finetuned(evidence)
     for found in (evidence.probes, evidence.lambada, evidence.contrasts):
         _check_belongs(evidence, found)
+    _check_weights(evidence)
     if evidence.baseline not in evidence.arms:
         raise RecordError(
             f"{pretrain[0]}, ...: no run of an arm of role baseline; arms here: {', '.join(evidence.arms)}"
@@ -98,6 +101,48 @@ def _check_belongs(evidence: Evidence, found: Sequence[ProbeRun | LambadaRun | C
         if key in seen:
             raise RecordError(f"{seen[key]} and {probe.folder} are both {key[0]}, seed {key[1]}")
         seen[key] = probe.folder
+
+
+def _check_finetuned(evidence: Evidence) -> None:
+    """A fine-tuning is of a checkpoint of one of the runs, and a checkpoint has each group of tasks at most once."""
+    known = {(run.arm, run.seed): run.summary for run in evidence.pretrain}
+    seen: dict[tuple[str, int, str, str], Path] = {}
+    for run in evidence.finetune:
+        about = run.summary
+        trained = known.get((about.arm, about.seed))
+        if trained is None or about.scale not in (None, trained.scale):
+            raise RecordError(f"{run.folder}: of none of these runs: {about.arm}, seed {about.seed}")
+        if about.checkpoint not in trained.checkpoints:
+            raise RecordError(
+                f"{run.folder}: checkpoint {about.checkpoint}; of its run: {', '.join(trained.checkpoints)}"
+            )
+        key = (about.arm, about.seed, about.checkpoint, about.group)
+        if key in seen:
+            raise RecordError(f"{seen[key]} and {run.folder} are both {', '.join(map(str, key))}")
+        seen[key] = run.folder
+
+
+def _check_weights(evidence: Evidence) -> None:
+    """What is made from a checkpoint was made from the weights that its run saved, as far as the records say."""
+    known = {
+        (run.arm, run.seed, name): (weights, run.folder)
+        for run in evidence.pretrain
+        for name, weights in run.weights.items()
+    }
+    used: list[tuple[FinetuneRun | ProbeRun | LambadaRun | ContrastsRun, Mapping[str, str | None]]] = [
+        (run, {run.summary.checkpoint: run.settings.inputs.weights}) for run in evidence.finetune
+    ]
+    scored: tuple[ProbeRun | LambadaRun | ContrastsRun, ...] = (
+        *evidence.probes, *evidence.lambada, *evidence.contrasts
+    )  # fmt: skip
+    used += [(run, run.settings.inputs.weights) for run in scored]
+    for run, weights in used:
+        for name, found in weights.items():
+            if found is None:
+                continue
+            expected, origin = known.setdefault((run.summary.arm, run.summary.seed, name), (found, run.folder))
+            if found != expected:
+                raise RecordError(f"{run.folder}: made from other weights of {name} than those of {origin}")
 
 
 def read_evidence(path: Path) -> Evidence:

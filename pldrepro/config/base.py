@@ -19,7 +19,6 @@ Model = TypeVar("Model", bound=BaseModel)
 MAX_LAYERS = 1000  # bounds what a policy and a price are computed over
 # A folder that files go to: in the workflow's file names {} are wildcards, and a leading - makes an option of a name.
 Folder = Annotated[str, Field(pattern=r"^[^-{}\x00-\x1f\x7f][^{}\x00-\x1f\x7f]*$")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 
 

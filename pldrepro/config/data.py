@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from pldrepro.config.base import Sha256, Strict, text_or_images
+from pldrepro.config.base import Strict, text_or_images
+from pldrepro.records import Sha256
 
 
 class HubText(Strict):

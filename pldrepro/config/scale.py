@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pldrepro.config.base import Distinct, Folder, Name, Sha256, Strict
+from pldrepro.config.base import Distinct, Folder, Name, Strict
 from pldrepro.config.contrasts import ContrastSettings
 from pldrepro.config.run import (
     CalibrationSettings,
@@ -15,6 +15,7 @@ from pldrepro.config.run import (
     InterleaveSettings,
     ProbeSettings,
 )
+from pldrepro.records import Sha256
 
 
 class ScaleSettings(Strict):

@@ -18,7 +18,7 @@ from pldrepro.config.run import EarlyRunSettings
 from pldrepro.errors import DivergedError, SettingsError
 from pldrepro.evaluation.probe import Row, Subject, check_finite, held_out, layers
 from pldrepro.files import write_text
-from pldrepro.runs.manifest import begin, complete, is_complete, is_same_job
+from pldrepro.runs.manifest import begin, complete, entries, is_complete, is_same_job
 from pldrepro.runs.provenance import provenance
 from pldrepro.runs.scored import EarlyJob, EarlySummary, ProbedPoint, ProbeResult
 from pldrepro.training.device import describe, select_device
@@ -40,7 +40,7 @@ def probe_early(settings: EarlyRunSettings, corpus_folder: Path, folder: Path, p
     job = EarlyJob(**settings.model_dump(), corpus=corpus.hash)
     if is_same_job(folder, job) and is_complete(folder):
         return
-    begin(folder, job, provenance(describe(objective.device, settings.impl), corpus=corpus.manifest))
+    files = begin(folder, job, provenance(describe(objective.device, settings.impl), corpus=corpus.manifest))
     run = Run(settings, objective, corpus, None, folder, SINGLE)
     text = held_out(objective, corpus, settings.early.sequences)
     rows: list[Row] = []
@@ -72,4 +72,4 @@ def probe_early(settings: EarlyRunSettings, corpus_folder: Path, folder: Path, p
         num_steps=settings.training.num_steps,
         seconds=time.perf_counter() - started,
     )
-    complete(folder, summary, ["results.jsonl"])
+    complete(folder, summary, files | entries(folder, ["results.jsonl"]))

@@ -34,13 +34,22 @@ from pldrepro.data.tokenizers.encoders import make_encoder
 from pldrepro.data.tokenizers.wordpiece import load_tokenizer
 from pldrepro.errors import DivergedError, SettingsError
 from pldrepro.evaluation.word_ranks import other_words, rank, word_log_probabilities
-from pldrepro.files import atomic_path, sha256
-from pldrepro.models.checkpoints.common import WEIGHTS
+from pldrepro.files import atomic_path
 from pldrepro.models.checkpoints.gpt2 import load_gpt
 from pldrepro.models.gpt import Gpt
 from pldrepro.policy.drop import Gate, all_kept
 from pldrepro.records import read_record
-from pldrepro.runs.manifest import begin, complete, data_of, is_complete, is_same_job, settings_of
+from pldrepro.runs.manifest import (
+    begin,
+    checked_weights,
+    complete,
+    data_of,
+    entries,
+    is_complete,
+    is_same_job,
+    settings_of,
+    verified,
+)
 from pldrepro.runs.provenance import provenance
 from pldrepro.runs.schema import PretrainSummary
 from pldrepro.runs.scored import CheckpointInputs, LambadaJob, LambadaScores, LambadaSummary
@@ -105,6 +114,7 @@ def score_lambada(pretrain_folder: Path, corpus_folder: Path, folder: Path, prog
 
     Raises RecordError (no finished run) and SettingsError (another family of models, another corpus, no passages).
     """
+    verified(pretrain_folder, weights=False)
     run = settings_of(pretrain_folder)
     points = read_record(pretrain_folder / "summary.json", PretrainSummary).checkpoints
     if not isinstance(run.model, ModelSettings) or run.model.family != "gpt" or not isinstance(run.data, DataSettings):
@@ -115,13 +125,13 @@ def score_lambada(pretrain_folder: Path, corpus_folder: Path, folder: Path, prog
     if corpus.lambada is None:
         raise SettingsError(f"{corpus_folder}: no LAMBADA passages; see data.lambada")
     device = select_device(run.impl)
-    weights = {name: sha256(pretrain_folder / point.folder / WEIGHTS) for name, point in points.items()}
+    weights = {name: checked_weights(pretrain_folder, point.folder) for name, point in points.items()}
     inputs = CheckpointInputs(weights=weights, corpus=corpus.hash)
     length = run.data.sequence_length
     job = LambadaJob(scale=run.scale, arm=run.arm, label=run.label, seed=run.seed, max_tokens=length, inputs=inputs)
     if is_same_job(folder, job) and is_complete(folder):
         return
-    begin(folder, job, provenance(describe(device, run.impl), corpus=corpus.manifest))
+    files = begin(folder, job, provenance(describe(device, run.impl), corpus=corpus.manifest))
     asked = ranked_words(corpus, corpus.lambada, length)
     scores: dict[str, LambadaScores] = {}
     arrays: dict[str, np.ndarray] = {}
@@ -150,7 +160,7 @@ def score_lambada(pretrain_folder: Path, corpus_folder: Path, folder: Path, prog
         ranked=len(asked),
         checkpoints=scores,
     )
-    complete(folder, summary, ["predictions.safetensors"])
+    complete(folder, summary, files | entries(folder, ["predictions.safetensors"]))
 
 
 def ranked_words(corpus: Corpus, passages: Lambada, max_tokens: int) -> list[tuple[np.ndarray, list[np.ndarray]]]:

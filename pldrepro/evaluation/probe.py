@@ -33,14 +33,23 @@ from pldrepro.config.run import ProbeSettings
 from pldrepro.data.batches.masked import MaskedBatch
 from pldrepro.data.corpus import Corpus
 from pldrepro.errors import DivergedError, RecordError, SettingsError
-from pldrepro.files import sha256, write_text
+from pldrepro.files import write_text
 from pldrepro.models.bert import BertForPreTraining
 from pldrepro.models.checkpoints.bert import load_pretraining
-from pldrepro.models.checkpoints.common import WEIGHTS
 from pldrepro.models.losses import masked_sums
 from pldrepro.policy import drop
 from pldrepro.records import read_record
-from pldrepro.runs.manifest import begin, complete, data_of, is_complete, is_same_job, settings_of
+from pldrepro.runs.manifest import (
+    begin,
+    checked_weights,
+    complete,
+    data_of,
+    entries,
+    is_complete,
+    is_same_job,
+    settings_of,
+    verified,
+)
 from pldrepro.runs.provenance import provenance
 from pldrepro.runs.schema import Checkpoint, PretrainSummary
 from pldrepro.runs.scored import CheckpointInputs, ProbedPoint, ProbeJob, ProbeResult, ProbeSummary
@@ -61,6 +70,7 @@ def probe(
     Raises RecordError (no finished run, or no such checkpoint) and SettingsError (another corpus, too little text).
     """
     started = time.perf_counter()
+    verified(pretrain_folder, weights=False)
     run = settings_of(pretrain_folder)
     points = chosen_checkpoints(pretrain_folder, settings)
     device = select_device(run.impl)
@@ -71,12 +81,12 @@ def probe(
     if data_of(pretrain_folder) != corpus.hash:
         raise SettingsError(f"{corpus_folder}: not the corpus that {pretrain_folder} was trained on")
     text = held_out(objective, corpus, settings.sequences)
-    weights = {name: sha256(pretrain_folder / point.folder / WEIGHTS) for name, point in points.items()}
+    weights = {name: checked_weights(pretrain_folder, point.folder) for name, point in points.items()}
     inputs = CheckpointInputs(weights=weights, corpus=corpus.hash)
     job = ProbeJob(scale=run.scale, arm=run.arm, label=run.label, seed=run.seed, probe=settings, inputs=inputs)
     if is_same_job(folder, job) and is_complete(folder):
         return
-    begin(folder, job, provenance(describe(device, run.impl), corpus=corpus.manifest))
+    files = begin(folder, job, provenance(describe(device, run.impl), corpus=corpus.manifest))
     rows: list[Row] = []
     for name in tqdm(points, desc=f"probe {run.arm} seed {run.seed}", disable=not progress):
         model = load_pretraining(pretrain_folder / points[name].folder, objective.model).to(device).eval()
@@ -97,7 +107,7 @@ def probe(
         lesion_keep=LESION_KEEP,
         seconds=time.perf_counter() - started,
     )
-    complete(folder, summary, ["results.jsonl"])
+    complete(folder, summary, files | entries(folder, ["results.jsonl"]))
 
 
 def chosen_checkpoints(pretrain_folder: Path, settings: ProbeSettings) -> dict[str, Checkpoint]:

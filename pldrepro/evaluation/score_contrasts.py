@@ -20,16 +20,24 @@ from pldrepro.data.contrasts import CLOZE, Contrasts, load_contrasts
 from pldrepro.data.corpus import Corpus, open_corpus
 from pldrepro.errors import SettingsError
 from pldrepro.evaluation.contrasts import cloze_hits, pair_hits
-from pldrepro.files import sha256
 from pldrepro.models.bert import BertForPreTraining
 from pldrepro.models.checkpoints.bert import load_pretraining
-from pldrepro.models.checkpoints.common import WEIGHTS
 from pldrepro.models.checkpoints.gpt2 import load_gpt
 from pldrepro.models.gpt import Gpt
 from pldrepro.policy.drop import all_kept
 from pldrepro.records import read_record
 from pldrepro.runs.hits import FILE, save_hits
-from pldrepro.runs.manifest import begin, complete, data_of, is_complete, is_same_job, settings_of
+from pldrepro.runs.manifest import (
+    begin,
+    checked_weights,
+    complete,
+    data_of,
+    entries,
+    is_complete,
+    is_same_job,
+    settings_of,
+    verified,
+)
 from pldrepro.runs.provenance import provenance
 from pldrepro.runs.schema import Checkpoint, PretrainSummary
 from pldrepro.runs.scored import ContrastInputs, ContrastItems, ContrastsJob, ContrastsSummary
@@ -45,6 +53,7 @@ def score_contrasts(
     Raises RecordError (no finished run) and SettingsError (a model of images, another corpus).
     """
     started = time.perf_counter()
+    verified(pretrain_folder, weights=False)
     run = settings_of(pretrain_folder)
     if not isinstance(run.model, ModelSettings) or not isinstance(run.data, DataSettings):
         raise SettingsError(f"{pretrain_folder}: a model of family {run.model.family}; allowed: bert, gpt")
@@ -53,14 +62,14 @@ def score_contrasts(
     points = chosen_checkpoints(pretrain_folder, run, settings)
     device = select_device(run.impl)
     inputs = ContrastInputs(
-        weights={name: sha256(pretrain_folder / point.folder / WEIGHTS) for name, point in points.items()},
+        weights={name: checked_weights(pretrain_folder, point.folder) for name, point in points.items()},
         corpus=corpus.hash,
         items=items.manifest.hash,
     )
     job = ContrastsJob(scale=run.scale, arm=run.arm, label=run.label, seed=run.seed, contrasts=settings, inputs=inputs)
     if is_same_job(folder, job) and is_complete(folder):
         return
-    begin(folder, job, provenance(describe(device, run.impl), corpus=corpus.manifest))
+    files = begin(folder, job, provenance(describe(device, run.impl), corpus=corpus.manifest))
     hits: dict[str, np.ndarray] = {}
     for name in tqdm(points, desc=f"contrasts {run.arm} seed {run.seed}", disable=not progress):
         model = load_model(pretrain_folder / points[name].folder, run.model).to(device)
@@ -75,7 +84,7 @@ def score_contrasts(
         checkpoints={name: {task: shares(tasks[task], hits[f"{name}/{task}"]) for task in tasks} for name in points},
         seconds=time.perf_counter() - started,
     )
-    complete(folder, summary, [FILE])
+    complete(folder, summary, files | entries(folder, [FILE]))
 
 
 def check_data(run: RunSettings, pretrain_folder: Path, corpus: Corpus, items: Contrasts) -> None:

@@ -7,7 +7,10 @@ A pre-training run, ``<results>/runs/pretrain/<arm>/seed<seed>/``::
     metrics.jsonl      one line per logged training step, per validation and per analysis of sensitivity
     checkpoints/NAME/  a model that plain transformers can load
     resume/            state to continue from; undeclared, removed at the end
+    manifest.json      size and SHA-256 of every file of the run, and a copy of the summary
     summary.json       written last and atomically: the run is complete
+
+Every finished run folder has a manifest, and every reader below compares what it reads with it.
 
 A fine-tuning run, ``<results>/runs/finetune/<arm>/seed<seed>/<checkpoint>/<group>/``, has settings, provenance,
 ``results.jsonl`` (one line per task, learning rate, seed and split), ``predictions.safetensors`` and the summary.
@@ -26,14 +29,18 @@ holds all numbers. A probe's files has also a run that is probed early in traini
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel
+
 from pldrepro.errors import RecordError
 from pldrepro.records import VersionedKind, read_record, read_record_lines
+from pldrepro.runs.hits import FILE as HITS
+from pldrepro.runs.manifest import ALWAYS, check, read_manifest, verified, weights_of
 from pldrepro.runs.schema import (
     AnyLine,
     FinetuneJob,
@@ -48,9 +55,11 @@ from pldrepro.runs.schema import (
     ValidationLine,
 )
 from pldrepro.runs.scored import (
+    ContrastsJob,
     ContrastsSummary,
     EarlyJob,
     EarlySummary,
+    LambadaJob,
     LambadaSummary,
     LayersSummary,
     ProbeJob,
@@ -71,6 +80,7 @@ class PretrainRun:
     summary: PretrainSummary
     provenance: Provenance
     metrics: Sequence[AnyLine]
+    weights: Mapping[str, str]  # checkpoint -> SHA-256 of its weights; empty in records that never knew
 
     @property
     def arm(self) -> str:
@@ -128,15 +138,16 @@ class ContrastsRun:
     """The contrasts of a finished pre-training run's checkpoints; hits of single items stay on disk until asked for."""
 
     folder: Path
+    settings: ContrastsJob
     summary: ContrastsSummary
 
     def hits(self, checkpoint: str, task: str) -> np.ndarray:
         """(N,) hits of a task's items at a checkpoint, in the order of its paradigms."""
-        from pldrepro.runs.hits import FILE, load_hits
+        from pldrepro.runs.hits import load_hits
 
         count = sum(about.items for about in self.summary.tasks[task].values())
         name = f"{checkpoint}/{task}"
-        return load_hits(self.folder / FILE, {name: count})[name]
+        return load_hits(self.folder / HITS, {name: count})[name]
 
 
 @dataclass(frozen=True)
@@ -164,6 +175,7 @@ class LambadaRun:
     """The LAMBADA scores of a finished pre-training run's checkpoints; numbers of passages stay on disk until asked."""
 
     folder: Path
+    settings: LambadaJob
     summary: LambadaSummary
 
     def ranks(self, checkpoint: str) -> np.ndarray:
@@ -184,8 +196,13 @@ def log_path(folder: Path) -> Path:
     return logs / kind / rest[0] / f"{'-'.join(rest[1:])}.log" if len(rest) > 1 else logs / "calibrate.log"
 
 
-def read_finished(path: Path, kind: type[VersionedKind]) -> tuple[Path, VersionedKind, str]:
-    """A finished run folder (its summary.json is accepted too), its summary, and where its log is, for messages."""
+def read_finished(
+    path: Path, kind: type[VersionedKind], files: Collection[str] = ()
+) -> tuple[Path, VersionedKind, str]:
+    """A finished run folder (its summary.json is accepted too), its summary, and where its log is, for messages.
+
+    Its records are what its manifest says, and ``files``, which the caller reads, are among them; else RecordError.
+    """
     folder = path.parent if path.name == "summary.json" else path
     log = log_path(folder)
     if not folder.is_dir():
@@ -193,18 +210,25 @@ def read_finished(path: Path, kind: type[VersionedKind]) -> tuple[Path, Versione
     if not (folder / "summary.json").exists():
         raise RecordError(f"{folder}: the run is not complete (no summary.json); see its log, {log}")
     hint = f"; see its log, {log}"
-    return folder, read_record(folder / "summary.json", kind, hint), hint
+    summary = read_record(folder / "summary.json", kind, hint)
+    try:
+        verified(folder, weights=False)
+        check(folder, read_manifest(folder), files)
+    except RecordError as error:
+        raise RecordError(f"{error}{hint}") from None
+    return folder, summary, hint
 
 
 def load_pretrain(folder: Path) -> PretrainRun:
     """A finished pre-training run; a missing, incomplete or damaged one is a RecordError naming file and log."""
-    folder, summary, hint = read_finished(folder, PretrainSummary)
+    folder, summary, hint = read_finished(folder, PretrainSummary, (*ALWAYS, "metrics.jsonl"))
     run = PretrainRun(
         folder=folder,
         settings=read_record(folder / "settings.json", PretrainJob, hint),
         summary=summary,
         provenance=read_record(folder / "provenance.json", Provenance, hint),
         metrics=[line.root for line in read_record_lines(folder / "metrics.jsonl", MetricsLine, hint)],
+        weights=weights_of(folder),
     )
     _check_one_run(run, hint)
     return run
@@ -213,8 +237,8 @@ def load_pretrain(folder: Path) -> PretrainRun:
 def _check_one_run(run: PretrainRun, hint: str) -> None:
     """The files of a folder are of one run, and its metrics reach its end."""
     settings, summary = run.settings, run.summary
-    differing = [key for key in ("scale", "arm", "label", "seed") if getattr(settings, key) != getattr(summary, key)]
-    differing += [key for key in ("num_layers", "family") if getattr(settings.model, key) != getattr(summary, key)]
+    _check_job(run.folder, settings, summary, hint)
+    differing = [key for key in ("num_layers", "family") if getattr(settings.model, key) != getattr(summary, key)]
     if differing:
         raise RecordError(f"{run.folder}: summary.json and settings.json differ in {', '.join(differing)}{hint}")
     metrics, steps = run.folder / "metrics.jsonl", summary.steps
@@ -231,28 +255,38 @@ def _check_one_run(run: PretrainRun, hint: str) -> None:
 
 def load_finetune(folder: Path) -> FinetuneRun:
     """A finished fine-tuning job; a missing, incomplete or damaged one is a RecordError naming file and log."""
-    folder, summary, hint = read_finished(folder, FinetuneSummary)
-    if not (folder / "predictions.safetensors").is_file():
-        raise RecordError(f"{folder}: no predictions.safetensors{hint}")
-    return FinetuneRun(
+    names = ("settings.json", "results.jsonl", "predictions.safetensors")
+    folder, summary, hint = read_finished(folder, FinetuneSummary, names)
+    run = FinetuneRun(
         folder=folder,
         settings=read_record(folder / "settings.json", FinetuneJob, hint),
         summary=summary,
         results=read_record_lines(folder / "results.jsonl", FinetuneResult, hint),
     )
+    _check_job(folder, run.settings, summary, hint, ("checkpoint", "group"))
+    return run
 
 
 def load_probe(folder: Path) -> ProbeRun:
     """A finished probe; a missing, incomplete or damaged one is a RecordError naming file and log."""
-    folder, summary, hint = read_finished(folder, ProbeSummary)
+    folder, summary, hint = read_finished(folder, ProbeSummary, ("settings.json", "results.jsonl"))
     run = ProbeRun(
         folder=folder,
         settings=read_record(folder / "settings.json", ProbeJob, hint),
         summary=summary,
         results=read_record_lines(folder / "results.jsonl", ProbeResult, hint),
     )
+    _check_job(folder, run.settings, summary, hint)
     _check_lines(folder, summary, run.results, hint)
     return run
+
+
+def _check_job(folder: Path, settings: BaseModel, summary: BaseModel, hint: str, keys: Collection[str] = ()) -> None:
+    """Settings and summary of a folder are of one job; early summaries have no scale."""
+    keys = ("scale", "arm", "label", "seed", *keys)
+    differing = [key for key in keys if getattr(summary, key) not in (None, getattr(settings, key))]
+    if differing:
+        raise RecordError(f"{folder}: summary.json and settings.json differ in {', '.join(differing)}{hint}")
 
 
 def _check_lines(folder: Path, summary: LayersSummary, lines: Sequence[ProbeResult], hint: str) -> None:
@@ -268,8 +302,9 @@ def _check_lines(folder: Path, summary: LayersSummary, lines: Sequence[ProbeResu
 
 def load_early(folder: Path) -> EarlyRun:
     """The probes of a run early in training; missing, incomplete or damaged ones are a RecordError."""
-    folder, summary, hint = read_finished(folder, EarlySummary)
+    folder, summary, hint = read_finished(folder, EarlySummary, ("settings.json", "results.jsonl"))
     settings = read_record(folder / "settings.json", EarlyJob, hint)
+    _check_job(folder, settings, summary, hint)
     lines = read_record_lines(folder / "results.jsonl", ProbeResult, hint)
     _check_lines(folder, summary, lines, hint)
     return EarlyRun(folder, settings, summary, lines)
@@ -277,11 +312,15 @@ def load_early(folder: Path) -> EarlyRun:
 
 def load_lambada(folder: Path) -> LambadaRun:
     """Finished LAMBADA scores; missing, incomplete or damaged ones are a RecordError naming file and log."""
-    folder, summary, _ = read_finished(folder, LambadaSummary)
-    return LambadaRun(folder, summary)
+    folder, summary, hint = read_finished(folder, LambadaSummary, ("settings.json",))
+    settings = read_record(folder / "settings.json", LambadaJob, hint)
+    _check_job(folder, settings, summary, hint)
+    return LambadaRun(folder, settings, summary)
 
 
 def load_contrasts(folder: Path) -> ContrastsRun:
     """Finished contrasts; missing, incomplete or damaged ones are a RecordError naming file and log."""
-    folder, summary, _ = read_finished(folder, ContrastsSummary)
-    return ContrastsRun(folder, summary)
+    folder, summary, hint = read_finished(folder, ContrastsSummary, ("settings.json", HITS))
+    settings = read_record(folder / "settings.json", ContrastsJob, hint)
+    _check_job(folder, settings, summary, hint)
+    return ContrastsRun(folder, settings, summary)

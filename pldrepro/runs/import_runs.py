@@ -18,20 +18,22 @@ from pldrepro.errors import RecordError, RefusedError, SettingsError
 from pldrepro.records import read_record
 from pldrepro.runs.lock import locked
 from pldrepro.runs.manifest import (
+    ALWAYS,
     MANIFEST,
     changed_settings,
+    check,
     differences,
     is_complete,
     read_manifest,
     settings_of,
     verified,
+    weights_of,
 )
 from pldrepro.runs.schema import FinetuneInputs, FinetuneJob
 from pldrepro.runs.scored import CheckpointInputs, ContrastInputs, ContrastsJob, EarlyJob, LambadaJob, ProbeJob
 from pldrepro.runs.step_times import InterleaveRecord, load_interleave
 
 # Pre-training first: what is made from a checkpoint is checked against it.
-WEIGHTS = "model.safetensors"
 LAYOUT = {
     "pretrain": "*/seed*", "early": "*/seed*", "interleave": "process*", "finetune": "*/seed*/*/*", "probe": "*/seed*",
     "lambada": "*/seed*", "contrasts": "*/seed*",
@@ -82,20 +84,23 @@ def _check_and_copy(study: Study, kind: str, run: Path, target: Path) -> bool:
     if not (run / MANIFEST).is_file():
         raise RefusedError(f"{run}: no {MANIFEST}; the run is not complete, or was made by an earlier version")
     verified(run)
+    check(run, read_manifest(run), ALWAYS)
     checks = {"pretrain": _check_pretrain, "early": _check_early, "interleave": _check_interleaved}
     if kind in checks:
         checks[kind](study, run)
     else:
         _check_made_from_it(study, kind, run)
     if (target / MANIFEST).is_file():
-        if read_manifest(target) == read_manifest(run):
+        ours, theirs = read_manifest(target), read_manifest(run)
+        if (ours.files, ours.summary) == (theirs.files, theirs.summary):
             return False
         raise RefusedError(f"{target}: holds another finished run already; delete it to take this one")
     if target.exists() and any(target.iterdir()):  # an empty one was made by Snakemake
         raise RefusedError(f"{target}: holds an unfinished run; delete it to take this one")
     copy = target.with_name(f".{target.name}.copy")
     shutil.rmtree(copy, ignore_errors=True)  # of an import that was killed
-    for name in (*read_manifest(run).files, MANIFEST):
+    there = [name for name in read_manifest(run).files if (run / name).exists()]  # a record may lack its models
+    for name in (*there, MANIFEST):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(run / name, copy / name)
     is_complete(copy)  # checks the copy, and writes its summary
@@ -196,8 +201,9 @@ def _prepared(study: Study, name: str) -> str:
 
 def _weights(study: Study, arm: str, seed: int) -> dict[str, str]:
     """Checkpoint -> SHA-256 of its weights, of a pre-training run that is here."""
-    path = Path(study.runs) / "pretrain" / arm / f"seed{seed}" / MANIFEST
-    if not path.is_file():
-        raise RefusedError(f"{path}: no such file; the pre-training run that this was made from is not here")
-    files = read_manifest(path.parent).files
-    return {Path(name).parent.name: files[name].sha256 for name in files if Path(name).name == WEIGHTS}
+    folder = Path(study.runs) / "pretrain" / arm / f"seed{seed}"
+    if not (folder / MANIFEST).is_file():
+        raise RefusedError(
+            f"{folder / MANIFEST}: no such file; the pre-training run that this was made from is not here"
+        )
+    return weights_of(folder)

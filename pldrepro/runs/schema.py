@@ -11,9 +11,23 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, ConfigDict, Field, RootModel, model_validator
 
-from pldrepro.config.base import MAX_LAYERS, Sha256
+from pldrepro.config.base import MAX_LAYERS
 from pldrepro.config.run import FinetuneSettings, RunSettings
-from pldrepro.records import Cost, Count, File, Kept, Loss, Number, Part, Positive, Recorded, Share, Spent, Versioned
+from pldrepro.records import (
+    Cost,
+    Count,
+    File,
+    FileEntry,
+    Kept,
+    Loss,
+    Number,
+    Part,
+    Positive,
+    Recorded,
+    Share,
+    Spent,
+    Versioned,
+)
 from pldrepro.runs.retired import in_todays_names
 
 Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
@@ -259,18 +273,18 @@ class MetricsLine(RootModel[Annotated[AnyLine, Field(discriminator="kind")]]):
 # ---- the end of every job ----
 
 
-class FileEntry(Recorded):
-    """A file that a manifest lists."""
-
-    bytes: Count
-    sha256: Sha256
-
-
 class RunManifest(Recorded, Versioned):
     """manifest.json of a finished job."""
 
     files: dict[File, FileEntry]
+    left_out: list[File] = Field([], description="those of the files that this copy of the run does without")
     summary: dict[str, Any]
+
+
+class WrittenFiles(Recorded, Versioned):
+    """written.json of an interrupted job: what the files that the next start goes on with were when written."""
+
+    files: dict[File, FileEntry]
 
 
 # ---- fine-tuning ----

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from pldrepro.config.base import MAX_LAYERS
 from pldrepro.config.model import AnyModel
-from pldrepro.config.run import InterleaveJob, RunSettings
+from pldrepro.config.run import CalibrationJob, InterleaveJob, RunSettings
 from pldrepro.errors import RecordError
 from pldrepro.records import Cost, Kept, Number, Positive, Recorded, Versioned
 from pldrepro.runs.folder import PretrainRun, read_finished
@@ -183,6 +183,10 @@ class MeasuredArm(Recorded):
     label: str
     seconds: Annotated[list[Cost], Field(min_length=2)]
     kept_layers: list[Annotated[float, Field(ge=0, le=MAX_LAYERS)]]
+
+
+class CalibrationRecord(CalibrationJob, Versioned):
+    """settings.json of a calibration."""
 
 
 class InterleaveRecord(InterleaveJob, Versioned):

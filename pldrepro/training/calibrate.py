@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,12 +22,12 @@ from tqdm import tqdm
 from pldrepro.config.data import DataSettings
 from pldrepro.config.run import CalibrationJob, CalibrationSettings, RunSettings
 from pldrepro.errors import RecordError
-from pldrepro.files import write_text
 from pldrepro.policy.drop import Gate
-from pldrepro.records import read_record, write_record
+from pldrepro.records import read_record
+from pldrepro.runs.manifest import begin, complete, entries
 from pldrepro.runs.provenance import provenance
 from pldrepro.runs.schema import Provenance
-from pldrepro.runs.step_times import CalibrationSummary, Fit, StepTime, StepTimes, load_calibration
+from pldrepro.runs.step_times import CalibrationRecord, CalibrationSummary, Fit, StepTime, StepTimes, load_calibration
 from pldrepro.stats import NORMAL, bootstrap_interval, group_interval
 from pldrepro.training.device import describe, select_device, synchronizer
 from pldrepro.training.distributed import SINGLE, ProcessGroup
@@ -85,25 +86,27 @@ def calibrate(job: CalibrationJob, folder: Path, progress: bool = True, world: P
         return
     about = provenance(describe(device, impl))
     times = [step_times(shape, rounds) for shape, rounds in zip(shapes, seconds, strict=True)]
-    write_record(folder / "provenance.json", about)
-    write_record(
-        folder / "summary.json", CalibrationSummary(threads=settings.threads, device=about.device, shapes=times)
-    )
+    files = begin(folder, CalibrationRecord(**job.model_dump()), about)
+    complete(folder, CalibrationSummary(threads=settings.threads, device=about.device, shapes=times), files)
 
 
 def calibrate_in_processes(job: CalibrationJob, folder: Path) -> None:
     """Calibrate in several processes one after another, each in a folder of its own; write what they say together."""
     alone = job.model_copy(update={"calibration": job.calibration.model_copy(update={"processes": 1})})
     parts = [folder / f"process{number}" for number in range(1, job.calibration.processes + 1)]
-    for part in parts:
-        write_text(part / "settings.json", alone.model_dump_json(indent=1))
-        command = [sys.executable, "-m", "pldrepro", "run", "calibrate"]
-        command += ["--settings", str(part / "settings.json"), "--out", str(part)]
-        if subprocess.run(command, check=False).returncode:
-            raise RecordError(f"{part}: this process failed; its own message says why")
+    with tempfile.TemporaryDirectory() as temporary:
+        settings = Path(temporary, "settings.json")
+        settings.write_text(alone.model_dump_json(), encoding="utf-8")
+        for part in parts:
+            command = [sys.executable, "-m", "pldrepro", "run", "calibrate"]
+            command += ["--settings", str(settings), "--out", str(part)]
+            if subprocess.run(command, check=False).returncode:
+                raise RecordError(f"{part}: this process failed; its own message says why")
     summaries = [load_calibration(part).summary for part in parts]
-    write_record(folder / "provenance.json", read_record(parts[0] / "provenance.json", Provenance))
-    write_record(folder / "summary.json", together(summaries))
+    about = read_record(parts[0] / "provenance.json", Provenance)
+    files = begin(folder, CalibrationRecord(**job.model_dump()), about)
+    files |= entries(folder, [f"{part.name}/*.json" for part in parts])
+    complete(folder, together(summaries), files)
 
 
 def together(summaries: Sequence[CalibrationSummary]) -> CalibrationSummary:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
@@ -31,12 +31,24 @@ from pldrepro.data.glue import PreparedSplit, PreparedTask, load_prepared
 from pldrepro.data.manifests import GlueManifest
 from pldrepro.data.tasks import TASKS
 from pldrepro.errors import DivergedError, RecordError, SettingsError
-from pldrepro.files import atomic_path, sha256, write_text
+from pldrepro.files import atomic_path, write_text
 from pldrepro.models.bert import BertForSequenceClassification
 from pldrepro.models.checkpoints.bert import load_for_finetuning, save_bert
-from pldrepro.models.checkpoints.common import WEIGHTS
-from pldrepro.records import read_record
-from pldrepro.runs.manifest import begin, complete, is_complete, is_same_job, settings_of
+from pldrepro.records import FileEntry, read_record
+from pldrepro.runs.manifest import (
+    WRITTEN,
+    begin,
+    checked_weights,
+    complete,
+    entries,
+    is_complete,
+    is_same_job,
+    is_weights,
+    note,
+    noted,
+    settings_of,
+    verified,
+)
 from pldrepro.runs.provenance import provenance
 from pldrepro.runs.schema import (
     FinetuneExamples,
@@ -80,16 +92,19 @@ def finetune(
 ) -> None:
     """Fine-tune a checkpoint on all tasks of a group and write the run folder.
 
-    Each finished combination of task, learning rate and seed is kept in ``parts/``: an interrupted job repeats
-    only the one that it was in. A complete job with the same settings, weights and data is left alone.
+    Each finished combination of task, learning rate and seed is kept in ``parts/``: an interrupted job repeats only the
+    one that it was in, and those whose files are not what they were. A complete job with the same settings, weights and
+    data is left alone.
     """
     if group not in settings.groups:
         raise SettingsError(f"finetune: no group {group}; allowed: {', '.join(settings.groups)}")
+    verified(pretrain_folder, weights=False)
     run = settings_of(pretrain_folder)
     summary = read_record(pretrain_folder / "summary.json", PretrainSummary)
     if checkpoint not in summary.checkpoints:
         raise RecordError(f"{pretrain_folder}: no checkpoint {checkpoint}; there are {', '.join(summary.checkpoints)}")
     place = pretrain_folder / summary.checkpoints[checkpoint].folder
+    weights = checked_weights(pretrain_folder, summary.checkpoints[checkpoint].folder)
     job = Job(run, settings, group, checkpoint, place, glue_folder, folder)
     device = select_device(run.impl)
     tasks = settings.groups[group]
@@ -100,25 +115,46 @@ def finetune(
         group=group,
         finetune=settings,
         missing={task: load_prepared(glue_folder, task).missing for task in tasks},
-        inputs=FinetuneInputs(weights=sha256(place / WEIGHTS), glue=glue.hash),
+        inputs=FinetuneInputs(weights=weights, glue=glue.hash),
     )
     same = is_same_job(folder, about)
     complete_already = same and is_complete(folder)
     if complete_already or not same:
-        shutil.rmtree(folder / PARTS, ignore_errors=True)  # of this job, or of one with other settings, weights or data
+        forget_parts(folder)  # of this job, or of one with other settings, weights or data
     if complete_already:
         return
-    begin(folder, about, provenance(describe(device, run.impl), glue=glue, seeds=settings.seeds))
+    begun = begin(folder, about, provenance(describe(device, run.impl), glue=glue, seeds=settings.seeds))
     combinations = [(t, r, s) for t in tasks for r in settings.learning_rates for s in settings.seeds]
+    files = noted(folder)
     for task, rate, seed in tqdm(combinations, desc=f"fine-tune {run.arm} seed {run.seed}", disable=not progress):
-        if not part_path(folder, task, rate, seed).exists():
+        name = part_name(task, rate, seed)
+        if not is_done(folder, name, files):
             finetune_once(job, task, rate, seed, device)
-    finish(job, combinations)
+            files |= entries(folder, [f"{PARTS}/{name}.safetensors", f"models/{name}/*"])
+            note(folder, files)
+    finish(job, combinations, begun, files)
+
+
+def forget_parts(folder: Path) -> None:
+    """Remove what an interrupted job kept for the next start."""
+    shutil.rmtree(folder / PARTS, ignore_errors=True)
+    (folder / WRITTEN).unlink(missing_ok=True)
 
 
 def part_path(folder: Path, task: str, rate: float, seed: int) -> Path:
     """Where the predictions of one combination are kept until the job is complete."""
-    return folder / PARTS / f"{task}-{rate!r}-{seed}.safetensors"
+    return folder / PARTS / f"{part_name(task, rate, seed)}.safetensors"
+
+
+def part_name(task: str, rate: float, seed: int) -> str:
+    """One combination, as its files are named."""
+    return f"{task}-{rate!r}-{seed}"
+
+
+def is_done(folder: Path, name: str, files: Mapping[str, FileEntry]) -> bool:
+    """Whether an earlier start finished a combination, and all its files are what it noted."""
+    own = {file: entry for file, entry in files.items() if name in (Path(file).stem, Path(file).parent.name)}
+    return f"{PARTS}/{name}.safetensors" in own and all(entry.describes(folder / file) for file, entry in own.items())
 
 
 def finetune_once(job: Job, task: str, rate: float, seed: int, device: torch.device) -> None:
@@ -134,7 +170,7 @@ def finetune_once(job: Job, task: str, rate: float, seed: int, device: torch.dev
         for split in evaluated(data)
     }
     if settings.save_models:
-        place = job.folder / "models" / f"{task}-{rate!r}-{seed}"
+        place = job.folder / "models" / part_name(task, rate, seed)
         assert isinstance(job.settings.model, ModelSettings)  # no other was loaded
         save_bert(model, job.settings.model, place, tokenizer_folder=job.checkpoint_folder)
     result = FinetuneResult(
@@ -268,7 +304,12 @@ def predict(model: BertForSequenceClassification, split: PreparedSplit, job: Job
     return results
 
 
-def finish(job: Job, combinations: list[tuple[str, float, int]]) -> None:
+def finish(
+    job: Job,
+    combinations: list[tuple[str, float, int]],
+    begun: Mapping[str, FileEntry],
+    files: Mapping[str, FileEntry],
+) -> None:
     """Gather the parts into results.jsonl and predictions.safetensors, write the summary last, remove the parts."""
     arrays: dict[str, np.ndarray] = {}
     results, inputs = [], {}
@@ -280,7 +321,9 @@ def finish(job: Job, combinations: list[tuple[str, float, int]]) -> None:
         inputs[task] = {split: examples_of(data, split, trained) for split in ("train", *evaluated(data))}
     for task, rate, seed in combinations:
         path = part_path(job.folder, task, rate, seed)
-        arrays.update(_load_part(path))
+        if not files[f"{PARTS}/{path.name}"].describes(path):
+            raise RecordError(f"{path}: not the file that this run wrote; the same command repeats this combination")
+        arrays.update(load_file(path))
         results.append(_result_of(path))
     with atomic_path(job.folder / "predictions.safetensors") as temporary:
         # Class ids in one byte each: they are most of what a run leaves behind.
@@ -300,7 +343,9 @@ def finish(job: Job, combinations: list[tuple[str, float, int]]) -> None:
         inputs=inputs,
         seconds=sum(result.seconds for result in results),
     )
-    complete(job.folder, summary, ["results.jsonl", "predictions.safetensors", "models/*/*"])
+    models = {name: entry for name, entry in files.items() if is_weights(name)}
+    own = entries(job.folder, ["results.jsonl", "predictions.safetensors"])
+    complete(job.folder, summary, {**begun, **models, **own})
     shutil.rmtree(job.folder / PARTS)
 
 
@@ -309,13 +354,6 @@ def examples_of(data: PreparedTask, split: str, trained_positions: int) -> Finet
     lengths = np.diff(data.splits[split].offsets)
     untrained = int((lengths > trained_positions).sum())
     return FinetuneExamples(examples=len(lengths), cut=data.cut[split], untrained=untrained)
-
-
-def _load_part(path: Path) -> dict[str, np.ndarray]:
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise RecordError(f"{path}: damaged or cut short ({error}); delete it to repeat this combination") from None
 
 
 def _result_of(path: Path) -> FinetuneResult:

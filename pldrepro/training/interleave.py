@@ -32,7 +32,7 @@ def interleave(job: InterleaveJob, process: int, folder: Path, progress: bool = 
     impl = job.runs[0].impl.model_copy(update={"threads": settings.threads})
     device = select_device(impl)
     about = provenance(describe(device, impl))
-    begin(folder, record, about)
+    files = begin(folder, record, about)
     arms = [Shape(run, device) for run in job.runs]
     orders = list(permutations(range(len(arms))))
     seconds: list[list[float]] = [[] for _ in arms]
@@ -54,7 +54,7 @@ def interleave(job: InterleaveJob, process: int, folder: Path, progress: bool = 
         for run, times, layers in zip(job.runs, seconds, kept, strict=True)
     ]
     scale = job.runs[0].scale
-    complete(folder, InterleaveSummary(scale=scale, process=process, device=about.device, arms=measured), [])
+    complete(folder, InterleaveSummary(scale=scale, process=process, device=about.device, arms=measured), files)
 
 
 def step_gates(arm: Shape, seed: int, round_: int, rounds: int) -> list[Sequence[drop.Gate]]:

@@ -21,7 +21,18 @@ from pldrepro.config.run import RunSettings
 from pldrepro.costs.flops import parameter_count
 from pldrepro.errors import OutOfTimeError, SettingsError
 from pldrepro.policy import drop
-from pldrepro.runs.manifest import MANIFEST, SUMMARY, begin, complete, differences, is_complete, settings_of
+from pldrepro.runs.manifest import (
+    ALWAYS,
+    MANIFEST,
+    SUMMARY,
+    begin,
+    check,
+    complete,
+    differences,
+    is_complete,
+    read_manifest,
+    settings_of,
+)
 from pldrepro.runs.provenance import provenance
 from pldrepro.runs.schema import PretrainJob, PretrainSummary, TrainLine, ValidationLine
 from pldrepro.runs.step_times import load_calibration
@@ -113,7 +124,7 @@ def setup(
     run = Run(settings, objective, data, tau, folder, world)
     if world.is_first:
         about = provenance(describe(run.device, settings.impl), corpus=data.manifest)
-        begin(folder, PretrainJob.model_validate(settings.model_dump()), about)
+        run.begun = begin(folder, PretrainJob.model_validate(settings.model_dump()), about)
     return run
 
 
@@ -124,7 +135,9 @@ def is_finished(folder: Path, settings: RunSettings, data: Data) -> bool:
     removed the summary of a complete one, to have it made again, this run takes its place.
     """
     kept = [name for name in ("resume", SUMMARY) if (folder / name).exists()]
-    if not kept and not (folder / MANIFEST).exists():
+    if (folder / MANIFEST).exists():
+        check(folder, read_manifest(folder), ALWAYS)
+    elif not kept:
         return False
     changed = differences(folder, settings, data.hash)
     if changed and kept:
@@ -262,5 +275,5 @@ def finish(run: Run) -> None:
         saved_bytes=saved_bytes_of_run(run),
         checkpoints=progress.checkpoints,
     )
-    complete(run.folder, summary, ["metrics.jsonl", *(f"checkpoints/{name}/*" for name in progress.checkpoints)])
+    complete(run.folder, summary, run.files)
     shutil.rmtree(run.folder / "resume", ignore_errors=True)  # a short run has none

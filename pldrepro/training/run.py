@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,7 +23,8 @@ from pldrepro.data.batches.rows import Batch
 from pldrepro.errors import DivergedError, RankError, RecordError
 from pldrepro.files import append_jsonl
 from pldrepro.policy import drop
-from pldrepro.records import MAX_LOSS
+from pldrepro.records import MAX_LOSS, FileEntry
+from pldrepro.runs.manifest import entries
 from pldrepro.runs.schema import Checkpoint, SensitivityLine, TrainLine, ValidationLine
 from pldrepro.runs.step_times import StepTimes
 from pldrepro.training.checkpoint import load_state, save_state
@@ -50,20 +53,26 @@ class Progress:
     sensitivity: list[float] | None = None  # of each layer, as last measured
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     losses: list[list[float]] = field(default_factory=list)  # of each step since the last training line, see flush
-    metrics_bytes: int = 0  # length of metrics.jsonl that belongs to this state
+    metrics: FileEntry | None = None  # the part of metrics.jsonl that belongs to this state
+    files: dict[str, FileEntry] = field(default_factory=dict)  # of the checkpoints, as they were written
 
     @classmethod
     def restore(cls, values: dict[str, Any]) -> Progress:
         """From the JSON of a resume checkpoint."""
         passes = Counter({int(k): n for k, n in values["passes_by_kept_layers"].items()})
         checkpoints = {name: Checkpoint.model_validate(point) for name, point in values["checkpoints"].items()}
-        return cls(**{**values, "passes_by_kept_layers": passes, "checkpoints": checkpoints})
+        files = {name: FileEntry.model_validate(entry) for name, entry in values["files"].items()}
+        metrics = FileEntry.model_validate(values["metrics"])
+        typed = {"passes_by_kept_layers": passes, "checkpoints": checkpoints, "files": files, "metrics": metrics}
+        return cls(**{**values, **typed})
 
     def dump(self) -> dict[str, Any]:
         """As JSON, for a resume checkpoint."""
         passes = {str(k): n for k, n in self.passes_by_kept_layers.items()}
         checkpoints = {name: point.dump() for name, point in self.checkpoints.items()}
-        return {**vars(self), "passes_by_kept_layers": passes, "checkpoints": checkpoints}
+        files = {name: entry.dump() for name, entry in self.files.items()}
+        plain = {"passes_by_kept_layers": passes, "checkpoints": checkpoints, "files": files}
+        return {**vars(self), **plain, "metrics": None if self.metrics is None else self.metrics.dump()}
 
     @property
     def kept_layers(self) -> int:
@@ -106,32 +115,66 @@ class Run:
         # No waiting for the device at each step: reading the losses does it, before anything else is timed.
         self.clock = Stopwatch()
         self.metrics = folder / "metrics.jsonl"
+        self.recorded = hashlib.sha256()  # of what was written to it
+        self.begun: dict[str, FileEntry] = {}  # settings and provenance
 
     def resume(self) -> None:
-        """Go on from the resume checkpoint when there is one; forget metrics that were written after it."""
+        """Go on from the resume checkpoint when there is one; forget metrics that were written after it.
+
+        A checkpoint or metrics that are not what they were when they were written are a RecordError, but for the
+        checkpoint of the very step that the resume checkpoint holds, which is written again.
+        """
         values = load_state(self.folder / "resume", self.model, self.optimizer)
         if values is not None:
+            if "files" not in values:
+                raise RecordError(f"{self.folder / 'resume'}: of an earlier version; delete it to start this run again")
             self.progress = Progress.restore(values)
             self.clock.seconds = self.progress.train_seconds
         if self.world.is_first:
             self._cut_metrics()
+            self._check_checkpoints()
         if self.settings.impl.compile:
             self.objective.compile(self.model)
 
     def _cut_metrics(self) -> None:
+        """Take metrics.jsonl back to the resume checkpoint."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self.metrics.open("ab") as file:
-            if file.tell() < self.progress.metrics_bytes:
+        known = self.progress.metrics
+        size = 0 if known is None else known.bytes
+        with self.metrics.open("a+b") as file:
+            file.seek(0)
+            self.recorded = hashlib.sha256(file.read(size))
+            if known is not None and self.recorded.hexdigest() != known.sha256:
                 raise RecordError(
-                    f"{self.metrics}: {file.tell()} bytes, the resume checkpoint knows {self.progress.metrics_bytes}; "
-                    "delete the folder to start this run again"
+                    f"{self.metrics}: its first {size} bytes are not what they were when the resume checkpoint was "
+                    f"written; delete {self.folder} to start this run again"
                 )
-            file.truncate(self.progress.metrics_bytes)
+            file.truncate(size)
+
+    def _check_checkpoints(self) -> None:
+        """Compare the checkpoints with what was written; that of the step that the run is at is written again."""
+        for name, point in self.progress.checkpoints.items():
+            files = {file: entry for file, entry in self.progress.files.items() if file.startswith(f"{point.folder}/")}
+            damaged = [file for file, entry in files.items() if not entry.describes(self.folder / file)]
+            if damaged and point.step == self.progress.step:
+                self._write_model(point.folder)
+                damaged = [file for file, entry in files.items() if not entry.describes(self.folder / file)]
+            if damaged:
+                raise RecordError(
+                    f"{self.folder / damaged[0]}: missing, or not the file that was written at step {point.step} "
+                    f"({name}); put it back, or delete {self.folder} to start this run again"
+                )
 
     def record(self, line: TrainLine | ValidationLine | SensitivityLine) -> None:
         """Append a line to metrics.jsonl."""
         if self.world.is_first:
-            append_jsonl(self.metrics, line.dump())
+            self.recorded.update(append_jsonl(self.metrics, line.dump()))
+
+    @property
+    def files(self) -> dict[str, FileEntry]:
+        """What the files of the run were when they were written."""
+        metrics = FileEntry(bytes=self.metrics.stat().st_size, sha256=self.recorded.hexdigest())
+        return {**self.begun, self.metrics.name: metrics, **self.progress.files}
 
     def compare_ranks(self) -> None:
         """RankError when the ranks are not at the same step with the same weights."""
@@ -147,7 +190,7 @@ class Run:
         self.progress.train_seconds = self.clock.seconds
         with self.metrics.open("rb") as file:  # on disk before the state that counts on it
             os.fsync(file.fileno())
-            self.progress.metrics_bytes = os.fstat(file.fileno()).st_size
+        self.progress.metrics = self.files[self.metrics.name]
         save_state(self.folder / "resume", self.model, self.optimizer, self.progress.dump())
 
     @property
@@ -312,13 +355,19 @@ class Run:
         """Save the model for fine-tuning, in the layout of transformers."""
         place = f"checkpoints/{name}"
         if self.world.is_first:
-            self.objective.save(self.model, self.data, self.folder / place, self._evaluation_scales())
+            self._write_model(place)
+            self.progress.files |= entries(self.folder, [f"{place}/*"])
         self.progress.checkpoints[name] = Checkpoint(
             share=self.settings.training.checkpoints[name],
             folder=place,
             **{f"validation_{key}": value for key, value in validation.items()},
             **self.costs(self.progress.step),
         )
+
+    def _write_model(self, place: str) -> None:
+        """Write the model of the step that the run is at; nothing of an earlier start stays with it."""
+        shutil.rmtree(self.folder / place, ignore_errors=True)
+        self.objective.save(self.model, self.data, self.folder / place, self._evaluation_scales())
 
 
 def spread(count: int, num_steps: int) -> set[int]:

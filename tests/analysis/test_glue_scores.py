@@ -47,9 +47,11 @@ def test_class_ids_of_one_byte_score_as_they_do_in_eight(tmp_path: Path) -> None
     folder = runs.write_finetune(tmp_path, "pld", 1, tasks=["cola"])
     before, path = glue_scores.score([folder]), folder / "predictions.safetensors"
     save_file({name: ids.astype(np.int8) for name, ids in load_file(path).items()}, path)
+    runs.resealed(folder)
     pd.testing.assert_frame_equal(glue_scores.score([folder]), before)
     ones = {name: np.ones_like(ids) for name, ids in load_file(path).items()}
     save_file(ones, path)
+    runs.resealed(folder)
     run = load_finetune(folder)
     for *_, predictions, labels in glue_scores.read_predictions(run):
         assert (predictions.sum(dtype=predictions.dtype), labels.sum(dtype=labels.dtype)) == (200, 200)

@@ -61,9 +61,9 @@ def test_a_finished_one_is_left_alone_and_another_is_made_anew(
     settings = early(tiny_run(**BASELINE), 1 / 16)
     probe_early(settings, corpus, tmp_path, progress=False)
     (tmp_path / "results.jsonl").unlink()
-    probe_early(settings, corpus, tmp_path, progress=False)
-    with pytest.raises(RecordError):
-        load_early(tmp_path)
+    for read in (lambda: probe_early(settings, corpus, tmp_path, progress=False), lambda: load_early(tmp_path)):
+        with pytest.raises(RecordError, match=r"results\.jsonl: missing"):
+            read()
     probe_early(settings.model_copy(update={"seed": 2}), corpus, tmp_path, progress=False)
     assert load_early(tmp_path).summary.seed == 2
 

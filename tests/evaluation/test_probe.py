@@ -33,6 +33,7 @@ from pldrepro.runs.manifest import settings_of
 from pldrepro.runs.schema import Device, Provenance
 from pldrepro.training.objectives import MaskedLanguage
 from pldrepro.training.pretrain import pretrain
+from tests.support.runs import resealed
 
 Make = Callable[..., RunSettings]
 Batch = list[dict[str, Any]]
@@ -317,11 +318,12 @@ def test_what_cannot_be_probed(finished: dict[str, Path], corpus: Path, tmp_path
     settings = ProbeSettings(checkpoints=("ckp87", "ckp99"))
     with pytest.raises(RecordError, match="no checkpoint ckp99; there are ckp87, ckp100, ckp186"):
         probe(finished["pld"], corpus, settings, tmp_path / "out", progress=False)
-    with pytest.raises(RecordError, match=r"settings.json: no such file"):
+    with pytest.raises(RecordError, match=r"none/manifest.json: no such file"):
         probe(tmp_path / "none", corpus, ALL, tmp_path / "out", progress=False)
     shutil.copytree(finished["pld"], tmp_path / "run")
     provenance = read_json(tmp_path / "run" / "provenance.json")
     write_json(tmp_path / "run" / "provenance.json", {**provenance, "corpus": {"hash": "other"}})
+    resealed(tmp_path / "run")
     with pytest.raises(SettingsError, match=r"not the corpus that .*run was trained on"):
         probe(tmp_path / "run", corpus, ALL, tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()
@@ -345,6 +347,7 @@ def test_a_probe_that_fails_leaves_no_summary(
     shutil.copytree(finished["pld"], tmp_path / "run")
     shutil.copytree(probed["pld"], tmp_path / "out")
     (tmp_path / "run/checkpoints/ckp186/config.json").unlink()
+    resealed(tmp_path / "run")
     probe(tmp_path / "run", corpus, ALL, tmp_path / "out", progress=False)  # is left alone: the same job
     fewer = ALL.model_copy(update={"lesion_draws": 2})
     with pytest.raises(RecordError, match=r"config.json: no such file"):
@@ -358,6 +361,7 @@ def test_a_number_that_is_not_finite_is_refused(finished: dict[str, Path], corpu
     weights = load_file(tmp_path / "run/checkpoints/ckp87/model.safetensors")
     weights["bert.encoder.layer.1.output.LayerNorm.bias"][0] = torch.inf
     save_file(weights, tmp_path / "run/checkpoints/ckp87/model.safetensors", {"format": "pt"})
+    resealed(tmp_path / "run")
     with pytest.raises(DivergedError, match=r"run: ckp87: gradient_norm is not finite: layer 1, part block"):
         probe(tmp_path / "run", corpus, ALL, tmp_path / "out", progress=False)
     assert not (tmp_path / "out/summary.json").exists()

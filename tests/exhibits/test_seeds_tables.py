@@ -17,7 +17,7 @@ from pldrepro.analysis.results import Evidence
 from pldrepro.errors import RecordError
 from pldrepro.exhibits import tables
 from tests.support import runs
-from tests.support.runs import load_evidence
+from tests.support.runs import load_evidence, resealed
 from tests.support.tables import shown
 
 PAPERS = load_papers()
@@ -211,6 +211,7 @@ def test_a_run_that_predicts_the_majority_class_has_failed(tmp_path: Path) -> No
         changed = {key: np.full_like(array, major[key.split("/")[1]]) if key.startswith("predictions/") else array
                    for key, array in arrays.items()}  # fmt: skip
         save_file(changed, folder / "predictions.safetensors")
+        resealed(folder)
     scores = glue_scores.score([run.folder for run in evidence.finetune])
     frame = tidy("stability", dataclasses.replace(evidence, scores=scores))
     for name, constant in (

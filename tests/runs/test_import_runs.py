@@ -22,14 +22,11 @@ from pldrepro.evaluation.early import probe_early
 from pldrepro.evaluation.probe import probe
 from pldrepro.evaluation.score_contrasts import score_contrasts
 from pldrepro.files import read_json, write_json
-from pldrepro.records import read_record
 from pldrepro.runs.import_runs import join
-from pldrepro.runs.manifest import complete
-from pldrepro.runs.schema import FinetuneSummary, PretrainSummary
-from pldrepro.runs.scored import ProbeSummary
 from pldrepro.training.finetune import finetune
 from pldrepro.training.interleave import interleave
 from pldrepro.training.pretrain import pretrain
+from tests.support.runs import resealed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUN = Path("pretrain/pld/seed1")
@@ -222,6 +219,7 @@ def test_processes_of_two_machines_do_not_mix(here: Study, measured: Path) -> No
     shutil.copytree(measured / "runs" / IN_TURN, first)
     device = read_json(first / "summary.json")["device"] | {"name": "another"}
     write_json(first / "summary.json", read_json(first / "summary.json") | {"process": 1, "device": device})
+    resealed(first)
     assert "allowed: one machine" in (reasons(here, measured)[str(IN_TURN)] or "")
 
 
@@ -257,9 +255,7 @@ def test_settings_of_another_version_are_refused(here: Study, theirs: Path) -> N
     values = read_json(theirs / RUN / "settings.json")
     values["training"]["a_new_one"] = 1
     write_json(theirs / RUN / "settings.json", values)
-    complete(
-        theirs / RUN, read_record(theirs / RUN / "summary.json", PretrainSummary), ["metrics.jsonl", "checkpoints/*/*"]
-    )
+    resealed(theirs / RUN)
     assert "training.a_new_one: unknown key" in (reasons(here, theirs)[str(RUN)] or "")
 
 
@@ -272,8 +268,7 @@ def test_settings_of_another_version_of_what_is_made_from_it_are_refused(
     shutil.rmtree(Path(here.runs) / kind)
     values = read_json(theirs / place / "settings.json")
     write_json(theirs / place / "settings.json", {**values, kind: {**values[kind], "a_new_one": 1}})
-    summary = read_record(theirs / place / "summary.json", {"finetune": FinetuneSummary, "probe": ProbeSummary}[kind])
-    complete(theirs / place, summary, ["results.jsonl", "predictions.safetensors"])
+    resealed(theirs / place)
     reason = reasons(here, theirs)[str(place)] or ""
     assert f"{place}/settings.json: {kind}.a_new_one: unknown key" in reason
 
@@ -283,8 +278,7 @@ def test_weights_of_another_run_are_refused(here: Study, theirs: Path, elsewhere
     shutil.rmtree(Path(here.runs) / "finetune")
     values = read_json(theirs / TUNED / "settings.json")
     write_json(theirs / TUNED / "settings.json", {**values, "inputs": {**values["inputs"], "weights": "0" * 64}})
-    summary = read_record(theirs / TUNED / "summary.json", FinetuneSummary)
-    complete(theirs / TUNED, summary, ["results.jsonl", "predictions.safetensors"])
+    resealed(theirs / TUNED)
     assert "differs from the study in weights" in (reasons(here, theirs)[str(TUNED)] or "")
 
 
@@ -292,9 +286,7 @@ def test_a_run_that_is_here_is_not_replaced(here: Study, theirs: Path, elsewhere
     join(here, elsewhere)
     values = read_json(theirs / RUN / "provenance.json")
     write_json(theirs / RUN / "provenance.json", {**values, "commit": "another"})
-    complete(
-        theirs / RUN, read_record(theirs / RUN / "summary.json", PretrainSummary), ["metrics.jsonl", "checkpoints/*/*"]
-    )
+    resealed(theirs / RUN)
     assert "holds another finished run already" in (reasons(here, theirs)[str(RUN)] or "")
     assert contents(Path(here.runs)) == contents(elsewhere / "runs")
 

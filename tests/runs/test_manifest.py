@@ -11,7 +11,7 @@ from pldrepro.config.run import RunSettings
 from pldrepro.errors import RecordError
 from pldrepro.files import read_json, write_json
 from pldrepro.records import SCHEMA_VERSION, Recorded, Versioned
-from pldrepro.runs.manifest import begin, complete, is_complete, is_same_job, verified
+from pldrepro.runs.manifest import begin, complete, entries, is_complete, is_same_job, verified
 from tests.support.runs import PROVENANCE
 
 Make = Callable[..., RunSettings]
@@ -32,11 +32,11 @@ WRITTEN = {"schema_version": SCHEMA_VERSION, "arm": "pld", "seeds": [1, 2], "los
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A complete job of two files of its own and one that does not belong to it."""
-    begin(tmp_path, SUMMARY, PROVENANCE)
+    begun = begin(tmp_path, SUMMARY, PROVENANCE)
     (tmp_path / "models").mkdir()
     (tmp_path / "models/a.bin").write_bytes(b"\0\1")
     (tmp_path / "stray.txt").write_text("left by somebody")
-    complete(tmp_path, SUMMARY, ["models/*"])
+    complete(tmp_path, SUMMARY, begun | entries(tmp_path, ["models/*"]))
     return tmp_path
 
 
@@ -82,7 +82,7 @@ def test_without_summary_and_manifest_nothing_is_complete(folder: Path) -> None:
             ),
             r"\.\./x: allowed: files of this folder",
         ),
-        (lambda f: write_json(f / "manifest.json", {"files": {}, "summary": {}}), "does not list settings.json, prov"),
+        (lambda f: write_json(f / "manifest.json", {"files": {}, "summary": {}}), "does not list settings.json"),
     ],
 )
 def test_a_file_that_is_not_the_one_listed_is_named(folder: Path, damage: object, message: str) -> None:

@@ -15,12 +15,14 @@ from pldrepro.analysis import inputs
 from pldrepro.analysis.glue_scores import VALUES
 from pldrepro.analysis.results import Evidence
 from pldrepro.config.base import merge
+from pldrepro.config.contrasts import ContrastSettings
 from pldrepro.config.experiment import arm_tags, experiments_folder
 from pldrepro.config.run import FinetuneSettings, ProbeSettings, RunSettings
 from pldrepro.files import append_jsonl
 from pldrepro.policy.drop import draw_gates, is_analysed, rank_layers
 from pldrepro.records import Recorded, read_record, write_record
 from pldrepro.runs.hits import FILE, save_hits
+from pldrepro.runs.manifest import seal
 from pldrepro.runs.schema import (
     AnyLine,
     Checkpoint,
@@ -38,9 +40,11 @@ from pldrepro.runs.schema import (
 )
 from pldrepro.runs.scored import (
     ContrastItems,
+    ContrastsJob,
     ContrastsSummary,
     EarlyJob,
     EarlySummary,
+    LambadaJob,
     LambadaScores,
     LambadaSummary,
     ProbedPoint,
@@ -219,8 +223,11 @@ def write_pretrain(
     if word:
         about_run = {"scale": scale, "arm": arm, "label": settings.label, "seed": seed, "passages": 100}
         at = {name: LambadaScores(**{"lambada_accuracy": 0.2, "lambada_perplexity": 50.0, **word}) for name in SHARES}
-        path = root / "runs/lambada" / arm / f"seed{seed}" / "summary.json"
-        write_record(path, LambadaSummary(**about_run, checkpoints=at))
+        word_folder = root / "runs/lambada" / arm / f"seed{seed}"
+        job = {key: value for key, value in about_run.items() if key != "passages"}
+        write_record(word_folder / "settings.json", LambadaJob(**job))
+        write_record(word_folder / "summary.json", LambadaSummary(**about_run, checkpoints=at))
+        seal(word_folder)
     points, lines, kept = _course(settings, final_loss, slowdown, {"accuracy": 0.2, **scores})
     metrics: list[AnyLine] = [SensitivityLine(kind="sensitivity", **line) for line in lines]
     for point in points:
@@ -254,6 +261,7 @@ def write_pretrain(
             peak_memory_bytes=10**8, checkpoints=checkpoints,
         ),
     )  # fmt: skip
+    seal(folder)
     return folder
 
 
@@ -277,6 +285,7 @@ def write_untrained(root: Path, seed: int) -> Path:
             passes_by_layer=[0] * LAYERS, checkpoints={"ckp186": point},
         ),
     )  # fmt: skip
+    seal(folder)
     return folder
 
 
@@ -340,6 +349,7 @@ def write_calibration(root: Path, family: str = "bert") -> Path:
         )  # fmt: skip
     write_record(folder / "provenance.json", PROVENANCE)
     write_record(folder / "summary.json", CalibrationSummary(threads=1, device=PROVENANCE.device, shapes=shapes))
+    seal(folder)
     return folder
 
 
@@ -354,6 +364,7 @@ def write_interleave(root: Path, process: int, seconds: Mapping[str, Sequence[fl
     about = {"scale": "smoke", "process": process, "device": PROVENANCE.device}
     write_record(folder / "provenance.json", PROVENANCE)
     write_record(folder / "summary.json", InterleaveSummary(**about, arms=arms))
+    seal(folder)
     return folder
 
 
@@ -362,10 +373,24 @@ def listed_tags(family: str) -> dict[str, Any]:
     return {name: tags.model_dump() for name, tags in arm_tags(experiments_folder(family)).items()}
 
 
+def resealed(*folders: Path) -> None:
+    """Give run folders (or their summary.json) the manifests of what is in them now, after a test has changed it."""
+    for path in folders:
+        folder = path.parent if path.name == "summary.json" else path
+        if (folder / "summary.json").exists():
+            seal(folder)
+
+
 def load_evidence(pretrain: Sequence[Path], *args: Any, **more: Any) -> Evidence:
-    """The evidence of some run folders whose arms are what the shipped experiments of their names say."""
+    """The evidence of some run folders whose arms are what the shipped experiments of their names say.
+
+    The folders are sealed anew: what a test has changed in them is what a run wrote.
+    """
     summaries = [path if path.name == "summary.json" else path / "summary.json" for path in pretrain[:1]]
     family = read_record(summaries[0], PretrainSummary).family if summaries and summaries[0].is_file() else "bert"
+    given = [*pretrain, *more.values(), *args]
+    flat = [one for some in given for one in (some if isinstance(some, (list, tuple)) else [some])]
+    resealed(*(one for one in flat if isinstance(one, Path) and one.suffix != ".csv"))
     return inputs.load_evidence(pretrain, *args, **{"tags": arm_tags(experiments_folder(family)), **more})
 
 
@@ -449,6 +474,7 @@ def write_finetune(
     inputs = {} if train_losses is None else dict.fromkeys(tasks, counted)
     summary = FinetuneSummary(**about, tasks=list(tasks), runs=len(tasks), seconds=20.0, inputs=inputs)
     write_record(folder / "summary.json", summary)
+    seal(folder)
     return folder
 
 
@@ -472,12 +498,15 @@ def write_contrasts(
     }
     folder.mkdir(parents=True)
     save_hits(folder / FILE, {f"{name}/{task}": np.concatenate(list(own.values())) for name, own in hits.items()})
+    about: dict[str, Any] = {"scale": scale, "arm": arm, "label": arm, "seed": seed}
+    write_record(folder / "settings.json", ContrastsJob(**about, contrasts=ContrastSettings(cloze=(("is", "are"),))))
     write_record(
         folder / "summary.json",
         ContrastsSummary(
-            scale=scale, arm=arm, label=arm, seed=seed, tasks={task: items}, checkpoints=checkpoints,
+            **about, tasks={task: items}, checkpoints=checkpoints,
         ),
     )  # fmt: skip
+    seal(folder)
     return folder
 
 
@@ -573,6 +602,7 @@ def write_probe(root: Path, arm: str, seed: int, *, layers: int = LAYERS, draws:
             seconds=1.0,
         ),
     )  # fmt: skip
+    seal(folder)
     return folder
 
 
@@ -592,6 +622,7 @@ def write_early(root: Path, arm: str, seed: int, *, layers: int = 12) -> Path:
     about = {"scale": "smoke", "arm": arm, "label": ARMS[arm]["label"], "seed": seed, "norm": norm}
     summary = EarlySummary(**about, num_layers=layers, checkpoints=points, sequences=16, num_steps=1000)
     write_record(folder / "summary.json", summary)
+    seal(folder)
     return folder
 
 

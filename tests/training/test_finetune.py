@@ -220,7 +220,7 @@ def test_an_unknown_checkpoint_is_named(run: Path, glue: Path, tmp_path: Path) -
 
 
 def test_a_run_that_is_not_there_is_named(glue: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"nowhere/settings\.json: no such file"):
+    with pytest.raises(RecordError, match=r"nowhere/manifest\.json: no such file"):
         go(tmp_path / "nowhere", glue, tmp_path / "job")
 
 

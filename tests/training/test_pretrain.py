@@ -31,7 +31,7 @@ from pldrepro.training.device import select_device
 from pldrepro.training.objectives import MaskedLanguage, open_objective
 from pldrepro.training.pretrain import pretrain
 from pldrepro.training.run import Run, spread
-from tests.support.runs import read_jsonl
+from tests.support.runs import read_jsonl, resealed
 
 Make = Callable[..., RunSettings]
 STEPS = 16
@@ -85,6 +85,7 @@ def calibration(tiny_run: Make, tmp_path_factory: pytest.TempPathFactory) -> Pat
         fit = {"intercept": 2.0, "slope": 1.0, "r2": 1.0}
         shapes.append({**about, "model": model, "tau": tau, "fit": fit})
     write_json(path, {"threads": 1, "device": {"type": "cpu"}, "shapes": shapes})
+    resealed(path.parent)
     return path
 
 
@@ -216,13 +217,13 @@ def kill_while_the_state_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
 def kill_while_a_metrics_line_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     append_jsonl = run_module.append_jsonl
 
-    def append(path: Path, value: dict[str, Any]) -> None:
+    def append(path: Path, value: dict[str, Any]) -> bytes:
         if value["step"] == 13:
             with path.open("a") as file:
                 file.write(json.dumps(value)[:25])
                 file.flush()
                 die()
-        append_jsonl(path, value)
+        return append_jsonl(path, value)
 
     monkeypatch.setattr(run_module, "append_jsonl", append)
 
@@ -369,7 +370,7 @@ def test_metrics_that_were_cut_are_named(tiny_run: Make, corpus: Path, tmp_path:
     with pytest.raises(OutOfTimeError):
         go(settings, corpus, tmp_path, max_seconds=0)
     (tmp_path / "metrics.jsonl").write_text("")
-    with pytest.raises(RecordError, match=r"metrics\.jsonl: 0 bytes, the resume checkpoint knows [1-9]"):
+    with pytest.raises(RecordError, match=r"metrics\.jsonl: its first [1-9]\d* bytes are not what they were"):
         go(settings, corpus, tmp_path)
 
 
@@ -617,6 +618,7 @@ def test_a_run_that_has_begun_keeps_its_steps(tiny_run: Make, corpus: Path, cali
     slower = read_json(calibration)
     slower["shapes"][0]["fit"]["intercept"] = 20.0
     write_json(tmp_path / "slower" / "summary.json", slower)
+    resealed(tmp_path / "slower")
     go(budget(tiny_run), corpus, tmp_path / "run", calibration=tmp_path / "slower")
     assert read_json(tmp_path / "run" / "summary.json")["steps"] == 7
 
