@@ -13,11 +13,10 @@ from pldrepro.config.contrasts import ContrastSettings, PairsSettings, Paradigms
 from pldrepro.config.data import DataSettings
 from pldrepro.data.cloze import Cloze, find_cloze, load_cloze, save_cloze
 from pldrepro.data.corpus import Corpus, open_corpus
-from pldrepro.data.manifests import ContrastsManifest, ItemsEntry, TaskEntry
+from pldrepro.data.manifests import ContrastsManifest, ItemsEntry, TaskEntry, read_prepared, write_prepared
 from pldrepro.data.minimal_pairs import MinimalPairs, Paradigm, drawn, encode_pairs, load_pairs, save_pairs
 from pldrepro.data.sources.source import Source, open_source
 from pldrepro.errors import DataError
-from pldrepro.records import read_record, write_record
 
 CLOZE = "cloze"  # name of the task of all cloze contrasts; the others are sets of minimal pairs
 FRAME = {"wordpiece": 2, "bpe": 1}  # special tokens around a sentence: [CLS] and [SEP], or the end of the one before
@@ -66,9 +65,7 @@ def prepare_contrasts(
         if cloze is not None:
             tasks[CLOZE] = cloze
     digest = hashlib.sha256("".join(f"{name} {tasks[name].sha256}\n" for name in tasks).encode()).hexdigest()
-    return write_record(
-        out / "manifest.json", ContrastsManifest(tasks=tasks, missing=missing, corpus=corpus.hash, hash=digest)
-    )
+    return write_prepared(out, ContrastsManifest(tasks=tasks, missing=missing, corpus=corpus.hash, hash=digest))
 
 
 def words_of(corpus: Corpus) -> Words:
@@ -152,7 +149,7 @@ def cloze_name(pair: Sequence[str]) -> str:
 
 def load_contrasts(folder: Path) -> Contrasts:
     """Read the prepared tasks and check them against the manifest."""
-    manifest = read_record(folder / "manifest.json", ContrastsManifest, "; run `prepare contrasts` again")
+    manifest = read_prepared(folder, ContrastsManifest, "prepare contrasts")
     pairs = {
         name: load_pairs(folder / f"{name}.safetensors", task.sha256)
         for name, task in manifest.tasks.items()

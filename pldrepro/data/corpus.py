@@ -23,12 +23,20 @@ from pldrepro.config.data import DataSettings
 from pldrepro.data.arrays import check_hash
 from pldrepro.data.lambada import FILE as LAMBADA_FILE
 from pldrepro.data.lambada import Lambada, encode_passages, load_passages, save_lambada
-from pldrepro.data.manifests import CorpusManifest, PassagesEntry, Split, TokensEntry
+from pldrepro.data.manifests import (
+    CorpusManifest,
+    PassagesEntry,
+    Split,
+    TokensEntry,
+    check_prepared,
+    read_prepared,
+    write_prepared,
+)
 from pldrepro.data.sources.source import Source, open_source
 from pldrepro.data.tokenizers.encoders import Encoder, make_encoder
 from pldrepro.errors import DataError
 from pldrepro.files import atomic_path
-from pldrepro.records import read_record, write_record
+from pldrepro.records import FileEntry
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -77,19 +85,24 @@ class Corpus:
 
 
 def open_corpus(folder: Path) -> Corpus:
-    """Map a prepared corpus; a file whose size is not what the manifest says is an error."""
-    manifest = read_record(folder / "manifest.json", CorpusManifest, "; run `prepare corpus` again")
+    """Map a prepared corpus; a file that is not what the manifest says is a DataError."""
+    manifest = read_prepared(folder, CorpusManifest, "prepare corpus")
     dtype = np.dtype(manifest.dtype).newbyteorder("<")
     arrays = []
     for split in SPLITS:
-        path = folder / f"{split}.bin"
-        expected = manifest.splits[split].tokens * dtype.itemsize
-        found = path.stat().st_size if path.is_file() else 0
-        if found != expected:
-            raise DataError(f"{path}: {found} bytes, the manifest says {expected}; run `prepare corpus` again")
-        arrays.append(np.memmap(path, dtype=dtype, mode="r"))
+        about, name = manifest.splits[split], f"{split}.bin"
+        check_prepared(
+            folder, {name: FileEntry(bytes=about.tokens * dtype.itemsize, sha256=about.sha256)}, "prepare corpus"
+        )
+        arrays.append(np.memmap(folder / name, dtype=dtype, mode="r"))
+    check_tokenizer(folder, manifest)
     lambada = load_passages(folder, manifest.lambada) if manifest.lambada else None
     return Corpus(folder, manifest, arrays[0], arrays[1], lambada)
+
+
+def check_tokenizer(folder: Path, manifest: CorpusManifest) -> None:
+    """A DataError where a file of a corpus's tokenizer is not what the manifest says; earlier versions did not say."""
+    check_prepared(folder, manifest.files, "prepare corpus")
 
 
 def prepare_corpus(settings: DataSettings, out: Path, *, workers: int, progress: bool = True) -> CorpusManifest:
@@ -135,9 +148,10 @@ def prepare_corpus(settings: DataSettings, out: Path, *, workers: int, progress:
         splits=splits,
         lambada=lambada,
         hash=_hash(splits, out / "tokenizer", settings, lambada),
+        files={f"tokenizer/{path.name}": FileEntry.of(path) for path in sorted((out / "tokenizer").iterdir())},
     )
     check_hash(manifest.hash, settings.hash, "data_hash", out)
-    return write_record(out / "manifest.json", manifest)
+    return write_prepared(out, manifest)
 
 
 def _settings_of_result(settings: DataSettings) -> dict[str, Any]:

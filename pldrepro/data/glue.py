@@ -14,12 +14,12 @@ import numpy as np
 
 from pldrepro.config.data import DataSettings
 from pldrepro.data.arrays import check_hash, read_arrays
-from pldrepro.data.manifests import CorpusManifest, ExamplesEntry, GlueManifest
+from pldrepro.data.corpus import check_tokenizer
+from pldrepro.data.manifests import CorpusManifest, ExamplesEntry, GlueManifest, read_prepared, write_prepared
 from pldrepro.data.sources.source import Source, open_source
 from pldrepro.data.tasks import TASKS, Example, Task
 from pldrepro.errors import DataError
 from pldrepro.files import atomic_path
-from pldrepro.records import read_record, write_record
 
 PARTS = ("input_ids", "token_types", "offsets", "labels")
 BATCH_EXAMPLES = 10_000  # tokenized at a time; bounds the memory
@@ -70,7 +70,8 @@ def prepare_glue(
     if unknown:
         raise DataError(f"finetune.groups: no such task: {', '.join(unknown)}; allowed: {', '.join(TASKS)}")
     source = open_source(settings)
-    corpus_hash = read_record(corpus_folder / "manifest.json", CorpusManifest, "; run `prepare corpus` again").hash
+    corpus = read_prepared(corpus_folder, CorpusManifest, "prepare corpus")
+    check_tokenizer(corpus_folder, corpus)
     tokenizer = load_tokenizer(corpus_folder / "tokenizer")
     tokenizer.encode_special_tokens = True  # "[SEP]" in a sentence is text
     tokenizer.enable_truncation(sequence_length, strategy="longest_first")
@@ -93,11 +94,11 @@ def prepare_glue(
         tasks=counts,
         missing=missing,
         sequence_length=sequence_length,
-        corpus=corpus_hash,
+        corpus=corpus.hash,
         hash=_hash(counts),
     )
     check_hash(manifest.hash, settings.glue_hash, "glue_hash", out)
-    return write_record(out / "manifest.json", manifest)
+    return write_prepared(out, manifest)
 
 
 def _prepare_task(
@@ -153,7 +154,7 @@ def _hash(counts: dict[str, dict[str, ExamplesEntry]]) -> str:
 
 def load_prepared(folder: Path, task: str) -> PreparedTask:
     """Read one prepared task and check it against the manifest."""
-    manifest = read_record(folder / "manifest.json", GlueManifest, "; run `prepare glue` again")
+    manifest = read_prepared(folder, GlueManifest, "prepare glue")
     if task not in manifest.tasks:
         raise DataError(f"{folder}: {task} is not prepared; there: {', '.join(manifest.tasks)}")
     path = folder / f"{task}.safetensors"

@@ -23,11 +23,10 @@ import numpy as np
 from pldrepro.config.data import ImageDataSettings
 from pldrepro.data.arrays import check_hash
 from pldrepro.data.batches.rows import STORAGE
-from pldrepro.data.manifests import ImagesEntry, ImagesManifest, Split
+from pldrepro.data.manifests import ImagesEntry, ImagesManifest, Split, read_prepared, write_prepared
 from pldrepro.data.sources.image_files import ImageSource, open_image_source
 from pldrepro.errors import DataError
 from pldrepro.files import atomic_path, sha256
-from pldrepro.records import read_record, write_record
 
 SPLITS: tuple[Split, ...] = ("train", "validation")
 ARRAYS = ("pixels", "labels")
@@ -73,7 +72,7 @@ class Images:
 
 def open_images(folder: Path) -> Images:
     """Map prepared images; an array that is missing or is not what the manifest says is a DataError."""
-    manifest = read_record(folder / "manifest.json", ImagesManifest, "; run `prepare images` again")
+    manifest = read_prepared(folder, ImagesManifest, "prepare images")
     arrays = []
     for split in SPLITS:
         for name in ARRAYS:
@@ -88,6 +87,9 @@ def open_images(folder: Path) -> Images:
                     f"{path}: {array.dtype} {array.shape}, the manifest says {_dtype(name)} {expected}; "
                     "run `prepare images` again"
                 )
+            digest = getattr(manifest.splits[split], f"{name}_sha256")
+            if digest not in ("", sha256(path)):  # earlier versions did not say
+                raise DataError(f"{path}: not what the manifest says (its SHA-256 differs); run `prepare images` again")
             arrays.append(array)
     return Images(folder, manifest, *arrays)
 
@@ -133,7 +135,7 @@ def prepare_images(settings: ImageDataSettings, out: Path, progress: bool = True
         hash=_hash(splits, source.classes),
     )
     check_hash(manifest.hash, settings.hash, "data_hash", out)
-    return write_record(manifest_path, manifest)
+    return write_prepared(out, manifest)
 
 
 def _write_split(source: ImageSource, split: str, side: int, out: Path, bar: Any) -> np.ndarray:

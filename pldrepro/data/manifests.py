@@ -1,12 +1,33 @@
-"""Manifests of prepared data: one class for each, which its preparation writes and its readers get."""
+"""Manifests of prepared data: one class for each, which its preparation writes and its readers get.
+
+A manifest has the SHA-256 of every array and, as its ``seal``, that of its own values. Readers compare both: what was
+changed since it was prepared is a DataError that names the file.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from pldrepro.records import Count, Positive, Recorded, Share, Versioned
+from pldrepro.errors import DataError
+from pldrepro.files import read_json, write_json
+from pldrepro.records import (
+    Count,
+    File,
+    FileEntry,
+    Positive,
+    Recorded,
+    Sha256,
+    Share,
+    Versioned,
+    read_record,
+    stamped,
+)
 
 Split = Literal["train", "validation"]
 
@@ -15,6 +36,46 @@ class Prepared(Recorded, Versioned):
     """What the manifests of all prepared data hold."""
 
     hash: str
+    seal: Sha256 | None = Field(None, description="SHA-256 of the other values; none: of an earlier version")
+
+    def described(self) -> dict[str, Any]:
+        """The values that say what the data are, for the provenance of what is made from them."""
+        return self.model_dump(mode="json", exclude_none=True, exclude={"seal", "files"})
+
+
+PreparedKind = TypeVar("PreparedKind", bound=Prepared)
+
+
+def write_prepared(folder: Path, manifest: PreparedKind) -> PreparedKind:
+    """Write the manifest of prepared data, sealed; returns it as it was written."""
+    manifest = stamped(manifest)
+    manifest = manifest.model_copy(update={"seal": _digest(manifest.model_dump(mode="json"))})
+    write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
+    return manifest
+
+
+def read_prepared(folder: Path, kind: type[PreparedKind], verb: str) -> PreparedKind:
+    """The manifest of prepared data; RecordError where it cannot be read, DataError where a value was changed."""
+    path = folder / "manifest.json"
+    manifest = read_record(path, kind, f"; run `{verb}` again")
+    if manifest.seal not in (None, _digest(read_json(path))):
+        raise DataError(f"{path}: not as it was written (its seal differs); run `{verb}` again")
+    return manifest
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    text = json.dumps({key: value for key, value in values.items() if key != "seal"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_prepared(folder: Path, files: Mapping[str, FileEntry], verb: str) -> None:
+    """Compare prepared files with what a manifest says; a DataError that names the first that differs."""
+    for name, entry in files.items():
+        if not entry.describes(folder / name):
+            raise DataError(
+                f"{folder / name}: missing, or not what the manifest says (its size or SHA-256 differs); run "
+                f"`{verb}` again"
+            )
 
 
 class TokensEntry(Recorded):
@@ -45,6 +106,7 @@ class CorpusManifest(Prepared):
     settings: dict[str, Any] = Field({}, description="what shapes the corpus, without the paths of this machine")
     splits: Annotated[dict[Split, TokensEntry], Field(min_length=2)]
     lambada: PassagesEntry | None = None
+    files: dict[File, FileEntry] = Field({}, description="of the tokenizer; in earlier versions none")
 
 
 class ExamplesEntry(Recorded):

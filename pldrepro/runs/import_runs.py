@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pldrepro.config.study import Study
-from pldrepro.data.manifests import Prepared
+from pldrepro.data.manifests import Prepared, read_prepared
 from pldrepro.errors import RecordError, RefusedError, SettingsError
 from pldrepro.records import read_record
 from pldrepro.runs.lock import locked
@@ -196,7 +196,7 @@ def _prepared(study: Study, name: str) -> str:
     path = Path(study.results) / "data" / name / "manifest.json"
     if not path.is_file():
         raise RecordError(f"{path}: no such file; prepare the data here first, with this file as Snakemake's target")
-    return read_record(path, Prepared).hash
+    return read_prepared(path.parent, Prepared, "prepare").hash
 
 
 def _weights(study: Study, arm: str, seed: int) -> dict[str, str]:

@@ -37,7 +37,7 @@ def provenance(
 
 
 def _copy(manifest: Prepared | None) -> DataManifest | None:
-    return None if manifest is None else DataManifest.model_validate(manifest.dump())
+    return None if manifest is None else DataManifest.model_validate(manifest.described())
 
 
 def commit() -> str:

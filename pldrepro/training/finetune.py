@@ -28,7 +28,7 @@ from pldrepro.config.data import DataSettings
 from pldrepro.config.model import ModelSettings
 from pldrepro.config.run import FinetuneSettings, RunSettings
 from pldrepro.data.glue import PreparedSplit, PreparedTask, load_prepared
-from pldrepro.data.manifests import GlueManifest
+from pldrepro.data.manifests import GlueManifest, read_prepared
 from pldrepro.data.tasks import TASKS
 from pldrepro.errors import DivergedError, RecordError, SettingsError
 from pldrepro.files import atomic_path, write_text
@@ -108,7 +108,7 @@ def finetune(
     job = Job(run, settings, group, checkpoint, place, glue_folder, folder)
     device = select_device(run.impl)
     tasks = settings.groups[group]
-    glue = read_record(glue_folder / "manifest.json", GlueManifest, "; run `prepare glue` again")
+    glue = read_prepared(glue_folder, GlueManifest, "prepare glue")
     about = FinetuneJob(
         **run.identity,
         checkpoint=checkpoint,
