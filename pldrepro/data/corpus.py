@@ -33,6 +33,7 @@ from pldrepro.data.manifests import (
     write_prepared,
 )
 from pldrepro.data.sources.source import Source, open_source
+from pldrepro.data.sources.text_files import FilesSource
 from pldrepro.data.tokenizers.encoders import Encoder, make_encoder
 from pldrepro.errors import DataError
 from pldrepro.files import atomic_path
@@ -120,6 +121,9 @@ def prepare_corpus(settings: DataSettings, out: Path, *, workers: int, progress:
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if workers > 1 else "false"
     os.environ["RAYON_NUM_THREADS"] = str(workers)
     source = open_source(settings)
+    if isinstance(source, FilesSource) and progress:
+        sizes = [path.stat().st_size for path in source.text_files()]
+        print(f"text: {len(sizes)} files, {sum(sizes)} bytes", file=sys.stderr)
     with tqdm(
         unit="B", unit_scale=True, file=sys.stderr, disable=not progress,
         total=None if settings.max_megabytes is None else round(settings.max_megabytes * 1e6),

@@ -230,8 +230,8 @@ def test_a_corpus_cut_short_or_not_there_is_named(settings: DataSettings, tmp_pa
     manifest = prepare(settings, tmp_path / "out")
     path = tmp_path / "out" / "train.bin"
     path.write_bytes(path.read_bytes()[:-2])
-    size = 2 * manifest["splits"]["train"]["tokens"]
-    with pytest.raises(DataError, match=rf"train\.bin: {size - 2} bytes, the manifest says {size}"):
+    assert path.stat().st_size == 2 * manifest["splits"]["train"]["tokens"] - 2
+    with pytest.raises(DataError, match=r"train\.bin: missing, or not what the manifest says"):
         open_corpus(tmp_path / "out")
 
 

@@ -1,7 +1,9 @@
 """Local files: text in every compression, GLUE's official layouts, and what is said of files that are not so."""
 
 import gzip
+import hashlib
 import lzma
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -127,14 +129,74 @@ def test_patterns_that_cannot_be_used(tmp_path: Path) -> None:
         source(tmp_path, "none*").text_files()
     with pytest.raises(DataError, match=r"a\.pdf"):
         source(tmp_path, "a*").text_files()
-    with pytest.raises(SettingsError, match=r"data.text"):
-        source(tmp_path, "/x/*").text_files()
+    for pattern in ("/x/*", "../*", "b/../../*"):
+        with pytest.raises(SettingsError, match=r"data.text"):
+            source(tmp_path, pattern).text_files()
     with pytest.raises(SettingsError, match=r"data.text"):
         source(tmp_path).text_files()
     with pytest.raises(DataError, match=r"nowhere: no such folder \(data.root\)"):
         source(tmp_path / "nowhere", "a*")
     with pytest.raises(SettingsError, match=r"data.root"):
         FilesSource(DataSettings(source="files"))
+
+
+UNREAD = {  # what lies next to a.txt -> how it is made
+    "lost.txt": lambda path: path.symlink_to("nowhere"),
+    "loop.txt": lambda path: path.symlink_to(path),
+    "pipe.txt": os.mkfifo,
+    "folder.txt": Path.mkdir,
+    "OTHER.TXT": lambda path: path.write_text(TEXT),
+    "twice.txt": lambda path: path.symlink_to("a.txt"),
+    "same.txt": lambda path: path.hardlink_to(path.with_name("a.txt")),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+@pytest.mark.parametrize("pattern", ["*.txt", "**/*.txt"])
+def test_no_file_is_left_out_without_a_word_and_none_counts_twice(tmp_path: Path, name: str, pattern: str) -> None:
+    (tmp_path / "a.txt").write_text(TEXT)
+    assert list(source(tmp_path, pattern).documents()) == DOCUMENTS
+    UNREAD[name](tmp_path / name)
+    with pytest.raises(DataError, match=name.replace(".", r"\.")):
+        list(source(tmp_path, pattern).documents())
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "nowhere"])
+def test_a_linked_folder_that_a_pattern_does_not_enter_is_named(tmp_path: Path, target: str) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    for folder in ("root", "elsewhere"):
+        (tmp_path / folder / "a.txt").write_text(TEXT)
+    (tmp_path / "root/linked").symlink_to(tmp_path / target)
+    with pytest.raises(DataError, match="root/linked: a link"):
+        source(tmp_path / "root", "**/*.txt").text_files()
+    if target == "nowhere":
+        with pytest.raises(DataError, match="root/linked: a link that leads nowhere"):
+            source(tmp_path / "root", "*.txt", "l*/*.txt").text_files()
+    else:
+        assert len(source(tmp_path / "root", "*.txt", "l*/*.txt").text_files()) == 2
+
+
+def test_a_pattern_of_either_case_reads_both(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(TEXT)
+    (tmp_path / "B.TXT").write_text(TEXT)
+    assert list(source(tmp_path, "*.[tT][xX][tT]").documents()) == 2 * DOCUMENTS
+
+
+def test_text_of_two_bytes_a_letter_is_no_utf8(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(TEXT.replace("é", "e").encode("utf-16-le"))
+    with pytest.raises(DataError, match=r"a\.txt: line 1"):
+        list(source(tmp_path, "a.txt").documents())
+
+
+def test_the_files_that_were_read_are_recorded_with_their_digest(tmp_path: Path) -> None:
+    (tmp_path / "a.zst").write_bytes(zstandard.ZstdCompressor(write_checksum=False).compress(TEXT.encode()))
+    (file,) = source(tmp_path, "*.zst").describe()["text"]
+    assert file == {
+        "file": "a.zst",
+        "bytes": (tmp_path / "a.zst").stat().st_size,
+        "sha256": hashlib.sha256((tmp_path / "a.zst").read_bytes()).hexdigest(),
+    }
 
 
 @pytest.mark.parametrize("task", GOOD)
@@ -174,6 +236,8 @@ def test_a_split_that_is_not_there_is_said_in_words(tmp_path: Path) -> None:
         ("sst2", "", r"row 1: no column 'sentence', 'label'"),
         ("cola", "sentence\tlabel\n", r"row 1: 2 fields; allowed: 4 \(source, label, mark, sentence\)"),
         ("rte", "index\tsentence1\tsentence2\tlabel\n0\ta\tb\tyes\n", r"row 2: .*'yes'; allowed: entailment, not_ent"),
+        ("mnli", "sentence1\tsentence2\tgold_label\na\tb\t-\n", r"no row with a label other than '-'"),
+        ("sst2", "sentence\tlabel\rfine\t1\r", r"lines end with CR alone"),
         ("stsb", "sentence1\tsentence2\tscore\na\tb\t5.1\n", r"row 2: .*score '5.1'; allowed: a number from 0 to 5"),
         ("stsb", "sentence1\tsentence2\tscore\na\tb\tnan\n", r"row 2: .*score 'nan'"),
         ("qqp", "question1\tquestion2\tis_duplicate\na\tb\t1\nhalf a row\n", r"row 3: too few fields, as in 1 of 2"),

@@ -16,12 +16,15 @@ from typing import IO, Any
 from pldrepro.config.contrasts import PairsSettings
 from pldrepro.config.data import DataSettings
 from pldrepro.data.minimal_pairs import Paradigm, parse_pairs
+from pldrepro.data.sources.patterns import matching, refuse_twice
 from pldrepro.data.tasks import TASKS, Example, Layout
 from pldrepro.errors import DataError, SettingsError
+from pldrepro.records import FileEntry
 
 MAX_LINE_BYTES = 32_000_000  # of a paragraph: what bounds the memory
 MAX_DOCUMENT_CHARACTERS = 4_000_000  # a longer document is cut between paragraphs
 BLOCK_BYTES = 1 << 20
+UTF16_ZEROS = 4  # a line of which more than one byte in so many is 0 is no UTF-8
 MAX_TABLE_CHARACTERS = (
     2_000_000_000  # of a table or of all passages, which are held in memory; GLUE's largest has 80 MB
 )
@@ -53,16 +56,15 @@ class FilesSource:
             )
         groups: list[list[Path]] = []
         for pattern in self.patterns:
-            if Path(pattern).is_absolute():
-                raise SettingsError(f"data.text: {pattern}: an absolute path; allowed: patterns below {self.root}")
-            matches = sorted(path for path in self.root.glob(pattern) if path.is_file())
+            matches = matching(self.root, pattern, "data.text")
             if not matches:
                 raise DataError(f"data.text: no file matches {pattern!r} below {self.root}")
             for path in matches:
-                if path.suffix not in OPENERS:
+                if path.suffix.lower() not in OPENERS:
                     raise DataError(f"{path}: text file of unknown kind; allowed: {' '.join(OPENERS)}")
             earlier = {path for files in groups for path in files}
             groups.append([path for path in matches if path not in earlier])
+        refuse_twice(path for files in groups for path in files)
         return groups
 
     def documents(self) -> Iterator[list[str]]:
@@ -89,6 +91,8 @@ class FilesSource:
         name = dev[split].file if split in dev else f"{split}.tsv"
         candidates = [folder / (name + suffix) for suffix in ("", ".gz", ".xz", ".zst")]
         for path in candidates:
+            if path.is_symlink() and not path.exists():
+                raise DataError(f"{path}: a link that leads nowhere")
             if path.is_file():
                 return list(_examples(path, task, layout))
         return f"the data have no file {layout.folder}/{name} (.gz .xz .zst)"
@@ -97,10 +101,8 @@ class FilesSource:
         """The ``text`` of each line of the file of passages, if there is one."""
         if self.lambada_file is None:
             return
-        if not self.lambada_file.is_relative_to(self.root):
-            raise SettingsError(
-                f"data.lambada: {self.lambada_file}: an absolute path; allowed: a file below {self.root}"
-            )
+        if not self.lambada_file.is_relative_to(self.root) or ".." in self.lambada_file.parts:
+            raise SettingsError(f"data.lambada: {self.lambada_file}: allowed: a file below {self.root}, without '..'")
         if not self.lambada_file.is_file():
             raise DataError(f"{self.lambada_file}: no such file (data.lambada)")
         for number, line in _table(self.lambada_file):
@@ -116,9 +118,8 @@ class FilesSource:
         """The pairs of the files of a pattern, a paradigm each: BLiMP's where the name says .jsonl, else Zorro's."""
         if settings.files is None:
             return "no files are named (contrasts.pairs.NAME.files)"
-        if Path(settings.files).is_absolute():
-            raise SettingsError(f"{settings.files}: an absolute path; allowed: patterns below {self.root}")
-        found = sorted(path for path in self.root.glob(settings.files) if path.is_file())
+        found = matching(self.root, settings.files, "contrasts.pairs.NAME.files")
+        refuse_twice(found)
         if not found:
             return f"the data have no file {settings.files}"
         return [
@@ -127,8 +128,11 @@ class FilesSource:
         ]
 
     def describe(self) -> dict[str, Any]:
-        """Patterns, name and size of the text files, and the name of the file of passages, if there is one."""
-        files = [{"file": str(path.relative_to(self.root)), "bytes": path.stat().st_size} for path in self.text_files()]
+        """Patterns, text files with size and SHA-256, and the name of the file of passages, if there is one.
+
+        The digest is ours: a packed file need not have one, and may be damaged without a word.
+        """
+        files = [{"file": str(path.relative_to(self.root)), **FileEntry.of(path).dump()} for path in self.text_files()]
         passages = {} if self.lambada_file is None else {"lambada": str(self.lambada_file.relative_to(self.root))}
         return {"source": "files", "patterns": list(self.patterns), "text": files, **passages}
 
@@ -179,11 +183,11 @@ OPENERS: dict[str, Callable[[Path], Any]] = {
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Line number and text of each line of a UTF-8 file, plain or compressed, without the line's end."""
     damaged: tuple[type[Exception], ...] = (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile)
-    if path.suffix == ".zst":
+    if path.suffix.lower() == ".zst":
         import zstandard
 
         damaged = (*damaged, zstandard.ZstdError)
-    with OPENERS.get(path.suffix, OPENERS[".txt"])(path) as file:
+    with OPENERS.get(path.suffix.lower(), OPENERS[".txt"])(path) as file:
         number = 0
         while True:
             try:
@@ -195,6 +199,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             number += 1
             if len(line) == MAX_LINE_BYTES:
                 raise DataError(f"{path}: line {number} is too long; allowed: {MAX_LINE_BYTES} bytes in a paragraph")
+            if UTF16_ZEROS * line.count(0) > len(line):
+                raise DataError(f"{path}: line {number} is not UTF-8: it looks like UTF-16")
             try:
                 text = line.decode("utf-8")
             except UnicodeDecodeError as error:
@@ -232,7 +238,10 @@ MAX_BROKEN_ROWS = 0.001  # share of a file's rows
 
 def _examples(path: Path, task: str, layout: Layout) -> Iterator[Example]:
     rows = _table(path)
-    header = layout.header or tuple(next(rows, (1, ""))[1].split("\t"))
+    first = "" if layout.header else next(rows, (1, ""))[1]
+    if "\r" in first:
+        raise DataError(f"{path}: lines end with CR alone; allowed: LF, or CR and LF")
+    header = layout.header or tuple(first.split("\t"))
     absent = [column for column in layout.columns if column not in header]
     if absent:
         raise DataError(
@@ -240,7 +249,7 @@ def _examples(path: Path, task: str, layout: Layout) -> Iterator[Example]:
             f"found: {', '.join(header)}"
         )
     places = [header.index(column) for column in layout.columns]
-    num_rows = 0
+    num_rows = num_examples = 0
     broken: list[int] = []
     for number, line in rows:
         num_rows += 1
@@ -253,6 +262,7 @@ def _examples(path: Path, task: str, layout: Layout) -> Iterator[Example]:
         *sentences, label = (fields[place] for place in places)
         if label == layout.skipped_label:
             continue
+        num_examples += 1
         yield Example(
             sentences[0],
             sentences[1] if TASKS[task].pair else None,
@@ -260,6 +270,8 @@ def _examples(path: Path, task: str, layout: Layout) -> Iterator[Example]:
         )
     if not num_rows:
         raise DataError(f"{path}: no rows")
+    if not num_examples:
+        raise DataError(f"{path}: no row with a label other than {layout.skipped_label!r}")
     if len(broken) > MAX_BROKEN_ROWS * num_rows:
         raise DataError(
             f"{path}: row {broken[0]}: too few fields, as in {len(broken)} of {num_rows} rows; "
