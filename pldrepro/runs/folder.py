@@ -39,7 +39,6 @@ from pydantic import BaseModel
 
 from pldrepro.errors import RecordError
 from pldrepro.records import VersionedKind, read_record, read_record_lines
-from pldrepro.runs.hits import FILE as HITS
 from pldrepro.runs.manifest import ALWAYS, check, read_manifest, verified, weights_of
 from pldrepro.runs.schema import (
     AnyLine,
@@ -143,11 +142,11 @@ class ContrastsRun:
 
     def hits(self, checkpoint: str, task: str) -> np.ndarray:
         """(N,) hits of a task's items at a checkpoint, in the order of its paradigms."""
-        from pldrepro.runs.hits import load_hits
+        from pldrepro.runs.hits import FILE, load_hits
 
         count = sum(about.items for about in self.summary.tasks[task].values())
         name = f"{checkpoint}/{task}"
-        return load_hits(self.folder / HITS, {name: count})[name]
+        return load_hits(self.folder / FILE, {name: count})[name]
 
 
 @dataclass(frozen=True)
@@ -320,7 +319,9 @@ def load_lambada(folder: Path) -> LambadaRun:
 
 def load_contrasts(folder: Path) -> ContrastsRun:
     """Finished contrasts; missing, incomplete or damaged ones are a RecordError naming file and log."""
-    folder, summary, hint = read_finished(folder, ContrastsSummary, ("settings.json", HITS))
+    from pldrepro.runs.hits import FILE
+
+    folder, summary, hint = read_finished(folder, ContrastsSummary, ("settings.json", FILE))
     settings = read_record(folder / "settings.json", ContrastsJob, hint)
     _check_job(folder, settings, summary, hint)
     return ContrastsRun(folder, settings, summary)

@@ -43,22 +43,22 @@ def _copy(manifest: Prepared | None) -> DataManifest | None:
 def commit() -> str:
     """The commit of the code, with "+changes" when tracked files differ from it.
 
-    Outside a checkout: what the environment variable PLDREPRO_COMMIT says, else "unknown". A repository that this one
-    was copied into is not asked.
+    Outside a checkout: what the environment variable PLDREPRO_COMMIT says, else "unknown". A repository that this
+    package was copied or installed into, and that does not track it, is not asked.
     """
-    if not (REPOSITORY / ".git").exists():
+    if not (REPOSITORY / ".git").exists() or _git("ls-files", "--error-unmatch", "pldrepro/__init__.py") is None:
         return os.environ.get(COMMIT_VARIABLE) or "unknown"
+    head, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+    return "unknown" if head is None else head + ("+changes" if changes else "")
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of the repository; None where it cannot be asked, or says no."""
+    command = ["git", "-C", str(REPOSITORY), *arguments]
     try:
-        head = subprocess.run(
-            ["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        status = subprocess.run(
-            ["git", "-C", str(REPOSITORY), "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (FileNotFoundError, subprocess.CalledProcessError):
-        return "unknown"
-    return head + ("+changes" if status.strip() else "")
+        return None
 
 
 def _versions() -> dict[str, str]:

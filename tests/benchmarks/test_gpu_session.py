@@ -100,6 +100,7 @@ def test_the_archive_has_records_and_no_weights(finished: Path) -> None:
 def test_a_later_session_adds_seeds_from_a_few_records_of_the_first(finished: Path, data: Path, tmp_path: Path) -> None:
     for name in ("attention.json", "ceiling.json", "gpu_text/steps.json", "gpu_text/runs/calibration/summary.json"):
         write_json(tmp_path / name, read_json(finished / name))
+    resealed(tmp_path / "gpu_text/runs/calibration")
     options = ["--quick", "--out", str(tmp_path), "--data", str(data), "--seeds", "3", "--workers", "2"]
     assert main(["run", "text", "glue", *options]) == 0
     for arm in ARMS:

@@ -14,13 +14,13 @@ from packaging.version import Version
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
-WITHOUT_TORCH = [text for text in PROJECT["dependencies"] if not text.startswith("torch")]
 # Environment -> the requirements of pyproject.toml that it holds.
 ENVIRONMENTS = {
-    "workflow/envs/training.yaml": [*PROJECT["dependencies"], *EXTRAS["data"]],
-    "workflow/envs/analysis.yaml": [*WITHOUT_TORCH, *EXTRAS["analysis"]],
+    "workflow/envs/training.yaml": [*PROJECT["dependencies"], *EXTRAS["training"], *EXTRAS["data"]],
+    "workflow/envs/analysis.yaml": [*PROJECT["dependencies"], *EXTRAS["analysis"]],
     "environment.yml": [
-        *PROJECT["dependencies"], *EXTRAS["data"], *EXTRAS["analysis"], *EXTRAS["workflow"], *EXTRAS["cluster"],
+        *PROJECT["dependencies"], *EXTRAS["training"], *EXTRAS["data"], *EXTRAS["analysis"], *EXTRAS["workflow"],
+        *EXTRAS["cluster"],
     ],
 }  # fmt: skip
 
@@ -67,7 +67,8 @@ def test_environments_name_public_channels_and_no_folder_of_a_machine(path: str)
 
 
 def test_analysis_has_no_torch_and_no_rule_installs_a_linter() -> None:
-    assert not any("torch" in text for text in read_environment("workflow/envs/analysis.yaml")["dependencies"])
+    listed = read_environment("workflow/envs/analysis.yaml")["dependencies"]
+    assert not any("torch" in text for text in [*listed, *PROJECT["dependencies"], *EXTRAS["analysis"]])
     tools = by_name([*EXTRAS["lint"], *EXTRAS["test"]])
     assert not any(tools.keys() & packages(path).keys() for path in ENVIRONMENTS)
 
