@@ -26,7 +26,7 @@ from pldrepro.errors import SettingsError
 from pldrepro.files import read_json, write_json
 from pldrepro.runs.folder import load_finetune, load_pretrain, load_probe
 from pldrepro.runs.step_times import load_calibration
-from tests.support.runs import read_jsonl
+from tests.support.runs import read_jsonl, resealed
 
 ARMS = ("baseline", "preln_higher", "pld", "sbld")
 
