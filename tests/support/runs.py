@@ -523,7 +523,10 @@ def write_lambada(root: Path, arm: str, seed: int, ranks: Mapping[str, Sequence[
     }
     number = len(next(iter(ranks.values())))
     about = {"scale": "smoke", "arm": arm, "label": arm, "seed": seed, "passages": number, "ranked": number}
+    job = {key: value for key, value in about.items() if key not in ("passages", "ranked")}
+    write_record(folder / "settings.json", LambadaJob(**job))
     write_record(folder / "summary.json", LambadaSummary(**about, checkpoints=checkpoints))
+    seal(folder)
     return folder
 
 
