@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import sys
+from contextlib import suppress
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -30,6 +31,7 @@ from pldrepro.config.jobs import (
 from pldrepro.config.recorded import load_recorded
 from pldrepro.config.start import check_data, outdated, put_python_first
 from pldrepro.config.study import load_study
+from pldrepro.errors import LockedError
 from pldrepro.files import shipped
 from pldrepro.runs.lock import locked
 from pldrepro.runs.terminal import Terminal
@@ -169,5 +171,6 @@ onstart:
         check_data(study)
     if warning := outdated(Path(sys.prefix)):
         logger.warning(warning)
-    RUNNING.__enter__()
+    with suppress(LockedError):  # another workflow runs here, too: --nolock
+        RUNNING.__enter__()
     TERMINAL.begin(logger.handlers)
