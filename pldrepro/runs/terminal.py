@@ -91,7 +91,12 @@ class Terminal(logging.Handler):
 
 def not_shown_here(record: logging.LogRecord) -> bool:
     """Whether a record is for Snakemake's own handler."""
-    return str(getattr(record, "event", "")) not in SHOWN_HERE and record.msg != "Select jobs to execute..."
+    text = str(record.msg)
+    return (
+        str(getattr(record, "event", "")) not in SHOWN_HERE
+        and text != "Select jobs to execute..."
+        and "CalledProcessError in file" not in text  # the whole command of a failed job
+    )
 
 
 def job_name(rule: str, wildcards: dict[str, str]) -> str:

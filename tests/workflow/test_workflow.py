@@ -178,7 +178,7 @@ def test_a_failing_job_says_why_in_one_line(repository: Path) -> None:
     assert done.returncode != 0
     assert re.findall(r"^corpus failed: DataError: .*simple\.txt.*$", done.stderr, re.MULTILINE), done.stderr
     assert re.findall(r"^\[\d of \d\] corpus$", done.stderr, re.MULTILINE)
-    assert "Finished jobid" not in done.stderr
+    assert not {"Finished jobid", "CalledProcessError"} & set(re.findall(r"Finished jobid|\w+Error", done.stderr))
 
 
 def test_the_largest_studies_plan(repository: Path) -> None:
