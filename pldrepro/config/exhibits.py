@@ -40,9 +40,7 @@ PARTS: dict[str, Part] = {
         stages=("finetune",),
     ),
     "target": Part(tables=("time_to_target",), stages=("finetune", "contrasts", "lambada"), families=("gpt",)),
-    "contrasts": Part(
-        tables=("contrasts",), stages=("contrasts",), first=False, families=("bert", "gpt"), arms="staged"
-    ),
+    "contrasts": Part(tables=("contrasts",), stages=("contrasts",), first=False, families=("bert", "gpt")),
     "depth": Part(
         tables=("depth_robustness",),
         figures=("figure3", "figure4", "depth_robustness"),
