@@ -34,7 +34,7 @@ from pldrepro.training.optim import adamw, set_learning_rate
 LEARNING_RATE = 1e-4
 MASK_FRACTION = 0.15
 NOT_PREDICTED = -100
-PARTS = ("narrow", "base", "skipping")
+PARTS = ("demo", "narrow", "base", "skipping")
 GOAL_R2, GOAL_SHARE = 0.99, 0.95
 Step = Callable[[], None]
 PLAIN = ImplSettings(device="cpu")  # float32, not compiled
@@ -43,6 +43,12 @@ CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 BASE = ModelSettings(norm="post", vocab_size=30522, hidden_size=768, num_heads=12, ffn_size=3072)
 NARROW = ModelSettings(norm="post", vocab_size=30522, hidden_size=128, num_heads=2, ffn_size=512)
+# config/demo.yaml, and the heads that it had before.
+DEMO = ModelSettings(
+    norm="post", num_layers=4, hidden_size=64, num_heads=2, ffn_size=256, vocab_size=128, max_positions=48, dropout=0.0,
+    attention_dropout=0.0,
+)  # fmt: skip
+DEMO_BATCH, DEMO_SEQUENCE, EARLIER_HEADS = 32, 24, 4
 TINY = ModelSettings(norm="post", num_layers=4, vocab_size=2000, hidden_size=32, num_heads=2, ffn_size=64)
 
 
@@ -99,6 +105,8 @@ def transformers_steps(settings: ModelSettings, batch: MaskedBatch, impl: ImplSe
             num_hidden_layers=settings.num_layers,
             num_attention_heads=settings.num_heads,
             intermediate_size=settings.ffn_size,
+            hidden_dropout_prob=settings.dropout,
+            attention_probs_dropout_prob=settings.attention_dropout,
         )
     ).train()
     model.to(batch.input_ids.device)
@@ -146,9 +154,16 @@ def estimate(values: np.ndarray) -> dict[str, float]:
     return {"median": result.value, "low": float(result.low or 0), "high": float(result.high or 0), "n": result.n}
 
 
-def compare(settings: ModelSettings, batch: MaskedBatch, goal: float, rounds: int, clock: Clock) -> dict[str, Any]:
-    """Our step against transformers': seconds, and ratios of which the first is held against the goal."""
+def compare(
+    settings: ModelSettings, batch: MaskedBatch, goal: float, rounds: int, clock: Clock,
+    others: Mapping[str, ModelSettings] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Our step against transformers': seconds, and ratios of which the default AdamW's is held against the goal.
+
+    ``others``: other shapes of ours that take turns with them.
+    """
     steps: dict[str, Step] = {"ours, fused AdamW": OurStep(settings, batch), **transformers_steps(settings, batch)}
+    steps |= {f"ours, {name}": OurStep(other, batch) for name, other in (others or {}).items()}
     seconds = interleave(steps, rounds, clock)
     ours = seconds["ours, fused AdamW"]
     ratios = {name: estimate(seconds[name] / ours) for name in seconds if name != "ours, fused AdamW"}
@@ -244,6 +259,12 @@ def main(arguments: list[str] | None = None) -> None:
     result["clock"] = options.clock
     if options.quick:
         print("quick: a tiny model; the goals are those of the full one")
+    if "demo" in options.parts:
+        small = MaskedBatch(DEMO.vocab_size, DEMO_BATCH, DEMO_SEQUENCE)
+        heads = DEMO.model_copy(update={"num_heads": EARLIER_HEADS})
+        name = f"{EARLIER_HEADS} heads of {DEMO.hidden_size // EARLIER_HEADS}"
+        result["demo"] = compare(DEMO, small, goal=1.5, rounds=rounds * 10, clock=clock, others={name: heads})
+        show_comparison("the demo's model", result["demo"])
     if "narrow" in options.parts:
         result["narrow"] = compare(narrow, data, goal=2.0, rounds=rounds, clock=clock)
         show_comparison(f"H {narrow.hidden_size}", result["narrow"])

@@ -19,16 +19,18 @@ tau      tau(k) of BERT-base, eager and compiled; the most that a step reaches
 gpt      tau(k) of GPT-2 small
 beside   a training step beside transformers', eager and compiled
 speed    config/gpu_speed.yaml: every dialect over a whole schedule of some hundred steps
+in_turn  the same study: steps of the baseline, PreLN and PLD measured in turn, in three processes
 text     config/gpu_text.yaml: pre-training on prepared text, as many steps as the time pays for
 probe    the final checkpoints of these runs
-glue     the same, fine-tuned in several processes
+contrasts  of two checkpoints of each of them: minimal pairs (where DIR has contrasts/) and cloze contrasts
+glue     the final checkpoints, fine-tuned in several processes
 
 A later session adds seeds (--seeds 3 4): its OUT needs attention.json, ceiling.json, gpu_text/steps.json and
 gpu_text/runs/calibration of the first one, and the same card.
 
 Needed beside torch: numpy, scipy, pydantic, PyYAML, safetensors and tqdm; transformers for ``beside`` alone. DIR holds
-corpus/ and glue/, token arrays without text. This is no second workflow: it calls what the rules call, in their order,
-where Snakemake is not installed.
+corpus/, glue/ and contrasts/, token arrays without text. This is no second workflow: it calls what the rules call, in
+their order, where Snakemake is not installed.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ from benchmarks.gpu_session.card import ceiling
 from benchmarks.gpu_session.parcel import STUDY, pack, prepare
 from benchmarks.gpu_session.session import Session
 from benchmarks.gpu_session.steps import beside, gpt, tau
-from benchmarks.gpu_session.studies import glue, probes, smoke, speed, text
+from benchmarks.gpu_session.studies import contrasts, glue, in_turn, probes, smoke, speed, text
 
 LOG_TEXT = "log.txt"  # what a detached session prints
 OUT_OF_TIME = 75  # exit status: the same command goes on
@@ -69,8 +71,10 @@ SLICES = {
     "gpt": Slice(gpt, 40),
     "beside": Slice(beside, 90),
     "speed": Slice(speed, 170),
-    "text": Slice(text, 600),
+    "in_turn": Slice(in_turn, 60),
+    "text": Slice(text, 480),
     "probe": Slice(probes, 60),
+    "contrasts": Slice(contrasts, 80),
     "glue": Slice(glue, 200),
 }
 RESERVE = 20.0  # seconds for the last archive

@@ -7,6 +7,7 @@ import os
 import subprocess
 import tarfile
 from importlib import metadata
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -15,11 +16,14 @@ from pldrepro.config.base import merge
 from pldrepro.config.data import DataSettings
 from pldrepro.config.run import RunSettings
 from pldrepro.config.study import load_study, read_study
+from pldrepro.data.contrasts import prepare_contrasts
 from pldrepro.data.corpus import prepare_corpus
 from pldrepro.data.glue import prepare_glue
 from pldrepro.errors import SettingsError
 from pldrepro.files import atomic_path
+from pldrepro.runs.manifest import MANIFEST, SUMMARY, read_manifest, without_weights
 from pldrepro.runs.provenance import commit
+from pldrepro.runs.schema import RunManifest
 from pldrepro.training.objectives import open_objective
 
 STUDY = Path("config/gpu_text.yaml")
@@ -44,13 +48,17 @@ def prepare(parcel: Path, data_root: Path | None, limit: float, study_file: Path
     assert isinstance(data, DataSettings)
     prepare_corpus(data, folder / "corpus", workers=os.cpu_count() or 1, progress=False)
     prepare_glue(data, tuning.tasks, tuning.sequence_length, folder / "corpus", folder / "glue", progress=False)
+    names = ["corpus", "glue"]
+    if study.settings.contrasts is not None:
+        prepare_contrasts(study.contrasts, data, folder / "corpus", folder / "contrasts")
+        names.append("contrasts")
     check_validation(study.run(study.baseline, study.settings.seeds[0]), folder / "corpus")
     with (
         atomic_path(parcel / "data.tar.xz") as temporary,
         lzma.open(temporary, "wb", filters=FILTERS) as file,
         tarfile.open(fileobj=file, mode="w") as archive,
     ):
-        for name in ("corpus", "glue"):
+        for name in names:
             archive.add(folder / name, name)
     (parcel / "commit").write_text(commit() + "\n")
     (parcel / "wheels.txt").write_text("".join(f"{name}=={metadata.version(name)}\n" for name in WHEELS))
@@ -93,9 +101,25 @@ def pack(out: Path) -> list[Path]:
         target = out / f"{RECORDS}{'' if number == 1 else f'-{number}'}.tar"
         with atomic_path(target) as temporary, tarfile.open(temporary, "w") as archive:
             for path in files:
-                archive.add(path, str(path.relative_to(out)))
+                if is_of_a_run(path):
+                    add_text(archive, str(path.relative_to(out)), without_weights(read_manifest(path.parent)))
+                else:
+                    archive.add(path, str(path.relative_to(out)))
         archives.append(target)
     return archives
+
+
+def is_of_a_run(path: Path) -> bool:
+    """Whether a file is the manifest of a finished job; that of an archive says that the weights are left out."""
+    return path.name == MANIFEST and (path.parent / SUMMARY).is_file()
+
+
+def add_text(archive: tarfile.TarFile, name: str, manifest: RunManifest) -> None:
+    """Add a manifest to an archive."""
+    content = manifest.model_dump_json(indent=1, exclude_defaults=True).encode()
+    about = tarfile.TarInfo(name)
+    about.size = len(content)
+    archive.addfile(about, BytesIO(content))
 
 
 def finished_files(out: Path) -> list[Path]:
@@ -104,7 +128,7 @@ def finished_files(out: Path) -> list[Path]:
     for path in sorted(path for path in out.rglob("*") if path.is_file()):
         inside = path.relative_to(out)
         in_progress = (path.parent / "provenance.json").exists() and not (path.parent / "summary.json").exists()
-        left = LEFT_BEHIND & set(inside.parts) or path.name == "manifest.json" or path.name.startswith(".")
+        left = LEFT_BEHIND & set(inside.parts) or path.name.startswith(".")
         if not (left or in_progress or inside.match(f"{RECORDS}*.tar")):
             files.append(path)
     return files

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 from pldrepro.config.base import merge
 from pldrepro.config.run import ImplSettings, RunSettings
 from pldrepro.config.study import Study, load_study, read_study
 from pldrepro.data.corpus import open_corpus
 from pldrepro.errors import OutOfTimeError
-from pldrepro.files import append_jsonl, read_json, write_json
+from pldrepro.files import append_jsonl, read_json, write_json, write_text
 from pldrepro.runs.provenance import provenance
 from pldrepro.training.device import describe, select_device, synchronizer
 
@@ -43,7 +44,7 @@ class Session:
     """A session in progress."""
 
     out: Path
-    data: Path | None  # corpus/ and glue/, prepared elsewhere
+    data: Path | None  # corpus/, glue/ and, where there are minimal pairs, contrasts/, prepared elsewhere
     seeds: tuple[int, ...]  # of the study on text
     deadline: float  # of the slice in progress, on time.monotonic
     quick: bool
@@ -102,20 +103,33 @@ class Session:
             torch.cuda.empty_cache()
 
     def study(self, name: str) -> Study:
-        """A scale file with its results under ``out``; on text with this session's seeds and the steps that are set."""
-        values = {**read_study(Path(f"config/{name}.yaml")), "results": str(self.out / name)}
+        """A scale file with its results under ``out``, as this session runs it."""
+        return load_study({**self.study_values(name), "results": str(self.out / name)})
+
+    def write_study(self, name: str) -> None:
+        """The study as a YAML file in the archive: with it ``pldrepro study import`` takes the records elsewhere."""
+        text = yaml.safe_dump(self.study_values(name), sort_keys=False, default_flow_style=None, width=120)
+        write_text(self.out / name / "study.yaml", text)
+
+    def study_values(self, name: str) -> dict[str, Any]:
+        """A scale file on this card; on text with this session's seeds, the steps that are set and what data hold."""
+        values = {**read_study(Path(f"config/{name}.yaml"))}
         if name == "gpu_text":
             values["seeds"] = list(self.seeds)
+            if self.data is None or not (self.data / "contrasts/manifest.json").exists():
+                values["contrasts"] = {**values["contrasts"], "pairs": {}}
         if self.quick:
             size = {"vocab_size": self._vocab_size()}
             values = merge(values, {"settings": {"model": size, "data": size}})
             values = merge(values, {"settings": QUICK, "calibration": {"rounds": 3, "threads": 1}})
+            if values.get("interleave"):
+                values = merge(values, {"interleave": {"rounds": 3, "warmup_rounds": 1, "threads": 1}})
             if values.get("finetune", {}).get("groups"):
                 values["finetune"] = {**values["finetune"], **QUICK_FINETUNE}
         values = merge(values, {"settings": {"impl": {"attention": self.attention(load_study(values))}}})
         if name == "gpu_text" and (self.out / STEPS).exists():
             values = merge(values, {"settings": {"training": read_json(self.out / STEPS)}})
-        return load_study(values)
+        return values
 
     def _vocab_size(self) -> int:
         """That of the prepared corpus, where there is one."""

@@ -12,16 +12,20 @@ from typing import Any
 
 from benchmarks.gpu_session.session import STEPS, Session, with_impl
 from pldrepro.config.base import merge
+from pldrepro.config.data import DataSettings
 from pldrepro.config.run import FinetuneSettings, ProbeSettings, RunSettings
 from pldrepro.config.study import Study
+from pldrepro.data.contrasts import prepare_contrasts
 from pldrepro.errors import OutOfTimeError
 from pldrepro.evaluation.probe import probe
+from pldrepro.evaluation.score_contrasts import score_contrasts
 from pldrepro.files import write_json
 from pldrepro.policy.drop import mean_expected_depth
 from pldrepro.runs.step_times import load_calibration
 from pldrepro.training.calibrate import Shape, calibrate
 from pldrepro.training.device import describe
 from pldrepro.training.finetune import finetune
+from pldrepro.training.interleave import interleave
 from pldrepro.training.objectives import open_objective
 from pldrepro.training.pretrain import pretrain
 
@@ -87,6 +91,7 @@ def smoke(session: Session) -> None:
 
 def speed(session: Session) -> None:
     """Every dialect over a short schedule; seeds in the outer loop, so that arms are interleaved."""
+    session.write_study("gpu_speed")
     train(session, session.study("gpu_speed"))
 
 
@@ -100,6 +105,7 @@ def text(session: Session) -> None:
         steps = min(steps, study.run(study.baseline, session.seeds[0]).training.num_steps)
         write_json(session.out / STEPS, {"num_steps": steps})
         print(f"  {steps} steps", flush=True)
+    session.write_study("gpu_text")
     train(session, session.study("gpu_text"))
 
 
@@ -193,6 +199,36 @@ def probes(session: Session) -> None:
         session.part(f"probe: {arm}, seed {seed}", work, 20)
 
 
+def contrasts(session: Session) -> None:
+    """Minimal pairs and cloze contrasts at the checkpoints of the finished runs on text.
+
+    Without prepared items in the data the study has cloze contrasts only, which are made of the corpus.
+    """
+    study = session.study("gpu_text")
+    prepared, corpus, settings = session.prepared("contrasts"), session.prepared("corpus"), study.contrasts
+    if not (prepared / "manifest.json").exists():
+        prepared = Path(study.results) / "data/contrasts"
+        work = partial(prepare_contrasts, settings, text_data(study), corpus, prepared)
+        if not (prepared / "manifest.json").exists() and not session.part("contrasts: items of the corpus", work, 5):
+            return
+    for arm, seed in study.contrast_runs():
+        folder = Path(study.runs) / "contrasts" / arm / f"seed{seed}"
+        final = study.run(arm, seed).training.final_checkpoint
+        if (folder / "summary.json").exists() or not has_checkpoint(study, arm, seed, final):
+            continue
+        work = partial(
+            score_contrasts, run_folder(study, arm, seed), settings, corpus, prepared, folder, progress=False
+        )
+        session.part(f"contrasts: {arm}, seed {seed}", work, 15)
+
+
+def text_data(study: Study) -> DataSettings:
+    """The data settings of a study on text."""
+    data = study.data()
+    assert isinstance(data, DataSettings)
+    return data
+
+
 def glue(session: Session) -> None:
     """Fine-tuning of the finished runs on text, in processes side by side: they wait for launches, not for the card."""
     study = session.study("gpu_text")
@@ -209,6 +245,31 @@ def glue(session: Session) -> None:
     else:
         for name, job in jobs.items():
             session.part(name, job, 10)
+
+
+def in_turn(session: Session) -> None:
+    """Steps of the baseline, PreLN and PLD of BERT-base in turn, in processes one after another."""
+    study = session.study("gpu_speed")
+    for process in study.interleave_processes():
+        folder = Path(study.runs) / "interleave" / f"process{process}"
+        if not (folder / "summary.json").exists():
+            work = partial(interleave, study.interleave_job(), process, folder, progress=False)
+            session.part(f"in turn: process {process}", partial(in_a_process, session, work), 15)
+
+
+def in_a_process(session: Session, work: Callable[[], None]) -> None:
+    """Some work in a process of its own (with no workers: in this one), which is ended at the deadline."""
+    if not session.workers:
+        return work()
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    try:
+        pool.submit(work).result(timeout=max(1.0, session.left))
+    except TimeoutError:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise OutOfTimeError("the time of the slice is over") from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def side_by_side(session: Session, jobs: dict[str, Callable[[], None]]) -> None:

@@ -47,14 +47,14 @@ def prepare_contrasts(
 
     A set of pairs or a contrast that the data do not have is left out, with the reason in the manifest.
     """
-    source, corpus = open_source(data), open_corpus(corpus_folder)
+    corpus = open_corpus(corpus_folder)
     words = words_of(corpus)
     out.mkdir(parents=True, exist_ok=True)
     (out / "manifest.json").unlink(missing_ok=True)  # until the new one is written, nothing is prepared here
     tasks: dict[str, TaskEntry] = {}
     missing: dict[str, str] = {}
     for name, pairs in settings.pairs.items():
-        found = _prepare_pairs(name, pairs, source, corpus, words, out)
+        found = _prepare_pairs(name, pairs, open_source(data), corpus, words, out)
         if isinstance(found, str):
             missing[name] = found
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,15 +20,24 @@ from benchmarks.gpu_session import card, parcel, steps, studies
 from benchmarks.gpu_session.__main__ import SLICES, main
 from benchmarks.gpu_session.parcel import check_validation, finished_files, pack, prepare
 from benchmarks.gpu_session.session import LOG, Session
+from pldrepro.analysis.claims import claims
+from pldrepro.analysis.glue_scores import write_scores
+from pldrepro.analysis.inputs import read_evidence
+from pldrepro.analysis.reported import load_papers
+from pldrepro.config.recorded import load_recorded
 from pldrepro.config.study import load_study, read_study
+from pldrepro.data.contrasts import prepare_contrasts
 from pldrepro.data.corpus import prepare_corpus
 from pldrepro.data.glue import prepare_glue
 from pldrepro.errors import SettingsError
-from pldrepro.files import read_json, write_json
-from pldrepro.runs.folder import load_finetune, load_pretrain, load_probe
-from pldrepro.runs.step_times import load_calibration
+from pldrepro.exhibits.tables import TABLES, build
+from pldrepro.files import read_json, write_json, write_text
+from pldrepro.runs.folder import load_contrasts, load_finetune, load_pretrain, load_probe
+from pldrepro.runs.import_runs import join
+from pldrepro.runs.step_times import load_calibration, load_interleave
 from tests.support.runs import read_jsonl, resealed
 
+EARLY = ".early.tar"
 ARMS = ("baseline", "preln_higher", "pld", "sbld")
 
 
@@ -55,9 +65,18 @@ def states(out: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole session with one seed."""
+    """A whole session with one seed: asked for an archive while it runs (EARLY), killed, and continued."""
     out = tmp_path_factory.mktemp("session")
     options = ["--quick", "--out", str(out), "--data", str(data), "--seeds", "1", "--workers", "0"]
+    command = [sys.executable, "-u", "-m", "benchmarks.gpu_session", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as one:
+        assert one.stdout is not None
+        for line in one.stdout:
+            if line.startswith("gpu_text: baseline"):
+                assert main(["pack", "--out", str(out)]) == 0
+                (out / "records.tar").rename(out / EARLY)
+                one.send_signal(signal.SIGKILL)
+                break
     assert main(["run", *options]) == 0
     return out
 
@@ -79,6 +98,11 @@ def test_every_part_is_done_and_leaves_its_record(finished: Path) -> None:
     for arm in ARMS:
         assert load_pretrain(finished / f"gpu_text/runs/pretrain/{arm}/seed1").summary.steps == 12
         assert load_finetune(finished / f"gpu_text/runs/finetune/{arm}/seed1/ckp186/small").summary.runs == 1
+        scored = load_contrasts(finished / f"gpu_text/runs/contrasts/{arm}/seed1").summary
+        assert list(scored.tasks) == ["cloze"]  # the data have no minimal pairs
+        assert list(scored.checkpoints) == ["ckp100", "ckp186"]
+    in_turn = [load_interleave(finished / f"gpu_speed/runs/interleave/process{number}") for number in (1, 2, 3)]
+    assert {tuple(arm.arm for arm in one.summary.arms) for one in in_turn} == {("baseline", "preln_higher", "pld")}
     assert list(load_probe(finished / "gpu_text/runs/probe/pld/seed1").summary.checkpoints) == ["ckp186"]
 
 
@@ -94,7 +118,47 @@ def test_the_archive_has_records_and_no_weights(finished: Path) -> None:
         names = archive.getnames()
     assert "gpu_text/runs/finetune/pld/seed1/ckp186/small/predictions.safetensors" in names
     assert {"ceiling.json", "attention.json", "peak.json", LOG} <= set(names)
-    assert not [name for name in names if "model.safetensors" in name or "manifest.json" in name or "smoke/" in name]
+    assert not [name for name in names if "model.safetensors" in name or "smoke/" in name]
+
+
+def test_an_archive_that_is_asked_for_early_has_what_was_finished(finished: Path) -> None:
+    with tarfile.open(finished / EARLY) as archive:
+        names = archive.getnames()
+    assert "gpu_text/runs/pretrain/baseline/seed1/summary.json" in names
+    assert "gpu_speed/runs/interleave/process3/summary.json" in names
+    assert "gpu_text/runs/pretrain/pld/seed1/summary.json" not in names
+
+
+def test_the_archive_is_imported_into_a_study_and_shown_without_its_weights(
+    finished: Path, data: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    for path in finished.glob("records*.tar"):
+        with tarfile.open(path) as archive:
+            archive.extractall(home, filter="data")
+    for name in ("gpu_text", "gpu_speed"):
+        values = {**read_study(home / name / "study.yaml"), "results": str(tmp_path / name)}
+        shutil.copytree(data, tmp_path / name / "data", dirs_exist_ok=True)
+        study = load_study(values)
+        if study.settings.contrasts is not None:
+            corpus, items = (tmp_path / name / "data" / folder for folder in ("corpus", "contrasts"))
+            prepare_contrasts(study.contrasts, studies.text_data(study), corpus, items)
+        outcomes = join(study, home / name)
+        assert [one for one in outcomes if one.reason or not one.is_new] == []
+    kinds = {path.parts[0] for path in (Path(one.run) for one in join(load_study(values), home / "gpu_speed"))}
+    assert kinds == {"pretrain", "interleave"}
+    recorded = {"text": [str(home / "gpu_text/runs")], "speed": [str(home / "gpu_speed/runs")]}
+    settings = load_recorded({"scale": "recorded", "description": "", "results": str(tmp_path), "recorded": recorded})
+    papers = load_papers()
+    for found in settings.result_sets():
+        folder = Path(found.results)
+        write_scores([Path(file).parent for file in found.finetune], folder / "scores.csv")
+        write_text(folder / "index.json", found.listing)
+        evidence = read_evidence(folder / "index.json")
+        frame = claims(evidence, papers).set_index("claim")
+        assert frame.loc["pld.time_per_sample", "n"] == (3 if folder.name == "speed" else 1)
+        for name in TABLES:
+            build(name, evidence, papers)
 
 
 def test_a_later_session_adds_seeds_from_a_few_records_of_the_first(finished: Path, data: Path, tmp_path: Path) -> None:
@@ -248,25 +312,6 @@ def test_large_records_are_spread_over_archives(tmp_path: Path, monkeypatch: pyt
     archives = pack(tmp_path)
     assert [path.name for path in archives] == ["records.tar", *(f"records-{number}.tar" for number in range(2, 6))]
     assert [path.name for path in finished_files(tmp_path)] == [f"{number}.bin" for number in range(5)]
-
-
-def test_a_killed_session_goes_on(data: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-u", "-m", "benchmarks.gpu_session", "ceiling", "text", "--quick",
-               "--out", str(tmp_path), "--data", str(data), "--seeds", "1", "--workers", "0"]  # fmt: skip
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PLDREPRO_COMMIT": "x"}
-    ) as one:
-        assert one.stdout is not None
-        for line in one.stdout:
-            if line.startswith("gpu_text: baseline"):
-                one.send_signal(signal.SIGKILL)
-                break
-    assert main(["status", "--out", str(tmp_path)]) == 0
-    with tarfile.open(tmp_path / "records.tar") as archive:
-        assert "gpu_text/runs/pretrain/baseline/seed1/summary.json" in archive.getnames()
-    assert main(command[4:]) == 0
-    for arm in ARMS:
-        assert load_pretrain(tmp_path / f"gpu_text/runs/pretrain/{arm}/seed1").summary.steps == 12
 
 
 def test_a_detached_session_needs_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
