@@ -17,12 +17,22 @@ from safetensors import SafetensorError
 from pldrepro.errors import RecordError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+CONFIG = "config"  # folder of the YAML files; they name each other by paths from the folder above it
+_roots: list[Path] = [REPOSITORY]
 
 
 def shipped(path: Path) -> Path:
-    """A file or folder that comes with the suite: below the current folder, else where the package was checked out."""
-    elsewhere = REPOSITORY / path
-    return elsewhere if elsewhere.exists() and not path.exists() else path
+    """A file or folder that comes with the suite: below the current folder, or where the package was checked out.
+
+    An installed package has no such files: there, those next to a file that was named on the command line.
+    """
+    found = (root / path for root in ("", *_roots))
+    return next((one for one in map(Path, found) if one.exists()), path)
+
+
+def look_around(path: Path) -> None:
+    """Look for the files of the suite also in the folder ``config`` that a file is in."""
+    _roots.extend(folder.parent for folder in path.absolute().parents if folder.name == CONFIG)
 
 
 @contextmanager

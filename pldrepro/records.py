@@ -5,13 +5,15 @@ Each file has one class, which its writer constructs, its reader returns and the
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pldrepro.errors import RecordError, explain
-from pldrepro.files import sha256, write_json
+from pldrepro.files import read_json, sha256, write_json
 
 SCHEMA_VERSION = 2  # of the files written today; 1: the files from before it was written
 
@@ -85,6 +87,34 @@ def write_record(path: Path, record: VersionedKind) -> VersionedKind:
     record = stamped(record)
     write_json(path, record.model_dump(mode="json"))
     return record
+
+
+class Sealed(Recorded, Versioned):
+    """Base of the manifests, which hold the SHA-256 of their own values, too."""
+
+    seal: Sha256 | None = Field(None, description="SHA-256 of the other values; none: of an earlier version")
+
+
+SealedKind = TypeVar("SealedKind", bound=Sealed)
+
+
+def write_sealed(path: Path, record: SealedKind) -> SealedKind:
+    """Write a manifest atomically, sealed and with today's schema version; returns it as it was written."""
+    record = stamped(record)
+    return write_record(path, record.model_copy(update={"seal": _seal(record.model_dump(mode="json"))}))
+
+
+def read_sealed(path: Path, kind: type[SealedKind], hint: str = "") -> SealedKind:
+    """The manifest in a file; one that is missing, not what its class says, or not as written is a RecordError."""
+    record = read_record(path, kind, hint)
+    if record.seal not in (None, _seal(read_json(path))):
+        raise RecordError(f"{path}: not as it was written (its seal differs){hint}")
+    return record
+
+
+def _seal(values: dict[str, Any]) -> str:
+    text = json.dumps({key: value for key, value in values.items() if key != "seal"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def stamped(record: VersionedKind) -> VersionedKind:

@@ -25,6 +25,7 @@ from pldrepro.config.run import (
 )
 from pldrepro.config.study import Study, load_study
 from pldrepro.errors import RecordError, RefusedError
+from pldrepro.files import look_around
 from pldrepro.runs.lock import locked
 from pldrepro.runs.schema import PretrainJob
 
@@ -235,6 +236,7 @@ def make_readme(options: argparse.Namespace) -> None:
 
 def study_with(path: Path, overrides: list[str]) -> Study:
     """The study of a scale file with some of its top-level keys set to KEY=VALUE."""
+    look_around(path)
     values = read_mapping(path)
     for pair in overrides:
         key, separator, text = pair.partition("=")

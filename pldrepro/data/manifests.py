@@ -6,8 +6,6 @@ changed since it was prepared is a DataError that names the file.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -15,28 +13,25 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field
 
 from pldrepro.errors import DataError
-from pldrepro.files import read_json, write_json
 from pldrepro.records import (
     Count,
     File,
     FileEntry,
     Positive,
     Recorded,
-    Sha256,
+    Sealed,
     Share,
-    Versioned,
-    read_record,
-    stamped,
+    read_sealed,
+    write_sealed,
 )
 
 Split = Literal["train", "validation"]
 
 
-class Prepared(Recorded, Versioned):
+class Prepared(Sealed):
     """What the manifests of all prepared data hold."""
 
     hash: str
-    seal: Sha256 | None = Field(None, description="SHA-256 of the other values; none: of an earlier version")
 
     def described(self) -> dict[str, Any]:
         """The values that say what the data are, for the provenance of what is made from them."""
@@ -47,25 +42,13 @@ PreparedKind = TypeVar("PreparedKind", bound=Prepared)
 
 
 def write_prepared(folder: Path, manifest: PreparedKind) -> PreparedKind:
-    """Write the manifest of prepared data, sealed; returns it as it was written."""
-    manifest = stamped(manifest)
-    manifest = manifest.model_copy(update={"seal": _digest(manifest.model_dump(mode="json"))})
-    write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
-    return manifest
+    """Write the manifest of prepared data; returns it as it was written."""
+    return write_sealed(folder / "manifest.json", manifest)
 
 
 def read_prepared(folder: Path, kind: type[PreparedKind], verb: str) -> PreparedKind:
-    """The manifest of prepared data; RecordError where it cannot be read, DataError where a value was changed."""
-    path = folder / "manifest.json"
-    manifest = read_record(path, kind, f"; run `{verb}` again")
-    if manifest.seal not in (None, _digest(read_json(path))):
-        raise DataError(f"{path}: not as it was written (its seal differs); run `{verb}` again")
-    return manifest
-
-
-def _digest(values: Mapping[str, Any]) -> str:
-    text = json.dumps({key: value for key, value in values.items() if key != "seal"}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """The manifest of prepared data; RecordError where it is missing or damaged."""
+    return read_sealed(folder / "manifest.json", kind, f"; run `{verb}` again")
 
 
 def check_prepared(folder: Path, files: Mapping[str, FileEntry], verb: str) -> None:

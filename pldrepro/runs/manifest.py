@@ -20,7 +20,15 @@ from typing import Any
 from pldrepro.config.run import RunSettings
 from pldrepro.errors import RecordError
 from pldrepro.files import read_json, write_json
-from pldrepro.records import FileEntry, Versioned, read_record, stamped, write_record
+from pldrepro.records import (
+    FileEntry,
+    Versioned,
+    read_record,
+    read_sealed,
+    stamped,
+    write_record,
+    write_sealed,
+)
 from pldrepro.runs.schema import PretrainJob, Provenance, RunManifest, WrittenFiles
 
 MANIFEST, SUMMARY, WRITTEN = "manifest.json", "summary.json", "written.json"
@@ -59,20 +67,20 @@ def complete(folder: Path, summary: Versioned, files: Mapping[str, FileEntry]) -
             )
     summary = stamped(summary)
     manifest = RunManifest(files=dict(sorted(files.items())), summary=summary.model_dump(mode="json"))
-    write_record(folder / MANIFEST, manifest)
+    write_sealed(folder / MANIFEST, manifest)
     write_record(folder / SUMMARY, summary)
     (folder / WRITTEN).unlink(missing_ok=True)
 
 
 def note(folder: Path, files: Mapping[str, FileEntry]) -> None:
     """Note what the files of an unfinished job were when they were written, for the next start."""
-    write_record(folder / WRITTEN, WrittenFiles(files=dict(files)))
+    write_sealed(folder / WRITTEN, WrittenFiles(files=dict(files)))
 
 
 def noted(folder: Path) -> dict[str, FileEntry]:
     """What an interrupted job noted; nothing where that is missing or damaged, so that all is made again."""
     try:
-        return read_record(folder / WRITTEN, WrittenFiles).files
+        return read_sealed(folder / WRITTEN, WrittenFiles).files
     except RecordError:
         return {}
 
@@ -90,7 +98,7 @@ def seal(folder: Path) -> None:
         and not UNFINISHED & set(Path(name).parts)
         and not any(part.startswith(".") for part in Path(name).parts)
     }
-    write_record(folder / MANIFEST, RunManifest(files=files, summary=read_json(folder / SUMMARY)))
+    write_sealed(folder / MANIFEST, RunManifest(files=files, summary=read_json(folder / SUMMARY)))
 
 
 # ---- comparing ----
@@ -135,7 +143,7 @@ def read_manifest(folder: Path) -> RunManifest:
             f"{path}: no such file, so that nothing tells whether this run is what it was; make it again, or, if you "
             f"trust it: python -m pldrepro study seal {folder}"
         )
-    return read_record(path, RunManifest)
+    return read_sealed(path, RunManifest)
 
 
 def check(folder: Path, manifest: RunManifest, names: Collection[str]) -> None:

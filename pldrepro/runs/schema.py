@@ -24,6 +24,7 @@ from pldrepro.records import (
     Part,
     Positive,
     Recorded,
+    Sealed,
     Share,
     Spent,
     Versioned,
@@ -273,7 +274,7 @@ class MetricsLine(RootModel[Annotated[AnyLine, Field(discriminator="kind")]]):
 # ---- the end of every job ----
 
 
-class RunManifest(Recorded, Versioned):
+class RunManifest(Sealed):
     """manifest.json of a finished job."""
 
     files: dict[File, FileEntry]
@@ -281,7 +282,7 @@ class RunManifest(Recorded, Versioned):
     summary: dict[str, Any]
 
 
-class WrittenFiles(Recorded, Versioned):
+class WrittenFiles(Sealed):
     """written.json of an interrupted job: what the files that the next start goes on with were when written."""
 
     files: dict[File, FileEntry]

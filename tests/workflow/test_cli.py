@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pldrepro import __version__
+from pldrepro import __version__, files
 from pldrepro.__main__ import STOPPED, VERBS, main
 from pldrepro.config.run import RunSettings
 from pldrepro.config.study import load_study
@@ -240,3 +240,17 @@ def test_analysis_does_without_torch() -> None:
     lines = [f"import pldrepro.{name}; assert 'torch' not in sys.modules, '{name}'" for name in ANALYSIS]
     done = run("-c", "\n".join(["import sys", *lines]))
     assert done.returncode == 0, done.stderr
+
+
+def test_an_installed_package_finds_the_files_next_to_the_one_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As from a wheel: the package has no config of its own, and the current folder has none."""
+    configfile = Path("config/smoke.yaml").resolve()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(files, "_roots", [tmp_path])
+    assert main(["study", "plan"]) == 1
+    capsys.readouterr()
+    for verb in (["plan"], ["settings", "--experiment", "pld"]):
+        assert main(["study", *verb, "--configfile", str(configfile)]) == 0
+        assert len(capsys.readouterr().out) > 100
