@@ -93,7 +93,7 @@ TUNING = FinetuneSettings.model_validate(
 )  # fmt: skip
 PROBED = ProbeSettings(sequences=4, gradient_batches=2, lesion_draws=1, checkpoints=("ckp186",))
 ASKED = ContrastSettings(cloze=(("is", "are"),), max_cloze=20)
-FEW = {"training": {"num_steps": 6, "validation_points": 2}}
+FEW = {"training": {"num_steps": 6, "validation_points": 2, "checkpoints": {"ckp87": None, "ckp100": 0.5}}}
 GPT = {
     "model": {"family": "gpt", "vocab_size": 300}, "training": {"next_sentence": False},
     "data": {"tokenizer": "bpe", "vocab_size": 300, "miniature": {"num_documents": 60, "lambada_passages": 4}},

@@ -185,7 +185,7 @@ def test_runs_probed_early_and_steps_measured_in_turn_are_taken(here: Study, mea
         ({"early": {"model": {"num_layers": 4}}}, "differs from the study in model.num_layers", None),
         ({"early": {"arms": ["baseline"]}}, "preln, seed 1, is no early job of smoke", None),
         ({"interleave": {"rounds": 7}}, None, "differs from the study in interleave"),
-        ({"interleave": {"arms": ["baseline", "pld"]}}, None, "differs from the study in interleave"),
+        ({"interleave": {"arms": ["pld", "baseline"]}}, None, "differs from the study in interleave"),
         ({"interleave": {"processes": 1}}, None, "process 2 is no interleave job of smoke"),
         ({"settings": {"training": {"num_steps": 21}}}, "in training.num_steps", "baseline: training.num_steps"),
     ],
