@@ -26,8 +26,8 @@ def shipped(path: Path) -> Path:
 
     An installed package has no such files: there, those next to a file that was named on the command line.
     """
-    found = (root / path for root in ("", *_roots))
-    return next((one for one in map(Path, found) if one.exists()), path)
+    found = [path, *(root / path for root in _roots)]
+    return next((one for one in found if one.exists()), path)
 
 
 def look_around(path: Path) -> None:

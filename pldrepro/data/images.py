@@ -80,7 +80,7 @@ def open_images(folder: Path) -> Images:
             expected = _shape(name, manifest.splits[split].images, manifest.image_size)
             try:
                 array = np.load(path, mmap_mode="c")  # torch wants arrays that may be written to; the file stays
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, EOFError) as error:
                 raise DataError(f"{path}: {error}; run `prepare images` again") from None
             if array.shape != expected or array.dtype != _dtype(name):
                 raise DataError(

@@ -142,7 +142,8 @@ def is_finished(folder: Path, settings: RunSettings, data: Data) -> bool:
     changed = differences(folder, settings, data.hash)
     if changed and kept:
         raise SettingsError(
-            f"{folder}: holds a run with other settings ({', '.join(changed)}); delete it to start anew"
+            f"{folder}: holds a run with other settings ({', '.join(changed)}) by its settings.json and "
+            "provenance.json; delete it to start anew"
         )
     if changed or not is_complete(folder):
         return False

@@ -316,7 +316,10 @@ def test_other_settings_on_an_unfinished_run_are_refused(
     with pytest.raises(OutOfTimeError):
         go(tiny_run(), corpus, tmp_path, max_seconds=0)
     before = (tmp_path / "settings.json").read_text()
-    with pytest.raises(SettingsError, match=rf"holds a run with other settings \({named}\); delete it to start anew"):
+    with pytest.raises(
+        SettingsError,
+        match=rf"holds a run with other settings \({named}\) by its settings\.json and provenance\.json; delete it to start anew",
+    ):
         go(tiny_run(**changes), corpus, tmp_path)
     assert (tmp_path / "settings.json").read_text() == before
 
