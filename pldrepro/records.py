@@ -100,8 +100,13 @@ SealedKind = TypeVar("SealedKind", bound=Sealed)
 
 def write_sealed(path: Path, record: SealedKind) -> SealedKind:
     """Write a manifest atomically, sealed and with today's schema version; returns it as it was written."""
+    return write_record(path, sealed(record))
+
+
+def sealed(record: SealedKind) -> SealedKind:
+    """A manifest with today's schema version and the SHA-256 of its values."""
     record = stamped(record)
-    return write_record(path, record.model_copy(update={"seal": _seal(record.model_dump(mode="json"))}))
+    return record.model_copy(update={"seal": _seal(record.model_dump(mode="json"))})
 
 
 def read_sealed(path: Path, kind: type[SealedKind], hint: str = "") -> SealedKind:

@@ -116,7 +116,7 @@ def is_of_a_run(path: Path) -> bool:
 
 def add_text(archive: tarfile.TarFile, name: str, manifest: RunManifest) -> None:
     """Add a manifest to an archive."""
-    content = manifest.model_dump_json(indent=1, exclude_defaults=True).encode()
+    content = manifest.model_dump_json(indent=1).encode()
     about = tarfile.TarInfo(name)
     about.size = len(content)
     archive.addfile(about, BytesIO(content))

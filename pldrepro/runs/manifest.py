@@ -25,6 +25,7 @@ from pldrepro.records import (
     Versioned,
     read_record,
     read_sealed,
+    sealed,
     stamped,
     write_record,
     write_sealed,
@@ -186,7 +187,7 @@ def is_weights(name: str) -> bool:
 
 def without_weights(manifest: RunManifest) -> RunManifest:
     """The manifest of a record that leaves out the models of a run; it still says what they were."""
-    return manifest.model_copy(update={"left_out": [name for name in manifest.files if is_weights(name)]})
+    return sealed(manifest.model_copy(update={"left_out": [name for name in manifest.files if is_weights(name)]}))
 
 
 # ---- whether a folder holds this job ----
