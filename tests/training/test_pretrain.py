@@ -318,7 +318,7 @@ def test_other_settings_on_an_unfinished_run_are_refused(
     before = (tmp_path / "settings.json").read_text()
     with pytest.raises(
         SettingsError,
-        match=rf"holds a run with other settings \({named}\) by its settings\.json and provenance\.json; delete it to start anew",
+        match=rf"holds a run with other settings \({named}\) by its settings\.json",
     ):
         go(tiny_run(**changes), corpus, tmp_path)
     assert (tmp_path / "settings.json").read_text() == before
