@@ -219,7 +219,6 @@ def test_a_finished_run(study: Path, tmp_path: Path, kind: str, how: str) -> Non
 
         if damage(folder / name, how):
             found = outcome(folder / name, read)
-            print("CASE finished", kind, name, how, found)
             assert found == "detected", name
 
 
@@ -231,7 +230,6 @@ def test_prepared_data(study: Path, tmp_path: Path, kind: str, how: str) -> None
         shutil.copytree(study / "data" / kind, folder)
         if damage(folder / name, how):
             found = outcome(folder / name, lambda: load(folder) is None)
-            print("CASE data", kind, name, how, found)
             assert found == "detected", name
 
 
@@ -252,7 +250,6 @@ def test_a_stage_compares_the_run_that_it_is_made_from(study: Path, tmp_path: Pa
             return False
 
         found = outcome(path, read)
-        print("CASE before", stage, name, how, found)
         assert found == "detected", name
         assert not (tmp_path / "out/summary.json").exists()
 
@@ -315,7 +312,6 @@ def test_an_interrupted_run(
             return bool(results(folder) == results(study / "runs" / kind))
 
         found = outcome(folder / name, read)
-        print("CASE interrupted", kind, name, how, found)
         assert found in ("detected", "harmless"), name
         if kind == "finetune" and not name.endswith(".json"):
             assert found == "harmless", name  # the combination is made again
