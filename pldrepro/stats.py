@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import optimize
@@ -16,25 +16,31 @@ from scipy import stats as scipy_stats
 
 CONFIDENCE = 0.95
 NORMAL = 1.959964  # half-width of a normal 95 % interval in standard errors
+# Of fewer values no interval is shown (of two it is 12.7 times as wide as they differ) but the values themselves.
+FEWEST = 3
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval (None where n is 1), the number of seeds behind it, and how it was made."""
+    """A number with its interval (None where n is 1), the number of seeds behind it, and how it was made.
+
+    ``values``: what it is the mean of, where these are fewer than FEWEST; else empty.
+    """
 
     value: float
     low: float | None
     high: float | None
     n: int
     method: str
+    values: tuple[float, ...] = field(default=(), compare=False)
 
     def map(self, function: Callable[[float], float]) -> Estimate:
         """The estimate of a monotone function of the quantity; a falling function swaps the limits."""
-        value = function(self.value)
+        value, values = function(self.value), tuple(map(function, self.values))
         if self.low is None or self.high is None:
-            return replace(self, value=value)
+            return replace(self, value=value, values=values)
         low, high = sorted((function(self.low), function(self.high)))
-        return replace(self, value=value, low=low, high=high)
+        return replace(self, value=value, low=low, high=high, values=values)
 
 
 def mean_interval(
@@ -52,10 +58,15 @@ def mean_interval(
     data = _checked(values)
     mean, n = float(data.mean()), len(data)
     if n < 2:
-        return Estimate(mean, None, None, n, "one seed")
+        return Estimate(mean, None, None, n, "one seed", _few(data))
     half = _half_width(data, (1 - confidence) / 2, shared_error, shared_freedom)
     method = f"mean, {confidence:.0%} t interval" + (" with the error that the seeds share" if shared_error else "")
-    return Estimate(mean, mean - half, mean + half, n, method)
+    return Estimate(mean, mean - half, mean + half, n, method, _few(data))
+
+
+def _few(data: np.ndarray) -> tuple[float, ...]:
+    """The values themselves, where they are too few for an interval that is worth showing."""
+    return tuple(map(float, data)) if len(data) < FEWEST else ()
 
 
 def _half_width(
@@ -145,9 +156,10 @@ def group_interval(values: Sequence[float], errors: Sequence[float], confidence:
     """
     data, mean, n = _checked(values), float(np.mean(values)), len(values)
     if n < 2:
-        return Estimate(mean, None, None, n, "one process")
+        return Estimate(mean, None, None, n, "one process", _few(data))
     half = _half_width(data, (1 - confidence) / 2, 0.0, math.inf, root_mean_square(errors))
-    return Estimate(mean, mean - half, mean + half, n, f"mean over processes, {confidence:.0%} t interval")
+    method = f"mean over processes, {confidence:.0%} t interval"
+    return Estimate(mean, mean - half, mean + half, n, method, _few(data))
 
 
 def root_mean_square(values: Sequence[float]) -> float:

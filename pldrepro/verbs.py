@@ -195,10 +195,13 @@ def make_figures(options: argparse.Namespace) -> None:
 
 
 def make_claims(options: argparse.Namespace) -> None:
-    """Judge every claim of the papers."""
-    from pldrepro.analysis.claims import write_claims
+    """Judge every claim of the papers, and find the story that the verdicts tell (story.csv, in the same folder)."""
+    from pldrepro.analysis.claims import read_claims, write_claims
+    from pldrepro.analysis.story import STORY, write_story
 
-    write_claims(*finished_runs(options), options.out)
+    runs, papers = finished_runs(options)
+    write_claims(runs, papers, options.out)
+    write_story(runs, papers, read_claims(options.out), options.out.with_name(STORY))
 
 
 def make_reviews(options: argparse.Namespace) -> None:
@@ -321,12 +324,15 @@ def study_seal(options: argparse.Namespace) -> None:
 
 
 def study_claims(options: argparse.Namespace) -> None:
-    """Print a finished claims.csv."""
+    """Print the story of a finished claims.csv, and its claims."""
     from pldrepro.analysis.claims import read_claims
+    from pldrepro.analysis.story import STORY, read_story
     from pldrepro.exhibits.claims_text import format_claims, markdown_claims
+    from pldrepro.exhibits.story_text import format_story, markdown_story
 
-    frame = read_claims(options.claims)
-    print(markdown_claims(frame) if options.markdown else format_claims(frame))
+    frame, findings = read_claims(options.claims), read_story(options.claims.with_name(STORY))
+    texts = (markdown_story, markdown_claims) if options.markdown else (format_story, format_claims)
+    print(f"{texts[0](findings)}\n\n{texts[1](frame)}")
 
 
 def study_compare(options: argparse.Namespace) -> None:

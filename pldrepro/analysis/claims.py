@@ -23,6 +23,7 @@ from pldrepro.analysis.reported import MARKS, Claim, Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.table_files import read_table
 from pldrepro.analysis.text import FAMILIES, number
+from pldrepro.analysis.tidy import joined
 from pldrepro.analysis.time_to_target import bounded
 from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS, VERDICTS, Verdict, adjusted_p, tests_of, verdict
 from pldrepro.errors import RecordError, SettingsError
@@ -31,10 +32,11 @@ from pldrepro.stats import Estimate
 
 COLUMNS: dict[str, type] = {
     "claim": str, "paper": str, "statement": str, "reported": float, "provenance": str, "bound": str,
-    "measured": float, "low": float, "high": float, "n": int, "unit": str, "p_holm": float, "verdict": str,
+    "measured": float, "low": float, "high": float, "n": int, "values": str, "counts": str,
+    "unit": str, "p_holm": float, "verdict": str,
     "lacks": str, "exhibit": str, "note": str,
 }  # fmt: skip
-OPTIONAL = ("reported", "bound", "measured", "low", "high", "p_holm", "lacks", "note")
+OPTIONAL = ("reported", "bound", "measured", "low", "high", "values", "p_holm", "lacks", "note")
 # Verdicts that a claim's premise must hold for.
 FAVOURABLE: tuple[Verdict, ...] = ("reproduced", "exceeded", "same direction")
 
@@ -199,6 +201,7 @@ def claims(evidence: Evidence, papers: Mapping[str, Paper]) -> pd.DataFrame:
                 "claim": case.key, "paper": case.paper.label, "statement": claim.statement,
                 "reported": claim.reported, "provenance": claim.provenance,
                 "bound": bound, **_limits(bounded(paired.estimate if paired else None, bound)),
+                "counts": paired.unit if paired else "seeds",
                 "unit": claim.unit, "p_holm": p, "verdict": found, "lacks": "; ".join(case.lacks),
                 "exhibit": claim.exhibit, "note": note,
             }
@@ -206,10 +209,11 @@ def claims(evidence: Evidence, papers: Mapping[str, Paper]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _limits(estimate: Estimate | None) -> dict[str, float | int | None]:
+def _limits(estimate: Estimate | None) -> dict[str, float | int | str | None]:
     if estimate is None:
-        return {"measured": None, "low": None, "high": None, "n": 0}
-    return {"measured": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+        return {"measured": None, "low": None, "high": None, "n": 0, "values": ""}
+    limits = {"measured": estimate.value, "low": estimate.low, "high": estimate.high}
+    return {**limits, "n": estimate.n, "values": joined(estimate)}
 
 
 def write_claims(evidence: Evidence, papers: Mapping[str, Paper], out: Path) -> pd.DataFrame:
@@ -227,5 +231,5 @@ def read_claims(path: Path) -> pd.DataFrame:
         for column, allowed in (("verdict", VERDICTS), ("provenance", MARKS)):
             if row[column] not in allowed:
                 raise RecordError(f"{path}: row {line}: {column} {row[column]!r}; allowed: {', '.join(allowed)}")
-    texts = ("note", "bound", "lacks")
+    texts = ("note", "bound", "lacks", "values")
     return frame.astype(dict.fromkeys(texts, object)).fillna(dict.fromkeys(texts, ""))

@@ -17,9 +17,11 @@ def number(value: float, digits: int) -> str:
 
 
 def estimate_text(estimate: Estimate | None, digits: int) -> str:
-    """1.18 [1.14, 1.22]; without an interval only the number; a dash for nothing."""
+    """1.18 [1.14, 1.22]; without an interval only the number; of two values these, 1.17 / 1.19; a dash for nothing."""
     if estimate is None:
         return DASH
+    if len(estimate.values) > 1:
+        return " / ".join(number(value, digits) for value in estimate.values)
     if estimate.low is None or estimate.high is None:
         return number(estimate.value, digits)
     return f"{number(estimate.value, digits)} [{number(estimate.low, digits)}, {number(estimate.high, digits)}]"

@@ -30,6 +30,7 @@ COLUMNS: dict[str, str] = {
     "low": "lower end of its 95 % interval",
     "high": "upper end of its 95 % interval",
     "n": "how many values the estimate is over",
+    "values": "these values, where they are two: no interval is shown of so few; else empty",
     "method": "how estimate and interval were made",
     "reported": "the paper's value",
     "reported_unit": "its unit",
@@ -63,6 +64,7 @@ def tidy_row(
         "low": measured.low if measured else None,
         "high": measured.high if measured else None,
         "n": measured.n if measured else 0,
+        "values": joined(measured),
         "method": measured.method if measured else "",
         "reported": reported.value if reported else None,
         "reported_unit": reported.unit if reported else "",
@@ -86,6 +88,16 @@ def final_row(
 def plain(value: float | None, n: int, method: str) -> Estimate | None:
     """A number that has no interval by its nature."""
     return None if value is None else Estimate(value, None, None, n, method)
+
+
+def joined(estimate: Estimate | None) -> str:
+    """The two values behind an estimate, as a csv holds them; empty of more, or of one."""
+    return " ".join(map(repr, estimate.values)) if estimate and len(estimate.values) > 1 else ""
+
+
+def split(text: str) -> tuple[float, ...]:
+    """The values that ``joined`` wrote."""
+    return tuple(map(float, text.split()))
 
 
 def tidy(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
@@ -116,4 +128,4 @@ def find(frame: pd.DataFrame, **keys: str) -> Estimate | None:
         return None
     row = frame.iloc[0]
     low, high = (None if pd.isna(row[name]) else float(row[name]) for name in ("low", "high"))
-    return Estimate(float(row["measured"]), low, high, int(row["n"]), str(row["method"]))
+    return Estimate(float(row["measured"]), low, high, int(row["n"]), str(row["method"]), split(row["values"]))

@@ -63,7 +63,7 @@ def reach(evidence: Evidence, arm: str, target: str, axis: str) -> Reach:
 
 def bounded(estimate: Estimate | None, note: str) -> Estimate | None:
     """An estimate; without its interval where it is a bound."""
-    return replace(estimate, low=None, high=None) if estimate and note else estimate
+    return replace(estimate, low=None, high=None, values=()) if estimate and note else estimate
 
 
 def time_to_target(evidence: Evidence, paper: Paper) -> pd.DataFrame:

@@ -19,7 +19,7 @@ Verdict = Literal[
     "reproduced", "exceeded", "same direction", "inconclusive", "contradicted", "premise fails", "by construction",
     "not measured at this scale",
 ]  # fmt: skip
-MIN_SEEDS = 3
+MIN_SEEDS = stats.FEWEST
 # Of the reported effect, |reported - no effect|: how far from it the estimate may be, and how wide half the interval.
 CLOSE, NARROW = 1 / 6, 1 / 3
 ERROR_RATE = 0.05

@@ -10,6 +10,7 @@ import pandas as pd
 
 from pldrepro.analysis.reported import MARKS, mark_notes
 from pldrepro.analysis.text import DASH, estimate_text
+from pldrepro.analysis.tidy import split
 from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS
 from pldrepro.stats import Estimate
 
@@ -34,7 +35,7 @@ def measured_text(row: Mapping[Any, Any]) -> str:
         return DASH
     digits = {"x": 2, "nats": 3}.get(row["unit"], 1)
     limits = [None if pd.isna(row[name]) else float(row[name]) for name in ("low", "high")]
-    estimate = Estimate(row["measured"], limits[0], limits[1], int(row["n"]), "")
+    estimate = Estimate(row["measured"], limits[0], limits[1], int(row["n"]), "", split(row["values"]))
     # A claim without a reported number has its unit nowhere else.
     unit = str(row["unit"]) if pd.isna(row["reported"]) and row["unit"] != "1" else ""
     return f"{row['bound']} {estimate_text(estimate, digits)} {unit}".strip()

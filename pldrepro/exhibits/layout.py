@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pldrepro.analysis.reported import MARKS, mark_notes
 from pldrepro.analysis.text import DASH, number
+from pldrepro.analysis.tidy import split
 
 TidyRow = Mapping[Any, Any]
 # A table of more columns is set smaller.
@@ -42,10 +43,12 @@ def value(row: TidyRow, column: ColumnLayout) -> Cell | None:
 
 
 def interval(row: TidyRow, column: ColumnLayout) -> Cell | None:
-    """The estimate with its interval: 1.18 [1.14, 1.22]."""
+    """The estimate with its interval: 1.18 [1.14, 1.22]; of two values these: 1.17 / 1.19."""
     shown = value(row, column)
     if shown is None or pd.isna(row["low"]) or pd.isna(row["high"]):
         return shown
+    if row["values"]:
+        return Cell(" / ".join(number(column.of(one), column.digits) for one in split(row["values"])))
     low, high = (number(column.of(row[name]), column.digits) for name in ("low", "high"))
     return Cell(shown.text, f"[{low}, {high}]")
 
@@ -55,6 +58,8 @@ def plus_minus(row: TidyRow, column: ColumnLayout) -> Cell | None:
     shown = value(row, column)
     if shown is None or pd.isna(row["high"]):
         return shown
+    if row["values"]:
+        return interval(row, column)
     return Cell(shown.text, f"±{number(row['high'] - row['measured'], column.digits)}")
 
 

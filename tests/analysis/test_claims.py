@@ -163,8 +163,8 @@ def test_a_study_in_which_pld_is_better(better: pd.DataFrame) -> None:
 def test_every_claim_has_a_row_and_every_unmeasured_one_a_reason(better: pd.DataFrame) -> None:
     assert len(better) == sum(len(paper.claims) for paper in PAPERS.values())
     assert list(better.columns) == [
-        "claim", "paper", "statement", "reported", "provenance", "bound", "measured", "low", "high", "n", "unit",
-        "p_holm", "verdict", "lacks", "exhibit", "note",
+        "claim", "paper", "statement", "reported", "provenance", "bound", "measured", "low", "high", "n", "values",
+        "counts", "unit", "p_holm", "verdict", "lacks", "exhibit", "note",
     ]  # fmt: skip
     unmeasured = better[better["verdict"] == "not measured at this scale"]
     assert (unmeasured["note"] != "").all()

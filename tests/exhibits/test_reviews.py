@@ -77,7 +77,7 @@ def test_the_comparisons_of_a_page_share_one_error_rate(tmp_path: Path) -> None:
 def test_the_page_answers_with_numbers_and_names_what_is_missing(evidence: Evidence) -> None:
     page = reviews.answers(evidence, PLD)
     assert page.count("\n## ") == 13
-    assert "cosine schedule: final validation loss minus that of “PLD” 0.100 [" in page
+    assert "cosine schedule: final validation loss minus that of “PLD” 0.100 / 0.100 nats" in page
     assert "Not in this study: depth_only, linear, pld_reversed, random, time_only." in page
     assert "Not in this study: layerdrop, stochastic_depth." in page
     assert "To the baseline's final validation loss, all of it: " in page
@@ -98,11 +98,11 @@ def test_images_and_gpt_answer_whether_it_holds_beyond_bert(evidence: Evidence, 
     page = reviews.answers(replace(evidence, others=(gpt, swin)), PLD)
     first, second, third, fourth = reviews.other_domains(replace(evidence, others=(gpt, swin)), PLD)
     text = said(first)
-    assert text.startswith("SwinV2, PLD: final validation loss minus that of “no dropping” 0.100 [0.100, 0.100] nats,")
-    assert "Its top-1 accuracy minus that of no dropping: −2.0 [−2.0, −2.0] points, undecided." in text
+    assert text.startswith("SwinV2, PLD: final validation loss minus that of “no dropping” 0.100 / 0.100 nats,")
+    assert "Its top-1 accuracy minus that of no dropping: −2.0 / −2.0 points, undecided." in text
     assert "SwinV2, SBLD (our reading)" in said(second)
-    assert "top-1 accuracy minus that of no dropping: 0.0 [0.0, 0.0] points, undecided." in said(second)
-    assert said(third).startswith("GPT, PLD: final validation loss minus that of “no dropping” −0.100 [")
+    assert "top-1 accuracy minus that of no dropping: 0.0 / 0.0 points, undecided." in said(second)
+    assert said(third).startswith("GPT, PLD: final validation loss minus that of “no dropping” −0.100 / ")
     assert "LAMBADA" not in said(third)
     assert fourth == "GPT: not in this study: sbld."
     # 8 runs of BERT, 4 of GPT, 6 of SwinV2

@@ -201,8 +201,8 @@ def test_numbers_as_text() -> None:
 
 
 ROW = {
-    "quantity": "speedup", "statistic": "", "measured": 1.234, "low": 1.1, "high": 1.368, "n": 3, "reported": 2.8,
-    "provenance": "unverified", "note": "",
+    "quantity": "speedup", "statistic": "", "measured": 1.234, "low": 1.1, "high": 1.368, "n": 3, "values": "",
+    "reported": 2.8, "provenance": "unverified", "note": "",
 }  # fmt: skip
 
 
@@ -219,6 +219,13 @@ ROW = {
 def test_a_column_shows_a_tidy_row_in_its_own_way(show: layout.Show, text: str, interval: str) -> None:
     cell = layout.Line({}, [ROW]).cell(layout.ColumnLayout("x", "speedup", 2, show))
     assert (cell.text, cell.interval) == (text, interval)
+
+
+@pytest.mark.parametrize("show", [layout.interval, layout.plus_minus])
+def test_two_values_are_shown_themselves(show: layout.Show) -> None:
+    two = {**ROW, "n": 2, "values": "0.5 0.25", "reported": None}
+    cell = layout.Line({}, [two]).cell(layout.ColumnLayout("x", "speedup", 1, show, of=lambda value: 100 * value))
+    assert (cell.text, cell.interval) == ("50.0 / 25.0", "")
 
 
 def test_what_is_not_measured_is_a_dash_or_the_columns_own_word() -> None:

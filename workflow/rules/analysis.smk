@@ -136,7 +136,7 @@ rule make_claims:
         papers=PAPERS,
         code=NUMBERS,
     output:
-        report(
+        claims=report(
             "{results}/claims.csv",
             caption="../report/claims.rst",
             category="Results",
@@ -146,12 +146,14 @@ rule make_claims:
                 "shows": "reported, measured and verdict of every claim",
             },
         ),
+        story="{results}/story.csv",
     log:
         "{results}/logs/claims.log",
     conda:
         "../envs/analysis.yaml"
     shell:
-        "python -m pldrepro make claims --index {input.index:q} --papers {input.papers:q} --out {output:q} 2> {log:q}"
+        "python -m pldrepro make claims --index {input.index:q} --papers {input.papers:q} --out {output.claims:q}"
+        " 2> {log:q}"
 
 
 rule make_reviews:
@@ -177,6 +179,7 @@ rule make_report:
         index="{results}/index.json",
         papers=PAPERS,
         claims="{results}/claims.csv",
+        story="{results}/story.csv",
         reviews="{results}/reviews.md",
         tables="{results}/tables/table1.csv",
         figures="{results}/figures/figure1.svg",

@@ -16,7 +16,6 @@ from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import IMAGES, accuracies
 from pldrepro.analysis.text import FAMILIES
 from pldrepro.analysis.tidy import claimed
-from pldrepro.analysis.verdicts import MIN_SEEDS
 from pldrepro.exhibits.layout import ColumnLayout, Line, TableLayout, count, reported, select, value
 from pldrepro.exhibits.text import INTERVAL_NOTE
 
@@ -30,7 +29,6 @@ class Contents:
     accuracies: Mapping[str, str]
 
 
-FEW_NOTE = f"Below {MIN_SEEDS} seeds none is shown: of two it is 12.7 times as wide as they differ."
 OVER_RANDOM = ColumnLayout("loss minus the random rankings' mean", "validation_loss_minus_random", 3)
 TABLE1 = Contents(
     "SBLD (our reading), table 1: layer dropping on GPT", ("gpt",), {"lambada_accuracy": "LAMBADA accuracy"}
@@ -72,7 +70,7 @@ def sbld_table1_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) ->
             ColumnLayout("n", "validation_loss", show=count),
         ),
         lines=_lines(study, frame),
-        notes=(*notes, f"{INTERVAL_NOTE} {FEW_NOTE}"),
+        notes=(*notes, INTERVAL_NOTE),
     )
     return [reaches, _costs(TABLE1, study, frame)]
 
@@ -99,7 +97,7 @@ def _image_tables(study: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Ta
             ColumnLayout("n", "validation_loss", show=count),
         ),
         lines=_lines(study, frame),
-        notes=(*_arm_notes(study, paper), *notes, f"{INTERVAL_NOTE} {FEW_NOTE}"),
+        notes=(*_arm_notes(study, paper), *notes, INTERVAL_NOTE),
     )
     return [reaches, _costs(TABLE2, study, frame)]
 
@@ -113,11 +111,6 @@ def _with_differences(quantity: str, header: str, digits: int, before: str = "",
     ]
 
 
-def _without_few(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows without the intervals over two seeds, which are 12.7 times as wide as the seeds differ."""
-    return frame.assign(**{name: frame[name].where(frame["n"] >= MIN_SEEDS) for name in ("low", "high")})
-
-
 def _lines(study: Evidence, frame: pd.DataFrame) -> tuple[Line, ...]:
     """A line per arm; the baseline is paired with itself, and depth and pairs are not numbers of its own."""
     return tuple(
@@ -127,7 +120,7 @@ def _lines(study: Evidence, frame: pd.DataFrame) -> tuple[Line, ...]:
                 "of L": str(study.runs(arm)[0].summary.num_layers),
                 "pairs": str(len(study.pairs(arm, study.baseline))),
             },
-            select(_without_few(frame), family=study.family, arm=arm),
+            select(frame, family=study.family, arm=arm),
         )
         for arm in study.methods
     )

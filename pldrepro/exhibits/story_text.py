@@ -1,0 +1,317 @@
+"""The story in words: every finding of story.csv becomes a clause by its outcome, every topic a sentence or two.
+
+Another outcome gives another sentence. What a set does not measure is named once, at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import fill
+
+from pldrepro.analysis.reported import mark_notes
+from pldrepro.analysis.story import NOTHING, SHOWN, Finding
+from pldrepro.analysis.verdicts import VERDICTS
+from pldrepro.exhibits.story_clauses import (
+    FAVOURABLE,
+    Words,
+    amount,
+    basis,
+    half_width,
+    of_claim,
+    of_rival,
+    of_side,
+    upper,
+    why_open,
+)
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """What is said of a topic, and where its numbers are from."""
+
+    title: str
+    text: str
+    exhibits: tuple[str, ...]
+
+
+Topic = Mapping[str, Finding]
+
+
+def _get(topic: Topic, *parts: str) -> list[Finding]:
+    """The findings of these parts that have a number."""
+    return [topic[part] for part in parts if part in topic and topic[part].outcome != NOTHING]
+
+
+def _claims(topic: Topic, words: Mapping[str, Words]) -> list[str]:
+    return [text for part in words for one in _get(topic, part) if (text := of_claim(one, words[part]))]
+
+
+# ---- topics ----
+
+
+def time(topic: Topic) -> list[str]:
+    """Time per sample."""
+    said = _claims(topic, {"saving": Words(
+        "PLD needs less time per sample than the baseline", "PLD needs more time per sample than the baseline",
+    )})  # fmt: skip
+    for one in _get(topic, "twin"):
+        saves = f"Against the same model without dropping ({one.against}) it"
+        said.append(of_side(one, f"{saves} needs more", f"{saves} saves", f"{saves} is not shown to save any") + ".")
+    return said
+
+
+def flops(topic: Topic) -> list[str]:
+    """FLOPs per sample, and the paper's two policies."""
+    said = _claims(topic, {"saving": Words("PLD needs fewer FLOPs per sample", "PLD needs more FLOPs per sample")})
+    equation, algorithm = _get(topic, "paper_eq"), _get(topic, "paper_alg1")
+    if said and equation and algorithm:
+        said.append(
+            f"By arithmetic at the paper's own shape its printed equation saves {amount(equation[0])} and its "
+            f"Algorithm 1 {amount(algorithm[0])}."
+        )
+    return said
+
+
+def to_loss(topic: Topic) -> list[str]:
+    """The speedup to the baseline's final loss."""
+    reached = next(iter(_get(topic, "reached")), None)
+    runs = ""
+    if reached is not None and reached.estimate is not None:
+        runs = f" ({reached.estimate.value:.0f} of {reached.estimate.n} runs get there)"
+    said = _claims(topic, {"speedup": Words(
+        f"PLD reaches the baseline's final loss sooner{runs}",
+        f"PLD does not reach the baseline's final loss sooner{runs}",
+        f"PLD does not reach the baseline's final loss{runs}, so that its speedup is only a bound",
+    )})  # fmt: skip
+    for one in _get(topic, "gap"):
+        ends = "At its end its loss"
+        said.append(of_side(one, f"{ends} is below the baseline's", f"{ends} is above the baseline's",
+                            f"{ends} is not shown to differ from the baseline's") + ".")  # fmt: skip
+    return said
+
+
+def parts(topic: Topic) -> list[str]:
+    """What of the speedup, or of the final loss, each change is responsible for."""
+    times = _get(topic, "preln_time", "preln_higher_lr_time", "pld_time")
+    if times:
+        pieces = [f"{one.note} {amount(one)}{_undecided(one)}" for one in times]
+        return [f"This speedup is a product ({basis(times[0])}): {_and(pieces)}."]
+    losses = _get(topic, "preln_loss", "preln_higher_lr_loss", "pld_loss")
+    if not losses:
+        return []
+    pieces = [f"{one.note} {_signed(one)}{_undecided(one)}" for one in losses]
+    return [f"What each change does to the final loss ({basis(losses[0])}): {_and(pieces)}. Below 0 is better."]
+
+
+def _signed(finding: Finding) -> str:
+    text = amount(finding)
+    return text if text.startswith("−") else f"+{text}"
+
+
+def _undecided(finding: Finding) -> str:
+    return " (undecided)" if finding.outcome == "undecided" else ""
+
+
+def _and(pieces: Sequence[str]) -> str:
+    return pieces[0] if len(pieces) == 1 else f"{', '.join(pieces[:-1])} and {pieces[-1]}"
+
+
+SCORES = {"glue": "GLUE score", "minimal_pairs": "score on minimal pairs", "cloze": "score on cloze contrasts"}
+
+
+def early(topic: Topic) -> list[str]:
+    """The speedup at checkpoint 100 of 186, and whether scores are similar there."""
+    speedups = [(name, one) for score, name in SCORES.items() for one in _get(topic, f"{score}_speedup")]
+    if not speedups:
+        return []
+    first = speedups[0][1]
+    said = [
+        f"The baseline's whole run takes {amount(first)} the time that PLD takes to checkpoint 100 of 186 "
+        f"({basis(first)})."
+    ]
+    for name, one in speedups:
+        gain = _get(topic, one.part.replace("_speedup", "_gain"))
+        against = f": {amount(gain[0])} against the finished baseline ({basis(gain[0])})" if gain else ""
+        said.append(f"{_similar(name, one)}{against}.")
+    return said
+
+
+def _similar(name: str, finding: Finding) -> str:
+    """Whether a score at checkpoint 100 is similar to the finished baseline's, by the claim's verdict."""
+    if finding.outcome in FAVOURABLE:
+        return f"PLD's {name} there is similar ({FAVOURABLE[finding.outcome]})"
+    if finding.outcome == "premise fails":
+        return f"PLD's {name} there is not similar, so this is no speedup at equal quality"
+    if finding.outcome == "contradicted":
+        return f"That is no speedup; PLD's {name} there"
+    if finding.note:
+        return f"The {name} judges nothing: it needs {finding.note}"
+    return f"Whether PLD's {name} there is similar is open{why_open(finding)}"
+
+
+def equal_samples(topic: Topic) -> list[str]:
+    """Loss at equal samples against the same model without dropping."""
+    return [
+        of_side(
+            one, f"Dropping lowers the final loss at equal samples, against {one.against}",
+            f"Dropping raises the final loss at equal samples, against {one.against}",
+            f"That dropping changes the final loss at equal samples is not shown, against {one.against}",
+        ) + f".{half_width(one) if one.outcome == 'undecided' else ''}"
+        for one in _get(topic, "loss")
+    ]  # fmt: skip
+
+
+def equal_cost(topic: Topic) -> list[str]:
+    """Loss at equal cost against runs decayed there, and against a shallower model."""
+    said = []
+    for one in _get(topic, "twin", "baseline"):
+        rival = f"at equal time PLD's final loss, against {one.against},"
+        said.append(of_rival(one, rival))
+    time = _get(topic, "fewer_layers_time")
+    for one in _get(topic, "fewer_layers"):
+        cost = f" ({amount(time[0])} less time than PLD)" if time else ""
+        rival = f"against a model without dropping that has about as many layers as PLD keeps{cost}, PLD's final loss"
+        said.append(of_rival(one, rival))
+    return said
+
+
+def glue(topic: Topic) -> list[str]:
+    """Final GLUE."""
+    floor = next((one.note for one in _get(topic, "baseline", "twin") if one.note), "")
+    if floor:
+        return [f"GLUE judges nothing here: it needs {floor}."]
+    base, twin = "the baseline's", "that of the same model without dropping"
+    said = _claims(topic, {
+        "baseline": Words(f"PLD's final GLUE score is above {base}", f"PLD's final GLUE score is below {base}"),
+        "twin": Words(f"it is above {twin}", f"it is below {twin}"),
+    })  # fmt: skip
+    return [*said, *(half_width(one).strip() for one in _get(topic, "baseline") if one.outcome == "inconclusive")]
+
+
+def unfinetuned(topic: Topic) -> list[str]:
+    """Final scores without fine-tuning."""
+    said = []
+    for score in ("minimal_pairs", "cloze"):
+        name = SCORES[score]
+        said += _claims(topic, {score: Words(
+            f"PLD's final {name} is comparable to the baseline's (not more than 1 point below)",
+            f"PLD's final {name} is more than 1 point below the baseline's",
+        )})  # fmt: skip
+        for one in _get(topic, f"{score}_twin"):
+            rival = f"against {one.against} it"
+            said.append(of_rival(one, rival))
+        said += [half_width(one).strip() for one in _get(topic, score) if one.outcome == "inconclusive"]
+    return said
+
+
+def sbld(topic: Topic) -> list[str]:
+    """SBLD on GPT."""
+    said = _claims(
+        topic, {"time": Words("SBLD (our reading) saves training time", "SBLD (our reading) saves no training time")}
+    )
+    rivals = {
+        "loss": "no dropping", "random": "random rankings (their mean)", "order": "the same lists in order of depth",
+        "prior": "PLD at its depth",
+    }  # fmt: skip
+    found = [(name, one) for part, name in rivals.items() for one in _get(topic, part)]
+    pieces = [f"{_signed(one)} against {name}{_undecided(one)}" for name, one in found]
+    if pieces:
+        few = why_open(found[0][1]) if found[0][1].outcome == "undecided" else ""
+        said.append(f"Its final loss on GPT ({basis(found[0][1])}{few}): {_and(pieces)}. Below 0 is better.")
+    return said
+
+
+def images(topic: Topic) -> list[str]:
+    """SBLD on images."""
+    return [
+        of_side(one, f"SBLD lowers top-1 accuracy on {one.note}", f"SBLD raises top-1 accuracy on {one.note}",
+                f"That SBLD changes top-1 accuracy on {one.note} is not shown") + "."
+        for one in topic.values()
+    ]  # fmt: skip
+
+
+def why(topic: Topic) -> list[str]:
+    """Figures 1 and 2."""
+    return _claims(topic, {
+        "vanishing": Words(
+            "early in training PostLN's gradient norms fall towards lower layers (last over first) and PreLN's stay "
+            "balanced",
+            "early in training PostLN's gradient norms do not fall towards lower layers",
+            "early in training PreLN's gradient norms are less balanced than PostLN's",
+        ),
+        "preserving": Words(
+            "PreLN's blocks pass gradients on more unchanged than PostLN's, mean |ln ratio|",
+            "PostLN's blocks pass gradients on more unchanged than PreLN's, mean |ln ratio|",
+        ),
+    })  # fmt: skip
+
+
+def still_open(topic: Topic) -> list[str]:
+    """How many claims have which verdict."""
+    counts = {name: int(one.estimate.value) for name, one in topic.items() if one.estimate and one.estimate.value}
+    total = next((one.estimate.n for one in topic.values() if one.estimate), 0)
+    pieces = [f"{counts[name]} {name}" for name in VERDICTS if name in counts]
+    few = counts.get("few seeds", 0)
+    more = f" Of the inconclusive ones {few} lack{'s' if few == 1 else ''} seeds." if few else ""
+    return [f"Of the {total} claims of the papers: {', '.join(pieces)}.{more}"] if pieces else []
+
+
+@dataclass(frozen=True)
+class About:
+    """A topic's title, its words, and what is said to be missing where it has no number."""
+
+    title: str
+    words: Callable[[Topic], list[str]]
+    missing: str = ""
+
+
+TOPICS: dict[str, About] = {
+    "time": About("Time per sample", time, "the time of a sample"),
+    "flops": About("FLOPs per sample", flops, "the FLOPs of a sample"),
+    "to_loss": About("Time to the baseline's loss", to_loss, "the time to the baseline's loss"),
+    "parts": About("Where it comes from", parts),
+    "early": About("Equal quality in less time", early, "scores at checkpoint 100 of 186"),
+    "equal_samples": About("Cost of dropping, equal samples", equal_samples, "PLD's model without dropping"),
+    "equal_cost": About("Cost of dropping, equal cost", equal_cost, "a model without dropping at PLD's cost"),
+    "glue": About("GLUE", glue, "GLUE"),
+    "unfinetuned": About("Without fine-tuning", unfinetuned, "minimal pairs or cloze contrasts that judge"),
+    "sbld": About("SBLD", sbld, "SBLD on GPT"),
+    "images": About("Images", images, "images"),
+    "why": About("Why PreLN", why, "gradients early in training (Figures 1 and 2)"),
+    "open": About("Verdicts", still_open),
+}
+
+
+def sentences(findings: Sequence[Finding]) -> list[Sentence]:
+    """The story: a topic each; what has no number is named in the last one."""
+    found, absent = [], []
+    for name, about in TOPICS.items():
+        topic = {one.part: one for one in findings if one.topic == name}
+        text = " ".join(about.words(topic))
+        if text:
+            exhibits = dict.fromkeys(one.exhibit for one in topic.values() if one.exhibit and one.outcome != NOTHING)
+            found.append(Sentence(about.title, text, tuple(exhibits)))
+        elif about.missing:
+            absent.append(about.missing)
+    return [*found, Sentence("Not in this set", f"{upper(_and(absent))}.", ())] if absent else found
+
+
+def story_marks(findings: Sequence[Finding]) -> tuple[str, ...]:
+    """What the marks behind reported values mean, of those in use."""
+    return mark_notes(one.provenance for one in findings if one.reported is not None and one.outcome != SHOWN)
+
+
+def format_story(findings: Sequence[Finding], width: int = 118) -> str:
+    """The story for a terminal."""
+    said = [fill(f"{one.title}: {one.text}", width, subsequent_indent="  ") for one in sentences(findings)]
+    return "\n".join([*said, *story_marks(findings)])
+
+
+def markdown_story(findings: Sequence[Finding]) -> str:
+    """The story as a list in Markdown, each sentence with its exhibits."""
+    lines = []
+    for one in sentences(findings):
+        exhibits = ", ".join(f"`{name}`" for name in one.exhibits)
+        lines.append(f"- **{one.title}.** {one.text}" + (f" ({exhibits})" if exhibits else ""))
+    return "\n".join([*lines, *(f"\n{note}" for note in story_marks(findings))])

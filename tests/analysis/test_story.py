@@ -1,0 +1,80 @@
+"""Which findings make the story: by rules, from claims.csv and from comparisons that are judged together."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pldrepro.analysis import claims, story
+from pldrepro.analysis.reported import load_papers
+from pldrepro.analysis.results import Evidence
+from pldrepro.analysis.story import NOTHING, Finding, read_story, write_story
+from pldrepro.errors import RecordError
+from tests.support import runs
+from tests.support.runs import load_evidence
+
+PAPERS = load_papers()
+
+
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    paths = runs.write_study(tmp_path_factory.mktemp("study"), seeds=(1, 2, 3))
+    return load_evidence(**{name: found for name, found in paths.items() if name != "finetune"})
+
+
+def told(evidence: Evidence, frame: pd.DataFrame) -> dict[tuple[str, str], Finding]:
+    return {(one.topic, one.part): one for one in story.story(evidence, PAPERS, frame)}
+
+
+@pytest.fixture(scope="module")
+def written(evidence: Evidence, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    path = tmp_path_factory.mktemp("claims") / "claims.csv"
+    claims.write_claims(evidence, PAPERS, path)
+    return claims.read_claims(path)
+
+
+def test_a_finding_of_a_claim_has_its_verdict_and_its_number(evidence: Evidence, written: pd.DataFrame) -> None:
+    row = written[written["claim"] == "pld.time_per_sample"].iloc[0]
+    found = told(evidence, written)["time", "saving"]
+    assert found.estimate is not None
+    assert (found.outcome, found.estimate.value, found.reported) == (row["verdict"], row["measured"], 24.0)
+    made_up = written.assign(verdict=written["verdict"].where(written["claim"] != row["claim"], "contradicted"))
+    assert told(evidence, made_up)["time", "saving"].outcome == "contradicted"
+
+
+def test_what_a_study_lacks_has_no_number(evidence: Evidence, written: pd.DataFrame) -> None:
+    found = told(evidence, written)
+    assert (found["glue", "baseline"].outcome, found["sbld", "time"].outcome) == (NOTHING, NOTHING)
+    assert ("equal_cost", "shallow") not in found
+    assert told(evidence, written.iloc[:0])["time", "saving"].outcome == NOTHING
+
+
+def test_dropping_is_compared_with_the_same_model_without_it(evidence: Evidence, written: pd.DataFrame) -> None:
+    found = told(evidence, written)["equal_samples", "loss"]
+    assert (found.arm, found.against, found.unit) == ("PLD", "PreLN, higher learning rate", "nats")
+    gaps = [run.summary.validation_loss - other.summary.validation_loss
+            for run, other in evidence.pairs("pld", "preln_higher")]  # fmt: skip
+    assert found.estimate is not None
+    assert found.estimate.value == pytest.approx(sum(gaps) / 3)
+    assert found.outcome in ("below", "undecided", "above")
+
+
+def test_verdicts_are_counted(evidence: Evidence, written: pd.DataFrame) -> None:
+    counts = {part: one.estimate for (topic, part), one in told(evidence, written).items() if topic == "open"}
+    assert sum(one.value for name, one in counts.items() if one and name != "few seeds") == len(written)
+
+
+def test_story_csv_is_read_as_it_was_written(evidence: Evidence, written: pd.DataFrame, tmp_path: Path) -> None:
+    write_story(evidence, PAPERS, written, tmp_path / "story.csv")
+    again, before = read_story(tmp_path / "story.csv"), story.story(evidence, PAPERS, written)
+    assert [(one.topic, one.part, one.outcome, one.against, one.counts) for one in again] == [
+        (one.topic, one.part, one.outcome, one.against, one.counts) for one in before
+    ]
+    for one, other in zip(again, before, strict=True):
+        assert (one.estimate is None) == (other.estimate is None)
+        if one.estimate and other.estimate:
+            assert (one.estimate.value, one.estimate.low) == pytest.approx((other.estimate.value, other.estimate.low))
+    text = (tmp_path / "story.csv").read_text("utf-8").replace("by construction,", "believed,", 1)
+    (tmp_path / "damaged.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(RecordError, match="believed"):
+        read_story(tmp_path / "damaged.csv")

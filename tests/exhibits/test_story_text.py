@@ -1,0 +1,101 @@
+"""The story in words: another outcome gives another sentence, and what is not measured is named, not guessed."""
+
+from dataclasses import replace
+
+import pytest
+
+from pldrepro.analysis.story import NOTHING, SHOWN, Finding
+from pldrepro.exhibits.story_text import TOPICS, format_story, markdown_story, sentences
+from pldrepro.stats import Estimate
+
+TIME = Finding("time", "saving", "reproduced", Estimate(23.0, 21.0, 25.0, 5, ""), "%", "table1", reported=24.0)
+TO_LOSS = [
+    Finding("to_loss", "speedup", "reproduced", Estimate(2.7, 2.5, 2.9, 5, ""), "x", "table1", reported=2.8),
+    Finding("to_loss", "reached", SHOWN, Estimate(5, None, None, 5, ""), "runs", "time_to_target"),
+]
+COST = Finding(
+    "equal_samples", "loss", "above", Estimate(0.05, 0.02, 0.08, 5, ""), "nats", "table3", "PLD", "PreLN"
+)  # fmt: skip
+
+
+def said(*findings: Finding) -> dict[str, str]:
+    return {one.title: one.text for one in sentences(findings)}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text"),
+    [
+        ("reproduced", "PLD needs less time per sample than the baseline: 23.0 % [21.0, 25.0] (5 seeds; paper: 24 %), "
+         "reproduced."),
+        ("exceeded", "PLD needs less time per sample than the baseline: 23.0 % [21.0, 25.0] (5 seeds; paper: 24 %), "
+         "more than reported."),
+        ("same direction", "PLD needs less time per sample than the baseline: 23.0 % [21.0, 25.0] (5 seeds; paper: "
+         "24 %), same direction."),
+        ("contradicted", "PLD needs more time per sample than the baseline: 23.0 % [21.0, 25.0] (5 seeds; paper: 24 "
+         "%), which contradicts the claim."),
+        ("inconclusive", "It is open whether PLD needs less time per sample than the baseline: 23.0 % [21.0, 25.0] (5 "
+         "seeds; paper: 24 %; not decided after the adjustment for all comparisons)."),
+    ],
+)  # fmt: skip
+def test_each_verdict_has_its_own_sentence(outcome: str, text: str) -> None:
+    assert said(replace(TIME, outcome=outcome))["Time per sample"] == text
+
+
+def test_a_failed_premise_says_that_the_loss_is_not_reached() -> None:
+    bound = replace(TO_LOSS[0], outcome="premise fails", bound="≤", estimate=Estimate(1.2, None, None, 5, ""))
+    none = replace(TO_LOSS[1], estimate=Estimate(0, None, None, 5, ""))
+    assert said(bound, none)["Time to the baseline's loss"] == (
+        "PLD does not reach the baseline's final loss (0 of 5 runs get there), so that its speedup is only a bound: "
+        "at most 1.20 x (5 seeds; paper: 2.8 x); not judged."
+    )
+    assert said(*TO_LOSS)["Time to the baseline's loss"].startswith("PLD reaches the baseline's final loss sooner")
+
+
+def test_below_three_seeds_the_values_are_shown_and_nothing_is_judged() -> None:
+    two = replace(COST, outcome="undecided", estimate=Estimate(0.05, -0.3, 0.4, 2, "", (0.04, 0.06)))
+    text = said(two)["Cost of dropping, equal samples"]
+    assert "is not shown, against PreLN: 0.040 / 0.060 nats (2 seeds; below 3 seeds nothing is judged)." in text
+
+
+def test_an_undecided_difference_says_what_could_not_have_been_seen() -> None:
+    wide = replace(COST, outcome="undecided", estimate=Estimate(0.02, -0.03, 0.07, 5, ""))
+    assert "less than about 0.050 nats could not have been seen" in said(wide)["Cost of dropping, equal samples"]
+    lost = replace(COST, outcome="undecided")
+    text = said(lost)["Cost of dropping, equal samples"]
+    assert ("not decided after the adjustment" in text, "could not have been seen" in text) == (True, False)
+    sides = [said(replace(COST, outcome=side))["Cost of dropping, equal samples"][:15] for side in ("below", "above")]
+    assert sides == ["Dropping lowers", "Dropping raises"]
+
+
+def test_scores_at_the_floor_judge_nothing() -> None:
+    floor = Finding("glue", "baseline", "not measured at this scale", Estimate(0.5, -1.0, 2.0, 3, ""), "points",
+                    note="a score above the floor (38.5 against 37.0)")  # fmt: skip
+    assert said(floor)["GLUE"] == "GLUE judges nothing here: it needs a score above the floor (38.5 against 37.0)."
+
+
+def test_the_parts_are_of_the_speedup_or_of_the_loss() -> None:
+    preln = Finding("parts", "preln_time", "above", Estimate(1.7, 1.5, 1.9, 3, ""), "x", note="PreLN")
+    own = Finding("parts", "pld_time", "undecided", Estimate(1.0, 0.9, 1.1, 3, ""), "x", note="dropping layers")
+    assert said(preln, own)["Where it comes from"] == (
+        "This speedup is a product (3 seeds): PreLN 1.70 x [1.50, 1.90] and dropping layers 1.00 x [0.90, 1.10] "
+        "(undecided)."
+    )
+    loss = replace(own, part="pld_loss", unit="nats", outcome="above")
+    assert "final loss (3 seeds): dropping layers +1.000 nats" in said(loss)["Where it comes from"]
+
+
+def test_what_is_not_measured_is_named_once_and_has_no_sentence() -> None:
+    found = said(replace(TIME, outcome=NOTHING, estimate=None), COST)
+    assert list(found) == ["Cost of dropping, equal samples", "Not in this set"]
+    assert found["Not in this set"].startswith("The time of a sample, the FLOPs of a sample, ")
+    assert all(about.missing for name, about in TOPICS.items() if name not in ("parts", "open"))
+
+
+def test_terminal_and_page_show_marks_and_exhibits() -> None:
+    unverified = replace(TIME, provenance="unverified")
+    page, terminal = markdown_story([unverified]), format_story([unverified])
+    assert "- **Time per sample.** " in page
+    assert "paper: 24 %†), reproduced. (`table1`)" in page
+    assert page.endswith("† reported value not checked against the paper itself.")
+    assert "† reported value" in terminal
+    assert max(map(len, terminal.splitlines())) <= 118
