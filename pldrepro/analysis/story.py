@@ -188,23 +188,38 @@ def to_loss(told: Told) -> Iterator[Finding]:
 
 def parts(told: Told) -> Iterator[Finding]:
     """What of the speedup is PreLN's, the learning rate's and dropping's own; without a speedup, of the loss."""
-    study = told.bert
-    if study is None:
-        return
+    if told.bert is not None:
+        yield from contributions(told.bert)[:-1]
+
+
+ALL = "all of it"
+
+
+def contributions(study: Evidence) -> list[Finding]:
+    """What each change from the baseline to PLD contributes, and all of them; ``note``: the change.
+
+    Factors of the speedup to the baseline's final loss, where all runs of the chain reach it; else differences in final
+    loss. Empty without PLD.
+    """
+    if study.pld not in study.arms:
+        return []
     steps = decompose(study, "loss")
+    roles = {study.arm_with_role(role): role for role in CHANGES}
+    found: list[Finding] = []
     if steps and not any(step.bound for step in steps):
-        roles = {study.arm_with_role(role): role for role in CHANGES}
-        for step in steps[:-1]:
-            part, factor = f"{roles[step.arm]}_time", step.factors["reference_time"]
-            found = of_pair(study, "parts", part, factor, "x", "time_to_target", step.arm)
-            yield from (replace(one, note=step.change) for one in found)
-        return
+        for step in steps:
+            part = "all_time" if step is steps[-1] else f"{roles[step.arm]}_time"
+            made = of_pair(study, "parts", part, step.factors["reference_time"], "x", "time_to_target", step.arm)
+            found += [replace(one, note=step.change) for one in made]
+        return found
     before = study.baseline
     for role, change in CHANGES.items():
         arm = study.arm_with_role(role)
-        found = _loss(study, "parts", f"{role}_loss", arm, before, "table3")
-        yield from (replace(one, note=change) for one in found)
-        before = arm if found else before
+        made = _loss(study, "parts", f"{role}_loss", arm, before, "table3")
+        found += [replace(one, note=change) for one in made]
+        before = arm if made else before
+    whole = _loss(study, "parts", "all_loss", study.pld, study.baseline, "table3")
+    return [*found, *(replace(one, note=ALL) for one in whole)]
 
 
 def early(told: Told) -> Iterator[Finding]:
@@ -251,14 +266,14 @@ def equal_cost(told: Told) -> Iterator[Finding]:
     for arm in (arm for arm in study.arms if study.budget(arm) == end):
         part = "baseline" if original(study, arm) == study.baseline else "twin"
         yield from _loss(study, "equal_cost", part, study.pld, arm, "fair_budgets")
-    for arm in _shallow(study):
+    for arm in fewer_layers(study):
         yield from _loss(study, "equal_cost", "fewer_layers", study.pld, arm, "table3")
         cost = comparisons.relative_cost(study, arm, study.pld, "reference_time")
         saved = None if cost is None else cost.estimate.map(comparisons.percent_less)
         yield from shown("equal_cost", "fewer_layers_time", saved, "%", "table1", arm=study.label(arm))
 
 
-def _shallow(study: Evidence) -> list[str]:
+def fewer_layers(study: Evidence) -> list[str]:
     """Arms without dropping that have about as many layers as PLD keeps on average."""
     layers = study.runs(study.pld)[0].summary.num_layers
     return [

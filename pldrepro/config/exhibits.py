@@ -31,7 +31,7 @@ SBLD = ("gpt", "swinv2", "vit")
 PARTS: dict[str, Part] = {
     "cost": Part(
         tables=("table1", "overfitting", "memory"),
-        figures=("figure6", "figure7", "figure10", "trade_off", "fair_budgets", "overfitting", "schedule"),
+        figures=("finding", "figure6", "figure7", "figure10", "trade_off", "fair_budgets", "overfitting", "schedule"),
         stages=("interleaved",),
     ),
     "glue": Part(

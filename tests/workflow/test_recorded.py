@@ -1,4 +1,4 @@
-"""The committed measurements: docs/results.md and docs/reviews/ are what comes out of them."""
+"""The committed measurements: docs/results.md, docs/reviews/ and docs/finding.svg are what comes out of them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 
 from pldrepro.__main__ import main
-from pldrepro.analysis import claims, glue_scores
+from pldrepro.analysis import claims, glue_scores, story
 from pldrepro.analysis.inputs import read_evidence
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.config.base import read_yaml
 from pldrepro.config.recorded import load_recorded
+<<<<<<< HEAD
 from pldrepro.exhibits import readme, results_page, reviews
+=======
+from pldrepro.exhibits import figures, results_page, reviews
+>>>>>>> da06e0a (The finding in one picture (docs/finding.svg); one arm has one colour, line and marker in all figures)
 from pldrepro.exhibits.tables import write_table
 from pldrepro.files import write_json
 
@@ -34,6 +38,8 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Evidence]:
             write_json(folder / "index.json", {**json.loads(runs.listing), "scores": str(folder / "scores.csv")})
             evidence = read_evidence(folder / "index.json")
             claims.write_claims(evidence, load_papers(), folder / "claims.csv")
+            judged = claims.read_claims(folder / "claims.csv")
+            story.write_story(evidence, load_papers(), judged, folder / "story.csv")
             for name in results_page.TABLES:
                 write_table(name, evidence, load_papers(), folder / f"tables/{name}")
             found[folder] = evidence
@@ -58,6 +64,13 @@ def test_the_answers_to_the_reviews_are_what_the_records_give(rebuilt: dict[Path
     pages = {path.stem: path.read_text("utf-8") for path in (REPOSITORY / "docs/reviews").iterdir()}
     answers = {folder.name: reviews.answers(evidence, load_papers()["pld"]) for folder, evidence in rebuilt.items()}
     assert pages == answers, "write them again: make results-page"
+
+
+def test_the_picture_is_what_the_first_record_gives(rebuilt: dict[Path, Evidence], tmp_path: Path) -> None:
+    figures.write_figure("finding", next(iter(rebuilt.values())), load_papers(), tmp_path / "finding")
+    for name in ("finding.svg", "finding.txt"):
+        written = (REPOSITORY / "docs" / name).read_text("utf-8")
+        assert (tmp_path / name).read_text("utf-8") == written, "write it again: make results-page"
 
 
 @pytest.mark.parametrize("name", RECORDED.recorded)

@@ -13,6 +13,7 @@ from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.text import FAMILIES
 from pldrepro.exhibits.figures.budgets import fair_budgets, figure10, overfitting
 from pldrepro.exhibits.figures.costs import figure6, figure7, schedule, step_time, trade_off
+from pldrepro.exhibits.figures.finding import finding
 from pldrepro.exhibits.figures.glue import figure8, figure9
 from pldrepro.exhibits.figures.probes import depth_robustness, figure1, figure2, figure3, figure4
 from pldrepro.exhibits.figures.sbld import sbld_keep, sbld_loss, sbld_sensitivity
@@ -20,6 +21,7 @@ from pldrepro.exhibits.figures.style import STYLE, FigureData
 from pldrepro.files import atomic_path, write_text
 
 FIGURES: dict[str, Callable[[Evidence, Paper], FigureData]] = {
+    "finding": finding,
     "figure1": figure1,
     "figure2": figure2,
     "figure3": figure3,

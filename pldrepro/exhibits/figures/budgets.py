@@ -20,6 +20,8 @@ from pldrepro.exhibits.figures.style import (
     COLOURS,
     MARKERS,
     FigureData,
+    arm_marker,
+    arm_style,
     axis_scale,
     estimates,
     fit_y,
@@ -47,11 +49,10 @@ def figure10(evidence: Evidence, paper: Paper) -> FigureData:
     data = data.assign(theta_bar=data["arm"].map(arms))
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.3), width_ratios=(1.5, 1))
     scale, unit = axis_scale(data["samples"].max(), "samples")
-    for position, (arm, theta) in enumerate(arms.items()):
-        # By the order of theta_bar: so many arms of one kind would share colours by their places in the study.
-        look = style(position)
+    for arm, theta in arms.items():
+        look = arm_style(evidence, arm)
         loss_lines(left, data[data["arm"] == arm], "samples", scale, _theta_label(evidence, arm, theta), look)
-        marker, final = MARKERS[position % len(MARKERS)], validation_loss(evidence, arm)
+        marker, final = arm_marker(evidence, arm), validation_loss(evidence, arm)
         interval_bars(right, [theta], [final], marker=marker, color=look["color"])
         runs = validation_losses(evidence, arm)
         right.plot([theta] * len(runs), runs, ".", color=look["color"], alpha=0.5)
@@ -93,7 +94,7 @@ def fair_budgets(evidence: Evidence, paper: Paper) -> FigureData:
     scale, unit = axis_scale(data["reference_time"].max(), "reference_time")
     for arm in curves:
         own = data[(data["arm"] == arm) & (data["kind"] == "curve")]
-        loss_lines(ax, own, "reference_time", scale, evidence.label(arm), style(evidence.arms.index(arm)))
+        loss_lines(ax, own, "reference_time", scale, evidence.label(arm), arm_style(evidence, arm))
     for position, arm in enumerate(cut):
         _end_point(evidence, ax, arm, scale, position)
     at = {budget[1] for arm in cut if (budget := evidence.budget(arm))}
@@ -110,8 +111,7 @@ def fair_budgets(evidence: Evidence, paper: Paper) -> FigureData:
 
 def _end_point(evidence: Evidence, ax: Axes, arm: str, scale: float, position: int) -> None:
     """The loss at which a decayed run ends, in the colour of the arm that it is a copy of."""
-    source = original(evidence, arm)
-    look = style(evidence.arms.index(source if source else arm))
+    look = arm_style(evidence, arm)
     interval_bars(
         ax, [_reference_time(evidence, arm, evidence.final_checkpoint(arm)) / scale], [validation_loss(evidence, arm)],
         marker=MARKERS[(position + 1) % len(MARKERS)], color=look["color"], markerfacecolor="white", markersize=6,

@@ -29,6 +29,8 @@ from pldrepro.errors import RecordError
 from pldrepro.exhibits.figures.style import (
     MARKERS,
     FigureData,
+    arm_marker,
+    arm_style,
     axis_scale,
     device_text,
     left_out,
@@ -59,7 +61,7 @@ def figure7(evidence: Evidence, paper: Paper) -> FigureData:
     for ax, axis in zip(axes[0], axes_shown, strict=True):
         scale, unit = axis_scale(data[axis].max(), axis)
         for arm in arms:
-            look = style(evidence.arms.index(arm))
+            look = arm_style(evidence, arm)
             loss_lines(ax, data[data["arm"] == arm], axis, scale, evidence.label(arm), look)
         ax.axhline(target, color="#7f7f7f", linewidth=0.8, zorder=1)
         ax.set_xlabel(f"{AXES[axis]}{unit}")
@@ -80,10 +82,10 @@ def trade_off(evidence: Evidence, paper: Paper) -> FigureData:
     data = trade_off_data(evidence)
     figure, ax = plt.subplots(figsize=(7.2, max(4.2, 0.8 + 0.19 * len(data))))
     for position, row in enumerate(data.to_dict("records")):
-        look = style(evidence.arms.index(row["arm"]))
+        look = arm_style(evidence, row["arm"])
         error = [[row["loss"] - row["low"]], [row["high"] - row["loss"]]] if row["n"] > 1 else None
         ax.errorbar(
-            row["time"], row["loss"], yerr=error, fmt=MARKERS[position % len(MARKERS)], markersize=5, capsize=2,
+            row["time"], row["loss"], yerr=error, fmt=arm_marker(evidence, row["arm"]), markersize=5, capsize=2,
             color=look["color"], elinewidth=0.9, label=f"{position + 1} {row['label']}",
         )  # fmt: skip
         ax.annotate(
@@ -138,7 +140,7 @@ def figure6(evidence: Evidence, paper: Paper) -> FigureData:
     reported = claimed(paper, "flops_along_schedule")
     figure, ax = plt.subplots(figsize=(7.2, 3.2))
     for arm in arms:
-        part, look = data[data["arm"] == arm], style(evidence.arms.index(arm))
+        part, look = data[data["arm"] == arm], arm_style(evidence, arm)
         label = f"{evidence.label(arm)}: {number(mean_flops_saving(data, arm), 1)} % less"
         ax.plot(part["share"], part["predicted"], linewidth=1.6, label=label, **look)
         ax.plot(part["share"], part["counted"], ".", markersize=4, alpha=0.6, color=look["color"])
@@ -188,7 +190,7 @@ def schedule(evidence: Evidence, paper: Paper) -> FigureData:
     shown = first_of(evidence, evidence.methods, "schedule")
     for name in shown:
         part = depth[depth["arm"] == name]
-        look = style(evidence.arms.index(name))
+        look = arm_style(evidence, name)
         right.plot(part["share"], part["expected"], linewidth=1.6, label=evidence.label(name), **look)
         right.plot(part["share"], part["measured"], ".", markersize=4, alpha=0.5, color=look["color"])
     right.set(xlabel="share of the run", ylabel="kept layers per step", xlim=(0, 1))

@@ -18,8 +18,9 @@ from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.text import number
 from pldrepro.config.arm import ROLES
 from pldrepro.exhibits.figures.style import (
-    MARKERS,
     FigureData,
+    arm_marker,
+    arm_style,
     estimates,
     fit_y,
     interval_bars,
@@ -27,7 +28,6 @@ from pldrepro.exhibits.figures.style import (
     nothing,
     seeds_text,
     shared_legend,
-    style,
 )
 from pldrepro.exhibits.text import marked_number
 
@@ -58,8 +58,8 @@ def small_multiples(count: int, height: float = 1.75) -> tuple[Figure, list[Axes
 
 def _draw_arm(evidence: Evidence, ax: Axes, x: pd.Series, part: pd.DataFrame, arm: str) -> None:
     """An arm's means with bars; ``x`` is shifted by arm, so that they stand side by side."""
-    look = style(evidence.arms.index(arm))
-    marker = MARKERS[evidence.arms.index(arm) % len(MARKERS)]
+    look = arm_style(evidence, arm)
+    marker = arm_marker(evidence, arm)
     ax.vlines(x, part["lowest"], part["highest"], color=look["color"], linewidth=4, alpha=0.3)
     line = {**look, "linestyle": look["linestyle"] if len(part) > 1 else "none"}
     interval_bars(ax, x.tolist(), estimates(part), marker=marker, linewidth=1.4, label=evidence.label(arm), **line)

@@ -18,7 +18,7 @@ from pldrepro.analysis.probe_claims import random_arms
 from pldrepro.analysis.probes import depth_data, draw_data, gradient_frame, layer_data, lesion_data, shown
 from pldrepro.analysis.reported import MARKS, Paper, mark_notes
 from pldrepro.analysis.results import Evidence
-from pldrepro.exhibits.figures.style import COLOURS, MARKERS, FigureData, nothing
+from pldrepro.exhibits.figures.style import MARKERS, FigureData, arm_marker, arm_style, nothing
 
 NOT_PROBED = "no checkpoint of the baseline, of PreLN without dropping or of PLD was probed"
 FEWEST = 3  # seeds from which on an interval is drawn: that of two is 12.7 standard errors wide to each side
@@ -115,12 +115,12 @@ def figure4(evidence: Evidence, paper: Paper) -> FigureData:
     figure, axes = plt.subplots(1, 3 if trained else 2, figsize=(7.2, 3.1))
     left, right = axes[-2:]
     training = _training_panel(axes[0], evidence, trained) if trained else pd.DataFrame()
-    for position, arm in enumerate(arms):
+    for arm in arms:
         part = course[course["arm"] == arm]
-        look: dict[str, Any] = {"marker": MARKERS[position], "color": COLOURS[position]}
+        look: dict[str, Any] = {"marker": arm_marker(evidence, arm), "color": arm_style(evidence, arm)["color"]}
         _points(left, part[part["state"] == "intact"], "share", label=evidence.label(arm), linestyle="-", **look)
         _points(left, part[part["state"] == "lesioned"], "share", linestyle="--", markerfacecolor="white", **look)
-        _draws(right, draws[draws["arm"] == arm], position, len(arms))
+        _draws(evidence, right, draws[draws["arm"] == arm], arms, arm)
     keep = evidence.probes[0].summary.lesion_keep
     left.set(xlabel="share of the run", ylabel="validation loss [nats]")
     left.set_title("lesion (dashed) of checkpoints", loc="left")
@@ -155,12 +155,13 @@ def _random_training(evidence: Evidence, trained: Mapping[str, str]) -> FigureDa
 def _training_panel(ax: Axes, evidence: Evidence, trained: Mapping[str, str]) -> pd.DataFrame:
     """Loss curves of the arms trained with random dropping, and of the same models without; returns their data."""
     data = loss_data(evidence, [*trained, *trained.values()])
-    for position, pair in enumerate(trained.items()):
+    for pair in trained.items():
+        colour = arm_style(evidence, pair[1])["color"]
         for arm, line in zip(pair, ("--", "-"), strict=True):
             course = mean_over_runs(data[data["arm"] == arm], "samples")
             label = evidence.label(arm) if arm in trained else None
             share = course["samples"] / course["samples"].max()
-            ax.plot(share, course["validation_loss"], line, color=COLOURS[position], linewidth=1.2, label=label)
+            ax.plot(share, course["validation_loss"], line, color=colour, linewidth=1.2, label=label)
     ax.set(xlabel="share of the run", ylabel="validation loss [nats]")
     ax.set_title("training (dashed: dropped)", loc="left")
     ax.legend(fontsize=6)
@@ -185,8 +186,8 @@ def depth_robustness(evidence: Evidence, paper: Paper) -> FigureData:
         for position, arm in enumerate(arms):
             part = data[(data["arm"] == arm) & (data["selection"] == selection)].sort_values(column)
             look: dict[str, Any] = {
-                "marker": MARKERS[position],
-                "color": COLOURS[position],
+                "marker": arm_marker(evidence, arm),
+                "color": arm_style(evidence, arm)["color"],
                 "label": evidence.label(arm),
             }
             shift = 0.06 * (position - (len(arms) - 1) / 2)
@@ -289,13 +290,12 @@ def _points(ax: Axes, part: pd.DataFrame, column: str, shift: float = 0.0, **loo
     )
 
 
-def _draws(ax: Axes, part: pd.DataFrame, position: int, count: int) -> None:
-    """A point per draw; hollow without the first layer."""
-    at = part["num_kept"] + 0.16 * (position - (count - 1) / 2)
-    faces = [COLOURS[position] if kept else "white" for kept in part["first_layer_kept"]]
-    ax.scatter(
-        at, part["value"], s=18, marker=MARKERS[position], facecolors=faces, edgecolors=COLOURS[position], linewidths=1
-    )
+def _draws(evidence: Evidence, ax: Axes, part: pd.DataFrame, arms: Sequence[str], arm: str) -> None:
+    """A point per draw; hollow without the first layer. Arms stand side by side."""
+    at = part["num_kept"] + 0.16 * (list(arms).index(arm) - (len(arms) - 1) / 2)
+    colour, marker = arm_style(evidence, arm)["color"], arm_marker(evidence, arm)
+    faces = [colour if kept else "white" for kept in part["first_layer_kept"]]
+    ax.scatter(at, part["value"], s=18, marker=marker, facecolors=faces, edgecolors=colour, linewidths=1)
 
 
 def _paper_text(paper: Paper) -> str:

@@ -26,13 +26,13 @@ from pldrepro.exhibits.figures.costs import late_losses, loss_lines
 from pldrepro.exhibits.figures.style import (
     COLOURS,
     FigureData,
+    arm_style,
     axis_scale,
     fit_y,
     left_out,
     nothing,
     seeds_text,
     shared_legend,
-    style,
 )
 
 UNITS = {"lesion": "nats", "train_lesion": "nats", "gate_taylor": "nats", "cosine": "1 − cos"}
@@ -210,9 +210,9 @@ def sbld_loss(evidence: Evidence, paper: Paper) -> FigureData:
         named = {arm: place for arm, place in study.shown_in("sbld_loss").items() if arm in arms}
         drawn = named or {arm: place for place, arm in enumerate(arms, start=1)}
         scale, unit = axis_scale(data[axis].max(), axis)
-        for arm, place in drawn.items():
+        for arm in drawn:
             part = data[data["arm"] == arm]
-            loss_lines(ax, part, axis, scale, study.label(arm), style(place - 1))
+            loss_lines(ax, part, axis, scale, study.label(arm), arm_style(study, arm))
         visible = data[data["arm"].isin(list(drawn))]
         fit_y(ax, late_losses(visible, axis), 0.06)
         ax.set(xlabel=f"{AXES[axis]}{unit}")

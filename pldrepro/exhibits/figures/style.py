@@ -5,6 +5,7 @@ Colours are Okabe and Ito's, which colour-blind readers can tell apart; line sty
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pldrepro.analysis.budgets import original
 from pldrepro.analysis.results import Evidence
 from pldrepro.exhibits.text import time_unit
 from pldrepro.runs.schema import Device
@@ -45,8 +47,53 @@ FigureData = tuple[Figure, pd.DataFrame, str]
 
 
 def style(position: int) -> dict[str, Any]:
-    """Colour and line style of the arm at a position in the study."""
+    """Colour and line style of the position-th of things that are no arms: shapes, treatments."""
     return {"color": COLOURS[position % len(COLOURS)], "linestyle": LINES[position % len(LINES)]}
+
+
+# One arm looks the same in all figures: those of a role by it, the others by their name.
+ROLE_STYLES: dict[str, tuple[str, Any, str]] = {
+    "baseline": ("#000000", LINES[0], "o"),
+    "pld": ("#0072B2", LINES[0], "s"),
+    "preln": ("#56B4E9", LINES[1], "v"),
+    "preln_higher_lr": ("#E69F00", LINES[1], "^"),
+    "baseline_higher_lr": ("#7F7F7F", LINES[3], "P"),
+    "sbld": ("#D55E00", LINES[0], "D"),
+    "scratch": ("#BBBBBB", LINES[3], "X"),
+}
+# Tol's muted colours, which colour-blind readers can tell apart, too.
+OTHERS = ("#009E73", "#CC79A7", "#882255", "#999933", "#332288", "#44AA99", "#AA4499", "#117733", "#DDCC77", "#661100")
+
+
+def arm_style(evidence: Evidence, arm: str) -> dict[str, Any]:
+    """Colour and line style of an arm."""
+    colour, line, _ = _look(evidence, arm)
+    return {"color": colour, "linestyle": line}
+
+
+def arm_marker(evidence: Evidence, arm: str) -> str:
+    """The mark of an arm's points."""
+    return _look(evidence, arm)[2]
+
+
+def _look(evidence: Evidence, arm: str) -> tuple[str, Any, str]:
+    """What an arm looks like; a copy that is cut to a budget looks like the arm that it is a copy of."""
+    source = (original(evidence, arm) if evidence.budget(arm) else None) or arm
+    role = evidence.role(source)
+    return ROLE_STYLES[role] if role in ROLE_STYLES else _others(evidence)[source]
+
+
+def _others(evidence: Evidence) -> dict[str, tuple[str, Any, str]]:
+    """The looks of the arms without such a role: a colour by name, the next free one where it is taken."""
+    found: dict[str, tuple[str, Any, str]] = {}
+    named = {*evidence.arms, *evidence.untrained, *evidence.tags}
+    for count, arm in enumerate(sorted(arm for arm in named if evidence.role(arm) not in ROLE_STYLES)):
+        lap, first = divmod(count, len(OTHERS))[0], zlib.crc32(arm.encode())
+        taken = {colour for colour, line, _ in found.values() if line == LINES[lap % len(LINES)]}
+        ordered = [OTHERS[(first + step) % len(OTHERS)] for step in range(len(OTHERS))]
+        colour = next((one for one in ordered if one not in taken), ordered[0])
+        found[arm] = (colour, LINES[lap % len(LINES)], MARKERS[first % len(MARKERS)])
+    return found
 
 
 def interval_bars(ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], **look: Any) -> None:
