@@ -133,9 +133,9 @@ def of_pair(
     """A comparison of two arms, by their names; none where nothing was measured."""
     if paired is None:
         return []
-    names = [study.label(name) if name else "" for name in (arm, against)]
+    first, second = (study.label(name) if name else "" for name in (arm, against))
     null = 1.0 if unit == "x" else 0.0
-    return [Finding(topic, part, "", paired.estimate, unit, exhibit, *names, paired.unit, null, paired=paired)]
+    return [Finding(topic, part, "", paired.estimate, unit, exhibit, first, second, paired.unit, null, paired=paired)]
 
 
 def shown(topic: str, part: str, estimate: Estimate | None, unit: str, exhibit: str, **more: Any) -> list[Finding]:

@@ -25,3 +25,13 @@ def estimate_text(estimate: Estimate | None, digits: int) -> str:
     if estimate.low is None or estimate.high is None:
         return number(estimate.value, digits)
     return f"{number(estimate.value, digits)} [{number(estimate.low, digits)}, {number(estimate.high, digits)}]"
+
+
+DIGITS = {"x": 2, "nats": 3, "1": 3, "runs": 0}  # after the point, by unit; else 1
+
+
+def quantity_text(estimate: Estimate | None, unit: str) -> str:
+    """16.3 % [12.9, 19.6]; of two values 16.0 / 16.6 %; a dash for nothing. The unit 1 is not written."""
+    text, _, limits = estimate_text(estimate, DIGITS.get(unit, 1)).partition(" [")
+    shown = text if unit == "1" or estimate is None else f"{text} {unit}"
+    return f"{shown} [{limits}" if limits else shown

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pldrepro.analysis.reported import MARKS, mark_notes
-from pldrepro.analysis.text import DASH, estimate_text
+from pldrepro.analysis.text import DASH, quantity_text
 from pldrepro.analysis.tidy import split
 from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS
 from pldrepro.stats import Estimate
@@ -33,21 +33,18 @@ def measured_text(row: Mapping[Any, Any]) -> str:
     """The measured value of a row of claims.csv with its interval; a dash where nothing was measured."""
     if pd.isna(row["measured"]):
         return DASH
-    digits = {"x": 2, "nats": 3}.get(row["unit"], 1)
     limits = [None if pd.isna(row[name]) else float(row[name]) for name in ("low", "high")]
     estimate = Estimate(row["measured"], limits[0], limits[1], int(row["n"]), "", split(row["values"]))
-    # A claim without a reported number has its unit nowhere else.
-    unit = str(row["unit"]) if pd.isna(row["reported"]) and row["unit"] != "1" else ""
-    return f"{row['bound']} {estimate_text(estimate, digits)} {unit}".strip()
+    return f"{row['bound']} {quantity_text(estimate, str(row['unit']))}".strip()
 
 
 def format_claims(frame: pd.DataFrame) -> str:
     """The claims as a plain text table, 118 columns wide: first those that were measured."""
-    lines = [f"{'claim':<48} {'reported':>12} {'measured':>21} {'n':>2}  verdict", "-" * 118]
+    lines = [f"{'claim':<42} {'reported':>13} {'measured':>27} {'n':>2}  verdict", "-" * 118]
     for row in _measured_first(frame):
-        first, *more = wrap(named(row), 48)
-        numbers = f"{reported_text(row):>12} {measured_text(row):>21} {row['n'] or '':>2}"
-        lines += [f"{first:<48} {numbers}  {row['verdict']}", *(f"  {line}" for line in more)]
+        first, *more = wrap(named(row), 42)
+        numbers = f"{reported_text(row):>13} {measured_text(row):>27} {row['n'] or '':>2}"
+        lines += [f"{first:<42} {numbers}  {row['verdict']}", *(f"  {line}" for line in more)]
     lines += ["-" * 118, *mark_notes(frame["provenance"])]
     lines.append("Measured [95 % interval]; ≤: a bound, which has none. claims.csv and the report say more on each.")
     lines += [fill(note, 118) for note in (N_NOTE, control_note(frame))]

@@ -1,35 +1,33 @@
-"""report.html: one self-contained page that opens offline; verdicts first, then tables, figures and settings.
+"""report.html: one page that opens offline; the story first, then claims, questions, figures, tables and settings.
 
-Verdicts, tables and figures are read as they were written; nothing is measured again.
+Story, verdicts, tables and figures are read as they were written; nothing is measured again. What has no value is not
+shown, and named once.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from pldrepro.analysis.arithmetic import finding
 from pldrepro.analysis.claims import read_claims
 from pldrepro.analysis.reported import Paper, mark_notes, paper_of
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.sbld import IMAGES
-from pldrepro.analysis.text import DASH, FAMILIES
+from pldrepro.analysis.story import STORY, read_story
+from pldrepro.analysis.text import FAMILIES
 from pldrepro.analysis.verdicts import VERDICTS
-from pldrepro.config.data import DataSettings, ImageDataSettings
-from pldrepro.config.model import VisionSettings
 from pldrepro.errors import RecordError
-from pldrepro.exhibits import claims_text
+from pldrepro.exhibits import claims_text, overview
 from pldrepro.exhibits.figures import FIGURES
-from pldrepro.exhibits.figures.style import device_text
 from pldrepro.exhibits.layout import template
+from pldrepro.exhibits.story_text import Sentence, sentences, story_marks
+from pldrepro.exhibits.strip import strip
 from pldrepro.exhibits.tables import TABLES
 from pldrepro.files import write_text
 
@@ -44,6 +42,37 @@ BADGES = {
     "by construction": ("none", "≡"),
     "not measured at this scale": ("none", "–"),
 }
+# The tables that stand open; the others are folded.
+MAIN = ("table1", "table2", "table3", "time_to_target", "contrasts", "sbld_table1", "sbld_table2")
+# The table with the numbers that a figure draws.
+TABLE_OF = {
+    "finding": "time_to_target", "figure6": "table1", "figure7": "time_to_target", "figure8": "table2",
+    "fair_budgets": "fair_budgets", "overfitting": "overfitting", "trade_off": "table3", "schedule": "table1",
+    "depth_robustness": "depth_robustness", "step_time": "table1", "sbld_loss": "sbld_table1",
+}  # fmt: skip
+# What a figure shows, for headings.
+ABOUT = {
+    "finding": "the study in one picture", "figure1": "gradients by layer", "figure2": "gradient-preserving ratio",
+    "figure3": "what a block does to its input", "figure4": "layers dropped at random", "figure6": "FLOPs of a step",
+    "figure7": "loss against cost", "figure8": "fine-tuning along the run", "figure9": "fine-tuning over the grid",
+    "figure10": "the limit theta_bar", "sbld_sensitivity": "sensitivity by layer",
+    "sbld_keep": "keep probability by layer", "sbld_loss": "loss against time",
+    "trade_off": "final loss against time", "fair_budgets": "decayed at equal cost",
+    "depth_robustness": "fewer layers at the end", "schedule": "policy and kept layers",
+    "step_time": "time of a step", "overfitting": "epochs of a small corpus",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with something in it: heading, embedded picture, caption, what the story says, and its table."""
+
+    name: str
+    heading: str
+    source: str
+    caption: str
+    says: str
+    table: str
 
 
 def write_report(
@@ -57,26 +86,38 @@ def write_report(
 ) -> None:
     """Write the report from what was run, claims.csv, the folders of tables and figures, and Markdown pages.
 
-    Of a table its .html is read, of a figure .svg and .txt; a missing one is a RecordError.
+    Of a table its .html is read, of a figure .svg, .csv and .txt; next to claims.csv stands story.csv. A missing file
+    is a RecordError.
     """
-    frame = read_claims(claims)
-    studies = (evidence, *evidence.others)
+    frame, findings = read_claims(claims), read_story(claims.with_name(STORY))
+    studies, told = (evidence, *evidence.others), sentences(findings)
+    drawn = [one for name in FIGURES if (one := _figure(figures / name, papers, told)) is not None]
+    shown = {name: text for name in TABLES if (text := _table(tables / name))}
+    anchors = {**{name: f"table-{name}" for name in shown}, **{one.name: f"figure-{one.name}" for one in drawn}}
+    nulls = {f"{key}.{claim.id}": claim for key, paper in papers.items() for claim in paper.claims}
+    rows = [_claim(row, nulls) for row in frame.to_dict("records")]
     page = template("report.html").render(
         scales=list(dict.fromkeys(study.scale for study in studies)),
         papers=list(papers.values()),
-        overviews=[(FAMILIES[study.family], overview(study, paper_on(study, papers))) for study in studies],
-        finding=finding(papers["pld"]),
-        support=support(studies, papers),
+        story=told,
+        story_marks=story_marks(findings),
+        anchors=anchors,
+        overviews=[
+            (FAMILIES[study.family], overview.overview(study, overview.paper_on(study, papers))) for study in studies
+        ],
+        support=overview.support(studies, papers),
         control=claims_text.control_note(frame),
-        counts=[(*BADGES[name], name, int((frame["verdict"] == name).sum())) for name in VERDICTS],
+        counts=[(*BADGES[name], name, count) for name in VERDICTS if (count := int((frame["verdict"] == name).sum()))],
         verdicts=VERDICTS,
-        measured=_by_paper(frame[frame["measured"].notna()]),
-        unmeasured=_by_paper(frame[frame["measured"].isna()]),
+        measured=_by_paper(row for row in rows if row["strip"]),
+        unmeasured=_by_paper(row for row in rows if not row["strip"]),
         marks=mark_notes(frame["provenance"]),
-        tables=_exhibits({name: _table(tables / name) for name in TABLES}, papers),
-        figures=_exhibits({name: _figure(figures / name) for name in FIGURES}, papers),
-        settings=[_settings(study) for study in studies],
-        environment=environment(evidence),
+        lead=[one for one in drawn if one.name in ("finding", "trade_off")],
+        figures=_grouped(drawn, papers),
+        tables=[(name, title(name), Markup(text), name in MAIN) for name, text in shown.items()],
+        absent=[title(name) for name in (*FIGURES, *TABLES) if name not in anchors],
+        settings=[overview.settings(study) for study in studies],
+        environment=overview.environment(evidence),
         pages=[_page(path) for path in pages],
     )
     write_text(out, page)
@@ -84,55 +125,65 @@ def write_report(
 
 def _page(path: Path) -> dict[str, Any]:
     """A Markdown page: its title and the HTML of what follows."""
-    title, _, text = path.read_text(encoding="utf-8").partition("\n")
-    return {"name": path.stem, "title": title.lstrip("# "), "html": Markup(markdown(text))}
+    heading, _, text = path.read_text(encoding="utf-8").partition("\n")
+    return {"name": path.stem, "title": heading.lstrip("# "), "html": Markup(markdown(text))}
 
 
-def _by_paper(frame: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
-    """Paper -> its rows of claims.csv, ready to be shown."""
-    return {
-        str(paper): [_claim(row) for row in part.to_dict("records")]
-        for paper, part in frame.groupby("paper", sort=False)
-    }
+def _by_paper(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Paper -> its claims."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(str(row["paper"]), []).append(row)
+    return found
 
 
-def _claim(row: Mapping[Any, Any]) -> dict[str, Any]:
+def _claim(row: Mapping[Any, Any], claims: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of claims.csv, ready to be shown."""
     css, sign = BADGES[row["verdict"]]
+    claim = claims.get(str(row["claim"]))
     return {
         **{str(key): value for key, value in row.items()},
         "reported_text": claims_text.reported_text(row),
         "measured_text": claims_text.measured_text(row),
+        "where": "" if claim is None else f"{claim.where}, {claim.provenance}",
+        "strip": strip(row, 0.0 if claim is None else claim.null_value),
         "css": css,
         "sign": sign,
     }
 
 
-def _exhibits(shown: Mapping[str, Any], papers: Mapping[str, Paper]) -> dict[str, list[tuple[str, str, Any]]]:
-    """Paper -> (name, title, content) of its tables or figures."""
-    found: dict[str, list[tuple[str, str, Any]]] = {}
-    for name, content in shown.items():
-        found.setdefault(paper_of(name, papers).label, []).append((name, title(name), content))
+def _grouped(drawn: Sequence[Drawn], papers: Mapping[str, Paper]) -> dict[str, list[Drawn]]:
+    """Paper -> its figures."""
+    found: dict[str, list[Drawn]] = {}
+    for one in drawn:
+        found.setdefault(paper_of(one.name, papers).label, []).append(one)
     return found
 
 
 def title(name: str) -> str:
-    """A table's or figure's name for people: figure10 -> Figure 10, sbld_table1 -> Table 1."""
-    text = re.sub(r"^(figure|table)(\d+)$", r"\1 \2", name.removeprefix("sbld_"))
-    return text.replace("_", " ").capitalize()
+    """A table's or figure's name for people: figure10 -> Figure 10, sbld_table1 -> SBLD, table 1."""
+    text = re.sub(r"^(figure|table)(\d+)$", r"\1 \2", name.removeprefix("sbld_")).replace("_", " ")
+    return f"SBLD, {text}" if name.startswith("sbld_") else text.capitalize()
 
 
-def _table(prefix: Path) -> Markup:
-    """A table as it was set."""
-    return Markup(_written(prefix, "html").decode("utf-8"))
+def _table(prefix: Path) -> str:
+    """A table as it was set; empty without a line."""
+    text = _written(prefix, "html").decode("utf-8")
+    return text if "<td" in text else ""
 
 
-def _figure(prefix: Path) -> dict[str, str]:
-    """An embedded figure: base64 of its SVG (inlined SVGs would share ids) and its caption."""
-    encoded = base64.b64encode(_written(prefix, "svg")).decode("ascii")
-    return {
-        "source": f"data:image/svg+xml;base64,{encoded}",
-        "caption": _written(prefix, "txt").decode("utf-8"),
-    }
+def _figure(prefix: Path, papers: Mapping[str, Paper], story: Sequence[Sentence]) -> Drawn | None:
+    """A figure, as base64 of its SVG (inlined SVGs would share ids); None of one without data."""
+    picture, name = _written(prefix, "svg"), prefix.name
+    if not _written(prefix, "csv").strip():
+        return None
+    table = TABLE_OF.get(name, "")
+    says = next((one.text for one in story if name in one.exhibits), "")
+    says = says or next((one.text for one in story if table and table in one.exhibits), "")
+    return Drawn(
+        name, f"{title(name)}: {ABOUT[name]}", f"data:image/svg+xml;base64,{base64.b64encode(picture).decode('ascii')}",
+        _written(prefix, "txt").decode("utf-8").strip(), says, table,
+    )  # fmt: skip
 
 
 def _written(prefix: Path, suffix: str) -> bytes:
@@ -141,184 +192,6 @@ def _written(prefix: Path, suffix: str) -> bytes:
     if not path.is_file():
         raise RecordError(f"{path}: no such exhibit; make {prefix.name} first")
     return path.read_bytes()
-
-
-# ---- what was run ----
-
-
-def paper_on(study: Evidence, papers: Mapping[str, Paper]) -> Paper:
-    """The paper whose own settings a study is compared with: PLD's is on BERT, SBLD's on GPT and SwinV2."""
-    return papers["pld" if study.family == "bert" else "sbld"]
-
-
-def overview(study: Evidence, paper: Paper) -> list[tuple[str, str]]:
-    """What was run, as (name, text), with the paper's own numbers where they say how far apart the two are."""
-    run = study.runs(study.baseline)[0]
-    seeds = sorted({one.seed for one in study.pretrain})
-    tasks = list(dict.fromkeys(task for one in study.finetune for task in one.summary.tasks))
-    evaluated = [("Fine-tuning", ", ".join(tasks) if tasks else "none")] if study.family == "bert" else []
-    if study.family == "gpt":
-        evaluated = [("Downstream task", "LAMBADA, without fine-tuning" if study.lambada else "none")]
-    return [
-        ("Arms", " · ".join(study.label(arm) for arm in study.arms)),
-        ("Pre-training seeds", f"{len(seeds)} ({', '.join(map(str, seeds))}), paired over arms"),
-        ("Model", f"{_shape(study)}, {run.summary.parameters:,} parameters ({_reported_shape(study, paper)})"),
-        ("Pre-training", f"{_samples(study)} ({_reported_samples(study, paper)})"),
-        *evaluated,
-        ("Machine", f"{run.provenance.processor}; {device_text(run.provenance.device)}"),
-    ]
-
-
-def _shape(study: Evidence) -> str:
-    model = study.runs(study.baseline)[0].settings.model
-    if isinstance(model, VisionSettings):
-        layers = " + ".join(map(str, model.stages))
-        return f"{FAMILIES[study.family]} of {layers} layers, {model.hidden_size} wide at first"
-    return f"{FAMILIES[study.family]} of {model.num_layers} layers × {model.hidden_size}"
-
-
-def _samples(study: Evidence) -> str:
-    run = study.runs(study.baseline)[0]
-    samples, data, model = f"{run.summary.samples:,}", run.settings.data, run.settings.model
-    if isinstance(model, VisionSettings):
-        size, classes = model.image_size, model.num_classes
-        return f"{samples} images of {size} × {size} pixels in {classes} classes from {_source(data)}"
-    assert isinstance(data, DataSettings)
-    return f"{samples} sequences of {data.sequence_length} tokens from {_source(data)}"
-
-
-def _reported_shape(study: Evidence, paper: Paper) -> str:
-    if study.family in IMAGES:
-        return "paper: SwinV2-L"
-    reported = {name: f"{value.value:,.0f}{value.mark}" for name, value in paper.settings.items()}
-    return f"paper: {reported['num_layers']} × {reported['hidden_size']}"
-
-
-def _reported_samples(study: Evidence, paper: Paper) -> str:
-    total = paper_samples(study, paper)
-    if total is None:
-        return "paper: not known to us"
-    length = paper.settings["sequence_length"]
-    return f"paper: {total:,.0f}{paper.settings['num_steps'].mark} of {length.value:,.0f}{length.mark}"
-
-
-def paper_samples(study: Evidence, paper: Paper) -> float | None:
-    """Training samples of the paper's own runs on this family of models; None where they are not known."""
-    known = {"num_steps", "batch_size"} <= set(paper.settings) and study.family not in IMAGES
-    return paper.settings["num_steps"].value * paper.settings["batch_size"].value if known else None
-
-
-def _source(data: DataSettings | ImageDataSettings) -> str:
-    names = {
-        "miniature": "the generated miniature language", "shapes": "generated shapes", "files": "local files",
-        "hub": "the hub",
-    }  # fmt: skip
-    return names[data.source]
-
-
-def support(studies: Sequence[Evidence], papers: Mapping[str, Paper]) -> list[str]:
-    """What this scale can and cannot support, in plain sentences."""
-    sentences = [_support(study, paper_on(study, papers), len(studies) > 1) for study in studies]
-    if not all(_own_scale(study, paper_on(study, papers)) for study in studies):
-        sentences.append(
-            "Such a study can support or question the direction of a claim, not its size, and “contradicted” does not "
-            "refute a paper at its own scale. Savings per step depend on the model's shape and on this machine."
-        )
-    if any(study.sbld in study.arms for study in studies):
-        sentences.append(
-            f"{papers['sbld'].label}: the full text of that paper is not public; what is measured is what its abstract "
-            "and public accounts say, with every open part a setting."
-        )
-    return sentences
-
-
-def _own_scale(study: Evidence, paper: Paper) -> bool:
-    total = paper_samples(study, paper)
-    run = study.runs(study.baseline)[0]
-    return total is not None and _same_shape(study, paper) and run.summary.samples >= 0.99 * total
-
-
-def _same_shape(study: Evidence, paper: Paper) -> bool:
-    """Whether layers and width are the paper's; SwinV2-L's are not among its settings."""
-    model = study.runs(study.baseline)[0].settings.model
-    names = ("num_layers", "hidden_size")
-    return study.family not in IMAGES and all(getattr(model, name) == paper.settings[name].value for name in names)
-
-
-def _support(study: Evidence, paper: Paper, named: bool) -> str:
-    """How far a study is from its paper's scale."""
-    who = f"The study of {FAMILIES[study.family]}" if named else "This study"
-    if _own_scale(study, paper):
-        return f"{who} has the paper's model size and number of samples: it can support or question a claim's size."
-    run, total = study.runs(study.baseline)[0], paper_samples(study, paper)
-    generated = {"miniature": " and a generated language", "shapes": " and generated images"}
-    data = generated.get(run.settings.data.source, "")
-    other = "another model than the paper’s" if study.family in IMAGES else "a much smaller model"
-    model = "the paper’s model" if _same_shape(study, paper) else other
-    size = "" if total is None else f", and 1/{total / run.summary.samples:,.0f} of the paper's training samples"
-    return f"{who} uses {model}{data}{size}."
-
-
-def _settings(study: Evidence) -> dict[str, Any]:
-    """The settings of a study: what differs between its arms, and all of each arm."""
-    return {
-        "name": FAMILIES[study.family],
-        "arms": [study.label(arm) for arm in study.arms],
-        "differences": differences(study),
-        "all": [(study.label(arm), _full_settings(study, arm)) for arm in study.arms],
-    }
-
-
-def differences(evidence: Evidence) -> list[tuple[str, list[str]]]:
-    """Settings that are not the same in all arms: (key, one text per arm)."""
-    flat = []
-    for arm in evidence.arms:
-        settings = evidence.runs(arm)[0].settings
-        rate = {"training.learning_rate": f"{settings.training.peak_learning_rate:g}"}
-        flat.append({**dict(_flatten(settings.model_dump(mode="json"))), **rate})
-    keys = dict.fromkeys(key for settings in flat for key in settings)
-    ignored = {"arm", "label", "seed", "schema_version"}
-    return [
-        (key, [_text(settings.get(key)) for settings in flat])
-        for key in keys
-        if key not in ignored and len({_text(settings.get(key)) for settings in flat}) > 1
-    ]
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else DASH if value is None else json.dumps(value)
-
-
-def _full_settings(evidence: Evidence, arm: str) -> str:
-    return evidence.runs(arm)[0].settings.model_dump_json(indent=1)
-
-
-def environment(evidence: Evidence) -> list[tuple[str, str]]:
-    """Where the runs come from: every distinct commit, version and machine among them."""
-    found: dict[str, list[str]] = {}
-    for run in (run for study in (evidence, *evidence.others) for run in study.pretrain):
-        entry = run.provenance
-        versions = {f"version of {name}": version for name, version in entry.versions.items()}
-        values = {
-            "commit": entry.commit,
-            "platform": entry.platform,
-            "processor": f"{entry.processor}, {entry.cpu_count} CPUs",
-            "device": device_text(entry.device),
-            "corpus": entry.corpus.hash if entry.corpus else None,
-            **versions,
-        }
-        for name, value in values.items():
-            if value and str(value) not in found.setdefault(name, []):
-                found[name].append(str(value))
-    return [(name, "; ".join(values)) for name, values in found.items() if values]
 
 
 # ---- Markdown pages ----

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from pldrepro.analysis.reported import MARKS
 from pldrepro.analysis.story import Finding
-from pldrepro.analysis.text import estimate_text, number
+from pldrepro.analysis.text import DIGITS, number, quantity_text
 from pldrepro.analysis.verdicts import MIN_SEEDS
 
-DIGITS = {"x": 2, "nats": 3, "points": 1, "%": 1, "runs": 0, "1": 3}
 FAVOURABLE = {"reproduced": "reproduced", "exceeded": "more than reported", "same direction": "same direction"}
 
 
@@ -27,15 +26,8 @@ class Words:
 
 def amount(finding: Finding) -> str:
     """16.3 % [12.9, 19.6]; at most 1.22 x; of two values these."""
-    estimate = finding.estimate
-    if estimate is None:
-        return "no number"
-    unit = "" if finding.unit == "1" else f" {finding.unit}"
-    digits = DIGITS.get(finding.unit, 0)
-    if finding.bound:
-        return f"at most {number(estimate.value, digits)}{unit}"
-    text, _, limits = estimate_text(estimate, digits).partition(" [")
-    return f"{text}{unit}" + (f" [{limits}" if limits else "")
+    text = quantity_text(finding.estimate, finding.unit)
+    return f"at most {text}" if finding.bound else text
 
 
 def basis(finding: Finding) -> str:
@@ -53,7 +45,7 @@ def half_width(finding: Finding) -> str:
     estimate = finding.estimate
     if estimate is None or estimate.high is None or estimate.values or why_open(finding):
         return ""
-    half = number(estimate.high - estimate.value, DIGITS.get(finding.unit, 0))
+    half = number(estimate.high - estimate.value, DIGITS.get(finding.unit, 1))
     return f" A difference of less than about {half} {finding.unit} could not have been seen."
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pldrepro.analysis import claims, curves, glue_scores, keep
+from pldrepro.analysis import claims, curves, glue_scores, keep, story
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.errors import RecordError
-from pldrepro.exhibits import figures, report, tables
+from pldrepro.exhibits import figures, overview, report, strip, tables
 from tests.support import runs
 from tests.support.runs import load_evidence
 
@@ -30,6 +30,12 @@ def write(evidence: Evidence, folder: Path, out: Path, pages: Sequence[Path] = (
     report.write_report(evidence, PAPERS, *parts, out, pages)
 
 
+def judge(evidence: Evidence, folder: Path) -> None:
+    """claims.csv and story.csv of a set."""
+    claims.write_claims(evidence, PAPERS, folder / "claims.csv")
+    story.write_story(evidence, PAPERS, claims.read_claims(folder / "claims.csv"), folder / "story.csv")
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = tmp_path_factory.mktemp("study")
@@ -40,7 +46,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         figures.write_figure(name, evidence, PAPERS, root / "figures" / name)
     for name in tables.TABLES:
         tables.write_table(name, evidence, PAPERS, root / "tables" / name)
-    claims.write_claims(evidence, PAPERS, root / "claims.csv")
+    judge(evidence, root)
     (root / "deviations.md").write_text("# Deviations\n\nGates are drawn **per step**.\n", encoding="utf-8")
     pages = [root / "deviations.md"]
     write(evidence, root, root / "report.html", pages)
@@ -89,13 +95,48 @@ def test_unknown_or_missing_figures_are_refused(built: dict[str, Any], tmp_path:
             write(built["evidence"], folder, tmp_path / "r.html")
 
 
-def test_the_report_points_to_nothing_outside(built: dict[str, Any]) -> None:
-    sources = re.findall(r'(?:src|href)="([^"]+)"', built["page"])
-    assert len([source for source in sources if source.startswith("data:image/svg+xml;base64,")]) == len(
-        figures.FIGURES
-    )
-    assert all(source.startswith(("data:", "#")) for source in sources)
+def test_the_report_points_to_nothing_outside_of_its_folder(built: dict[str, Any]) -> None:
+    sources = set(re.findall(r'(?:src|href)="([^"]+)"', built["page"]))
+    inside = {source for source in sources if source.startswith(("data:image/svg+xml;base64,", "#"))}
+    assert all((built["root"] / source).is_file() for source in sources - inside)
+    anchors = {source[1:] for source in inside if source.startswith("#")}
+    assert anchors <= set(re.findall(r'id="([^"]+)"', built["page"]))
     assert not re.search(r"<script|<link|@import|url\(", built["page"])
+    assert len(built["page"]) < 3e6
+
+
+def test_what_has_no_value_is_named_and_not_shown(built: dict[str, Any]) -> None:
+    page = built["page"]
+    assert 'id="figure-figure7"' in page
+    assert 'id="figure-overfitting"' not in page
+    assert 'id="table-sbld_table1"' not in page
+    (absent,) = re.findall(r"Nothing to show in this set: ([^<]+)", page)
+    assert {"Overfitting", "SBLD, table 1"} <= set(absent.rstrip(".").split("; "))
+
+
+def test_every_measured_claim_is_a_line_of_the_strip_and_links_to_its_evidence(built: dict[str, Any]) -> None:
+    frame, page = claims.read_claims(built["root"] / "claims.csv"), built["page"]
+    measured = frame[frame["measured"].notna()]
+    assert page.count('<svg class="strip"') == len(measured)
+    assert all(f'href="#claim-{name}"' in page and f'id="claim-{name}"' in page for name in measured["claim"])
+    assert '<a href="#table-table1">table1</a>' in page
+    assert 'title="abstract, verified"' in page
+
+
+def test_a_strip_shows_reported_and_measured_on_one_scale() -> None:
+    row = {"measured": 12.0, "low": 6.0, "high": 18.0, "values": "", "reported": 24.0}
+    drawn = str(strip.strip(row, 0.0))
+    null, measured, reported = (strip._x(value) for value in (0.0, 0.5, 1.0))
+    assert f'x1="{null}"' in drawn
+    assert f'cx="{measured}"' in drawn
+    assert f"L{reported} 4" in drawn
+    assert measured - null == pytest.approx(reported - measured, abs=0.2)
+    few = str(strip.strip({**row, "values": "10.0 14.0"}, 0.0))
+    assert (few.count("<circle"), "interval" in few) == (2, False)
+    far = str(strip.strip({**row, "measured": 240.0}, 0.0))
+    assert f'cx="{strip._x(2.0)}"' in far
+    assert far.count("Z") == 2
+    assert strip.strip({**row, "measured": float("nan")}, 0.0) == ""
 
 
 def test_the_report_names_its_papers(built: dict[str, Any]) -> None:
@@ -107,7 +148,7 @@ def test_the_report_names_its_papers(built: dict[str, Any]) -> None:
 def test_the_report_shows_verdicts_first_in_words(built: dict[str, Any]) -> None:
     page = built["page"]
     positions = [page.index(f'id="{name}"') for name in
-                 ("verdicts", "tables", "figures", "settings", "environment", "deviations")]  # fmt: skip
+                 ("story", "claims", "figures", "tables", "settings", "environment", "deviations")]  # fmt: skip
     assert positions == sorted(positions)
     assert "support or question the direction of a claim" in page
     assert "same direction" in page
@@ -117,7 +158,7 @@ def test_the_report_shows_verdicts_first_in_words(built: dict[str, Any]) -> None
 
 
 def test_the_report_shows_only_settings_that_differ(built: dict[str, Any]) -> None:
-    keys = [key for key, _ in report.differences(built["evidence"])]
+    keys = [key for key, _ in overview.differences(built["evidence"])]
     assert keys[:2] == ["model.norm", "training.learning_rate"]
     assert "model.num_layers" not in keys
     assert "drop.schedule" in keys
@@ -132,7 +173,7 @@ def test_a_study_at_the_papers_own_scale_says_so(tmp_path: Path) -> None:
         else:
             values |= {"samples": 200_000 * 4096, "num_layers": 12, "passes_by_layer": [runs.STEPS] * 12}
         (folder / name).write_text(json.dumps(values))
-    (text,) = report.support([load_evidence([folder])], PAPERS)
+    (text,) = overview.support([load_evidence([folder])], PAPERS)
     assert text.endswith("it can support or question a claim's size.")
 
 
@@ -149,7 +190,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evidence]:
 
 def page_of(evidence: Evidence, built: dict[str, Any], folder: Path) -> str:
     """The report of a set, with the figures of another one."""
-    claims.write_claims(evidence, PAPERS, folder / "claims.csv")
+    judge(evidence, folder)
     for name in tables.TABLES:
         tables.write_table(name, evidence, PAPERS, folder / "tables" / name)
     write(evidence, folder, folder / "report.html", figures=built["root"] / "figures")
@@ -167,9 +208,8 @@ def test_a_set_of_several_studies_is_shown_whole(
     assert "SwinV2 of 1 + 3 layers, 16 wide at first, 50,000 parameters (paper: SwinV2-L)" in page
     assert "3,200 images of 16 × 16 pixels in 6 classes from generated shapes (paper: not known to us)" in page
     assert "LAMBADA, without fine-tuning" in page
-    assert re.findall(r'<tr class="paper"><th colspan="5">([^<]+)</th>', page) == ["PLD", "SBLD (our reading)"]
-    assert page.count('<p class="toc"><b>SBLD (our reading)</b>') == 2
-    assert page.index('id="table-glue_tests"') < page.index('id="table-sbld_table1"')
+    assert re.findall(r'<tr class="paper"><th colspan="6">([^<]+)</th>', page) == ["PLD", "SBLD (our reading)"]
+    assert page.index('id="table-table1"') < page.index('id="table-sbld_table1"')
     assert "the full text of that paper is not public" in page
 
 
@@ -187,7 +227,7 @@ def test_a_set_of_gpt_alone_is_compared_with_its_own_paper(
 
 def test_names_for_people() -> None:
     names = ["figure10", "sbld_table1", "sbld_keep", "fair_budgets"]
-    assert [report.title(name) for name in names] == ["Figure 10", "Table 1", "Keep", "Fair budgets"]
+    assert [report.title(name) for name in names] == ["Figure 10", "SBLD, table 1", "SBLD, keep", "Fair budgets"]
 
 
 def test_html_in_the_deviations_is_escaped(built: dict[str, Any], tmp_path: Path) -> None:

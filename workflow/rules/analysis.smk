@@ -186,7 +186,7 @@ rule make_report:
         pages=[DEVIATIONS],
         shown=expand("{{results}}/tables/{table}.html", table=TABLES),
         drawn=expand("{{results}}/figures/{figure}.svg", figure=FIGURES),
-        code=[*TABLE_MODULES, *modules("exhibits/report.py", "exhibits/report.html", "exhibits/figures/*.py")],
+        code=[*TABLE_MODULES, *modules("exhibits/*.py", "exhibits/report.html", "exhibits/figures/*.py")],
     output:
         report(
             "{results}/report.html",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
@@ -79,7 +81,7 @@ def _parts(ax: Axes, parts: list[Finding], reported: float | None) -> None:
         estimate, whole = one.estimate, row == 0
         if estimate is None:
             continue
-        look = {"color": "#000000" if whole else "#0072B2", "zorder": 3}
+        look: dict[str, Any] = {"color": "#000000" if whole else "#0072B2", "zorder": 3}
         ax.plot([null, estimate.value], [row, row], linewidth=7, alpha=0.25, solid_capstyle="butt", **look)
         if estimate.n >= FEWEST and estimate.low is not None and estimate.high is not None:
             ax.plot([estimate.low, estimate.high], [row, row], linewidth=1.4, **look)
