@@ -7,7 +7,6 @@ shown, and named once.
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.story import STORY, read_story
 from pldrepro.analysis.text import FAMILIES
 from pldrepro.analysis.verdicts import VERDICTS
+from pldrepro.config.base import read_yaml
 from pldrepro.errors import RecordError
 from pldrepro.exhibits import claims_text, overview
 from pldrepro.exhibits.figures import FIGURES
@@ -29,7 +29,7 @@ from pldrepro.exhibits.layout import template
 from pldrepro.exhibits.story_text import Sentence, sentences, story_marks
 from pldrepro.exhibits.strip import strip
 from pldrepro.exhibits.tables import TABLES
-from pldrepro.files import write_text
+from pldrepro.files import shipped, write_text
 
 # A sign next to the colour: a verdict must be readable in grey, too.
 BADGES = {
@@ -50,17 +50,8 @@ TABLE_OF = {
     "fair_budgets": "fair_budgets", "overfitting": "overfitting", "trade_off": "table3", "schedule": "table1",
     "depth_robustness": "depth_robustness", "step_time": "table1", "sbld_loss": "sbld_table1",
 }  # fmt: skip
-# What a figure shows, for headings.
-ABOUT = {
-    "finding": "the study in one picture", "figure1": "gradients by layer", "figure2": "gradient-preserving ratio",
-    "figure3": "what a block does to its input", "figure4": "layers dropped at random", "figure6": "FLOPs of a step",
-    "figure7": "loss against cost", "figure8": "fine-tuning along the run", "figure9": "fine-tuning over the grid",
-    "figure10": "the limit theta_bar", "sbld_sensitivity": "sensitivity by layer",
-    "sbld_keep": "keep probability by layer", "sbld_loss": "loss against time",
-    "trade_off": "final loss against time", "fair_budgets": "decayed at equal cost",
-    "depth_robustness": "fewer layers at the end", "schedule": "policy and kept layers",
-    "step_time": "time of a step", "overfitting": "epochs of a small corpus",
-}  # fmt: skip
+# What each exhibit is called and shows; `snakemake --report` and docs/exhibits.md say the same.
+LABELS = Path("workflow/report/exhibits.yaml")
 
 
 @dataclass(frozen=True)
@@ -90,8 +81,8 @@ def write_report(
     is a RecordError.
     """
     frame, findings = read_claims(claims), read_story(claims.with_name(STORY))
-    studies, told = (evidence, *evidence.others), sentences(findings)
-    drawn = [one for name in FIGURES if (one := _figure(figures / name, papers, told)) is not None]
+    studies, told, labels = (evidence, *evidence.others), sentences(findings), read_yaml(shipped(LABELS))
+    drawn = [one for name in FIGURES if (one := _figure(figures / name, labels["figures"][name], told)) is not None]
     shown = {name: text for name in TABLES if (text := _table(tables / name))}
     anchors = {**{name: f"table-{name}" for name in shown}, **{one.name: f"figure-{one.name}" for one in drawn}}
     nulls = {f"{key}.{claim.id}": claim for key, paper in papers.items() for claim in paper.claims}
@@ -114,8 +105,13 @@ def write_report(
         marks=mark_notes(frame["provenance"]),
         lead=[one for one in drawn if one.name in ("finding", "trade_off")],
         figures=_grouped(drawn, papers),
-        tables=[(name, title(name), Markup(text), name in MAIN) for name, text in shown.items()],
-        absent=[title(name) for name in (*FIGURES, *TABLES) if name not in anchors],
+        tables=[(name, labels["tables"][name]["label"], Markup(text), name in MAIN) for name, text in shown.items()],
+        absent=[
+            label["label"]
+            for kind in ("figures", "tables")
+            for name, label in labels[kind].items()
+            if name not in anchors
+        ],
         settings=[overview.settings(study) for study in studies],
         environment=overview.environment(evidence),
         pages=[_page(path) for path in pages],
@@ -160,19 +156,13 @@ def _grouped(drawn: Sequence[Drawn], papers: Mapping[str, Paper]) -> dict[str, l
     return found
 
 
-def title(name: str) -> str:
-    """A table's or figure's name for people: figure10 -> Figure 10, sbld_table1 -> SBLD, table 1."""
-    text = re.sub(r"^(figure|table)(\d+)$", r"\1 \2", name.removeprefix("sbld_")).replace("_", " ")
-    return f"SBLD, {text}" if name.startswith("sbld_") else text.capitalize()
-
-
 def _table(prefix: Path) -> str:
     """A table as it was set; empty without a line."""
     text = _written(prefix, "html").decode("utf-8")
     return text if "<td" in text else ""
 
 
-def _figure(prefix: Path, papers: Mapping[str, Paper], story: Sequence[Sentence]) -> Drawn | None:
+def _figure(prefix: Path, label: Mapping[str, str], story: Sequence[Sentence]) -> Drawn | None:
     """A figure, as base64 of its SVG (inlined SVGs would share ids); None of one without data."""
     picture, name = _written(prefix, "svg"), prefix.name
     if not _written(prefix, "csv").strip():
@@ -180,10 +170,9 @@ def _figure(prefix: Path, papers: Mapping[str, Paper], story: Sequence[Sentence]
     table = TABLE_OF.get(name, "")
     says = next((one.text for one in story if name in one.exhibits), "")
     says = says or next((one.text for one in story if table and table in one.exhibits), "")
-    return Drawn(
-        name, f"{title(name)}: {ABOUT[name]}", f"data:image/svg+xml;base64,{base64.b64encode(picture).decode('ascii')}",
-        _written(prefix, "txt").decode("utf-8").strip(), says, table,
-    )  # fmt: skip
+    source = f"data:image/svg+xml;base64,{base64.b64encode(picture).decode('ascii')}"
+    caption = _written(prefix, "txt").decode("utf-8").strip()
+    return Drawn(name, f"{label['label']}: {label['shows']}", source, caption, says, table)
 
 
 def _written(prefix: Path, suffix: str) -> bytes:

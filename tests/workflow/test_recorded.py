@@ -14,11 +14,7 @@ from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.config.base import read_yaml
 from pldrepro.config.recorded import load_recorded
-<<<<<<< HEAD
-from pldrepro.exhibits import readme, results_page, reviews
-=======
-from pldrepro.exhibits import figures, results_page, reviews
->>>>>>> da06e0a (The finding in one picture (docs/finding.svg); one arm has one colour, line and marker in all figures)
+from pldrepro.exhibits import figures, readme, results_page, reviews
 from pldrepro.exhibits.tables import write_table
 from pldrepro.files import write_json
 
