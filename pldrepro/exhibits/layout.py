@@ -6,7 +6,7 @@ A reported value carries the mark of its provenance wherever it is shown, and it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -173,25 +173,49 @@ class TableLayout:
         """Title, table and notes in Markdown."""
         return "\n\n".join([f"**{self.title}**", markdown_table(self.headers, self.rows), *self.footnotes]) + "\n"
 
-    def latex(self) -> str:
-        """A LaTeX table (booktabs, graphicx)."""
-        return "\n".join(
-            [
-                "\\begin{table*}",
-                "\\centering",
-                f"\\caption{{{_latex(self.title)}}}",
-                "\\resizebox{\\textwidth}{!}{%",
-                f"\\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}",
-                "\\toprule",
-                _latex_row(self.headers),
-                "\\midrule",
-                *map(_latex_row, self.rows),
-                "\\bottomrule",
-                "\\end{tabular}}",
-                *(f"\\par\\footnotesize {_latex(note)}" for note in self.footnotes),
-                "\\end{table*}",
-            ]
+    # ---- without what has no value ----
+
+    def trimmed(self) -> TableLayout:
+        """Without the lines and columns that have no number, which a note names."""
+        groups: list[list[int]] = []
+        for place, cells in enumerate(self.cells):
+            if cells[0].text or not groups:
+                groups.append([])
+            groups[-1].append(place)  # a line without a name goes on with the one before it
+        kept = [group for group in groups if any(self._has_number(place) for place in group)]
+        names = dict.fromkeys(self.cells[group[0]][0].text for group in groups if group not in kept)
+        there = {self.cells[group[0]][0].text for group in kept}
+        absent = [name for name in names if name not in there]
+        lines = [place for group in kept for place in group]
+        columns = [
+            place
+            for place, column in enumerate(self.columns)
+            if not column.keys or any(self.cells[line][place].text not in ("", DASH) for line in lines)
+        ]
+        return replace(
+            self, columns=tuple(self.columns[place] for place in columns),
+            lines=tuple(self.lines[place] for place in lines),
+            notes=(*self.notes, f"Without a number here: {'; '.join(absent)}.") if absent else self.notes,
+        )  # fmt: skip
+
+    def _has_number(self, place: int) -> bool:
+        """Whether a line shows a number of its own; what counts or is reported next to others is none."""
+        line = self.lines[place]
+        own = [column for column in self.columns if column.keys and (line.kind or column.show not in (count, reported))]
+        shown = [line.cell(column).text not in ("", column.absent) for column in own]
+        return any(shown) or not own
+
+    def papers_own(self) -> TableLayout | None:
+        """Only the columns in which the paper reports something; None where there is none."""
+        told = {
+            (column.quantity, column.cost_axis)
+            for place, column in enumerate(self.columns)
+            if any(cells[place].provenance for cells in self.cells)
+        }
+        kept = tuple(
+            column for column in self.columns if not column.keys or (column.quantity, column.cost_axis) in told
         )
+        return replace(self, columns=kept) if told else None
 
 
 def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -210,18 +234,3 @@ def template(name: str) -> Any:
     return Environment(
         loader=PackageLoader("pldrepro.exhibits", "."), autoescape=True, undefined=StrictUndefined
     ).get_template(name)
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
-    "†": r"$^\dagger$", "‡": r"$^\ddagger$", "§": r"$^\S$", "±": r"$\pm$", "×": r"$\times$", "−": "$-$",
-    "≥": r"$\ge$", "≤": r"$\le$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--",
-}  # fmt: skip
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
-def _latex_row(cells: Iterable[str]) -> str:
-    return " & ".join(map(_latex, cells)) + r" \\"

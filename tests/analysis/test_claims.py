@@ -294,7 +294,7 @@ def test_sblds_claims_on_gpt_and_images_have_verdicts_of_their_own(tmp_path: Pat
     assert frame.loc["sbld.over_pld", "measured"] == pytest.approx(0.04)
     assert "throughput over PLD's in reference time, the analysis charged: 1.0" in frame.loc["sbld.over_pld", "note"]
     assert "% of SBLD's is its analysis of sensitivity" in frame.loc["sbld.time", "note"]
-    assert claims_text.measured_text(frame.loc["sbld.over_pld"]).startswith("0.040 [")
+    assert claims_text.measured_text(frame.loc["sbld.over_pld"]).startswith("0.040 nats [")
 
 
 def test_sbld_does_not_beat_pld_when_it_is_slower(tmp_path: Path) -> None:

@@ -1,5 +1,9 @@
 """Tables 1 and 2 from synthetic runs: values, intervals only where they exist, marks, words for what is missing."""
 
+import re
+import shutil
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +13,7 @@ import pytest
 from pldrepro.analysis import glue_scores, text
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
-from pldrepro.exhibits import layout, tables
+from pldrepro.exhibits import latex, layout, tables
 from pldrepro.exhibits.text import time_unit
 from pldrepro.stats import Estimate
 from tests.support import runs
@@ -179,10 +183,11 @@ def test_a_table_is_written_in_every_format(evidence: Evidence, tmp_path: Path, 
     } <= set(tidy)
     header, rule, *_ = [line for line in (tmp_path / f"{name}.md").read_text().splitlines() if line.startswith("|")]
     assert header.count("|") == rule.count("|")
-    latex = (tmp_path / f"{name}.tex").read_text()
-    assert r"$^\dagger$" in latex
-    assert "†" not in latex
-    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}")
+    text = (tmp_path / f"{name}.tex").read_text()
+    assert r"$^\dagger$" in text
+    assert "†" not in text
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}")
+    assert rf"\label{{tab:{name}-paper}}" in (tmp_path / f"{name}.paper.tex").read_text()
 
 
 def test_an_unknown_table_is_refused(evidence: Evidence, tmp_path: Path) -> None:
@@ -262,8 +267,14 @@ SMALL = layout.TableLayout(
 def test_one_declaration_is_set_in_every_format() -> None:
     assert SMALL.rows == (("PLD <1>", "1.2 [1.1, 1.4]", "2.8†"),)
     assert "| PLD <1> | 1.2 [1.1, 1.4] | 2.8† |" in SMALL.markdown()
-    assert r"PLD <1> & 1.2 [1.1, 1.4] & 2.8$^\dagger$ \\" in SMALL.latex()
-    assert r"\caption{a\_b \& 5 \%}" in SMALL.latex()
+    text = latex.latex([SMALL], "small")
+    assert r"\caption{A\_b \& 5 \%}" in text
+    assert r"\label{tab:small}" in text
+    assert r"PLD $<$1$>$ & " in text
+    assert r"1.2 \\ {\scriptsize {[}1.1, 1.4{]}}" in text
+    assert r"2.8$^\dagger$ \\" in text
+    assert text.index(r"\end{tabular}" + "\n\\par") < text.index("A note.")
+    assert "resizebox" not in text
     page = layout.html([SMALL], "table-small")
     assert '<h3 id="table-small">a_b &amp; 5 %</h3>' in page
     assert "<td>PLD &lt;1&gt;</td>" in page
@@ -273,3 +284,68 @@ def test_one_declaration_is_set_in_every_format() -> None:
 
 def test_a_mark_brings_its_footnote() -> None:
     assert SMALL.footnotes == ("A note.", "† reported value not checked against the paper itself.")
+
+
+# ---- what has no value ----
+
+EMPTY = {**ROW, "measured": None, "low": None, "high": None, "n": 0}
+GAPS = layout.TableLayout(
+    "Table 3: gaps",
+    (
+        layout.ColumnLayout("arm"),
+        layout.ColumnLayout("speedup", "speedup", 1),
+        layout.ColumnLayout("loss", "loss", 1),
+        layout.ColumnLayout("n", "speedup", show=layout.count),
+    ),
+    (layout.Line({"arm": "PLD"}, [ROW]), layout.Line({"arm": "other"}, [EMPTY]), layout.Line({"arm": ""}, [EMPTY])),
+)
+
+
+def test_lines_and_columns_without_a_number_are_left_out_and_named() -> None:
+    trimmed = GAPS.trimmed()
+    assert trimmed.headers == ("arm", "speedup", "n")
+    assert trimmed.rows == (("PLD", "1.2 [1.1, 1.4]", "3"),)
+    assert trimmed.notes == ("Without a number here: other.",)
+    assert SMALL.trimmed() == SMALL
+
+
+def test_a_line_without_a_name_stays_with_the_one_before_it() -> None:
+    lines = (layout.Line({"arm": "PLD"}, [EMPTY]), layout.Line({"arm": ""}, [ROW]))
+    assert len(replace(GAPS, lines=lines).trimmed().lines) == 2
+
+
+def test_the_papers_own_columns_are_those_in_which_it_reports() -> None:
+    more = replace(SMALL, columns=(*SMALL.columns, layout.ColumnLayout("loss", "loss", 1)))
+    own = more.papers_own()
+    assert own is not None
+    assert own.headers == ("arm", "speedup", "reported")
+    assert GAPS.papers_own() is None
+
+
+# ---- LaTeX ----
+
+
+def test_a_wide_table_is_set_as_several_with_one_number_and_notes_below_the_last() -> None:
+    columns = [layout.ColumnLayout(f"a long header of column {place}", "speedup", 1) for place in range(12)]
+    wide = replace(SMALL, title="Table 7: wide", columns=(layout.ColumnLayout("arm"), *columns))
+    text = latex.latex([wide], "wide")
+    assert text.count(r"\begin{table}") > 1
+    assert r"\caption{Wide}" in text
+    assert r"\caption{Wide, continued}" in text
+    assert text.count("A note.") == 1
+    assert r"\label{tab:wide-2}" in text
+    assert text.count("PLD $<$1$>$") == text.count(r"\begin{table}")
+
+
+def test_pdflatex_sets_every_table_within_the_line(evidence: Evidence, tmp_path: Path) -> None:
+    if shutil.which("pdflatex") is None:
+        pytest.skip("no pdflatex here: install texlive-latex-recommended")
+    names = list(tables.TABLES)
+    for name in names:
+        tables.write_table(name, evidence, PAPERS, tmp_path / name)
+    texts = [(tmp_path / f"{name}.{suffix}").read_text() for name in names for suffix in ("tex", "paper.tex")]
+    (tmp_path / "all.tex").write_text(latex.document(texts), encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert not re.findall(r"Overfull \\hbox \(([0-9]{2,})", done.stdout)

@@ -27,6 +27,7 @@ from pldrepro.analysis.significance import glue_tests
 from pldrepro.analysis.text import FAMILIES
 from pldrepro.analysis.time_to_target import time_to_target
 from pldrepro.analysis.training_cost import table1
+from pldrepro.exhibits.latex import latex
 from pldrepro.exhibits.layout import TableLayout, html
 from pldrepro.exhibits.tables.ablation import table3_layout
 from pldrepro.exhibits.tables.budgets import fair_budgets_layout, memory_layout, overfitting_layout
@@ -78,14 +79,21 @@ def build(name: str, evidence: Evidence, papers: Mapping[str, Paper]) -> tuple[p
 
 
 def write_table(name: str, evidence: Evidence, papers: Mapping[str, Paper], out_prefix: Path) -> None:
-    """Write ``out_prefix``.csv (tidy, full precision), and .md, .tex and .html (for the report) of a table."""
+    """Write ``out_prefix``.csv (tidy, full precision), and .md, .tex, .paper.tex and .html (for the report).
+
+    What has no value is left out of these; .paper.tex has only the columns in which the paper reports something.
+    """
     frame, tables = build(name, evidence, papers)
     with atomic_path(out_prefix.with_name(f"{out_prefix.name}.csv")) as temporary:
         frame.to_csv(temporary, index=False)
+    trimmed = [table.trimmed() for table in tables]
+    shown = [table for table in trimmed if table.lines] or trimmed
+    own = [one for table in shown if (one := table.papers_own()) is not None]
     texts = {
-        "md": "\n".join(table.markdown() for table in tables),
-        "tex": "\n\n".join(table.latex() for table in tables) + "\n",
-        "html": html(tables, f"table-{name}"),
+        "md": "\n".join(table.markdown() for table in shown),
+        "tex": latex(shown, name),
+        "paper.tex": latex(own, f"{name}-paper"),
+        "html": html(shown, f"table-{name}"),
     }
     for suffix, text in texts.items():
         write_text(out_prefix.with_name(f"{out_prefix.name}.{suffix}"), text)
