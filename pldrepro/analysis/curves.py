@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from pldrepro.analysis.arms import validation_losses
+from pldrepro.analysis.arms import validation_loss
 from pldrepro.analysis.keep import kept_layers_data
 from pldrepro.analysis.results import AXES, Evidence
 from pldrepro.costs.flops import run_flops
@@ -15,19 +15,17 @@ from pldrepro.runs.step_times import StepTimes
 
 
 def trade_off_data(evidence: Evidence) -> pd.DataFrame:
-    """One row per method: final validation loss with its standard error, and time relative to the baseline's."""
+    """One row per method: final validation loss with its 95 % t interval, and time relative to the baseline's."""
     axis = evidence.clock
     whole = np.mean([evidence.cost(run, axis) for run in evidence.runs(evidence.baseline)])
     rows = []
     for arm in evidence.methods:
         runs = evidence.runs(arm)
-        losses = np.array(validation_losses(evidence, arm))
-        error = float(losses.std(ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 else 0.0
+        loss = validation_loss(evidence, arm)
         time = np.mean([evidence.cost(run, axis) for run in runs]) / whole
-        mean = float(losses.mean())
         rows.append(
-            {"arm": arm, "label": evidence.label(arm), "time": time, "loss": mean, "low": mean - error,
-             "high": mean + error, "n": len(runs)}
+            {"arm": arm, "label": evidence.label(arm), "time": time, "loss": loss.value, "low": loss.low,
+             "high": loss.high, "n": loss.n}
         )  # fmt: skip
     return pd.DataFrame(rows)
 

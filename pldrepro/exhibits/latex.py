@@ -13,7 +13,7 @@ from textwrap import wrap
 from pldrepro.exhibits.layout import Cell, TableLayout
 
 # An estimate of widths: points of a character in \footnotesize, of the space between columns, and of a line of text.
-CHARACTER, BETWEEN, TEXT_WIDTH = 4.4, 7.0, 345.0
+CHARACTER, BETWEEN, TEXT_WIDTH = 4.0, 7.0, 345.0
 HEADER, NAME = 11, 20  # characters after which a header and a first cell are broken
 _CHARACTERS = {
     "\\": r"\textbackslash{}", "%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
@@ -73,7 +73,7 @@ def _table(table: TableLayout, label: str) -> str:
             r"\toprule",
             " & ".join(headers) + r" \\",
             r"\midrule",
-            *rows,
+            "\n\\addlinespace[2pt]\n".join(rows),
             r"\bottomrule",
             r"\end{tabular}",
             *_notes(table.footnotes),

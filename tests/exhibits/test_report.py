@@ -10,14 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
 from pldrepro.analysis import claims, curves, glue_scores, keep, story
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
+from pldrepro.config.arm import ArmTags
 from pldrepro.errors import RecordError
 from pldrepro.exhibits import figures, overview, report, strip, tables
+from pldrepro.exhibits.figures import style
+from pldrepro.stats import Estimate
 from tests.support import runs
 from tests.support.runs import load_evidence
 
@@ -103,6 +107,27 @@ def test_the_report_points_to_nothing_outside_of_its_folder(built: dict[str, Any
     assert anchors <= set(re.findall(r'id="([^"]+)"', built["page"]))
     assert not re.search(r"<script|<link|@import|url\(", built["page"])
     assert len(built["page"]) < 3e6
+
+
+def test_an_arm_looks_the_same_in_every_figure_and_like_no_other(built: dict[str, Any]) -> None:
+    evidence = built["evidence"]
+    looks = {arm: (*style.arm_style(evidence, arm).values(), style.arm_marker(evidence, arm)) for arm in evidence.arms}
+    assert looks["pld"] == ("#0072B2", "-", "s")
+    fewer = replace(evidence, pretrain=tuple(run for run in evidence.pretrain if run.arm != "preln_higher"))
+    assert style.arm_style(fewer, "pld") == style.arm_style(evidence, "pld")
+    others = [f"arm{number}" for number in range(30)]
+    many = replace(evidence, tags={**evidence.tags, **{arm: ArmTags() for arm in others}})
+    pairs = [(style.arm_style(many, arm)["color"], str(style.arm_style(many, arm)["linestyle"])) for arm in others]
+    assert len(set(pairs)) == len(others)
+
+
+def test_bars_need_three_seeds() -> None:
+    figure, ax = plt.subplots()
+    two, three = Estimate(1.0, -5.0, 7.0, 2, ""), Estimate(2.0, 1.5, 2.5, 3, "")
+    style.interval_bars(ax, [0.0, 1.0], [two, three])
+    lengths = [segment[1][1] - segment[0][1] for segment in ax.containers[0].lines[2][0].get_segments()]
+    assert lengths == pytest.approx([0.0, 1.0])
+    plt.close(figure)
 
 
 def test_what_has_no_value_is_named_and_not_shown(built: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ from pldrepro.exhibits.figures.style import (
     style,
 )
 
-BARS = "bars: 95 % t interval of the mean over pre-training seeds, cut off at a panel's edge"
+BARS = "bars: 95 % t interval of the mean over 3 or more pre-training seeds, cut off at a panel's edge"
 
 
 # ---- theta_bar ----

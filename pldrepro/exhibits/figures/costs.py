@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from pldrepro.analysis.arms import validation_loss
+from pldrepro.analysis.arms import validation_loss, validation_losses
 from pldrepro.analysis.curves import (
     flops_data,
     loss_data,
@@ -33,6 +33,8 @@ from pldrepro.exhibits.figures.style import (
     arm_style,
     axis_scale,
     device_text,
+    fit_y,
+    interval_bars,
     left_out,
     not_here,
     nothing,
@@ -83,20 +85,23 @@ def trade_off(evidence: Evidence, paper: Paper) -> FigureData:
     figure, ax = plt.subplots(figsize=(7.2, max(4.2, 0.8 + 0.19 * len(data))))
     for position, row in enumerate(data.to_dict("records")):
         look = arm_style(evidence, row["arm"])
-        error = [[row["loss"] - row["low"]], [row["high"] - row["loss"]]] if row["n"] > 1 else None
-        ax.errorbar(
-            row["time"], row["loss"], yerr=error, fmt=arm_marker(evidence, row["arm"]), markersize=5, capsize=2,
-            color=look["color"], elinewidth=0.9, label=f"{position + 1} {row['label']}",
+        runs = validation_losses(evidence, row["arm"])
+        ax.plot([row["time"]] * len(runs), runs, ".", markersize=3, alpha=0.5, color=look["color"])
+        interval_bars(
+            ax, [row["time"]], [validation_loss(evidence, row["arm"])], marker=arm_marker(evidence, row["arm"]),
+            markersize=5, linestyle="none", color=look["color"], label=f"{position + 1} {row['label']}",
         )  # fmt: skip
         ax.annotate(
             str(position + 1), (row["time"], row["loss"]), xytext=(5, 4), textcoords="offset points", fontsize=8,
             color=look["color"],
         )  # fmt: skip
+    fit_y(ax, [loss for arm in data["arm"] for loss in validation_losses(evidence, arm)])
     ax.set(xlabel="reference time of the whole run / the baseline's", ylabel="final validation loss [nats]")
     figure.legend(loc="outside right upper", handletextpad=0.3, fontsize=8)
     caption = (
         "Final validation loss against the reference time of the whole run, relative to the baseline's. Points: mean "
-        "over pre-training seeds with the standard error of the mean as bar; towards the lower left is better. "
+        "over pre-training seeds; dots: single runs; bars: 95 % t interval of the mean over 3 or more seeds, cut off at "
+        "the panel's edge; towards the lower left is better. "
         f"{seeds_text(evidence, data['arm'].tolist())}."
     )
     return figure, data, caption

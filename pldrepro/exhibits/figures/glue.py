@@ -34,8 +34,8 @@ from pldrepro.exhibits.text import marked_number
 # More lines with bars than this cannot be told apart; the data file holds the others, too.
 MOST_LINES = 4
 BARS = (
-    "thin bars: 95 % t interval of the mean over pre-training seeds, cut off at a panel's edge; thick bars: from the "
-    "lowest run to the highest"
+    "thin bars: 95 % t interval of the mean over 3 or more pre-training seeds, cut off at a panel's edge; thick bars: "
+    "from the lowest run to the highest"
 )
 
 
@@ -152,6 +152,9 @@ def figure9(evidence: Evidence, paper: Paper) -> FigureData:
     data = rate_data(evidence)
     if data.empty:
         return nothing("no arm of this study was fine-tuned")
+    if data["learning_rate"].nunique() == 1:
+        rate = f"{data['learning_rate'].iloc[0]:g}"
+        return nothing(f"the grid of learning rates has one rate, {rate}, so that nothing is said about robustness")
     arms = data["arm"].unique().tolist()
     shown = drawn(evidence, arms)
     names, rates = data["quantity"].unique().tolist(), sorted(data["learning_rate"].unique())
@@ -166,11 +169,7 @@ def figure9(evidence: Evidence, paper: Paper) -> FigureData:
         ax.set_title(_panel_title(evidence, paper, name), loc="left")
         _rate_axis(ax, rates)
     _finish(figure, axes, "fine-tuning learning rate")
-    grid = (
-        f"The grid has one rate, {rates[0]:g}, so that nothing is said about robustness"
-        if len(rates) == 1
-        else f"Best rate minus worst, mean of the tasks: {_ranges(evidence, data, shown)}"
-    )
+    grid = f"Best rate minus worst, mean of the tasks: {_ranges(evidence, data, shown)}"
     caption = (
         "Fine-tuned scores on the development sets at the end of pre-training over the grid of learning rates [%]: per "
         "pre-training seed the median over fine-tuning seeds at that rate, primary metric of each task; then the mean, "

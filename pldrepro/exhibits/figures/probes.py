@@ -19,9 +19,9 @@ from pldrepro.analysis.probes import depth_data, draw_data, gradient_frame, laye
 from pldrepro.analysis.reported import MARKS, Paper, mark_notes
 from pldrepro.analysis.results import Evidence
 from pldrepro.exhibits.figures.style import MARKERS, FigureData, arm_marker, arm_style, nothing
+from pldrepro.stats import FEWEST
 
 NOT_PROBED = "no checkpoint of the baseline, of PreLN without dropping or of PLD was probed"
-FEWEST = 3  # seeds from which on an interval is drawn: that of two is 12.7 standard errors wide to each side
 
 
 def figure1(evidence: Evidence, paper: Paper) -> FigureData:

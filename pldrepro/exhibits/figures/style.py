@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import matplotlib
@@ -23,7 +24,7 @@ from pldrepro.analysis.budgets import original
 from pldrepro.analysis.results import Evidence
 from pldrepro.exhibits.text import time_unit
 from pldrepro.runs.schema import Device
-from pldrepro.stats import Estimate
+from pldrepro.stats import FEWEST, Estimate
 
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F")
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), "-.", (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (7, 3)))
@@ -97,11 +98,14 @@ def _others(evidence: Evidence) -> dict[str, tuple[str, Any, str]]:
 
 
 def interval_bars(ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], **look: Any) -> None:
-    """A line through estimates with their intervals as bars; an estimate of one seed has none."""
+    """A line through estimates with their intervals as bars; an estimate of fewer than FEWEST seeds has none."""
     middle = [one.value for one in estimates]
-    error = [[one.value - one.low for one in estimates if one.low is not None],
-             [one.high - one.value for one in estimates if one.high is not None]]  # fmt: skip
-    bars = error if len(error[0]) == len(estimates) else None
+    shown = [one if one.n >= FEWEST else replace(one, low=None, high=None) for one in estimates]
+    error = [
+        [0.0 if one.low is None else one.value - one.low for one in shown],
+        [0.0 if one.high is None else one.high - one.value for one in shown],
+    ]
+    bars = error if any(one.low is not None for one in shown) else None
     _, _, drawn = ax.errorbar(x, middle, yerr=bars, **{"markersize": 4, "capsize": 2, "elinewidth": 0.8, **look})
     for lines in drawn:
         lines.set_alpha(0.6)  # behind the means, where several arms stand side by side
