@@ -31,7 +31,7 @@ from pldrepro.stats import Estimate
 
 STORY = "story.csv"  # beside claims.csv
 # Outcomes: a claim's verdict; the side of a comparison; or a number that is only shown.
-SIDES = {-1: "below", 0: "undecided", 1: "above"}
+SIDES = BELOW, UNDECIDED, ABOVE = "below", "undecided", "above"
 SHOWN, NOTHING = "shown", "no measurement"
 COLUMNS: dict[str, type] = {
     "topic": str, "part": str, "outcome": str, "arm": str, "against": str, "measured": float, "low": float,
@@ -91,15 +91,15 @@ def story(evidence: Evidence, papers: Mapping[str, Paper], claims: pd.DataFrame)
     """All findings of a set, topic by topic; ``claims``: its rows of claims.csv."""
     told = Told(evidence, papers, {row["claim"]: row for row in claims.to_dict("records")})
     found = [finding for rule in RULES for finding in rule(told)]
-    # A comparison that two sentences need is one test.
-    judged = {(finding.unit, finding.paired.effects): finding.paired for finding in found if finding.paired is not None}
-    side = dict(zip(judged, sides(list(judged.values())), strict=True))
-    return [
-        finding
-        if finding.paired is None
-        else replace(finding, outcome=SIDES[side[finding.unit, finding.paired.effects]])
-        for finding in found
-    ]
+    decided = iter(sides([one.paired for one in found if one.paired is not None]))
+    return [one if one.paired is None else replace(one, outcome=_side(one, next(decided) != 0)) for one in found]
+
+
+def _side(finding: Finding, decided: bool) -> str:
+    """On which side of no effect a comparison is, of which it is known whether it is on one at all."""
+    if not decided or finding.estimate is None:
+        return UNDECIDED
+    return ABOVE if finding.estimate.value > finding.null else BELOW
 
 
 # ---- the two kinds of findings ----
@@ -222,9 +222,12 @@ def contributions(study: Evidence) -> list[Finding]:
     return [*found, *(replace(one, note=ALL) for one in whole)]
 
 
+SPEEDUPS = ("minimal_pairs", "pld.speedup_similar_minimal_pairs"), ("cloze", "pld.speedup_similar_cloze")
+
+
 def early(told: Told) -> Iterator[Finding]:
     """The speedup at checkpoint 100 of 186, on GLUE and on scores without fine-tuning, with the scores' differences."""
-    for score, speedup in (("glue", "pld.speedup_similar_accuracy"), *_contrast_claims("speedup_similar")):
+    for score, speedup in (("glue", "pld.speedup_similar_accuracy"), *SPEEDUPS):
         yield of_claim(told, "early", f"{score}_speedup", speedup)
     study = told.bert
     if study is None or "ckp100" not in study.checkpoints(study.pld):
@@ -233,10 +236,6 @@ def early(told: Told) -> Iterator[Finding]:
     for score, name in _scores(study):
         gain = contrasts.gain(study, name, study.pld, study.baseline, "ckp100")
         yield from of_pair(study, "early", f"{score}_gain", gain, "points", "contrasts", study.pld, study.baseline)
-
-
-def _contrast_claims(stem: str) -> tuple[tuple[str, str], ...]:
-    return ("minimal_pairs", f"pld.{stem}_minimal_pairs"), ("cloze", f"pld.{stem}_cloze")
 
 
 def _scores(study: Evidence) -> list[tuple[str, str]]:
@@ -364,13 +363,8 @@ def story_frame(findings: Iterable[Finding]) -> pd.DataFrame:
 
 def _row(finding: Finding) -> dict[str, Any]:
     estimate = finding.estimate
-    numbers = {
-        "measured": estimate.value if estimate else None,
-        "low": estimate.low if estimate else None,
-        "high": estimate.high if estimate else None,
-        "n": estimate.n if estimate else 0,
-        "values": joined(estimate),
-    }
+    limits = (estimate.value, estimate.low, estimate.high, estimate.n) if estimate else (None, None, None, 0)
+    numbers = {**dict(zip(("measured", "low", "high", "n"), limits, strict=True)), "values": joined(estimate)}
     return {name: numbers[name] if name in numbers else getattr(finding, name) for name in COLUMNS}
 
 
@@ -389,7 +383,7 @@ def read_story(path: Path) -> list[Finding]:
 
 
 def _finding(path: Path, row: Mapping[Any, Any]) -> Finding:
-    allowed = (*VERDICTS, *SIDES.values(), SHOWN, NOTHING)
+    allowed = (*VERDICTS, *SIDES, SHOWN, NOTHING)
     if row["outcome"] not in allowed or row["provenance"] not in get_args(Provenance):
         raise RecordError(f"{path}: outcome {row['outcome']!r}, provenance {row['provenance']!r}; allowed: "
                           f"{', '.join(allowed)}; {', '.join(MARKS)}")  # fmt: skip

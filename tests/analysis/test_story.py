@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pldrepro.analysis import claims, story
+from pldrepro.analysis import claims, comparisons, story
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.story import NOTHING, Finding, read_story, write_story
@@ -57,6 +57,13 @@ def test_dropping_is_compared_with_the_same_model_without_it(evidence: Evidence,
     assert found.estimate is not None
     assert found.estimate.value == pytest.approx(sum(gaps) / 3)
     assert found.outcome in ("below", "undecided", "above")
+
+
+def test_a_factor_below_one_is_below_no_effect(evidence: Evidence) -> None:
+    slower = comparisons.ratio([(0.9, 1.0), (0.91, 1.0), (0.89, 1.0), (0.9, 1.0)])
+    (one,) = story.of_pair(evidence, "parts", "pld_time", slower, "x", "time_to_target", "pld")
+    (two,) = story.of_pair(evidence, "time", "twin", slower, "%", "table1", "pld")
+    assert (story._side(one, True), story._side(two, True), story._side(one, False)) == ("below", "above", "undecided")
 
 
 def test_verdicts_are_counted(evidence: Evidence, written: pd.DataFrame) -> None:

@@ -100,8 +100,8 @@ def trade_off(evidence: Evidence, paper: Paper) -> FigureData:
     figure.legend(loc="outside right upper", handletextpad=0.3, fontsize=8)
     caption = (
         "Final validation loss against the reference time of the whole run, relative to the baseline's. Points: mean "
-        "over pre-training seeds; dots: single runs; bars: 95 % t interval of the mean over 3 or more seeds, cut off at "
-        "the panel's edge; towards the lower left is better. "
+        "over pre-training seeds; dots: single runs; bars: 95 % t interval of the mean over 3 or more seeds, cut off "
+        "at the panel's edge; towards the lower left is better. "
         f"{seeds_text(evidence, data['arm'].tolist())}."
     )
     return figure, data, caption
