@@ -44,6 +44,13 @@ def loss_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def relative_loss_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
+    """``loss_data`` with the column ``relative``: time as percent of the baseline's whole run, mean over its seeds."""
+    whole = np.mean([evidence.cost(run, evidence.clock) for run in evidence.runs(evidence.baseline)])
+    data = loss_data(evidence, arms)
+    return data.assign(relative=100 * data[evidence.clock] / whole)
+
+
 def mean_over_runs(data: pd.DataFrame, axis: str) -> pd.DataFrame:
     """Cost on an axis and validation loss of an arm in ``loss_data``: mean over its runs at equal steps.
 

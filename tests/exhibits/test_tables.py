@@ -166,7 +166,7 @@ def test_without_fine_tuning_table_2_is_the_papers_row_alone(study: dict[str, An
 def test_a_table_is_written_in_every_format(evidence: Evidence, tmp_path: Path, name: str) -> None:
     tables.write_table(name, evidence, PAPERS, tmp_path / name)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        f"{name}.{suffix}" for suffix in ("csv", "html", "md", "tex")
+        f"{name}.{suffix}" for suffix in ("csv", "html", "md", "paper.tex", "tex")
     ]
     tidy = pd.read_csv(tmp_path / f"{name}.csv")
     assert {

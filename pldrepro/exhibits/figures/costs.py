@@ -152,11 +152,12 @@ def figure6(evidence: Evidence, paper: Paper) -> FigureData:
     if reported:
         ax.axhline(1 - reported.value / 100, color="#7f7f7f", linewidth=0.9, zorder=1)
         ax.annotate(
-            f"paper: {number(reported.value, 0)} % less{reported.mark}", (1, 1 - reported.value / 100), xytext=(-2, 2),
-            textcoords="offset points", ha="right", va="bottom", fontsize=7.5, color="#555555",
+            f"paper: {number(reported.value, 0)} % less{reported.mark}", (1, 1 - reported.value / 100), xytext=(-2, -3),
+            textcoords="offset points", ha="right", va="top", fontsize=7.5, color="#555555",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
         )  # fmt: skip
     ax.set(xlabel="share of the run", ylabel="FLOPs of a step / without dropping", xlim=(0, 1))
-    ax.set_ylim(0, 1.05)
+    ax.set_ylim(min(0.5, 0.9 * float(data["counted"].min())), 1.03)
     figure.legend(loc="outside lower center", ncols=min(2, len(arms)), handlelength=3)
     staged = len(getattr(evidence.runs(arms[0])[0].settings.model, "stages", ())) > 1
     caption = (

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from pldrepro.analysis.arms import validation_loss
-from pldrepro.analysis.curves import loss_data, mean_over_runs
+from pldrepro.analysis.curves import mean_over_runs, relative_loss_data
 from pldrepro.analysis.reported import MARKS, Paper, mark_notes
 from pldrepro.analysis.results import AXES, Evidence
 from pldrepro.analysis.story import Finding, contributions, fewer_layers, story_frame
@@ -56,10 +56,7 @@ WORDS = {
 
 
 def _losses(ax: Axes, study: Evidence, arms: list[str]) -> pd.DataFrame:
-    axis = study.clock
-    data = loss_data(study, arms)
-    base = data[data["arm"] == study.baseline].groupby("seed")[axis].max().mean()
-    data = data.assign(relative=100 * data[axis] / base)
+    axis, data = study.clock, relative_loss_data(study, arms)
     for arm in arms:
         own, look = data[data["arm"] == arm], arm_style(study, arm)
         for _, run in own.groupby("seed"):

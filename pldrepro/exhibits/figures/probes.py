@@ -52,7 +52,7 @@ def figure2(evidence: Evidence, paper: Paper) -> FigureData:
     for ax in axes[0]:
         ax.axhline(1, color="#7f7f7f", linewidth=0.8, zorder=1)
     _layer_row(axes[0], arms, data)
-    _log(axes[0], "gradient-preserving ratio")
+    _log(axes[0], "gradient ratio; 1: passed on unchanged")
     _checkpoint_legend(figure, axes[0][0])
     caption = (
         "Gradient-preserving ratio of each block: norm of the loss gradient at the block's input over that at its "

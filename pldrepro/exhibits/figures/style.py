@@ -79,7 +79,7 @@ def arm_marker(evidence: Evidence, arm: str) -> str:
 
 def _look(evidence: Evidence, arm: str) -> tuple[str, Any, str]:
     """What an arm looks like; a copy that is cut to a budget looks like the arm that it is a copy of."""
-    source = (original(evidence, arm) if evidence.budget(arm) else None) or arm
+    source = (original(evidence, arm) if arm in evidence.arms and evidence.budget(arm) else None) or arm
     role = evidence.role(source)
     return ROLE_STYLES[role] if role in ROLE_STYLES else _others(evidence)[source]
 
