@@ -356,7 +356,7 @@ def test_memory_is_compared_with_the_baseline(tmp_path: Path) -> None:
     (table,) = shown("memory", evidence)
     memory = {row[0]: row[3:] for row in table.rows}
     ones = ("1024.00 / 1024.00", "1.000 / 1.000")
-    assert memory["PLD"] == (*ones, "512.00 [512.00, 512.00]", "0.500 [0.500, 0.500]", "2")
+    assert memory["PLD"] == (*ones, "512.00 / 512.00", "0.500 / 0.500", "2")
     assert memory["PreLN, same learning rate"] == ("–", "–", "–", "–", "0")
 
 
