@@ -46,7 +46,7 @@ def loss_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
 
 def relative_loss_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
     """``loss_data`` with the column ``relative``: time as percent of the baseline's whole run, mean over its seeds."""
-    whole = np.mean([evidence.cost(run, evidence.clock) for run in evidence.runs(evidence.baseline)])
+    whole = float(np.mean([evidence.cost(run, evidence.clock) for run in evidence.runs(evidence.baseline)]))
     data = loss_data(evidence, arms)
     return data.assign(relative=100 * data[evidence.clock] / whole)
 
