@@ -20,7 +20,10 @@ NUMBERS = modules(
     "costs/*.py",
     "analysis/*.py",
 )
-TABLE_MODULES = [*NUMBERS, *modules("exhibits/layout.py", "exhibits/latex.py", "exhibits/table.html", "exhibits/tables/*.py")]
+TABLE_MODULES = [
+    *NUMBERS,
+    *modules("exhibits/layout.py", "exhibits/latex.py", "exhibits/table.html", "exhibits/tables/*.py"),
+]
 
 
 localrules:
@@ -88,7 +91,11 @@ for name, part in PARTS.items():
                 papers=PAPERS,
                 code=TABLE_MODULES,
             output:
-                expand("{{results}}/tables/{table}{suffix}", table=part.tables, suffix=[".csv", ".md", ".tex", ".paper.tex"]),
+                expand(
+                    "{{results}}/tables/{table}{suffix}",
+                    table=part.tables,
+                    suffix=[".csv", ".md", ".tex", ".paper.tex"],
+                ),
                 [exhibit_for_report("tables", table, "html") for table in part.tables],
             log:
                 f"{{results}}/logs/tables-{name}.log",
