@@ -10,32 +10,38 @@ from pldrepro.config.data import DataSettings
 from pldrepro.config.model import ModelSettings
 from pldrepro.config.run import TrainingSettings
 from pldrepro.costs.flops import run_flops, step_flops
-from pldrepro.policy.drop import DropSettings, mean_expected_depth
+from pldrepro.policy.drop import DropSettings, expected_depth, mean_expected_depth
 
 NAMES = {"paper_alg1": "Algorithm 1", "paper_eq": "the printed equation", "sbld": "our reading of SBLD"}
 
 
-def layers_saved(dialect: str, num_layers: int, num_steps: int) -> float:
-    """Percent of the layer executions of a run that a policy is expected to skip."""
-    return 100 * (1 - mean_expected_depth(DropSettings(dialect=dialect), num_steps, num_layers) / num_layers)
+def layers_saved(dialect: str, num_layers: int, num_steps: int, at_the_limit: bool = False) -> float:
+    """Percent of the layer executions that a policy is expected to skip: of a run, or of its last step."""
+    return _skipped_of(DropSettings(dialect=dialect), num_layers, num_steps, at_the_limit)
 
 
-def flops_saved(paper: Paper, dialect: str) -> float:
+def _skipped_of(drop: DropSettings, num_layers: int, num_steps: int, at_the_limit: bool) -> float:
+    if at_the_limit:
+        return 100 * (1 - expected_depth(drop, num_steps, num_steps, num_layers) / num_layers)
+    return 100 * (1 - mean_expected_depth(drop, num_steps, num_layers) / num_layers)
+
+
+def flops_saved(paper: Paper, dialect: str, at_the_limit: bool = False) -> float:
     """Percent of the FLOPs of PLD's own run that a policy saves: BERT-base, the head at the masked positions only."""
     layers, hidden, length, steps = (
         int(paper.settings[name].value) for name in ("num_layers", "hidden_size", "sequence_length", "num_steps")
     )
     model = ModelSettings(num_layers=layers, hidden_size=hidden)
     cost = step_flops(model, TrainingSettings(num_steps=steps), DataSettings(sequence_length=length))
-    return _percent_of_flops(cost.of(0), cost.of(layers), layers_saved(dialect, layers, steps))
+    return _percent_of_flops(cost.of(0), cost.of(layers), layers_saved(dialect, layers, steps, at_the_limit))
 
 
-def flops_saved_here(study: Evidence, arm: str) -> float:
+def flops_saved_here(study: Evidence, arm: str, at_the_limit: bool = False) -> float:
     """Percent of the FLOPs that an arm's policy is expected to save at this study's own shape."""
     run = study.runs(arm)[0]
     cost, layers = run_flops(run.settings), run.summary.num_layers
-    depth = mean_expected_depth(run.settings.drop, run.summary.steps, layers)
-    return _percent_of_flops(cost.of(0), cost.of(layers), 100 * (1 - depth / layers))
+    skipped = _skipped_of(run.settings.drop, layers, run.summary.steps, at_the_limit)
+    return _percent_of_flops(cost.of(0), cost.of(layers), skipped)
 
 
 def _percent_of_flops(fixed: float, whole: float, layers: float) -> float:
@@ -43,7 +49,7 @@ def _percent_of_flops(fixed: float, whole: float, layers: float) -> float:
     return layers * (1 - fixed / whole)
 
 
-def saving_text(paper: Paper, dialects: tuple[str, ...]) -> str:
+def saving_text(paper: Paper, dialects: tuple[str, ...], at_the_limit: bool = False) -> str:
     """The savings of some policies at the paper's own shape; empty without a policy."""
     if not dialects:
         return ""
@@ -51,8 +57,10 @@ def saving_text(paper: Paper, dialects: tuple[str, ...]) -> str:
     if "sequence_length" not in paper.settings:  # without it the share of the head is not known
         parts = [f"{NAMES[name]} skips {number(_skipped(paper, name), 1)} % of the layers" for name in dialects]
         return f"by arithmetic at {layers} layers {' and '.join(parts)}, at most as much of the time"
-    parts = [f"{NAMES[name]} saves {number(flops_saved(paper, name), 1)} %" for name in dialects]
-    return f"by arithmetic at the paper's own {layers} layers × {hidden} {' and '.join(parts)} of the FLOPs"
+    saved = {name: flops_saved(paper, name, at_the_limit) for name in dialects}
+    parts = [f"{NAMES[name]} saves {number(value, 1)} %" for name, value in saved.items()]
+    when = " where the schedule ends," if at_the_limit else ""
+    return f"by arithmetic{when} at the paper's own {layers} layers × {hidden} {' and '.join(parts)} of the FLOPs"
 
 
 # Steps at which the share of skipped layers is worked out where a paper's own number of steps is not known; the
@@ -69,8 +77,9 @@ def arithmetic_note(paper: Paper, claim: Claim, study: Evidence | None) -> str:
     here = ""
     if claim.dialects and paper.key == "pld" and study is not None and study.pld in study.arms:
         layers = study.runs(study.pld)[0].summary.num_layers
-        here = f"PLD's policy at this study's {layers} layers {number(flops_saved_here(study, study.pld), 1)} %"
-    return join_notes(saving_text(paper, claim.dialects), here)
+        saved = flops_saved_here(study, study.pld, claim.at_the_limit)
+        here = f"PLD's policy at this study's {layers} layers {number(saved, 1)} %"
+    return join_notes(saving_text(paper, claim.dialects, claim.at_the_limit), here)
 
 
 def finding(paper: Paper) -> str:

@@ -76,6 +76,7 @@ class Row(Strict):
     label: str
     provenance: Provenance
     values: dict[str, float]
+    provenances: dict[str, Provenance] = Field({}, description="of values that are surer, or less sure, than the row")
     arm: Name | None = None
     checkpoint: Name | None = None
     note: str = ""
@@ -93,7 +94,7 @@ class Table(Strict):
     @model_validator(mode="after")
     def _known_columns(self) -> Table:
         for row in self.rows:
-            unknown = set(row.values) - set(self.columns)
+            unknown = (set(row.values) - set(self.columns)) | (set(row.provenances) - set(row.values))
             if unknown:
                 raise ValueError(f"row {row.key}: unknown column {', '.join(sorted(unknown))}")
         return self
@@ -110,7 +111,7 @@ class Table(Strict):
             value=row.values[column],
             unit=self.columns[column].unit,
             where=self.where,
-            provenance=row.provenance,
+            provenance=row.provenances.get(column, row.provenance),
             note=row.note or self.note,
         )
 
@@ -175,6 +176,7 @@ class Claim(Strict):
     dialects: tuple[Name, ...] = Field(
         (), description="policies whose saving at the paper's own shape is computed and shown with the claim"
     )
+    at_the_limit: bool = Field(False, description="the dialects' saving is that at the end of the schedule")
     note: str = ""
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pldrepro import stats
-from pldrepro.analysis import comparisons, floors, glue_scores, power
+from pldrepro.analysis import comparisons, contrasts, floors, glue_scores, power
 from pldrepro.analysis.arms import compared_arms, finetuned_methods, validation_losses
 from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.reported import Paper
@@ -22,8 +22,6 @@ SMALL_TASKS = ("rte", "mrpc", "cola", "stsb")
 
 TOO_MANY = "more than 1,000 seeds"
 AT_FLOOR = "the differences are observations: "
-# What is compared over seeds, and its unit.
-QUANTITIES = {"validation_loss": "nats", "glue_nine": "points"}
 # Percent by which a score must exceed that of a constant prediction; what is below is rounding.
 ROUNDING = 1e-9
 
@@ -31,18 +29,24 @@ ROUNDING = 1e-9
 # ---- seeds ----
 
 
+def quantities(evidence: Evidence) -> dict[str, str]:
+    """What is compared over seeds, and its unit: loss, GLUE, and the scores without fine-tuning that there are."""
+    return {"validation_loss": "nats", "glue_nine": "points", **dict.fromkeys(contrasts.scores(evidence), "points")}
+
+
 def seeds(evidence: Evidence, paper: Paper) -> pd.DataFrame:
     """Spread over pre-training seeds, one row per method, quantity and statistic.
 
-    Quantities: final validation loss [nats] and nine-metric GLUE score [points]. Statistics: mean (t interval),
-    deviation (chi-square interval), and against the baseline and the undropped twin, paired by seed: difference (t
-    interval), difference_bootstrap (where there are enough seeds for one), pairs_for_power (with which a paired t test
-    finds the observed difference at 80 % power), deviation_ratio (Pitman-Morgan interval). Where the GLUE score is at
-    the floor (see ``floors``) the difference is an observation, and the others are left out.
+    Quantities: final validation loss [nats], nine-metric GLUE score and scores without fine-tuning [points].
+    Statistics: mean (t interval), deviation (chi-square interval), and against the baseline and the undropped twin,
+    paired by seed: difference (t interval), difference_bootstrap (where there are enough seeds for one),
+    pairs_for_power (with which a paired t test finds the observed difference at 80 % power), deviation_ratio
+    (Pitman-Morgan interval). Where a score is at the floor (see ``floors``) the difference is an observation, and the
+    others are left out.
     """
     rows: list[dict[str, Any]] = []
     for arm in evidence.methods:
-        for quantity, unit in QUANTITIES.items():
+        for quantity, unit in quantities(evidence).items():
             values = _values(evidence, arm, quantity)
             if not values:
                 continue
@@ -61,6 +65,8 @@ def _values(evidence: Evidence, arm: str, quantity: str) -> list[float]:
     """A quantity at the end of every run of an arm that has it."""
     if quantity == "validation_loss":
         return validation_losses(evidence, arm)
+    if quantity != "glue_nine":
+        return list(contrasts.finals(evidence, quantity, arm).values())
     checkpoint = evidence.final_checkpoint(arm)
     scores = [comparisons.glue(evidence, arm, run.seed, checkpoint, "nine").value for run in evidence.runs(arm)]
     return [value for value in scores if value is not None]
@@ -70,14 +76,19 @@ def _pairs(evidence: Evidence, arm: str, other: str, quantity: str) -> list[tupl
     """A quantity of two arms, paired by seed; GLUE scores over the values that both have."""
     if quantity == "validation_loss":
         return [(run.summary.validation_loss, base.summary.validation_loss) for run, base in evidence.pairs(arm, other)]
+    if quantity != "glue_nine":
+        first, second = (contrasts.finals(evidence, quantity, one) for one in (arm, other))
+        return [(first[seed], second[seed]) for seed in first if seed in second]
     ends = evidence.final_checkpoint(arm), evidence.final_checkpoint(other)
     return comparisons.glue_pairs(evidence, arm, ends[0], other, ends[1], "nine")
 
 
 def _difference(evidence: Evidence, arm: str, other: str, quantity: str) -> Paired | None:
-    """A quantity of an arm minus that of another; of GLUE with the error of the examples."""
+    """A quantity of an arm minus that of another; of scores with the error of the examples."""
     if quantity == "validation_loss":
         return comparisons.loss_difference(evidence, arm, other)
+    if quantity != "glue_nine":
+        return contrasts.gain(evidence, quantity, arm, other)
     ends = evidence.final_checkpoint(arm), evidence.final_checkpoint(other)
     return comparisons.glue_gain(evidence, arm, ends[0], other, ends[1], "nine")
 
@@ -88,7 +99,7 @@ def _comparison_rows(evidence: Evidence, arm: str, other: str, quantity: str, un
     if paired is None:
         note = "no seed in common"
         return [final_row(evidence, arm, quantity, "difference", None, unit=unit, against=other, note=note)]
-    floor = floors.glue_floor(evidence) if quantity == "glue_nine" else ""
+    floor = _floor(evidence, quantity)
     if floor:
         note = f"{AT_FLOOR}{floor}"
         return [final_row(evidence, arm, quantity, "difference", paired.estimate, unit=unit, against=other, note=note)]
@@ -106,6 +117,13 @@ def _comparison_rows(evidence: Evidence, arm: str, other: str, quantity: str, un
         final_row(evidence, arm, quantity, statistic, measured, unit=unit, against=other, note=note)
         for statistic, unit, measured, note in rows
     ]
+
+
+def _floor(evidence: Evidence, quantity: str) -> str:
+    """Why a quantity judges nothing; empty where it judges."""
+    if quantity == "validation_loss":
+        return ""
+    return floors.glue_floor(evidence) if quantity == "glue_nine" else floors.contrast_floor(evidence, quantity)
 
 
 def _no_number(n: int) -> str:

@@ -8,7 +8,7 @@ import yaml
 from pldrepro.analysis.arithmetic import finding, flops_saved, layers_saved
 from pldrepro.analysis.claim_estimators import ESTIMATORS
 from pldrepro.analysis.glue_scores import VALUES
-from pldrepro.analysis.reported import PAPERS_FOLDER, Paper, load_papers
+from pldrepro.analysis.reported import PAPERS_FOLDER, Paper, Table, load_papers
 from pldrepro.config.base import read_yaml, validate
 from pldrepro.config.experiment import EXPERIMENTS_FOLDER, read_experiments
 from pldrepro.errors import SettingsError
@@ -16,6 +16,19 @@ from pldrepro.stats import geometric_mean
 
 PAPERS = load_papers()
 PLD = PAPERS["pld"]
+
+
+def test_a_value_may_be_surer_than_its_row() -> None:
+    table = PLD.tables["table1"]
+    row = table.row("pld", "ckp100")
+    assert row is not None
+    speedup, hours = (table.reported(row, name) for name in ("speedup", "hours"))
+    assert speedup is not None
+    assert hours is not None
+    assert (speedup.provenance, hours.provenance) == ("verified", "unverified")
+    wrong = row.model_dump() | {"provenances": {"made_up": "verified"}}
+    with pytest.raises(ValueError, match="made_up"):
+        Table.model_validate({**table.model_dump(), "rows": [wrong]})
 
 
 def test_table_1_keeps_its_numbers_and_their_provenance() -> None:
@@ -104,6 +117,9 @@ def test_plds_equation_saves_the_reported_flops_and_its_algorithm_1_does_not() -
 def test_algorithm_1_stays_below_a_quarter_of_the_layers_at_any_depth() -> None:
     assert max(layers_saved("paper_alg1", layers, 10_000) for layers in (1, 2, 12, 96, 1000)) < 25
     assert layers_saved("paper_eq", 12, 10_000) > 25
+    # theta_bar 0.5: layer l is kept with 1 - (l/L) 0.5, or in Algorithm 1 with 1 - ((l - 1)/L) 0.5.
+    assert layers_saved("paper_eq", 12, 10_000, at_the_limit=True) == pytest.approx(100 * 0.5 * 13 / 24, abs=1e-3)
+    assert layers_saved("paper_alg1", 12, 10_000, at_the_limit=True) == pytest.approx(100 * 0.5 * 11 / 24, abs=1e-3)
 
 
 def test_a_dialect_that_a_claim_names_exists(tmp_path: Path) -> None:

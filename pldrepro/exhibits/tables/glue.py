@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from pldrepro.analysis import glue_scores
-from pldrepro.analysis.glue_table import original_bert
+from pldrepro.analysis.glue_table import ABOVE_FLOOR, original_bert
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.text import DASH, number
@@ -64,6 +64,7 @@ def glue_columns(labels: Mapping[str, str]) -> list[ColumnLayout]:
             ColumnLayout(title, f"glue_{name}", 1, plus_minus, statistic="median", absent="undefined")
             for name, title in scores
         ),
+        ColumnLayout("mean of the tasks above their floor", ABOVE_FLOOR, 1, plus_minus, statistic="median"),
     ]
 
 
@@ -86,6 +87,7 @@ def glue_notes(evidence: Evidence, frame: pd.DataFrame, labels: Mapping[str, str
     ]
     if frame.empty:
         return notes
+    notes.append(_floor_note(frame, labels))
     measured = set(frame[frame["measured"].notna()]["quantity"])
     absent = [name for name in glue_scores.VALUES if name not in measured]
     if absent:
@@ -106,6 +108,19 @@ def glue_notes(evidence: Evidence, frame: pd.DataFrame, labels: Mapping[str, str
             f"{titles[str(convention)[5:]]} is undefined where a value is not positive ({', '.join(guilty)}): {where}."
         )
     return notes
+
+
+def _floor_note(frame: pd.DataFrame, labels: Mapping[str, str]) -> str:
+    """Which tasks judge, and that the GLUE scores hold the others, too."""
+    named = frame.loc[frame["quantity"] == ABOVE_FLOOR, "note"]
+    if named.empty:
+        return "The GLUE scores hold the tasks below their floor, too; Table 2 says which are above it."
+    judging = [labels[name] for name in named.iloc[0].split()]
+    which = f"Above their floor here: {', '.join(judging)}" if judging else "No task is above its floor here"
+    return (
+        f"{which}: there the baseline beats a constant prediction and the model from scratch. The GLUE scores hold the "
+        "other tasks, too, which tell nothing of a method; the last mean is without them."
+    )
 
 
 def _why_missing(evidence: Evidence, name: str) -> str:

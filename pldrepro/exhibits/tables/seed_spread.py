@@ -10,15 +10,15 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from pldrepro.analysis import glue_scores, power
+from pldrepro.analysis import contrasts, glue_scores, power
 from pldrepro.analysis.arms import compared_arms, finetuned_methods
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.seed_spread import (
     AT_FLOOR,
-    QUANTITIES,
     SMALL_TASKS,
     TOO_MANY,
+    quantities,
     undropped_reference,
 )
 from pldrepro.analysis.text import DASH, estimate_text
@@ -34,7 +34,7 @@ NOT_FINETUNED = "Nothing was fine-tuned in this study: no GLUE values to compare
 
 def seeds_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """One table per quantity: spread and paired differences of every method, then what that says of stability."""
-    return [_seeds(evidence, frame[frame["quantity"] == quantity], quantity) for quantity in QUANTITIES]
+    return [_seeds(evidence, frame[frame["quantity"] == quantity], quantity) for quantity in quantities(evidence)]
 
 
 def pairs_needed(row: TidyRow, column: ColumnLayout) -> Cell | None:
@@ -43,10 +43,10 @@ def pairs_needed(row: TidyRow, column: ColumnLayout) -> Cell | None:
 
 
 def _seeds(evidence: Evidence, part: pd.DataFrame, quantity: str) -> TableLayout:
-    name, digits = TITLES[quantity]
+    name, digits = TITLES.get(quantity) or (f"final score on {contrasts.title(quantity)}", 2)
     lines = tuple(line for arm in dict.fromkeys(part["arm"]) for line in _seeds_lines(evidence, part, arm))
     return TableLayout(
-        title=f"Over seeds: {name} [{QUANTITIES[quantity]}] at scale {evidence.scale}",
+        title=f"Over seeds: {name} [{quantities(evidence)[quantity]}] at scale {evidence.scale}",
         columns=(
             ColumnLayout("arm"),
             ColumnLayout("n", quantity, show=count, statistic="mean"),
