@@ -52,7 +52,7 @@ def figure2(evidence: Evidence, paper: Paper) -> FigureData:
     for ax in axes[0]:
         ax.axhline(1, color="#7f7f7f", linewidth=0.8, zorder=1)
     _layer_row(axes[0], arms, data)
-    _log(axes[0], "gradient ratio; 1: passed on unchanged")
+    _log(axes[0], "gradient ratio (1: unchanged)")
     _checkpoint_legend(figure, axes[0][0])
     caption = (
         "Gradient-preserving ratio of each block: norm of the loss gradient at the block's input over that at its "
@@ -254,10 +254,11 @@ def _layer_row(axes: Sequence[Axes], arms: Sequence[str], data: pd.DataFrame, re
 
 
 def _log(axes: Sequence[Axes], label: str) -> None:
-    """A logarithmic scale with plain numbers: 1, 2 and 5 of each decade, or over more than two the decades alone."""
+    """A logarithmic scale with plain numbers: 1, 2 and 5 of a decade, or decades alone."""
     axes[0].set_yscale("log")
     low, high = axes[0].get_ylim()
-    axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low <= 100 else (1,)))
+    decades = LogLocator(subs=(1, 2, 5) if high / low <= 100 else (1,))
+    axes[0].yaxis.set_major_locator(MaxNLocator(5) if high / low < 5 else decades)
     axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes[0].yaxis.set_minor_locator(NullLocator())
     axes[0].set_ylabel(label)
