@@ -35,10 +35,11 @@ PARTS: dict[str, Part] = {
         stages=("interleaved",),
     ),
     "glue": Part(
-        tables=("table2", "table3", "fair_budgets", "seeds", "variance", "stability", "fits", "glue_tests"),
+        tables=("table2", "table3", "fair_budgets", "variance", "stability", "fits", "glue_tests"),
         figures=("figure8", "figure9"),
         stages=("finetune",),
     ),
+    "seeds": Part(tables=("seeds",), stages=("finetune", "contrasts")),
     "target": Part(tables=("time_to_target",), stages=("finetune", "contrasts", "lambada"), families=("gpt",)),
     "contrasts": Part(tables=("contrasts",), stages=("contrasts",), first=False, families=("bert", "gpt")),
     "depth": Part(
