@@ -57,7 +57,8 @@ def time(topic: Topic) -> list[str]:
     )})  # fmt: skip
     for one in _get(topic, "twin"):
         saves = f"Against the same model without dropping ({one.against}) it"
-        said.append(of_side(one, f"{saves} needs more time", f"{saves} saves time", f"{saves} is not shown to save time") + ".")
+        words = f"{saves} needs more time", f"{saves} saves time", f"{saves} is not shown to save time"
+        said.append(f"{of_side(one, *words)}.")
     return said
 
 
