@@ -69,7 +69,7 @@ def _value_rows(evidence: Evidence, paper: Paper, arm: str, checkpoint: str) -> 
     return rows
 
 
-ABOVE_FLOOR = "glue_above_floor"
+ABOVE_FLOOR = "tasks_above_floor"
 
 
 def judging_tasks(evidence: Evidence) -> dict[str, str]:

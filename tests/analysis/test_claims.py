@@ -283,7 +283,8 @@ def test_sblds_claims_on_gpt_and_images_have_verdicts_of_their_own(tmp_path: Pat
         "sbld.convergence": "reproduced", "sbld.swin_top1": unmeasured, "sbld.swin_top5": unmeasured,
         "sbld.over_pld": "reproduced",
         **{f"sbld.{name}_{kind}": unmeasured for name in ("accuracy", "over_prior")
-           for kind in ("minimal_pairs", "cloze")},
+           for kind in ("minimal_pairs", "cloze", "lambada_rank")},
+        "sbld.convergence_lambada_rank": unmeasured,
     }  # fmt: skip
     assert "the model from scratch (arm of role scratch) has no runs" in frame.loc["sbld.accuracy", "note"]
     assert "28,000,000 parameters (here 50,000); 30 epochs (here not known)" in frame.loc["sbld.swin_top1", "note"]

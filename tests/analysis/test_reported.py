@@ -97,6 +97,7 @@ def test_what_a_study_needs_and_what_a_design_sets_is_named() -> None:
         *(f"pld.speedup_similar_{kind}" for kind in asked),
         *(f"pld.{kind}_comparable" for kind in asked),
         *(f"sbld.{name}{kind}" for name in ("accuracy", "over_prior") for kind in ("", *(f"_{one}" for one in asked))),
+        *(f"sbld.{name}_lambada_rank" for name in ("accuracy", "over_prior", "convergence")),
     }  # fmt: skip
     assert {name for name, claim in claims.items() if claim.estimate == "step_cost"} == {
         "pld.time_per_sample", "pld.speedup_equal_samples",
