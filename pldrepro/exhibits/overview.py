@@ -138,6 +138,10 @@ def settings(study: Evidence) -> dict[str, Any]:
     }
 
 
+# Of an arm that is cut to a budget: its own model again, in full.
+DERIVED = "budget.model."
+
+
 def differences(evidence: Evidence) -> list[tuple[str, list[str]]]:
     """Settings that are not the same in all arms: (key, one text per arm)."""
     flat = []
@@ -150,7 +154,9 @@ def differences(evidence: Evidence) -> list[tuple[str, list[str]]]:
     return [
         (key, [_text(settings.get(key)) for settings in flat])
         for key in keys
-        if key not in ignored and len({_text(settings.get(key)) for settings in flat}) > 1
+        if key not in ignored
+        and not key.startswith(DERIVED)
+        and len({_text(settings.get(key)) for settings in flat}) > 1
     ]
 
 
@@ -163,6 +169,8 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
     return value if isinstance(value, str) else DASH if value is None else json.dumps(value)
 
 
@@ -175,14 +183,13 @@ def environment(evidence: Evidence) -> list[tuple[str, str]]:
     found: dict[str, list[str]] = {}
     for run in (run for study in (evidence, *evidence.others) for run in study.pretrain):
         entry = run.provenance
-        versions = {f"version of {name}": version for name, version in entry.versions.items()}
         values = {
             "commit": entry.commit,
             "platform": entry.platform,
             "processor": f"{entry.processor}, {entry.cpu_count} CPUs",
             "device": device_text(entry.device),
+            "versions": ", ".join(f"{name} {version}" for name, version in entry.versions.items()),
             "corpus": entry.corpus.hash if entry.corpus else None,
-            **versions,
         }
         for name, value in values.items():
             if value and str(value) not in found.setdefault(name, []):
