@@ -107,8 +107,15 @@ def test_table_2_has_every_value_and_all_three_scores(evidence: Evidence) -> Non
     frame = tables.table2(evidence, PLD)
     part = frame[(frame["arm"] == "pld") & (frame["checkpoint"] == "ckp186")]
     medians = part[part["statistic"] == "median"]
-    assert list(medians["quantity"]) == [*glue_scores.VALUES, "glue_paper", "glue_nine", "glue_official"]
-    assert set(medians["n"]) == {2}
+    assert list(medians["quantity"]) == [
+        *glue_scores.VALUES,
+        "glue_paper",
+        "glue_nine",
+        "glue_official",
+        "tasks_above_floor",
+    ]
+    assert set(medians["n"][:-1]) == {2}
+    assert medians["n"].iloc[-1] == 0  # without an arm from scratch no task is above its floor
     glue = cell(part, quantity="glue_paper", statistic="median")
     assert (glue["reported"], glue["provenance"], glue["note"]) == (83.2, "unverified", "12 of 12 values")
     time = cell(part, quantity="training_time", cost_axis="measured_time")
