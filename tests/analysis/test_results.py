@@ -1,5 +1,6 @@
 """Run folders read back: what is missing is named, and costs on the four axes are what was recorded."""
 
+import hashlib
 import json
 import math
 import shutil
@@ -217,3 +218,50 @@ def test_what_slows_both_shapes_in_a_round_cancels(study: dict[str, Any], tmp_pa
     assert comparisons.price_error(load_evidence(study["pretrain"], calibration=folder), "pld", "baseline")[0] < 1e-12
     edit(folder / "summary.json", only_one_shape_is_slow)
     assert comparisons.price_error(load_evidence(study["pretrain"], calibration=folder), "pld", "baseline")[0] > 0.1
+
+
+# ---- what is made from a checkpoint belongs to a run that is here ----
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [("checkpoint", "ckp187", "ckp187"), ("arm", "other", "other"), ("seed", 9, "seed 9"), ("scale", "mini", "seed 1")],
+)
+def test_a_fine_tuning_of_no_run_here_is_refused(
+    study: dict[str, Any], tmp_path: Path, key: str, value: Any, named: str
+) -> None:
+    folder = runs.write_finetune(tmp_path, "pld", 1, tasks=["rte"])
+    for name in ("summary.json", "settings.json"):
+        edit(folder / name, lambda values: values.update({key: value}))
+    with pytest.raises(RecordError, match=f"glue: .*{named}"):
+        load_evidence(study["pretrain"], [folder])
+
+
+def test_settings_and_summary_of_a_fine_tuning_are_of_one_job(study: dict[str, Any], tmp_path: Path) -> None:
+    folder = runs.write_finetune(tmp_path, "pld", 1, tasks=["rte"])
+    edit(folder / "summary.json", lambda values: values.update(checkpoint="ckp87"))
+    with pytest.raises(RecordError, match=r"glue: .*checkpoint"):
+        load_evidence(study["pretrain"], [folder])
+
+
+def test_a_fine_tuning_that_is_given_twice_is_refused(study: dict[str, Any], tmp_path: Path) -> None:
+    folder = runs.write_finetune(tmp_path, "pld", 1, tasks=["rte"])
+    again = shutil.copytree(folder, tmp_path / "again")
+    with pytest.raises(RecordError, match="again are both"):
+        load_evidence(study["pretrain"], [folder, again])
+
+
+def test_what_was_made_from_other_weights_is_refused(study: dict[str, Any], tmp_path: Path) -> None:
+    """As when a run was trained again after it had been evaluated."""
+    tuned = runs.write_finetune(tmp_path, "pld", 1, tasks=["rte"])
+    run = next(path for path in study["pretrain"] if path.parts[-2:] == ("pld", "seed1"))
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "checkpoints/ckp186").mkdir(parents=True)
+    (copy / "checkpoints/ckp186/model.safetensors").write_bytes(b"weights")
+    given = [copy if path == run else path for path in study["pretrain"]]
+    own = hashlib.sha256(b"weights").hexdigest()
+    edit(tuned / "settings.json", lambda values: values["inputs"].update(weights=own))
+    assert load_evidence(given, [tuned]).finetune
+    edit(tuned / "settings.json", lambda values: values["inputs"].update(weights="0" * 64))
+    with pytest.raises(RecordError, match="glue: made from other weights"):
+        load_evidence(given, [tuned])

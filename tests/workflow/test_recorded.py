@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,12 @@ from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.config.base import read_yaml
 from pldrepro.config.recorded import load_recorded
+from pldrepro.errors import RecordError
 from pldrepro.exhibits import figures, readme, results_page, reviews
 from pldrepro.exhibits.tables import write_table
 from pldrepro.files import write_json
+from pldrepro.runs.folder import load_pretrain
+from pldrepro.runs.manifest import verified
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECORDED = load_recorded(read_yaml(REPOSITORY / "config/recorded.yaml"))
@@ -75,3 +79,21 @@ def test_records_hold_no_weights_and_no_text(name: str) -> None:
     kinds = {path.name if path.suffix == ".safetensors" else path.suffix for path in files}
     assert kinds <= {".json", ".jsonl", "predictions.safetensors", "hits.safetensors"}
     assert sum(path.stat().st_size for path in files) < 10e6
+
+
+@pytest.mark.parametrize("name", ["summary.json", "metrics.jsonl", "settings.json", "provenance.json", "manifest.json"])
+def test_one_changed_digit_of_a_record_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(REPOSITORY / "results/recorded/generated/pretrain/pld/seed1", tmp_path / "seed1")
+    load_pretrain(folder)
+    text = (folder / name).read_text("utf-8")
+    place = text.rindex("1")
+    (folder / name).write_text(f"{text[:place]}2{text[place + 1 :]}", "utf-8")
+    with pytest.raises(RecordError, match=name):
+        load_pretrain(folder)
+
+
+def test_every_record_has_a_manifest() -> None:
+    for name in RECORDED.recorded:
+        for folder in RECORDED.recorded[name]:
+            for summary in (REPOSITORY / folder).rglob("summary.json"):
+                verified(summary.parent)
