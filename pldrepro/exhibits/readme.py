@@ -1,16 +1,19 @@
-"""The table of results in README.md, from claims.csv of a recorded set; `make results-page` writes it."""
+"""The finding and the table of results in README.md, from a recorded set; `make results-page` writes them."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from pldrepro.analysis.claims import read_claims
 from pldrepro.analysis.reported import mark_notes
+from pldrepro.analysis.story import Finding, read_story
 from pldrepro.errors import RecordError
 from pldrepro.exhibits.claims_text import measured_text, named, reported_text
+from pldrepro.exhibits.story_text import TOPICS, sentences
 from pldrepro.files import write_text
 
 # What a reader asks first, in this order.
@@ -24,6 +27,8 @@ CLAIMS = (
     "balanced_gradients",
     "gradient_preserving",
 )
+# What of the story the README tells: what dropping saves, whose merit the speedup is, and what dropping costs.
+STORY = ("time", "to_loss", "parts", "equal_samples", "equal_cost")
 MARKERS = re.compile(r"(<!-- results: begin [^\n]*-->\n).*?(\n<!-- results: end -->)", re.DOTALL)
 
 
@@ -41,11 +46,19 @@ def readme_table(frame: pd.DataFrame) -> str:
     return "\n".join([*lines, *(["", *marks] if marks else [])])
 
 
+def readme_story(findings: Sequence[Finding]) -> str:
+    """The chosen sentences of the story as a Markdown list."""
+    titles = {TOPICS[topic].title for topic in STORY}
+    return "\n".join(f"- **{one.title}.** {one.text}" for one in sentences(findings) if one.title in titles)
+
+
 def write_readme(results: Path, readme: Path) -> None:
-    """Put the table of a finished results folder between the markers of README.md; without markers a RecordError."""
+    """Put what a finished results folder says between the markers of README.md; without markers a RecordError."""
     text = readme.read_text("utf-8")
-    table = readme_table(read_claims(results / "claims.csv"))
-    written, found = MARKERS.subn(lambda match: f"{match[1]}\n{table}\n{match[2]}", text)
+    said = readme_story(read_story(results / "story.csv")), readme_table(read_claims(results / "claims.csv"))
+    written, found = MARKERS.subn(
+        lambda match: "\n\n".join((match[1].rstrip("\n"), *said, match[2].lstrip("\n"))), text
+    )
     if found != 1:
         raise RecordError(f"{readme}: expected one pair of markers `results: begin` and `results: end`, got {found}")
     write_text(readme, written)
