@@ -49,7 +49,7 @@ def test_postln_gradients_fall_by_half_from_layer_to_layer(probed: Evidence) -> 
     found = claim_estimators.vanishing_gradients(probed)
     assert value(found) == pytest.approx(2**11)  # of the twelve layers of the early runs, not of the study's four
     for step in (2, 4, 8):
-        assert f"step {step}: 2048.00 [2048.00, 2048.00] and 1.00 [1.00, 1.00]" in found.note
+        assert f"step {step}: 2048.00 / 2048.00 and 1.00 / 1.00" in found.note
     assert found.premise == "holds"
 
 
@@ -81,7 +81,7 @@ def test_angles_of_20_over_the_layer_fall_by_9_degrees(probed: Evidence) -> None
     found = claim_estimators.upper_layers_refine(probed)
     assert value(found) == pytest.approx((20 + 10) / 2 - (20 / 3 + 5) / 2)
     # without layer 1: 10 - 5.83
-    assert "first block, which reads the embeddings: 4.2 [4.2, 4.2] degrees" in found.note
+    assert "first block, which reads the embeddings: 4.2 / 4.2 degrees" in found.note
 
 
 def test_a_lesion_costs_one_nat_a_layer_in_postln_and_less_in_preln(probed: Evidence) -> None:
@@ -89,7 +89,10 @@ def test_a_lesion_costs_one_nat_a_layer_in_postln_and_less_in_preln(probed: Evid
     found = lesion(probed)
     assert found is not None
     assert found.estimate.value == pytest.approx(3 - 4 / 3)
-    assert "lesion of the last checkpoint, PostLN minus PreLN: 1.67 [" in claim_estimators.random_dropping(probed).note
+    assert (
+        "lesion of the last checkpoint, PostLN minus PreLN: 1.67 / 1.67 nats"
+        in claim_estimators.random_dropping(probed).note
+    )
 
 
 def test_training_with_random_dropping_is_compared_with_the_same_model_undropped(
@@ -101,7 +104,7 @@ def test_training_with_random_dropping_is_compared_with_the_same_model_undropped
         monkeypatch.setitem(runs.MORE_ARMS, arm, {"label": arm, "norm": norm, "rate": "baseline", "drop": drop})
     found = claim_estimators.random_dropping(study(tmp_path / "all", losses))
     assert value(found) == pytest.approx(1.0 - 0.3)
-    assert "postln_random50 minus PostLN baseline: 1.00 [" in found.note
+    assert "postln_random50 minus PostLN baseline: 1.00 / 1.00 nats" in found.note
     del losses["preln_random50"]
     assert claim_estimators.random_dropping(study(tmp_path / "some", losses)).paired is None
 
@@ -161,7 +164,7 @@ def test_rising_scores_must_pass_the_baseline(tmp_path: Path, final: float, prem
     found = claim_estimators.rising_scores(scored(tmp_path / "three", {**levels, ("pld", "ckp100"): 59.0}))
     assert value(found) == value(two) == pytest.approx(final - 60)
     assert found.premise == two.premise == premise
-    assert "ckp87 to ckp100: −1.0 [" in found.note
+    assert "ckp87 to ckp100: −1.0 / −1.0 points" in found.note
 
 
 def test_comparable_is_a_gain_measured_from_minus_the_margin(tmp_path: Path) -> None:
@@ -185,12 +188,12 @@ def test_what_dropping_costs_postln_is_compared_with_what_it_costs_preln(
     losses = {"baseline": 3.0, "preln": 2.8, "pld": 2.5, "preln_random50": 3.0, "postln_random50": 4.0}
     found = claim_estimators.postln_dropping(study(tmp_path, losses))
     assert value(found) == pytest.approx(1.0 - 0.2)
-    assert ": 0.200 [" in found.note
+    assert ": 0.200 / 0.200 nats" in found.note
     as_dear = study(tmp_path / "as_dear", {**losses, "preln_random50": 3.8})
     assert value(claim_estimators.postln_dropping(as_dear)) == pytest.approx(0)
     without = claim_estimators.postln_dropping(study(tmp_path / "without", {"baseline": 3.0, "postln_random50": 4.0}))
     assert without.paired is None
-    assert ": 1.000 [" in without.note
+    assert ": 1.000 / 1.000 nats" in without.note
     alone = claim_estimators.postln_dropping(study(tmp_path / "alone", {"baseline": 3.0, "pld": 2.5}))
     assert alone.paired is None
 

@@ -134,9 +134,9 @@ def test_a_score_judges_where_chance_and_the_model_from_scratch_are_beaten(evide
 def test_the_table_shows_scores_and_paradigms(evidence: Evidence) -> None:
     scores, paradigms = shown("contrasts", evidence)
     assert [row[:2] for row in scores.rows] == [
-        ("no pre-training", "50.0 [50.0, 50.0]"),
-        ("PostLN baseline", "75.0 [75.0, 75.0]"),
-        ("PLD", "87.5 [87.5, 87.5]"),
+        ("no pre-training", "50.0 / 50.0"),
+        ("PostLN baseline", "75.0 / 75.0"),
+        ("PLD", "87.5 / 87.5"),
     ]
     assert [row[:2] for row in paradigms.rows] == [("one", "yes"), ("two", "yes"), ("counts", "no")]
     assert paradigms.rows[1][paradigms.headers.index("left out")] == "1"

@@ -114,7 +114,7 @@ def test_sbld_against_prior_dropping_is_a_gain_over_pld_at_its_depth(tmp_path: P
     found = ESTIMATORS["sbld_over_prior"](runs.sbld_study(tmp_path, "gpt", arms=ARMS, losses=losses, scores=scores))
     assert found.paired is not None
     assert found.paired.effects == pytest.approx((3.0, 3.0))
-    assert "−0.050 [" in found.note
+    assert "−0.050 / −0.050 nats" in found.note
     assert found.premise == "holds"
     without = runs.sbld_study(tmp_path / "without", "gpt", arms=ARMS[:3], scores=scores)
     assert ESTIMATORS["sbld_over_prior"](without).paired is None  # PLD has a depth of its own
