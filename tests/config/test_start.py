@@ -55,11 +55,12 @@ def test_an_environment_of_other_requirements_is_said_to_be_out_of_date(tmp_path
 
 def test_fewer_arms_leave_out_what_the_file_says_of_the_others() -> None:
     few = study("demo", arms=["baseline", "pld"])
-    assert few.settings.probe_arms == ("baseline", "pld")
+    assert few.settings.contrast_arms == ("baseline", "pld")
+    assert study("demo_full", arms=["baseline", "pld"]).settings.probe_arms == ("baseline", "pld")
     assert few.settings.interleave is not None
     assert few.settings.interleave.arms == ("baseline", "pld")
     assert {arm for arm, *_ in few.finetune_runs()} == {"baseline", "pld"}
-    assert {note.partition(":")[0] for note in few.notes} >= {"probe_arms", "finetune_checkpoints", "interleave.arms"}
+    assert {note.partition(":")[0] for note in few.notes} >= {"contrast_arms", "finetune_checkpoints", "interleave.arms"}
     assert study("demo").notes == ()
     assert study("demo", arms=["baseline"]).settings.interleave is None
 
