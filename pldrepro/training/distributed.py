@@ -169,8 +169,9 @@ def run_ranks(arguments: Sequence[str]) -> int:
         return STOPPED
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        failed = any(code > 0 for code in codes.values())
         for rank, code in codes.items():
-            if code < 0:
+            if code < 0 and not (failed and code == -signal.SIGTERM):  # with which torchrun ends the others
                 print(f"rank {rank}: RankError: ended by {signal.Signals(-code).name}", file=sys.stderr)
         return STOPPED if STOPPED in codes.values() else 1
     return 0
