@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy import optimize
-from scipy import stats as scipy_stats
+from scipy import optimize, special  # not scipy.stats: it takes half a second to import, in every process
 
 CONFIDENCE = 0.95
 NORMAL = 1.959964  # half-width of a normal 95 % interval in standard errors
@@ -80,7 +79,13 @@ def _half_width(
 
 def half_width(error: float, freedom: float, tail: float = (1 - CONFIDENCE) / 2) -> float:
     """Half of the t interval of a standard error that leaves out ``tail`` on either side (infinite freedom: normal)."""
-    return float(scipy_stats.t.isf(tail, freedom)) * error
+    return float(t_limit(tail, freedom)) * error
+
+
+def t_limit(tail: float, freedom: float | np.ndarray) -> float | np.ndarray:
+    """The value that Student's t exceeds with probability ``tail``; with infinite freedom the normal one's."""
+    with np.errstate(invalid="ignore"):  # stdtrit of an infinite freedom
+        return -np.where(np.isinf(freedom), special.ndtri(tail), special.stdtrit(freedom, tail))
 
 
 def p_value(
@@ -236,7 +241,7 @@ def deviation_interval(values: Sequence[float], confidence: float = CONFIDENCE) 
 def _deviation(variance: float, freedom: int, n: int, confidence: float) -> Estimate:
     """sqrt(variance) with limits sqrt(freedom x variance / chi2(freedom)); n values stand behind it."""
     tail = (1 - confidence) / 2
-    low, high = (math.sqrt(freedom * variance / scipy_stats.chi2.ppf(p, freedom)) for p in (1 - tail, tail))
+    low, high = (math.sqrt(freedom * variance / (2 * special.gammaincinv(freedom / 2, p))) for p in (1 - tail, tail))
     return Estimate(math.sqrt(variance), low, high, n, f"standard deviation, {confidence:.0%} chi-square interval")
 
 
@@ -259,7 +264,7 @@ def paired_deviation_ratio(
     if n < 3:
         return Estimate(ratio, None, None, n, "two seeds")
     correlation = float(np.corrcoef(x, y)[0, 1])
-    quantile = float(scipy_stats.t.ppf((1 + confidence) / 2, n - 2))
+    quantile = float(t_limit((1 - confidence) / 2, n - 2))
     k = 1 + 2 * max(0.0, 1 - correlation**2) * quantile**2 / (n - 2)
     factor = math.sqrt(k + math.sqrt(k**2 - 1))
     method = f"paired ratio of standard deviations, {confidence:.0%} Pitman-Morgan interval"
@@ -271,8 +276,8 @@ def share_interval(count: int, n: int, confidence: float = CONFIDENCE) -> Estima
     if not 0 <= count <= n or n < 1:
         raise ValueError(f"a share needs 0 <= count <= n and n >= 1, got {count} of {n}")
     tail = (1 - confidence) / 2
-    low = float(scipy_stats.beta.ppf(tail, count, n - count + 1)) if count else 0.0
-    high = float(scipy_stats.beta.ppf(1 - tail, count + 1, n - count)) if count < n else 1.0
+    low = float(special.betaincinv(count, n - count + 1, tail)) if count else 0.0
+    high = float(special.betaincinv(count + 1, n - count, 1 - tail)) if count < n else 1.0
     return Estimate(count / n, low, high, n, f"share, {confidence:.0%} Clopper-Pearson interval")
 
 
@@ -334,7 +339,7 @@ def deviation_ratio(first: VarianceParts, second: VarianceParts, confidence: flo
         return None
     ratio, tail = first.within / second.within, (1 - confidence) / 2
     freedoms = first.within_freedom, second.within_freedom
-    low, high = (math.sqrt(ratio / scipy_stats.f.ppf(p, *freedoms)) for p in (1 - tail, tail))
+    low, high = (math.sqrt(ratio / special.fdtri(*freedoms, p)) for p in (1 - tail, tail))
     method = f"ratio of standard deviations, {confidence:.0%} F interval"
     return Estimate(math.sqrt(ratio), low, high, first.num_values, method)
 

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -264,14 +265,19 @@ def price_error(evidence: Evidence, arm: str, other: str) -> tuple[float, float]
 
 def _round_error(times: Sequence[np.ndarray], counts: Sequence[np.ndarray]) -> tuple[float, float]:
     """Log ratio of two prices per pass by one process's rounds (rounds, L + 1), and its bootstrap standard error."""
-    rounds = len(times[0])
-    draws = np.random.default_rng(0).integers(0, rounds, size=(1000, rounds))
 
     def log_ratio(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return np.asarray(np.log(first @ counts[0] / (second @ counts[1]) * counts[1].sum() / counts[0].sum()))
 
-    resampled = log_ratio(*(np.median(one[draws], axis=1) for one in times))
+    resampled = log_ratio(*(_resampled_medians(one.tobytes(), one.shape) for one in times))
     return float(log_ratio(*(np.median(one, axis=0) for one in times))), float(resampled.std(ddof=1))
+
+
+@cache
+def _resampled_medians(times: bytes, shape: tuple[int, int]) -> np.ndarray:
+    """Medians (1000, L + 1) of rounds drawn again, the same rounds for every shape; many pairs of arms share one."""
+    draws = np.random.default_rng(0).integers(0, shape[0], size=(1000, shape[0]))
+    return np.asarray(np.median(np.frombuffer(times).reshape(shape)[draws], axis=1))
 
 
 def _passes(evidence: Evidence, arm: str, shape: StepTimes) -> np.ndarray:

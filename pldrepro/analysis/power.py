@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats as scipy_stats
 
-from pldrepro.stats import CONFIDENCE
+from pldrepro.stats import CONFIDENCE, t_limit
 
 POWER = 0.8
 
@@ -36,14 +35,16 @@ def power(
 def _power(
     n: np.ndarray, effect: float, spread: float, confidence: float, shared_error: float, shared_freedom: float
 ) -> np.ndarray:
+    from scipy.stats import nct  # here: it takes half a second to import, and few exhibits ask for a power
+
     tail, own = (1 - confidence) / 2, spread / np.sqrt(n)
     error = np.hypot(own, shared_error)
-    half = np.hypot(scipy_stats.t.isf(tail, n - 1) * own, scipy_stats.t.isf(tail, shared_freedom) * shared_error)
+    half = np.hypot(t_limit(tail, n - 1) * own, t_limit(tail, shared_freedom) * shared_error)
     freedom = error**4 / (own**4 / (n - 1) + shared_error**4 / shared_freedom)
     # Far beyond this power is 1, and scipy's nct nan.
     noncentrality = np.minimum(abs(effect) / error, 1e5)
     # The lower tail as the upper one of the mirrored T: scipy's nct.cdf is nan where it vanishes.
-    tails = (scipy_stats.nct.sf(half / error, freedom, sign * noncentrality) for sign in (1, -1))
+    tails = (nct.sf(half / error, freedom, sign * noncentrality) for sign in (1, -1))
     return np.asarray(sum(tails))
 
 

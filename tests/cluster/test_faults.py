@@ -187,7 +187,7 @@ def test_a_job_that_outlives_its_main_process_is_neither_joined_nor_repeated(
     again = started(folder, "--retries", "0")
     wait_for(lambda: [one.state for one in jobs_in(folder, "pretrain")][1:] == ["FAILED"], folder)
     assert f"slurm_job {job}" in log_of_run(folder)
-    assert again.wait(DEADLINE) == 1  # a main process removes the outputs of its failed job: the run must not have any yet
+    assert again.wait(DEADLINE) == 1  # it removes the outputs of its failed job: the run must not have any yet
 
     os.kill(trainer, signal.SIGCONT)
     wait_for(lambda: jobs_in(folder, "pretrain")[0].state == "COMPLETED", folder)
