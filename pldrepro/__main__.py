@@ -183,6 +183,12 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...
         verbs.study_import, (path("source", "a results folder, or its runs"), *study_file("config/demo.yaml")),
     ),
     "study unlock": (verbs.study_unlock, ()),
+    "study record": (verbs.study_record, (
+        path("runs", "the runs of a study, results/NAME/runs"), path("--out", "folder of the records"),
+    )),
+    "study unpack": (verbs.study_unpack, (
+        path("records", "folder of recorded runs"), path("--out", "folder to write the run folders to"),
+    )),
     "study seal": (verbs.study_seal, (path("folders", "results folders, records or run folders", nargs="+"),)),
     "study claims": (verbs.study_claims, (
         path("claims", "the file", metavar="CSV"),

@@ -323,6 +323,21 @@ def study_seal(options: argparse.Namespace) -> None:
     print(f"{len(folders)} run folders: {len(new)} sealed, {len(folders) - len(new)} compared with their manifests")
 
 
+def study_record(options: argparse.Namespace) -> None:
+    """Archive the finished runs of a study without their models, one file for each, to be committed."""
+    from pldrepro.runs.record import record_runs
+
+    new = record_runs(options.runs, options.out)
+    print(f"{len(new)} runs recorded in {options.out}; what was there stays as it was")
+
+
+def study_unpack(options: argparse.Namespace) -> None:
+    """Unpack recorded runs into run folders, each compared with its manifest."""
+    from pldrepro.runs.record import unpack_runs
+
+    print(f"{len(unpack_runs(options.records, options.out))} runs unpacked to {options.out}")
+
+
 def study_claims(options: argparse.Namespace) -> None:
     """Print the story of a finished claims.csv, and its claims."""
     from pldrepro.analysis.claims import read_claims

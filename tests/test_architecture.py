@@ -15,7 +15,7 @@ from pldrepro.config.experiment import experiments_folder, read_experiments
 from tests.support.source import imports
 
 PACKAGE = Path(pldrepro.__file__).parent
-SHARED = ("errors", "files", "records", "stats")
+SHARED = ("archives", "errors", "files", "records", "stats")
 FOLDERS = (
     "policy", "config", "data", "models", "runs", "costs", "training", "evaluation", "analysis", "exhibits", "verbs",
     "__main__",

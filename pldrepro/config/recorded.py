@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
+from pldrepro.archives import SUFFIX, read_archive
 from pldrepro.config.arm import ArmTags
 from pldrepro.config.base import Folder, Name, Strict, validate
 from pldrepro.config.exhibits import Part, Stage
@@ -34,28 +36,66 @@ class RecordedSettings(Strict):
     def result_sets(self) -> list[ResultSet]:
         """What the recorded folders hold; a folder without a finished run is a SettingsError."""
         return [
-            ResultSet(f"{self.results}/{name}", tuple(self._find(shipped(Path(folder))) for folder in folders))
+            ResultSet(f"{self.results}/{name}", tuple(self._find(name, Path(folder)) for folder in folders))
             for name, folders in self.recorded.items()
         ]
 
-    def _find(self, folder: Path) -> StudyRuns:
-        pretrain = sorted(map(str, folder.glob("pretrain/*/*/summary.json")))
+    def packed(self) -> list[Packed]:
+        """The folders of archives that have to be unpacked first."""
+        found = (self._packed(name, Path(folder)) for name, folders in self.recorded.items() for folder in folders)
+        return [one for one in found if one.archives]
+
+    def _packed(self, name: str, folder: Path) -> Packed:
+        source = shipped(folder)
+        archives = sorted(map(str, source.glob(f"*/**/*{SUFFIX}")))
+        return Packed(f"{self.results}/{name}", str(source), f"{self.results}/{name}/records/{folder.name}", archives)
+
+    def _find(self, name: str, folder: Path) -> StudyRuns:
+        packed = self._packed(name, folder)
+        source = Path(packed.source)
+        summaries = sorted([*packed.summaries, *map(str, source.glob("*/**/summary.json"))])
+
+        def runs(stage: str) -> list[str]:
+            return [path for path in summaries if re.fullmatch(f".*/{stage}/summary[.]json", path)]
+
+        pretrain = runs("pretrain/[^/]+/[^/]+")
         if not pretrain:
-            raise SettingsError(f"recorded: {folder}: no finished pre-training run (pretrain/ARM/seedN/summary.json)")
-        finetune = sorted(map(str, folder.glob("finetune/*/*/*/*/summary.json")))
-        probes, lambada, contrasts, early = (
-            sorted(map(str, folder.glob(f"{kind}/*/*/summary.json")))
-            for kind in ("probe", "lambada", "contrasts", "early")
-        )
-        family = read_json(Path(pretrain[0])).get("family", "bert")
-        tags = arm_tags(experiments_folder(family))
+            raise SettingsError(
+                f"recorded: {source}: no finished pre-training run (pretrain/ARM/seedN/summary.json, or seedN{SUFFIX})"
+            )
+        family = packed.summary(pretrain[0]).get("family", "bert")
         return StudyRuns(
             family=family,
-            pretrain=pretrain, finetune=finetune, probes=probes, lambada=lambada, contrasts=contrasts,
-            early=early,
-            interleaved=sorted(map(str, folder.glob("interleave/*/summary.json"))),
-            calibration=str(folder / "calibration/summary.json"), arms=tags,
+            pretrain=pretrain, finetune=runs("finetune/[^/]+/[^/]+/[^/]+/[^/]+"), probes=runs("probe/[^/]+/[^/]+"),
+            lambada=runs("lambada/[^/]+/[^/]+"), contrasts=runs("contrasts/[^/]+/[^/]+"),
+            early=runs("early/[^/]+/[^/]+"), interleaved=runs("interleave/[^/]+"),
+            calibration=str(source / "calibration/summary.json"), arms=arm_tags(experiments_folder(family)),
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Recorded runs, an archive for each, and where they are unpacked."""
+
+    results: str
+    source: str
+    folder: str
+    archives: list[str]
+
+    @property
+    def summaries(self) -> list[str]:
+        """The summary of each run, once it is unpacked."""
+        return [
+            f"{self.folder}/{Path(path).relative_to(self.source).as_posix().removesuffix(SUFFIX)}/summary.json"
+            for path in self.archives
+        ]
+
+    def summary(self, path: str) -> dict[str, Any]:
+        """What one of ``summaries`` will hold; of a run that is not packed, what it holds."""
+        if path not in self.summaries:
+            return dict(read_json(Path(path)))
+        archive = self.archives[self.summaries.index(path)]
+        return dict(json.loads(read_archive(Path(archive))["summary.json"]))
 
 
 class StudyRuns(Recorded):

@@ -29,15 +29,10 @@ from pldrepro.runs.manifest import (
     verified,
     weights_of,
 )
+from pldrepro.runs.record import LAYOUT
 from pldrepro.runs.schema import FinetuneInputs, FinetuneJob
 from pldrepro.runs.scored import CheckpointInputs, ContrastInputs, ContrastsJob, EarlyJob, LambadaJob, ProbeJob
 from pldrepro.runs.step_times import InterleaveRecord, load_interleave
-
-# Pre-training first: what is made from a checkpoint is checked against it.
-LAYOUT = {
-    "pretrain": "*/seed*", "early": "*/seed*", "interleave": "process*", "finetune": "*/seed*/*/*", "probe": "*/seed*",
-    "lambada": "*/seed*", "contrasts": "*/seed*",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)

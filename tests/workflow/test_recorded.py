@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -13,27 +12,41 @@ from pldrepro.analysis import claims, glue_scores, story
 from pldrepro.analysis.inputs import read_evidence
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
+from pldrepro.archives import read_archive
 from pldrepro.config.base import read_yaml
-from pldrepro.config.recorded import load_recorded
+from pldrepro.config.recorded import RecordedSettings, load_recorded
 from pldrepro.errors import RecordError
 from pldrepro.exhibits import figures, readme, results_page, reviews
 from pldrepro.exhibits.tables import write_table
 from pldrepro.files import write_json
 from pldrepro.runs.folder import load_pretrain
 from pldrepro.runs.manifest import verified
+from pldrepro.runs.record import unpack_runs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-RECORDED = load_recorded(read_yaml(REPOSITORY / "config/recorded.yaml"))
+SETTINGS = read_yaml(REPOSITORY / "config/recorded.yaml")
+RECORDED = load_recorded(SETTINGS)
 
 
 @pytest.fixture(scope="module")
-def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Evidence]:
-    """Folder of the results -> its runs, for each set of recorded runs; scored, judged and set in tables anew."""
-    root, found = tmp_path_factory.mktemp("recorded"), {}
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> RecordedSettings:
+    """The recorded sets, with the runs of every archive unpacked."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(REPOSITORY)
-        for runs in RECORDED.result_sets():
-            folder = root / Path(runs.results).name
+        recorded = load_recorded({**SETTINGS, "results": str(tmp_path_factory.mktemp("recorded"))})
+        for one in recorded.packed():
+            assert unpack_runs(Path(one.source), Path(one.folder)) == [Path(path).parent for path in one.summaries]
+    return recorded
+
+
+@pytest.fixture(scope="module")
+def rebuilt(unpacked: RecordedSettings) -> dict[Path, Evidence]:
+    """Folder of the results -> its runs, for each set of recorded runs; scored, judged and set in tables anew."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(REPOSITORY)
+        for runs in unpacked.result_sets():
+            folder = Path(runs.results)
             glue_scores.write_scores([Path(path) for path in runs.finetune], folder / "scores.csv")
             write_json(folder / "index.json", {**json.loads(runs.listing), "scores": str(folder / "scores.csv")})
             evidence = read_evidence(folder / "index.json")
@@ -76,15 +89,24 @@ def test_the_picture_is_what_the_first_record_gives(rebuilt: dict[Path, Evidence
 
 @pytest.mark.parametrize("name", RECORDED.recorded)
 def test_records_hold_no_weights_and_no_text(name: str) -> None:
-    files = [path for folder in RECORDED.recorded[name] for path in (REPOSITORY / folder).rglob("*") if path.is_file()]
-    kinds = {path.name if path.suffix == ".safetensors" else path.suffix for path in files}
+    archives = [path for one in RECORDED.packed() if one.results.endswith(name) for path in one.archives]
+    inside = {place for path in archives for place in read_archive(REPOSITORY / path)}
+    kinds = {Path(place).name if place.endswith(".safetensors") else Path(place).suffix for place in inside}
     assert kinds <= {".json", ".jsonl", "predictions.safetensors", "hits.safetensors"}
+
+
+def test_records_are_small_files() -> None:
+    files = [path for path in (REPOSITORY / "results/recorded").rglob("*") if path.is_file()]
+    assert {path.name.partition(".")[2] for path in files} == {"json", "tar.xz"}
     assert sum(path.stat().st_size for path in files) < 10e6
 
 
 @pytest.mark.parametrize("name", ["summary.json", "metrics.jsonl", "settings.json", "provenance.json", "manifest.json"])
 def test_one_changed_digit_of_a_record_is_refused_by_name(tmp_path: Path, name: str) -> None:
-    folder = shutil.copytree(REPOSITORY / "results/recorded/generated/pretrain/pld/seed1", tmp_path / "seed1")
+    folder = tmp_path / "seed1"
+    for place, content in read_archive(REPOSITORY / "results/recorded/generated/pretrain/pld/seed1.tar.xz").items():
+        folder.mkdir(exist_ok=True)
+        (folder / place).write_bytes(content)
     load_pretrain(folder)
     text = (folder / name).read_text("utf-8")
     place = text.rindex("1")
@@ -93,8 +115,7 @@ def test_one_changed_digit_of_a_record_is_refused_by_name(tmp_path: Path, name: 
         load_pretrain(folder)
 
 
-def test_every_record_has_a_manifest() -> None:
-    for name in RECORDED.recorded:
-        for folder in RECORDED.recorded[name]:
-            for summary in (REPOSITORY / folder).rglob("summary.json"):
-                verified(summary.parent)
+def test_every_calibration_has_a_manifest() -> None:
+    for folders in RECORDED.recorded.values():
+        for folder in folders:
+            verified(REPOSITORY / folder / "calibration")

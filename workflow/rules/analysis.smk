@@ -35,6 +35,28 @@ localrules:
     make_report,
 
 
+for records in PACKED:
+
+    rule:
+        """Unpack recorded runs."""
+        name:
+            f"unpack_{Path(records.results).name}_{Path(records.source).name}"
+        input:
+            records.archives,
+        output:
+            records.summaries,
+        log:
+            f"{records.results}/logs/unpack-{Path(records.source).name}.log",
+        localrule: True
+        conda:
+            "../envs/analysis.yaml"
+        params:
+            records=records.source,
+            folder=records.folder,
+        shell:
+            "python -m pldrepro study unpack {params.records:q} --out {params.folder:q} > {log:q} 2>&1"
+
+
 rule make_scores:
     """GLUE scores of every fine-tuning run, from its predictions."""
     input:

@@ -52,7 +52,10 @@ if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
     signal.signal(signal.SIGHUP, end_in_order)
 
 STUDY = None if config.get("scale") == "recorded" else load_study(config)
-SETS = load_recorded(config).result_sets() if STUDY is None else [STUDY.result_set()]
+RECORDS = load_recorded(config) if STUDY is None else None
+SETS = RECORDS.result_sets() if RECORDS else [STUDY.result_set()]
+# Recorded runs that are archives, to be unpacked before anything reads them.
+PACKED = RECORDS.packed() if RECORDS else []
 # The study and its companions of other families of models, each by the folder of its results.
 STUDIES = {} if STUDY is None else {one.results: one for one in STUDY.all}
 # The finished runs of each results folder.
