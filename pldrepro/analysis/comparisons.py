@@ -20,6 +20,9 @@ from pldrepro.runs.folder import PretrainRun
 from pldrepro.runs.step_times import StepTimes
 from pldrepro.stats import Estimate
 
+# (cost, score) along the checkpoints of a run, and the score to reach; no point and None where there is none.
+Curve = tuple[list[tuple[float | None, float]], float | None]
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -170,41 +173,47 @@ def reach_loss(evidence: Evidence, arm: str, axis: str) -> Reach:
 
 
 def reach_glue(evidence: Evidence, arm: str, axis: str, convention: str) -> Reach:
-    """How soon an arm reaches the baseline's final GLUE score of the same seed, linear between fine-tuned checkpoints.
+    """How soon an arm reaches the baseline's final GLUE score of the same seed, see ``_reach``.
 
-    A run whose first fine-tuned checkpoint is already there counts with that checkpoint: late rather than early.
     Seeds in which the two have no value in common, or a score is undefined, are left out.
     """
-    costs, reached, final = {}, 0, evidence.final_checkpoint(evidence.baseline)
-    for run, base in evidence.pairs(arm, evidence.baseline):
+    final = evidence.final_checkpoint(evidence.baseline)
+
+    def curve(run: PretrainRun, base: PretrainRun) -> Curve:
         target = evidence.glue_values.get((base.arm, base.seed, final), {})
-        curve, target_score = glue_curve(evidence, run, axis, convention, target)
-        if target_score is None or not curve:
-            continue
-        first = first_at_or_below(((cost, -value) for cost, value in curve), -target_score)
-        reached += any(value >= target_score for _, value in curve)
-        costs[run.seed] = (evidence.cost(base, axis), evidence.cost(run, axis) if first is None else first)
-    return Reach(costs, reached)
+        return glue_curve(evidence, run, axis, convention, target)
+
+    return _reach(evidence, arm, axis, curve)
 
 
 def reach_score(evidence: Evidence, scores: Mapping[tuple[str, int, str], float], arm: str, axis: str) -> Reach:
+    """How soon an arm reaches the baseline's final score of the same seed, see ``_reach``.
+
+    ``scores``: (arm, seed, checkpoint) -> score.
+    """
+    final = evidence.final_checkpoint(evidence.baseline)
+
+    def curve(run: PretrainRun, base: PretrainRun) -> Curve:
+        names = [name for name in evidence.checkpoints(arm) if (arm, run.seed, name) in scores]
+        points = [(evidence.cost(run, axis, name), scores[arm, run.seed, name]) for name in names]
+        return points, scores.get((base.arm, base.seed, final))
+
+    return _reach(evidence, arm, axis, curve)
+
+
+def _reach(evidence: Evidence, arm: str, axis: str, curve: Callable[[PretrainRun, PretrainRun], Curve]) -> Reach:
     """How soon an arm reaches the baseline's final score of the same seed, linear between scored checkpoints.
 
-    ``scores``: (arm, seed, checkpoint) -> score. A run whose first scored checkpoint is already there counts with that
-    checkpoint: late rather than early.
+    ``curve``: of a run and the baseline's. A run whose first scored checkpoint is already there counts with that
+    checkpoint: late rather than early. Seeds without a curve or a score to reach are left out.
     """
-    costs, reached, final = {}, 0, evidence.final_checkpoint(evidence.baseline)
+    costs, reached = {}, 0
     for run, base in evidence.pairs(arm, evidence.baseline):
-        curve = [
-            (evidence.cost(run, axis, name), scores[arm, run.seed, name])
-            for name in evidence.checkpoints(arm)
-            if (arm, run.seed, name) in scores
-        ]
-        target = scores.get((base.arm, base.seed, final))
-        if target is None or not curve:
+        points, target = curve(run, base)
+        if target is None or not points:
             continue
-        first = first_at_or_below(((cost, -value) for cost, value in curve), -target)
-        reached += any(value >= target for _, value in curve)
+        first = first_at_or_below(((cost, -value) for cost, value in points), -target)
+        reached += any(value >= target for _, value in points)
         costs[run.seed] = (evidence.cost(base, axis), evidence.cost(run, axis) if first is None else first)
     return Reach(costs, reached)
 
@@ -214,9 +223,7 @@ def reach_speedup(evidence: Evidence, arm: str, axis: str, reach: Reach) -> Pair
     return _cost_ratio(evidence, (arm, evidence.baseline), axis, reach.costs.values())
 
 
-def glue_curve(
-    evidence: Evidence, run: PretrainRun, axis: str, convention: str, other: Mapping[str, float]
-) -> tuple[list[tuple[float | None, float]], float | None]:
+def glue_curve(evidence: Evidence, run: PretrainRun, axis: str, convention: str, other: Mapping[str, float]) -> Curve:
     """GLUE score of a run along its fine-tuned checkpoints as (cost, score), and the score of other values.
 
     Both are over the values that all of them have; no point and None where there is none, or a score is undefined.

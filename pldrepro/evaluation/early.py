@@ -18,7 +18,7 @@ from pldrepro.config.run import EarlyRunSettings
 from pldrepro.errors import DivergedError, SettingsError
 from pldrepro.evaluation.probe import Row, Subject, check_finite, held_out, layers
 from pldrepro.files import write_text
-from pldrepro.runs.manifest import begin, complete, entries, is_complete, is_same_job
+from pldrepro.runs.manifest import begin_unless_complete, complete, entries
 from pldrepro.runs.provenance import provenance
 from pldrepro.runs.scored import EarlyJob, EarlySummary, ProbedPoint, ProbeResult
 from pldrepro.training.device import describe, select_device
@@ -38,9 +38,10 @@ def probe_early(settings: EarlyRunSettings, corpus_folder: Path, folder: Path, p
         raise SettingsError(f"{folder}: a model of family {settings.model.family}; allowed: bert")
     corpus = objective.open(corpus_folder)
     job = EarlyJob(**settings.model_dump(), corpus=corpus.hash)
-    if is_same_job(folder, job) and is_complete(folder):
+    about = provenance(describe(objective.device, settings.impl), corpus=corpus.manifest)
+    files = begin_unless_complete(folder, job, about)
+    if files is None:
         return
-    files = begin(folder, job, provenance(describe(objective.device, settings.impl), corpus=corpus.manifest))
     run = Run(settings, objective, corpus, None, folder, SINGLE)
     text = held_out(objective, corpus, settings.early.sequences)
     rows: list[Row] = []

@@ -38,20 +38,9 @@ from pldrepro.files import atomic_path
 from pldrepro.models.checkpoints.gpt2 import load_gpt
 from pldrepro.models.gpt import Gpt
 from pldrepro.policy.drop import Gate, all_kept
-from pldrepro.records import read_record
-from pldrepro.runs.manifest import (
-    begin,
-    checked_weights,
-    complete,
-    data_of,
-    entries,
-    is_complete,
-    is_same_job,
-    settings_of,
-    verified,
-)
+from pldrepro.runs.finished import open_finished
+from pldrepro.runs.manifest import begin_unless_complete, complete, entries
 from pldrepro.runs.provenance import provenance
-from pldrepro.runs.schema import PretrainSummary
 from pldrepro.runs.scored import CheckpointInputs, LambadaJob, LambadaScores, LambadaSummary
 from pldrepro.training.device import autocast, describe, select_device
 
@@ -114,24 +103,21 @@ def score_lambada(pretrain_folder: Path, corpus_folder: Path, folder: Path, prog
 
     Raises RecordError (no finished run) and SettingsError (another family of models, another corpus, no passages).
     """
-    verified(pretrain_folder, weights=False)
-    run = settings_of(pretrain_folder)
-    points = read_record(pretrain_folder / "summary.json", PretrainSummary).checkpoints
+    finished = open_finished(pretrain_folder)
+    run, points = finished.settings, finished.checkpoints
     if not isinstance(run.model, ModelSettings) or run.model.family != "gpt" or not isinstance(run.data, DataSettings):
         raise SettingsError(f"{pretrain_folder}: a model of family {run.model.family}; allowed: gpt")
     corpus = open_corpus(corpus_folder)
-    if data_of(pretrain_folder) != corpus.hash:
-        raise SettingsError(f"{corpus_folder}: not the corpus that {pretrain_folder} was trained on")
+    finished.check_corpus(corpus)
     if corpus.lambada is None:
         raise SettingsError(f"{corpus_folder}: no LAMBADA passages; see data.lambada")
     device = select_device(run.impl)
-    weights = {name: checked_weights(pretrain_folder, point.folder) for name, point in points.items()}
-    inputs = CheckpointInputs(weights=weights, corpus=corpus.hash)
+    inputs = CheckpointInputs(weights=finished.weights(points), corpus=corpus.hash)
     length = run.data.sequence_length
-    job = LambadaJob(scale=run.scale, arm=run.arm, label=run.label, seed=run.seed, max_tokens=length, inputs=inputs)
-    if is_same_job(folder, job) and is_complete(folder):
+    job = LambadaJob(**run.identity, max_tokens=length, inputs=inputs)
+    files = begin_unless_complete(folder, job, provenance(describe(device, run.impl), corpus=corpus.manifest))
+    if files is None:
         return
-    files = begin(folder, job, provenance(describe(device, run.impl), corpus=corpus.manifest))
     asked = ranked_words(corpus, corpus.lambada, length)
     scores: dict[str, LambadaScores] = {}
     arrays: dict[str, np.ndarray] = {}

@@ -38,20 +38,10 @@ from pldrepro.models.bert import BertForPreTraining
 from pldrepro.models.checkpoints.bert import load_pretraining
 from pldrepro.models.losses import masked_sums
 from pldrepro.policy import drop
-from pldrepro.records import read_record
-from pldrepro.runs.manifest import (
-    begin,
-    checked_weights,
-    complete,
-    data_of,
-    entries,
-    is_complete,
-    is_same_job,
-    settings_of,
-    verified,
-)
+from pldrepro.runs.finished import FinishedRun, open_finished
+from pldrepro.runs.manifest import begin_unless_complete, complete, entries
 from pldrepro.runs.provenance import provenance
-from pldrepro.runs.schema import Checkpoint, PretrainSummary
+from pldrepro.runs.schema import Checkpoint
 from pldrepro.runs.scored import CheckpointInputs, ProbedPoint, ProbeJob, ProbeResult, ProbeSummary
 from pldrepro.training.device import autocast, describe, select_device
 from pldrepro.training.objectives import MaskedLanguage, open_objective
@@ -70,23 +60,20 @@ def probe(
     Raises RecordError (no finished run, or no such checkpoint) and SettingsError (another corpus, too little text).
     """
     started = time.perf_counter()
-    verified(pretrain_folder, weights=False)
-    run = settings_of(pretrain_folder)
-    points = chosen_checkpoints(pretrain_folder, settings)
+    finished = open_finished(pretrain_folder)
+    run, points = finished.settings, chosen_checkpoints(finished, settings)
     device = select_device(run.impl)
     objective = open_objective(run, device)
     if not isinstance(objective, MaskedLanguage):
         raise SettingsError(f"{pretrain_folder}: a model of family {run.model.family}; allowed: bert")
     corpus = objective.open(corpus_folder)
-    if data_of(pretrain_folder) != corpus.hash:
-        raise SettingsError(f"{corpus_folder}: not the corpus that {pretrain_folder} was trained on")
+    finished.check_corpus(corpus)
     text = held_out(objective, corpus, settings.sequences)
-    weights = {name: checked_weights(pretrain_folder, point.folder) for name, point in points.items()}
-    inputs = CheckpointInputs(weights=weights, corpus=corpus.hash)
-    job = ProbeJob(scale=run.scale, arm=run.arm, label=run.label, seed=run.seed, probe=settings, inputs=inputs)
-    if is_same_job(folder, job) and is_complete(folder):
+    inputs = CheckpointInputs(weights=finished.weights(points), corpus=corpus.hash)
+    job = ProbeJob(**run.identity, probe=settings, inputs=inputs)
+    files = begin_unless_complete(folder, job, provenance(describe(device, run.impl), corpus=corpus.manifest))
+    if files is None:
         return
-    files = begin(folder, job, provenance(describe(device, run.impl), corpus=corpus.manifest))
     rows: list[Row] = []
     for name in tqdm(points, desc=f"probe {run.arm} seed {run.seed}", disable=not progress):
         model = load_pretraining(pretrain_folder / points[name].folder, objective.model).to(device).eval()
@@ -110,16 +97,14 @@ def probe(
     complete(folder, summary, files | entries(folder, ["results.jsonl"]))
 
 
-def chosen_checkpoints(pretrain_folder: Path, settings: ProbeSettings) -> dict[str, Checkpoint]:
+def chosen_checkpoints(run: FinishedRun, settings: ProbeSettings) -> dict[str, Checkpoint]:
     """The checkpoints to probe, in order of steps: name -> what the run's summary says of it."""
-    points = read_record(pretrain_folder / "summary.json", PretrainSummary).checkpoints
-    unknown = set(settings.checkpoints or ()) - set(points)
+    unknown = set(settings.checkpoints or ()) - set(run.checkpoints)
     if unknown:
         raise RecordError(
-            f"{pretrain_folder}: no checkpoint {', '.join(sorted(unknown))}; there are {', '.join(points)}"
+            f"{run.folder}: no checkpoint {', '.join(sorted(unknown))}; there are {', '.join(run.checkpoints)}"
         )
-    names = sorted(settings.checkpoints or points, key=lambda name: points[name].step)
-    return {name: points[name] for name in names}
+    return run.ordered(settings.checkpoints or run.checkpoints)
 
 
 def held_out(objective: MaskedLanguage, corpus: Corpus, count: int) -> MaskedBatch:

@@ -15,9 +15,8 @@ from tqdm import tqdm
 from pldrepro.config.contrasts import ContrastSettings
 from pldrepro.config.data import DataSettings
 from pldrepro.config.model import ModelSettings
-from pldrepro.config.run import RunSettings
 from pldrepro.data.contrasts import CLOZE, Contrasts, load_contrasts
-from pldrepro.data.corpus import Corpus, open_corpus
+from pldrepro.data.corpus import open_corpus
 from pldrepro.errors import SettingsError
 from pldrepro.evaluation.contrasts import cloze_hits, pair_hits
 from pldrepro.models.bert import BertForPreTraining
@@ -25,21 +24,11 @@ from pldrepro.models.checkpoints.bert import load_pretraining
 from pldrepro.models.checkpoints.gpt2 import load_gpt
 from pldrepro.models.gpt import Gpt
 from pldrepro.policy.drop import all_kept
-from pldrepro.records import read_record
+from pldrepro.runs.finished import FinishedRun, open_finished
 from pldrepro.runs.hits import FILE, save_hits
-from pldrepro.runs.manifest import (
-    begin,
-    checked_weights,
-    complete,
-    data_of,
-    entries,
-    is_complete,
-    is_same_job,
-    settings_of,
-    verified,
-)
+from pldrepro.runs.manifest import begin_unless_complete, complete, entries
 from pldrepro.runs.provenance import provenance
-from pldrepro.runs.schema import Checkpoint, PretrainSummary
+from pldrepro.runs.schema import Checkpoint
 from pldrepro.runs.scored import ContrastInputs, ContrastItems, ContrastsJob, ContrastsSummary
 from pldrepro.training.device import describe, select_device
 
@@ -53,23 +42,21 @@ def score_contrasts(
     Raises RecordError (no finished run) and SettingsError (a model of images, another corpus).
     """
     started = time.perf_counter()
-    verified(pretrain_folder, weights=False)
-    run = settings_of(pretrain_folder)
+    finished = open_finished(pretrain_folder)
+    run = finished.settings
     if not isinstance(run.model, ModelSettings) or not isinstance(run.data, DataSettings):
         raise SettingsError(f"{pretrain_folder}: a model of family {run.model.family}; allowed: bert, gpt")
     corpus, items = open_corpus(corpus_folder), load_contrasts(items_folder)
-    check_data(run, pretrain_folder, corpus, items)
-    points = chosen_checkpoints(pretrain_folder, run, settings)
+    finished.check_corpus(corpus)
+    if items.manifest.corpus != corpus.hash:
+        raise SettingsError(f"{corpus.folder}: not the corpus that the contrasts of {run.scale} were prepared with")
+    points = chosen_checkpoints(finished, settings)
     device = select_device(run.impl)
-    inputs = ContrastInputs(
-        weights={name: checked_weights(pretrain_folder, point.folder) for name, point in points.items()},
-        corpus=corpus.hash,
-        items=items.manifest.hash,
-    )
-    job = ContrastsJob(scale=run.scale, arm=run.arm, label=run.label, seed=run.seed, contrasts=settings, inputs=inputs)
-    if is_same_job(folder, job) and is_complete(folder):
+    inputs = ContrastInputs(weights=finished.weights(points), corpus=corpus.hash, items=items.manifest.hash)
+    job = ContrastsJob(**run.identity, contrasts=settings, inputs=inputs)
+    files = begin_unless_complete(folder, job, provenance(describe(device, run.impl), corpus=corpus.manifest))
+    if files is None:
         return
-    files = begin(folder, job, provenance(describe(device, run.impl), corpus=corpus.manifest))
     hits: dict[str, np.ndarray] = {}
     for name in tqdm(points, desc=f"contrasts {run.arm} seed {run.seed}", disable=not progress):
         model = load_model(pretrain_folder / points[name].folder, run.model).to(device)
@@ -87,20 +74,10 @@ def score_contrasts(
     complete(folder, summary, files | entries(folder, [FILE]))
 
 
-def check_data(run: RunSettings, pretrain_folder: Path, corpus: Corpus, items: Contrasts) -> None:
-    """A run or items of another corpus are a SettingsError."""
-    if data_of(pretrain_folder) != corpus.hash:
-        raise SettingsError(f"{corpus.folder}: not the corpus that {pretrain_folder} was trained on")
-    if items.manifest.corpus != corpus.hash:
-        raise SettingsError(f"{corpus.folder}: not the corpus that the contrasts of {run.scale} were prepared with")
-
-
-def chosen_checkpoints(pretrain_folder: Path, run: RunSettings, settings: ContrastSettings) -> dict[str, Checkpoint]:
+def chosen_checkpoints(run: FinishedRun, settings: ContrastSettings) -> dict[str, Checkpoint]:
     """The checkpoints to score, in order of steps: those of the settings that the run has, and always its last."""
-    points = read_record(pretrain_folder / "summary.json", PretrainSummary).checkpoints
-    final = run.training.final_checkpoint
-    names = [name for name in points if settings.checkpoints is None or name in (*settings.checkpoints, final)]
-    return {name: points[name] for name in sorted(names, key=lambda name: points[name].step)}
+    wanted = None if settings.checkpoints is None else (*settings.checkpoints, run.settings.training.final_checkpoint)
+    return run.ordered(name for name in run.checkpoints if wanted is None or name in wanted)
 
 
 def load_model(folder: Path, settings: ModelSettings) -> BertForPreTraining | Gpt:

@@ -49,6 +49,11 @@ def begin(folder: Path, job: Versioned, about: Provenance) -> dict[str, FileEntr
     return entries(folder, ALWAYS)
 
 
+def begin_unless_complete(folder: Path, job: Versioned, about: Provenance) -> dict[str, FileEntry] | None:
+    """As ``begin``; None where the folder holds just this job and it is complete, which stays as it is."""
+    return None if is_same_job(folder, job) and is_complete(folder) else begin(folder, job, about)
+
+
 def entries(folder: Path, patterns: Iterable[str]) -> dict[str, FileEntry]:
     """What the files of a folder that match some patterns are now, by name."""
     paths = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}

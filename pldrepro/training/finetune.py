@@ -34,11 +34,11 @@ from pldrepro.errors import DivergedError, RecordError, SettingsError
 from pldrepro.files import atomic_path, write_text
 from pldrepro.models.bert import BertForSequenceClassification
 from pldrepro.models.checkpoints.bert import load_for_finetuning, save_bert
-from pldrepro.records import FileEntry, read_record
+from pldrepro.records import FileEntry
+from pldrepro.runs.finished import open_finished
 from pldrepro.runs.manifest import (
     WRITTEN,
     begin,
-    checked_weights,
     complete,
     entries,
     is_complete,
@@ -46,8 +46,6 @@ from pldrepro.runs.manifest import (
     is_weights,
     note,
     noted,
-    settings_of,
-    verified,
 )
 from pldrepro.runs.provenance import provenance
 from pldrepro.runs.schema import (
@@ -56,7 +54,6 @@ from pldrepro.runs.schema import (
     FinetuneJob,
     FinetuneResult,
     FinetuneSummary,
-    PretrainSummary,
 )
 from pldrepro.training.device import autocast, describe, on_device, select_device
 from pldrepro.training.optim import MAX_GRADIENT_NORM, adamw, set_learning_rate
@@ -98,13 +95,12 @@ def finetune(
     """
     if group not in settings.groups:
         raise SettingsError(f"finetune: no group {group}; allowed: {', '.join(settings.groups)}")
-    verified(pretrain_folder, weights=False)
-    run = settings_of(pretrain_folder)
-    summary = read_record(pretrain_folder / "summary.json", PretrainSummary)
-    if checkpoint not in summary.checkpoints:
-        raise RecordError(f"{pretrain_folder}: no checkpoint {checkpoint}; there are {', '.join(summary.checkpoints)}")
-    place = pretrain_folder / summary.checkpoints[checkpoint].folder
-    weights = checked_weights(pretrain_folder, summary.checkpoints[checkpoint].folder)
+    finished = open_finished(pretrain_folder)
+    run, points = finished.settings, finished.checkpoints
+    if checkpoint not in points:
+        raise RecordError(f"{pretrain_folder}: no checkpoint {checkpoint}; there are {', '.join(points)}")
+    place = pretrain_folder / points[checkpoint].folder
+    weights = finished.weights([checkpoint])[checkpoint]
     job = Job(run, settings, group, checkpoint, place, glue_folder, folder)
     device = select_device(run.impl)
     tasks = settings.groups[group]

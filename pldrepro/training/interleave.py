@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pldrepro.config.run import InterleaveJob
 from pldrepro.policy import drop
-from pldrepro.runs.manifest import begin, complete, is_complete, is_same_job
+from pldrepro.runs.manifest import begin_unless_complete, complete
 from pldrepro.runs.provenance import provenance
 from pldrepro.runs.step_times import InterleaveRecord, InterleaveSummary, MeasuredArm
 from pldrepro.training.calibrate import Shape
@@ -27,12 +27,12 @@ def interleave(job: InterleaveJob, process: int, folder: Path, progress: bool = 
     """Measure the steps of the job's runs in turn and write the run folder; ``process`` draws other gates, from 1."""
     settings = job.interleave
     record = InterleaveRecord(**job.model_dump(), process=process)
-    if is_same_job(folder, record) and is_complete(folder):
-        return
     impl = job.runs[0].impl.model_copy(update={"threads": settings.threads})
     device = select_device(impl)
     about = provenance(describe(device, impl))
-    files = begin(folder, record, about)
+    files = begin_unless_complete(folder, record, about)
+    if files is None:
+        return
     arms = [Shape(run, device) for run in job.runs]
     orders = list(permutations(range(len(arms))))
     seconds: list[list[float]] = [[] for _ in arms]
