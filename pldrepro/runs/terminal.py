@@ -112,13 +112,24 @@ def job_name(rule: str, wildcards: dict[str, str]) -> str:
 
 
 def error_text(job: dict[str, Any]) -> str:
-    """What a failed job says: the last error of its log in one line, and where the log is."""
-    logs = [str(path) for path in job["log"]]
-    found = next(filter(None, (last_error(Path(path)) for path in logs)), None)
+    """What a failed job says: the last error of its log in one line, and where the log is.
+
+    Of a job that its cluster did not take, what the cluster says: a log would be that of an earlier attempt. The same
+    where a job ended without an error of its own: killed, or out of time or memory.
+    """
+    logs, said = [str(path) for path in job["log"]], scheduler_message(job.get("rule_msg") or "")
+    if said and "external_jobid" not in job.get("aux", {}):
+        return f"{job['rule_name']} was not submitted: {said}\n    output: {', '.join(map(str, job['output']))}"
+    found = next(filter(None, (last_error(Path(path)) for path in logs)), None) or said
     where = ", ".join(logs)
-    if found is None:
+    if not found:
         return f"{job['rule_name']} failed without a word of its own; its log: {where or 'none'}"
     return f"{job['rule_name']} failed: {found}\n    log: {where}"
+
+
+def scheduler_message(text: str) -> str:
+    """What an executor says of a failed job in one line, without the call that it made and where else to look."""
+    return " ".join(re.split(r"\n +sbatch call:|For further error details", text)[0].split())
 
 
 def last_error(log: Path) -> str | None:

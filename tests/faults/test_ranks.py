@@ -75,46 +75,62 @@ def test_a_killed_rank_ends_the_others_and_the_run_goes_on_bit_for_bit(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def command(settings: RunSettings, corpus: Path, folder: Path) -> list[str]:
+    """The command line of a run, in a folder of its own."""
+    (folder / "run.json").write_text(settings.model_dump_json())
+    fixed = [sys.executable, "-m", "pldrepro", "run", "pretrain", "--settings", str(folder / "run.json")]
+    return [*fixed, "--data", str(corpus), "--out", str(folder / "run")]
+
+
+def trains(arguments: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    """Start a command; returns when its run has written a line."""
+    metrics = folder / "run/metrics.jsonl"
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(arguments, stderr=log)
+    deadline = time.monotonic() + PATIENCE
+    while not metrics.exists() or not read_jsonl(metrics):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, (folder / "log").read_text()
+        time.sleep(0.1)
+    return process
+
+
 def test_the_command_starts_its_ranks_and_a_signal_stops_them_all(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
     settings = tiny_run(training={"num_steps": 3000}, impl={"ranks": 2, "log_points": 3000})
-    (tmp_path / "run.json").write_text(settings.model_dump_json())
-    command = [sys.executable, "-m", "pldrepro", "run", "pretrain", "--settings", str(tmp_path / "run.json")]
-    command += ["--data", str(corpus), "--out", str(tmp_path / "run")]
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, stderr=log)
-        deadline = time.monotonic() + PATIENCE
-        while not (tmp_path / "run/metrics.jsonl").exists() or not read_jsonl(tmp_path / "run/metrics.jsonl"):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        process.send_signal(signal.SIGUSR1)
-        assert process.wait(PATIENCE) == STOPPED
+    process = trains(command(settings, corpus, tmp_path), tmp_path)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(PATIENCE) == STOPPED
     text = (tmp_path / "log").read_text()
     assert re.search(r"rank [01]: OutOfTimeError: stopped by (SIGUSR1|SIGTERM) at step \d+ of 3000", text), text
     assert (tmp_path / "run/resume/state.safetensors").is_file()
     assert not holder_path(tmp_path / "run").exists()
-    other = {**settings.model_dump(), "seed": 2}
-    (tmp_path / "run.json").write_text(RunSettings.model_validate(other).model_dump_json())
-    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    other = RunSettings.model_validate({**settings.model_dump(), "seed": 2})
+    refused = subprocess.run(command(other, corpus, tmp_path), capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert re.fullmatch(r"rank 0: SettingsError: .*\n", refused.stderr), refused.stderr
 
 
+def test_a_time_limit_ends_the_command_with_its_status_and_leaves_no_rank(
+    tiny_run: Make, corpus: Path, tmp_path: Path
+) -> None:
+    settings = tiny_run(impl={"ranks": 2})
+    arguments = [*command(settings, corpus, tmp_path), "--max-seconds", "0"]
+    for step in (1, 2):
+        ended = subprocess.run(arguments, capture_output=True, text=True, check=False)
+        assert ended.returncode == STOPPED, ended.stderr
+        assert f"OutOfTimeError: stopped after 0 s at step {step} of 16" in ended.stderr
+        assert not [one for one in psutil.process_iter(["cmdline"]) if arguments[-3] in (one.info["cmdline"] or ())]
+        assert not holder_path(tmp_path / "run").exists()
+
+
 def test_killed_torchrun_leaves_no_rank(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
     settings = tiny_run(training={"num_steps": 3000}, impl={"ranks": 2, "log_points": 3000})
-    (tmp_path / "run.json").write_text(settings.model_dump_json())
-    command = [sys.executable, "-m", "pldrepro", "run", "pretrain", "--settings", str(tmp_path / "run.json")]
-    command += ["--data", str(corpus), "--out", str(tmp_path / "run")]
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, stderr=log)
-        deadline = time.monotonic() + PATIENCE
-        while not (tmp_path / "run/metrics.jsonl").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        ranks = psutil.Process(process.pid).children(recursive=True)
-        assert len(ranks) >= 2
-        ranks[0].suspend()
-        process.kill()
-        process.wait(PATIENCE)
+    process = trains(command(settings, corpus, tmp_path), tmp_path)
+    ranks = psutil.Process(process.pid).children(recursive=True)
+    assert len(ranks) >= 2
+    ranks[0].suspend()
+    process.kill()
+    process.wait(PATIENCE)
     _, alive = psutil.wait_procs(ranks, timeout=PATIENCE)
     assert not alive
 

@@ -66,6 +66,20 @@ def test_the_error_of_a_job_is_its_logs_last_one(tmp_path: Path) -> None:
     assert "none" in error_text({"rule_name": "pretrain", "log": []})
 
 
+def test_a_job_that_the_cluster_did_not_take_says_why_in_one_line(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("DataError: of an earlier attempt\n")
+    said = "SLURM sbatch failed. The error message was 'sbatch: error: one\nsbatch: error: two'."
+    further = "For further error details see the cluster/cloud log."
+    job = {"rule_name": "pretrain", "log": [str(log)], "output": ["a/summary.json"], "aux": {}}
+    lines = error_text({**job, "rule_msg": f"{said}\n    sbatch call:\n        sbatch -p x\n{further}"}).splitlines()
+    assert lines == [f"pretrain was not submitted: {' '.join(said.split())}", "    output: a/summary.json"]
+    ended = {**job, "aux": {"external_jobid": "7"}, "rule_msg": f"SLURM status is: 'TIMEOUT'.{further}"}
+    assert error_text(ended) == f"pretrain failed: DataError: of an earlier attempt\n    log: {log}"
+    log.write_text("  5%|##\r")
+    assert error_text(ended) == f"pretrain failed: SLURM status is: 'TIMEOUT'.\n    log: {log}"
+
+
 def test_the_error_of_a_group_is_one_line_for_each_job(tmp_path: Path) -> None:
     stream = io.StringIO()
     shown = Terminal(stream)
