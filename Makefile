@@ -42,7 +42,7 @@ test-faults: setup ## kill, stop and damage runs, and see that they end as undis
 	python -m pytest --numprocesses auto --dist loadfile tests/faults
 
 test-cluster: setup ## run the smoke study on a Slurm of its own; needs root, and Debian's apt-get where Slurm is missing
-	tests/cluster/slurm.sh run python -m pytest tests/cluster
+	tests/cluster/slurm.sh run python -m pytest --numprocesses 3 --dist loadfile tests/cluster
 
 check: setup     ## lint, types, workflow format
 	ruff check .

@@ -1,5 +1,10 @@
 #!/usr/bin/env bash
-# A Slurm cluster to throw away: two virtual nodes on this machine, each with GPUs that are names only.
+# A Slurm cluster to throw away: five virtual nodes on this machine, each with GPUs that are names only, and accounting.
+#
+#   partition   nodes
+#   cpu, gpu    n1, n2   for everything that does not say otherwise
+#   spot        n3       a job here is requeued as soon as one of `urgent` wants the node
+#   pair        n4, n5   one of them may be lost
 #
 #   slurm.sh run COMMAND...   up, COMMAND with the cluster in its environment, down (whatever happens but SIGKILL)
 #   slurm.sh install          installs what is missing with apt-get
@@ -13,7 +18,7 @@
 set -euo pipefail
 
 export PLDREPRO_CLUSTER=${PLDREPRO_CLUSTER:-/tmp/pldrepro-cluster}
-NODES=2
+NODES=5
 GPUS=2          # scheduling tokens of a node
 CPUS=8          # cores that a node claims to have; the machine may have fewer
 MEMORY=16000    # [MiB] that a node claims to have
@@ -37,10 +42,10 @@ check() {
   [ ! -e "$HERE" ] || fail "$HERE exists"
 }
 
-# Whether a process is a living daemon of Slurm: its number may be that of a dead one, or of another program by now.
+# Whether a process is a living daemon of the cluster: its number may be that of a dead one, or of another program by now.
 is_daemon() {
   case $(readlink "/proc/$1/exe") in
-    */munged* | */slurm*) return 0 ;;
+    */munged* | */slurm* | */mariadbd*) return 0 ;;
   esac
   return 1
 }
@@ -70,12 +75,12 @@ clear_abandoned() {
 
 install() {
   local command
-  for command in munged slurmctld slurmd sbatch; do
+  for command in munged slurmctld slurmd sbatch slurmdbd mariadbd; do
     command -v $command > /dev/null && continue
     command -v apt-get > /dev/null || fail "needs $command, or apt-get to install it"
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-      munge slurmctld slurmd slurm-client > /dev/null
+      munge slurmctld slurmd slurm-client slurmdbd mariadb-server-core > /dev/null
     return
   done
 }
@@ -99,7 +104,24 @@ configure() {
   # Slurm takes only character devices for GPUs: these are copies of /dev/null.
   for gpu in $(seq 0 $((GPUS - 1))); do mknod "$HERE/gpu$gpu" c 1 3; done
   printf 'AutoDetect=off\nName=gpu File=%s/gpu[0-%d]\n' "$HERE" $((GPUS - 1)) > "$HERE/gres.conf"
-  read -r -a ports <<< "$(free_ports $((NODES + 1)))"
+  read -r -a ports <<< "$(free_ports $((NODES + 2)))"
+  local database=${ports[$((NODES + 1))]}
+  cat > "$HERE/slurmdbd.conf" << END
+AuthType=auth/munge
+AuthInfo=socket=$HERE/munge/socket
+DbdHost=$host
+DbdAddr=127.0.0.1
+DbdPort=$database
+CommunicationParameters=NoInAddrAny
+SlurmUser=root
+PidFile=$HERE/pid/slurmdbd
+LogFile=$HERE/log/slurmdbd
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=root
+StorageLoc=slurm
+END
+  chmod 0600 "$HERE/slurmdbd.conf"
   {
     cat << END
 ClusterName=throwaway
@@ -109,8 +131,13 @@ SlurmctldPort=${ports[0]}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket=$HERE/munge/socket
+# A requeued job waits as long as a credential lasts [s], by default 120.
+AuthInfo=socket=$HERE/munge/socket,cred_expire=20
 CredType=cred/munge
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort=$database
+AccountingStoragePass=$HERE/munge/socket
 SlurmctldPidFile=$HERE/pid/slurmctld
 SlurmctldLogFile=$HERE/log/slurmctld
 SlurmdPidFile=$HERE/pid/slurmd.%n
@@ -130,8 +157,10 @@ JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=2
 JobAcctGatherParams=OverMemoryKill
 SlurmdParameters=config_overrides
-SchedulerParameters=bf_interval=2
-# No accounting database: squeue knows finished jobs for this long [s].
+SchedulerParameters=bf_interval=2,batch_sched_delay=0
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+# squeue and scontrol know finished jobs for this long [s].
 MinJobAge=3600
 # From SIGTERM to SIGKILL [s].
 KillWait=20
@@ -140,33 +169,60 @@ END
       echo "NodeName=n$node NodeHostname=$host NodeAddr=127.0.0.1 Port=${ports[$node]} CPUs=$CPUS" \
         "RealMemory=$MEMORY Gres=gpu:$GPUS"
     done
-    echo "PartitionName=cpu Nodes=n[1-$NODES] Default=YES"
-    echo "PartitionName=gpu Nodes=n[1-$NODES]"
+    echo "PartitionName=cpu Nodes=n[1-2] Default=YES"
+    echo "PartitionName=gpu Nodes=n[1-2]"
+    echo "PartitionName=spot Nodes=n3 PriorityTier=1"
+    echo "PartitionName=urgent Nodes=n3 PriorityTier=2"
+    echo "PartitionName=pair Nodes=n[4-5]"
   } > "$SLURM_CONF"
   mkdir -p "$(dirname "$LINK")"
   ln -s "$SLURM_CONF" "$LINK"
 }
 
 idle_nodes() {
-  timeout 2 sinfo --noheader --Node --partition=cpu --states=idle --format=%N 2> /dev/null | wc -l
+  timeout 2 sinfo --noheader --Node --states=idle --format=%N 2> /dev/null | sort -u | wc -l
+}
+
+# The database of the accounting, behind a socket only, which whoever can reach may use.
+start_database() {
+  local mariadb=(mariadbd --no-defaults --user=root --datadir="$HERE/database"
+    --innodb-buffer-pool-size=32M --innodb-log-file-size=8M)
+  mkdir -p "$HERE/database/mysql"
+  { echo 'use mysql;' && cat /usr/share/mysql/mysql_system_tables.sql; } |
+    "${mariadb[@]}" --bootstrap 2> "$HERE/log/mariadb-bootstrap"
+  setsid "${mariadb[@]}" --socket="$HERE/database/socket" --pid-file="$HERE/pid/mariadbd" --skip-networking \
+    --skip-grant-tables > "$HERE/log/mariadbd" 2>&1 9>&- &
+  wait_for [ -S "$HERE/database/socket" ]
+}
+
+# Wait until a command succeeds.
+wait_for() {
+  SECONDS=0
+  while [ $SECONDS -lt 60 ]; do
+    "$@" > /dev/null 2>&1 && return
+    sleep 0.2
+  done
+  tail -n 20 -v "$HERE"/log/* >&2
+  fail "the cluster did not come up: $*"
+}
+
+all_idle() {
+  [ "$(idle_nodes)" = $NODES ]
 }
 
 start() {
   local node
+  start_database
   munged --force --key-file="$HERE/munge/key" --socket="$HERE/munge/socket" --seed-file="$HERE/munge/seed" \
     --pid-file="$HERE/pid/munged" --log-file="$HERE/log/munged" 9>&-
+  MYSQL_UNIX_PORT=$HERE/database/socket slurmdbd 9>&-
+  wait_for timeout 5 sacctmgr --immediate add cluster throwaway
   slurmctld -i 9>&-
   for node in $(seq $NODES); do
     mkdir -p "$HERE/spool/n$node"
     slurmd -N "n$node" 9>&-
   done
-  SECONDS=0
-  while [ $SECONDS -lt 30 ]; do
-    [ "$(idle_nodes)" = $NODES ] && return
-    sleep 0.2
-  done
-  tail -n 20 -v "$HERE"/log/* >&2
-  fail "the cluster did not come up"
+  wait_for all_idle
 }
 
 # Stop a daemon by its process id, and wait for its end.
@@ -189,7 +245,7 @@ down() {
     SECONDS=0
     while [ $SECONDS -lt 40 ] && [ -n "$(timeout 2 squeue --noheader 2> /dev/null)" ]; do sleep 0.2; done
   fi
-  for file in "$HERE"/pid/slurmd.* "$HERE/pid/slurmctld" "$HERE/pid/munged"; do stop "$file"; done
+  for file in "$HERE"/pid/slurmd.* "$HERE"/pid/{slurmctld,slurmdbd,mariadbd,munged}; do stop "$file"; done
   if [ "$(readlink "$LINK")" = "$SLURM_CONF" ]; then rm "$LINK"; fi
   if [ -e "$SLURM_CONF" ]; then rm -rf "$HERE"; fi
 }
@@ -239,7 +295,7 @@ case "${1:-}" in
     down
     ;;
   *)
-    sed -n '2,13s/^# \{0,1\}//p' "$0"
+    sed -n '2,18s/^# \{0,1\}//p' "$0"
     exit 2
     ;;
 esac

@@ -10,7 +10,7 @@ import yaml
 
 from pldrepro.files import read_json
 from tests.support.repository import copy_repository, snakemake
-from tests.support.slurm_jobs import jobs_in
+from tests.support.slurm_jobs import jobs_in, on_slurm
 
 RUN = "results/ranks/runs/pretrain/pld/seed1"
 
@@ -29,6 +29,7 @@ def target(folder: Path, **impl: int) -> tuple[str, ...]:
     del study["companions"]
     study.update(scale="ranks", arms=["baseline", "pld"], seeds=[1], probe_arms=["pld"])
     study["settings"]["impl"].update(impl)
+    study["calibration"]["processes"] = 1
     (folder / "config/ranks.yaml").write_text(yaml.safe_dump(study), "utf-8")
     return f"{RUN}/summary.json", "--configfile", "config/ranks.yaml"
 
@@ -43,7 +44,7 @@ def test_ranks_learn_what_one_process_learns(nodes: int, gpus: int, prepared: Pa
     # As the rules would have it if the device were not a CPU.
     asked = (f"gpu={ranks}",) if nodes == 1 else ("gres='gpu:2'", "tasks_per_gpu=0")
     resources = ("--set-resources", *(f"{rule}:{one}" for rule in ("calibrate", "pretrain") for one in asked))
-    snakemake(folder, "--profile", "profiles/slurm-test", *target(folder, ranks=ranks, nodes=nodes), *resources)
+    on_slurm(folder, *target(folder, ranks=ranks, nodes=nodes), *resources)
     together = read_json(folder / RUN / "summary.json")
     assert together["validation_loss"] == pytest.approx(alone["validation_loss"], rel=1e-4)
     assert together["passes_by_kept_layers"] == alone["passes_by_kept_layers"]
@@ -56,7 +57,7 @@ def test_ranks_learn_what_one_process_learns(nodes: int, gpus: int, prepared: Pa
 def test_slurm_takes_the_profile_for_sites(prepared: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(prepared, tmp_path / "copy")
     shutil.rmtree(folder / RUN)
-    here = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1")
+    here = ("--slurm-init-seconds-before-status-checks", "1")
     snakemake(folder, "--profile", "profiles/slurm", *target(folder), *here)
     (job,) = jobs_in(folder)
     assert (job.state, job.partition, job.memory, job.minutes) == ("COMPLETED", "gpu", "16000M", "12:00:00")

@@ -6,11 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.repository import copy_repository
 
-__all__ = ["copy_repository", "environment", "planned", "snakemake"]
+SNAKEMAKE = (sys.executable, "-m", "snakemake")
+
+__all__ = ["SNAKEMAKE", "copy_repository", "environment", "planned", "snakemake"]
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -23,10 +26,10 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def snakemake(folder: Path, *arguments: str) -> str:
+def snakemake(folder: Path, *arguments: str, command: Sequence[str] = SNAKEMAKE) -> str:
     """Run Snakemake in a copy of the repository and return what it printed."""
-    command = [sys.executable, "-m", "snakemake", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+    called = [*command, *arguments]
+    done = subprocess.run(called, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

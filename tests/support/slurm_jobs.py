@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from pldrepro.files import read_json
+from tests.support.repository import snakemake
 from tests.support.runs import read_jsonl
+
+# Snakemake that looks at its jobs every 2 s, and is the same in all else. Its plugin for Slurm waits 10 s longer after
+# each look that finds no job ended, which is right for jobs of hours.
+QUICK = """
+import asyncio, sys
+from snakemake.cli import main
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+async def sleep(executor): await asyncio.sleep(2)
+RemoteExecutor.sleep = sleep
+sys.exit(main())
+"""
+MAIN = (sys.executable, "-c", QUICK)
+
+
+def on_slurm(folder: Path, *arguments: str) -> str:
+    """Run a quick main process through the profile of the tests, and return what it printed."""
+    return snakemake(folder, "--profile", "profiles/slurm-test", *arguments, command=MAIN)
 
 
 @dataclass(frozen=True)
@@ -27,10 +48,22 @@ class Job:
     minutes: str  # [hours:]minutes:seconds that it may take
     start: datetime | None
     end: datetime | None
+    node: str  # that the job began on
+    restarts: int  # how often Slurm has put it back into the queue
 
 
 def slurm(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def processes_of(job: int) -> list[psutil.Process]:
+    """All that runs in a job, with what Slurm itself has running for it."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "environ"])
+        if (process.info["environ"] or {}).get("SLURM_JOB_ID") == str(job)
+        or " ".join(process.info["cmdline"] or ()).startswith(f"slurmstepd: [{job}.")
+    ]
 
 
 def jobs_in(folder: Path, rule: str = "") -> list[Job]:
@@ -67,6 +100,8 @@ def _job(line: str) -> Job:
         minutes=values["TimeLimit"],
         start=_moment(values["StartTime"]),
         end=_moment(values["EndTime"]),
+        node=values.get("BatchHost", ""),
+        restarts=int(values["Restarts"]),
     )
 
 
