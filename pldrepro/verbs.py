@@ -24,9 +24,9 @@ from pldrepro.config.run import (
     RunSettings,
 )
 from pldrepro.config.study import Study, load_study
-from pldrepro.errors import RecordError, RefusedError
+from pldrepro.errors import LockedError, RecordError, RefusedError
 from pldrepro.files import look_around
-from pldrepro.runs.lock import locked
+from pldrepro.runs.lock import locked, no_workflow_runs
 from pldrepro.runs.schema import PretrainJob
 
 # ---- prepare: data become arrays ----
@@ -303,8 +303,12 @@ def study_unlock(options: argparse.Namespace) -> None:
     import sys
 
     if any(Path(".snakemake/locks").glob("*")):
-        with locked(Path(".snakemake/pldrepro")):
-            subprocess.run([sys.executable, "-m", "snakemake", "--unlock", "--quiet"], check=True)
+        with no_workflow_runs():
+            if subprocess.run([sys.executable, "-m", "snakemake", "--unlock", "--quiet"], check=False).returncode:
+                raise LockedError(
+                    f"{Path.cwd()}: still locked, because snakemake --unlock failed (above); expected: the folder in "
+                    "which the workflow was started"
+                )
 
 
 def study_seal(options: argparse.Namespace) -> None:

@@ -100,7 +100,8 @@ def _measured(files: Iterator[Path]) -> Iterator[float]:
     for file in files:
         with file.open(encoding="utf-8", newline="") as lines:
             for line in csv.DictReader(lines, delimiter="\t"):
-                yield float(line["s"])
+                if None not in line.values():  # else it is being written
+                    yield float(line["s"])
 
 
 def _job(folder: Path, holder: str) -> Job:

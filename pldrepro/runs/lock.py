@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from filelock import FileLock, Timeout
 from pldrepro.errors import LockedError
 from pldrepro.files import write_json
 
+WORKFLOWS = Path(".snakemake/pldrepro")  # of each workflow that was started in a folder
+GLANCE_SECONDS = 0.1  # longer than whoever asks only who holds a lock has it
 PATIENCE_SECONDS = 10.0  # a refusal waits so long for a holder that has just taken the lock to write its note
 
 
@@ -32,10 +34,8 @@ def locked(folder: Path) -> Iterator[None]:
     Two files are next to the folder, so that one that does not exist yet can be locked and a copy of it is free: the
     lock, which stays (removing it would let two processes lock two files of one name), and the holder's note.
     """
-    path = folder.absolute().with_name(f".{folder.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Never the library's soft lock: a killed holder would keep it for ever.
-    lock, note = FileLock(path, fallback_to_soft=False), holder_path(folder)
+    lock, note = _lock_of(folder), holder_path(folder)
+    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
     _acquire(lock, note)
     try:
         write_json(note, _this_process())
@@ -51,21 +51,52 @@ def holder_path(folder: Path) -> Path:
 
 
 def about_holder(folder: Path) -> str | None:
-    """Who works in a folder, in words; None where nobody does, as far as can be seen from this machine."""
-    holder = _read(holder_path(folder))
-    return None if _is_alive(holder) is False else _about(holder)
+    """Who works in a folder, in words; None where nobody does: the lock tells, a note may be a dead holder's."""
+    lock, holder = _lock_of(folder), _read(holder_path(folder))
+    if not Path(lock.lock_file).exists():
+        return None
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return _about(holder)
+    except (OSError, NotImplementedError):  # a folder that is not ours, or without locks
+        return None if _is_alive(holder) is False else _about(holder)
+    lock.release()
+    return None
+
+
+@contextmanager
+def workflow_runs() -> Iterator[None]:
+    """Hold the lock of this workflow among those that run in the current folder, whatever configuration each has."""
+    with locked(WORKFLOWS / f"{socket.gethostname()}-{os.getpid()}"):
+        yield
+
+
+@contextmanager
+def no_workflow_runs() -> Iterator[None]:
+    """Hold the locks of all workflows that were started in the current folder; LockedError names one that runs."""
+    with ExitStack() as held:
+        for path in sorted(WORKFLOWS.glob(".*.lock")):
+            held.enter_context(locked(path.with_name(path.name[1:].removesuffix(".lock"))))
+        yield
+
+
+def _lock_of(folder: Path) -> FileLock:
+    """Never the library's soft lock: a killed holder would keep it for ever."""
+    return FileLock(folder.absolute().with_name(f".{folder.name}.lock"), fallback_to_soft=False)
 
 
 def _acquire(lock: FileLock, note: Path) -> None:
     """Take the lock, or be refused once the holder's note is there: it writes it just after it took the lock."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    begun = time.monotonic()
     while True:
         try:
             lock.acquire(timeout=0)
             return
         except Timeout:
             holder = _read(note)
-            if _is_alive(holder) is not False or time.monotonic() > deadline:
+            waited = time.monotonic() - begun
+            if waited > PATIENCE_SECONDS or (waited > GLANCE_SECONDS and _is_alive(holder) is not False):
                 raise LockedError(
                     f"{lock.lock_file}: another process works on this folder ({_about(holder)}); wait for it or end "
                     "it, then start again"
@@ -85,10 +116,10 @@ def _this_process() -> dict[str, str | int]:
 
 
 def _read(note: Path) -> Any:
-    """The holder's note; empty where there is none yet, or none any more."""
+    """The holder's note; empty where there is none yet, none any more, or a damaged one."""
     try:
         return json.loads(note.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return {}
 
 

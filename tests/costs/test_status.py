@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from pathlib import Path
+
+import pytest
 
 from pldrepro.config.base import read_mapping
 from pldrepro.config.study import load_study
 from pldrepro.costs.status import render_status, rows
-from pldrepro.runs.lock import locked
+from pldrepro.errors import LockedError
+from pldrepro.runs.lock import holder_path, locked
 
 
 def test_jobs_are_done_running_or_missing_and_the_rest_is_timed(tmp_path: Path) -> None:
@@ -32,3 +37,10 @@ def test_jobs_are_done_running_or_missing_and_the_rest_is_timed(tmp_path: Path) 
     assert found["fine-tuning", "pld"].seconds is None
     assert "pretrain/baseline/seed2, step 20 of 40; host " in text
     assert not [row for row in rows(study) if row.running]
+    with holder_path(running).open("w") as note:  # of a dead process whose number another one has by now
+        json.dump({"host": socket.gethostname(), "pid": os.getpid()}, note)
+    measured.write_text("s\th:m:s\tmax_rss\n3")  # it is being written
+    assert not [row for row in rows(study) if row.running]
+    holder_path(running).write_text("")
+    with pytest.raises(LockedError), locked(running), locked(running):
+        pass

@@ -12,8 +12,9 @@ from pldrepro import __version__, files
 from pldrepro.__main__ import STOPPED, VERBS, main
 from pldrepro.config.run import RunSettings
 from pldrepro.config.study import load_study
+from pldrepro.runs import lock
 from pldrepro.runs.folder import load_finetune, load_pretrain
-from pldrepro.runs.lock import locked
+from pldrepro.runs.lock import locked, workflow_runs
 
 SMOKE = ["--configfile", "config/smoke.yaml"]
 ANALYSIS = (
@@ -152,15 +153,26 @@ def test_a_folder_is_unlocked_where_no_workflow_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     commands: list[list[str]] = []
-    monkeypatch.setattr(subprocess, "run", lambda command, check: commands.append(command))
+    status = [0]
+
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, status[0])
+
+    monkeypatch.setattr(subprocess, "run", run)
     assert main(["study", "unlock"]) == 0
     assert commands == []
     (tmp_path / ".snakemake/locks").mkdir(parents=True)
     (tmp_path / ".snakemake/locks/0.output.lock").touch()
-    with locked(Path(".snakemake/pldrepro")):
+    with workflow_runs():
+        assert "LockedError" in failure(capsys, "study", "unlock")
+        with locked(lock.WORKFLOWS / "another-1"):
+            pass  # with another configuration; it has ended
         assert "LockedError" in failure(capsys, "study", "unlock")
     assert main(["study", "unlock"]) == 0
     assert [command[-2:] for command in commands] == [["--unlock", "--quiet"]]
+    status[0] = 1
+    assert str(tmp_path) in failure(capsys, "study", "unlock")
 
 
 # ---- errors ----

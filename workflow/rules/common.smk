@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import sys
-from contextlib import suppress
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -31,9 +30,8 @@ from pldrepro.config.jobs import (
 from pldrepro.config.recorded import load_recorded
 from pldrepro.config.start import check_data, outdated, put_python_first
 from pldrepro.config.study import load_study
-from pldrepro.errors import LockedError
 from pldrepro.files import shipped
-from pldrepro.runs.lock import locked
+from pldrepro.runs.lock import workflow_runs
 from pldrepro.runs.terminal import Terminal
 
 put_python_first()
@@ -154,7 +152,7 @@ def part_listing(wildcards):
 TERMINAL = Terminal()
 logger.addHandler(TERMINAL)
 # Held until the process ends, however it does: so `pldrepro study unlock` knows whether a workflow runs here.
-RUNNING = locked(Path(".snakemake/pldrepro"))
+RUNNING = workflow_runs()
 
 
 def no_cores():
@@ -174,6 +172,5 @@ onstart:
         check_data(study)
     if warning := outdated(Path(sys.prefix)):
         logger.warning(warning)
-    with suppress(LockedError):  # another workflow runs here, too: --nolock
-        RUNNING.__enter__()
+    RUNNING.__enter__()
     TERMINAL.begin(logger.handlers)
