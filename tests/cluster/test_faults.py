@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -234,7 +235,8 @@ def main_process_killed(folder: Path) -> None:
 
     main.kill()
     main.wait()
-    snakemake(folder, *PROFILE, *TARGET, "--unlock")
+    unlock = [sys.executable, "-m", "pldrepro", "study", "unlock"]
+    subprocess.run(unlock, cwd=folder, env=environment(folder), check=True)
     again = started(folder, "--retries", "0")
     wait_for(lambda: [one.state for one in jobs_in(folder, "pretrain")][1:] == ["FAILED"], folder)
     assert f"slurm_job {job}" in log_of_run(folder)
