@@ -41,7 +41,7 @@ test: setup      ## run the tests, on all cores
 test-faults: setup ## kill, stop and damage runs, and see that they end as undisturbed ones
 	python -m pytest --numprocesses auto --dist loadfile tests/faults
 
-test-cluster: setup ## run the smoke study on a Slurm of its own; needs root, and Debian's apt-get where Slurm is missing
+test-cluster: setup ## run small studies on a Slurm of its own; needs root, and Debian's apt-get where Slurm is missing
 	tests/cluster/slurm.sh run python -m pytest --numprocesses 3 --dist loadfile tests/cluster
 
 check: setup     ## lint, types, workflow format
