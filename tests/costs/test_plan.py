@@ -34,6 +34,7 @@ from pldrepro.errors import SettingsError
 from pldrepro.files import read_json
 from pldrepro.policy.drop import mean_expected_depth
 from pldrepro.runs.folder import load_pretrain
+from pldrepro.runs.record import unpack_runs
 from pldrepro.runs.step_times import load_calibration
 
 DEVICE = AssumedDevice(peak=1e12, utilisation=0.5, note="a card")
@@ -183,8 +184,8 @@ def test_contrasts_cost_their_forward_passes(smoke: Study) -> None:
 # ---- reference cards ----
 
 
-def test_a_full_depth_run_costs_its_passes_at_the_whole_depth(card: ReferenceCard) -> None:
-    run = load_pretrain(RECORDED / "cpu-mini-ablation/pretrain/preln/seed1").settings
+def test_a_full_depth_run_costs_its_passes_at_the_whole_depth(card: ReferenceCard, tmp_path: Path) -> None:
+    run = load_pretrain(unpack_runs(RECORDED / "cpu-mini-ablation/pretrain/preln", tmp_path)[0]).settings
     tau = load_calibration(RECORDED / "cpu-mini-ablation/calibration").shapes[1]
     assert (tau.norm, tau.num_layers) == ("pre", 4)
     assert card.training(run) == Price(pytest.approx(5000 * tau.median[4]), extrapolated=False)
@@ -199,11 +200,11 @@ def test_a_full_depth_run_costs_its_passes_at_the_whole_depth(card: ReferenceCar
     ],
 )
 def test_a_card_prices_a_run_as_the_finished_one_is_priced(
-    card: ReferenceCard, folder: str, arms: tuple[str, ...]
+    card: ReferenceCard, folder: str, arms: tuple[str, ...], tmp_path: Path
 ) -> None:
     calibration = load_calibration(RECORDED / folder / "calibration")
     for arm in arms:
-        done = load_pretrain(RECORDED / folder / f"pretrain/{arm}/seed1")
+        done = load_pretrain(unpack_runs(RECORDED / folder / "pretrain" / arm, tmp_path / arm)[0])
         priced = calibration.shape_of(done).price(done.summary.passes_by_kept_layers, done.summary.passes_by_layer)
         # What was drawn differs a little from what was expected.
         assert card.training(done.settings).seconds == pytest.approx(priced, rel=0.01), arm
