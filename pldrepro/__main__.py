@@ -21,7 +21,19 @@ SAVED = ("resume", "parts")  # what an interrupted run has in its folder to go o
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; user errors become one line on stderr and exit status 1."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = parser().parse_args(arguments)
+    try:
+        try:
+            status = run(parser().parse_args(arguments), arguments)
+        finally:  # after --help, too: here, and not after the end, it shows that nobody reads any more
+            sys.stdout.flush()
+    except BrokenPipeError:  # what is printed goes to `head`, which has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def run(options: argparse.Namespace, arguments: list[str]) -> int:
+    """Run the verb that was parsed; the exit status."""
     options.arguments = arguments  # for the ranks, which are started with the same ones
     rank = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
     try:
@@ -32,9 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         then = f"; the same command goes on from {saved[0]}" if saved else ""
         print(f"interrupted{then}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # what is printed goes to `head`, which has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:
+        raise
     except (ValueError, RuntimeError, OSError) as error:
         if options.traceback:
             raise

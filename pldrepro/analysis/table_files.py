@@ -18,13 +18,13 @@ def read_table(path: Path, columns: Mapping[str, type], verb: str, optional: Seq
     try:
         frame = pd.read_csv(path, dtype=dict(columns), keep_default_na=False, na_values=[""])
     except FileNotFoundError:
-        raise RecordError(f"{path}: no such table; run `{verb}` first") from None
+        raise RecordError(f"{path}: no such table; `python -m pldrepro {verb}` writes it") from None
     except (OSError, ValueError, OverflowError) as error:
-        raise RecordError(f"{path}: damaged: {error}; run `{verb}` again") from None
+        raise RecordError(f"{path}: damaged: {error}; run `python -m pldrepro {verb}` again") from None
     absent = [name for name in columns if name not in frame]
     if absent:
-        raise RecordError(f"{path}: column {', '.join(absent)} is missing; run `{verb}` again")
+        raise RecordError(f"{path}: column {', '.join(absent)} is missing; run `python -m pldrepro {verb}` again")
     empty = [name for name in columns if name not in optional and frame[name].isna().any()]
     if empty:
-        raise RecordError(f"{path}: column {', '.join(empty)}: a field is empty; run `{verb}` again")
+        raise RecordError(f"{path}: column {', '.join(empty)}: a field is empty; run `python -m pldrepro {verb}` again")
     return frame

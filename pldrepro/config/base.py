@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from pldrepro.errors import SettingsError, explain
+from pldrepro.errors import SettingsError, did_you_mean, explain
 from pldrepro.files import shipped
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -83,7 +83,8 @@ def read_yaml(path: Path) -> Any:
     try:
         text = shipped(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise SettingsError(f"{path}: no such file") from None
+        near = did_you_mean(path.name, (one.name for one in shipped(path.parent).glob(f"*{path.suffix}")))
+        raise SettingsError(f"{path}: no such file{f'; {near}' if near else ''}") from None
     except (OSError, ValueError) as error:  # a folder, or bytes that are not UTF-8
         raise SettingsError(f"{path}: not readable as YAML: {error}") from None
     return parse_yaml(text, str(path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from pldrepro.config.arm import ArmTags
 from pldrepro.config.base import Name, Strict, merge, read_mapping, validate
-from pldrepro.errors import SettingsError
+from pldrepro.errors import SettingsError, did_you_mean
 from pldrepro.files import shipped
 
 EXPERIMENTS_FOLDER = Path("config/experiments")
@@ -97,6 +97,11 @@ def read_experiments(folder: Path) -> Mapping[str, Experiment]:
     return arms
 
 
+def named(name: str, known: Iterable[str]) -> str:
+    """The experiment that an unknown name is like; where there is none, all of them."""
+    return did_you_mean(name, known) or f"allowed: {', '.join(sorted(known))}"
+
+
 def experiment_chain(name: str, folder: Path) -> list[Experiment]:
     """The experiment and its ancestors, root first."""
     known = read_experiments(folder)
@@ -107,7 +112,7 @@ def experiment_chain(name: str, folder: Path) -> list[Experiment]:
         if current in seen:
             raise SettingsError(f"experiments {' -> '.join([*seen, current])}: `base` runs in a circle")
         if current not in known:
-            raise SettingsError(f"{folder}: no experiment {current}; expected one of {', '.join(sorted(known))}")
+            raise SettingsError(f"{folder}: no experiment {current}; {named(current, known)}")
         seen.append(current)
         chain.insert(0, known[current])
         current = chain[0].base

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from pldrepro.config.experiment import read_experiments
+from pldrepro.config.experiment import EXPERIMENTS_FOLDER, read_experiments
 from pldrepro.config.scale import StudySettings
-from pldrepro.errors import SettingsError
+from pldrepro.errors import SettingsError, did_you_mean
+from pldrepro.files import shipped
 
 
 def narrowed(settings: StudySettings, experiments: Path) -> tuple[StudySettings, tuple[str, ...]]:
@@ -15,9 +16,15 @@ def narrowed(settings: StudySettings, experiments: Path) -> tuple[StudySettings,
 
     So `--config arms=[baseline,pld]` is enough. A name that is no experiment is a SettingsError.
     """
+    if not read_experiments(experiments):
+        allowed = ", ".join(sorted(path.name for path in shipped(EXPERIMENTS_FOLDER).glob("*/")))
+        raise SettingsError(
+            f"experiments: {experiments}: no file of an arm there; allowed: {allowed}, or another folder"
+        )
     for key, arms in named_arms(settings).items():
         if unknown := sorted(set(arms) - set(read_experiments(experiments))):
-            raise SettingsError(f"{key}: {', '.join(unknown)}: no such experiment; allowed: {', '.join(settings.arms)}")
+            near = did_you_mean(unknown[0], read_experiments(experiments)) or f"allowed: {', '.join(settings.arms)}"
+            raise SettingsError(f"{key}: {', '.join(unknown)}: no such experiment; {near}")
     own = set(settings.arms)
     left_out = {key: sorted(set(arms) - own) for key, arms in named_arms(settings).items() if set(arms) - own}
     notes = tuple(f"{key}: {', '.join(arms)} left out, not among the arms" for key, arms in left_out.items())

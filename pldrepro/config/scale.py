@@ -33,7 +33,7 @@ class EarlyStudy(EarlySettings):
     arms: Annotated[tuple[Name, ...], Distinct] = Field(min_length=1)
     seeds: Annotated[tuple[int, ...], Distinct] = Field(min_length=1)
     model: dict[str, Any] = Field({}, description="laid over the scale's, such as the paper's number of layers")
-    training: dict[str, Any] = Field({}, description="likewise")
+    training: dict[str, Any] = Field({}, description="laid over the scale's")
 
 
 class StudySettings(Strict):
@@ -49,8 +49,10 @@ class StudySettings(Strict):
     glue_hash: Sha256 | None = Field(
         None, description="what the `hash` of the manifest of GLUE must be; none: anything"
     )
-    experiments: str = Field("bert", description="folder of the arms' files in config/experiments, or anywhere")
-    arms: Annotated[tuple[Name, ...], Distinct] = Field(min_length=1)
+    experiments: str = Field(
+        "bert", description="folder of the arms' files, in config/experiments or anywhere; `arms` chooses from it"
+    )
+    arms: Annotated[tuple[Name, ...], Distinct] = Field(min_length=1, description="names of experiments")
     seeds: Annotated[tuple[int, ...], Distinct] = Field(
         min_length=1, description="pre-training seeds, paired over arms"
     )

@@ -73,7 +73,7 @@ def test_damaged_predictions_are_named(tmp_path: Path, damage: str) -> None:
 
 
 def test_missing_scores_are_named(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="run `make scores` first"):
+    with pytest.raises(RecordError, match="make scores"):
         glue_scores.read_scores(tmp_path / "scores.csv")
     (tmp_path / "scores.csv").write_text("arm,label\n")
     with pytest.raises(RecordError, match=r"column .*value.* is missing"):

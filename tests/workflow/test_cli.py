@@ -1,6 +1,7 @@
 """The command line: what the verbs print, one line and status 1 for an error, and imports that stay light."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -186,6 +187,16 @@ def test_an_error_is_one_line_and_status_1() -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("arguments", [["study", "settings", "--experiment", "pld"], ["--help"]])
+def test_a_reader_that_has_left_is_no_error(arguments: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "pldrepro", *arguments]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert done.stderr == ""
+
+
 def test_traceback_on_request() -> None:
     done = run("-m", "pldrepro", "--traceback", "study", "plan", *SMOKE, "--device", "tpu")
     assert done.returncode == 1
@@ -196,13 +207,17 @@ def test_traceback_on_request() -> None:
     ("arguments", "message"),
     [
         (["study", "plan", "--configfile", "config/none.yaml"], "config/none.yaml: no such file"),
+        (["study", "plan", "--configfile", "config/dmeo.yaml"], "no such file; did you mean demo.yaml?"),
         (
             ["study", "explain", *SMOKE, "--experiment", "plb", "--step", "1"],
             "no experiment plb",
         ),
         (["study", "explain", *SMOKE, "--experiment", "pld", "--step", "40"], "step 40; allowed: 0 to 39"),
         (["study", "plan", *SMOKE, "--config", "seeds"], "--config seeds: expected KEY=VALUE"),
-        (["study", "plan", *SMOKE, "--config", "sead=[1]"], "sead: unknown key; allowed here: scale, description"),
+        (
+            ["study", "plan", *SMOKE, "--config", "sead=[1]"],
+            "sead: unknown key; did you mean seeds? allowed here: scale, description",
+        ),
         (["run", "calibrate", "--settings", "{", "--out", "x"], "settings: not readable as JSON"),
         (["run", "calibrate", "--settings", "{}", "--out", "x"], "settings: runs: missing; calibration: missing"),
     ],
