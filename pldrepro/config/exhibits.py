@@ -1,11 +1,15 @@
 """What each exhibit is made from. Declared here only: a target such as `table1` runs what stands here and no more.
 
-Exhibits that are made from the same runs are a part. Every part needs pre-training runs and their calibration.
+Exhibits that are made from the same runs are a part. Every part needs pre-training runs and their calibration. An arm
+of the user's own joins an exhibit that shows chosen arms by naming it (``exhibits`` in the arm's file).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
+
+from pldrepro.config.arm import ArmTags, Role
 
 Stage = Literal["finetune", "probes", "lambada", "contrasts", "early", "interleaved"]
 
@@ -23,17 +27,29 @@ class Part(NamedTuple):
     """Whether the first study is one of those that they are made from."""
     families: tuple[str, ...] = ()
     """Families of models whose studies are, too."""
-    arms: Literal["all", "staged", "baseline"] = "all"
-    """staged: those that the stages have, and the baseline."""
+    arms: Literal["all", "chosen", "staged", "baseline"] = "all"
+    """chosen: those of ``roles``, those that name an exhibit of this part, and with ``treated`` those with a treatment;
+    staged: those that the stages have. The baseline is always one of them."""
+    roles: tuple[Role, ...] = ()
+    treated: bool = False
+
+    def chooses(self, arm: str, tags: Mapping[str, ArmTags]) -> bool:
+        """Whether a chosen arm is one of these exhibits; ``tags``: what the arms' files say of them."""
+        own = tags.get(arm, ArmTags())
+        named = {*self.tables, *self.figures} & set(own.exhibits)
+        return own.role in ("baseline", *self.roles) or bool(named) or (self.treated and own.treatment is not None)
 
 
+CHAIN: tuple[Role, ...] = ("baseline_higher_lr", "preln", "preln_higher_lr", "pld")  # from the baseline to PLD
 SBLD = ("gpt", "swinv2", "vit")
 PARTS: dict[str, Part] = {
-    "cost": Part(
-        tables=("table1", "overfitting", "memory"),
-        figures=("finding", "figure6", "figure7", "figure10", "trade_off", "fair_budgets", "overfitting", "schedule"),
-        stages=("interleaved",),
+    "pld": Part(
+        tables=("table1",), figures=("finding", "figure7"), stages=("interleaved",), arms="chosen", roles=CHAIN
     ),
+    "schedule": Part(figures=("figure6", "schedule"), arms="chosen", roles=("pld", "sbld")),
+    "theta": Part(figures=("figure10",), arms="chosen", roles=("preln_higher_lr", "pld")),
+    "overfitting": Part(tables=("overfitting",), figures=("overfitting",), arms="chosen", treated=True),
+    "cost": Part(tables=("memory",), figures=("trade_off", "fair_budgets")),
     "glue": Part(
         tables=("table2", "table3", "fair_budgets", "variance", "stability", "fits", "glue_tests"),
         figures=("figure8", "figure9"),
@@ -60,3 +76,8 @@ PARTS: dict[str, Part] = {
 }
 TABLES = tuple(table for part in PARTS.values() for table in part.tables)
 FIGURES = tuple(figure for part in PARTS.values() for figure in part.figures)
+
+
+def part_of(kind: Literal["tables", "figures"], exhibit: str) -> Part:
+    """The part that a table or figure belongs to."""
+    return next(part for part in PARTS.values() if exhibit in getattr(part, kind))

@@ -119,7 +119,9 @@ class StudyRuns(Recorded):
         left_out = [stage for stage in get_args(Stage) if stage not in stages]
         staged = {arm_of(file) for stage in stages for file in getattr(self, stage)} if part.arms == "staged" else set()
         baseline = {arm for arm, tags in self.arms.items() if tags.role == "baseline"}
-        wanted = {arm_of(file) for file in self.pretrain} if part.arms == "all" else staged | baseline
+        every = {arm_of(file) for file in self.pretrain}
+        chosen = {arm for arm in every if part.arms == "chosen" and part.chooses(arm, self.arms)}
+        wanted = every if part.arms == "all" else staged | chosen | baseline
         return self.model_copy(
             update={
                 "pretrain": [file for file in self.pretrain if arm_of(file) in wanted],

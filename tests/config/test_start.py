@@ -71,6 +71,25 @@ def test_companions_are_switched_off_by_null() -> None:
     assert not study("demo", companions=parse_yaml("null", "")).companions
 
 
+@pytest.mark.parametrize(
+    ("scale", "runs"),
+    [
+        ("demo", {"table1": 4, "figure6": 2, "figure10": 3, "overfitting": 1, "memory": 5}),
+        ("gpu", {"table1": 6, "figure6": 5, "figure10": 7, "overfitting": 1, "memory": 18}),
+        ("paper", {"table1": 6, "figure6": 5, "figure10": 7, "overfitting": 1, "memory": 18}),
+        ("demo_full", {"table1": 6, "figure6": 9, "figure10": 7, "overfitting": 13, "memory": 49}),
+    ],
+)
+def test_an_exhibit_trains_the_arms_that_it_shows(scale: str, runs: dict[str, int]) -> None:
+    """Arms that are trained for an exhibit, of the committed studies."""
+    whole = study(scale, companions=None).result_set()
+    found = {}
+    for name in runs:
+        part = exhibits.part_of("tables" if name in TABLES else "figures", name)
+        found[name] = len({Path(file).parts[-3] for file in whole.of(part).studies[0].pretrain})
+    assert found == runs
+
+
 def test_every_exhibit_is_of_one_part() -> None:
     assert sorted(exhibits.TABLES) == sorted(TABLES)
     assert sorted(exhibits.FIGURES) == sorted(FIGURES)
@@ -78,8 +97,10 @@ def test_every_exhibit_is_of_one_part() -> None:
 
 def test_a_part_names_its_own_runs_only() -> None:
     whole = study("smoke").result_set()
-    cost, depth, sbld = (whole.of(exhibits.PARTS[name]) for name in ("cost", "depth", "sbld"))
-    assert {Path(file).parts[3] for file in cost.files} == {"pretrain", "interleave", "calibration"}
+    pld, cost, depth, sbld = (whole.of(exhibits.PARTS[name]) for name in ("pld", "cost", "depth", "sbld"))
+    assert {Path(file).parts[3] for file in pld.files} == {"pretrain", "interleave", "calibration"}
+    assert {Path(file).parts[4] for file in pld.studies[0].pretrain} == {"baseline", "preln_higher", "pld"}
+    assert {Path(file).parts[3] for file in cost.files} == {"pretrain", "calibration"}
     assert "scores.csv" not in str(cost.inputs)
     assert {Path(file).parts[3] for file in depth.files} == {"pretrain", "probe", "calibration"}
     assert len(depth.studies[0].pretrain) < len(cost.studies[0].pretrain)

@@ -15,8 +15,9 @@ import yaml
 
 from pldrepro.analysis.inputs import read_evidence
 from pldrepro.analysis.reported import load_papers, paper_of
+from pldrepro.exhibits.chosen import chosen
 from pldrepro.exhibits.figures import FIGURES
-from pldrepro.exhibits.tables import TABLES
+from pldrepro.exhibits.tables import TABLES, build
 from pldrepro.files import read_json
 from tests.support.repository import copy_repository, environment, planned, snakemake
 
@@ -98,12 +99,11 @@ def test_exhibits_made_of_their_own_runs_are_those_made_of_all(study: Path, monk
     evidence, papers, results = read_evidence(Path("results/smoke/index.json")), load_papers(), Path("results/smoke")
     different = [
         name
-        for name, (numbers, _) in TABLES.items()
-        if numbers(evidence, paper_of(name, papers)).to_csv(index=False)
-        != (results / f"tables/{name}.csv").read_text("utf-8")
+        for name in TABLES
+        if build(name, evidence, papers)[0].to_csv(index=False) != (results / f"tables/{name}.csv").read_text("utf-8")
     ]
-    for name in ("figure1", "figure3", "figure7", "step_time", "sbld_loss"):
-        _, data, _ = FIGURES[name](evidence, paper_of(name, papers))
+    for name in ("finding", "figure1", "figure3", "figure6", "figure7", "trade_off", "step_time", "sbld_loss"):
+        _, data, _ = FIGURES[name](chosen("figures", name, evidence), paper_of(name, papers))
         if data.to_csv(index=False) != (results / f"figures/{name}.csv").read_text("utf-8"):
             different.append(name)
     assert different == []
@@ -125,7 +125,7 @@ def test_an_edited_exhibit_is_made_again_without_training(study: Path, tmp_path:
     with (copy / "pldrepro/exhibits/tables/cost.py").open("a") as module:
         module.write("\n# edited\n")
     jobs = planned(copy, *SMOKE)
-    assert {"make_cost_tables", "make_glue_tables", "make_sbld_tables"} <= set(jobs)
+    assert {"make_pld_tables", "make_glue_tables", "make_sbld_tables"} <= set(jobs)
     assert not {"pretrain", "finetune", "probe", "make_scores"} & set(jobs)
     assert not [job for job in jobs if job.endswith("_figures")]
 
@@ -151,13 +151,32 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy_repository(tmp_path_factory.mktemp("planned"))
 
 
-def test_an_unknown_key_is_named_with_what_is_allowed(repository: Path) -> None:
-    command = [sys.executable, "-m", "snakemake", "-n", *SMOKE, "--config", "sedes=3"]
-    done = subprocess.run(
-        command, cwd=repository, env=environment(repository), capture_output=True, text=True, check=False
-    )
-    assert done.returncode != 0
-    assert "sedes: unknown key; allowed here: scale, description" in done.stdout + done.stderr
+def test_a_wrong_configuration_is_one_line(repository: Path, tmp_path: Path) -> None:
+    """Without the places of the code; a repeated key of a file that Snakemake itself has read is refused, too."""
+    twice = tmp_path / "twice.yaml"
+    twice.write_text("base: config/smoke.yaml\nseeds: [1]\nseeds: [2]\n", "utf-8")
+    for arguments, expected in (
+        ((*SMOKE, "--config", "sedes=3"), "configuration: sedes: unknown key; did you mean seeds? allowed here: scale"),
+        (("--configfile", str(twice)), f"{twice}: not readable as YAML: repeated key 'seeds'"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "snakemake", "-n", *arguments],
+            cwd=repository,
+            env=environment(repository),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith(f"SettingsError: {expected}")
+        assert "  File " not in done.stderr
+
+
+def test_every_target_says_what_it_is(repository: Path) -> None:
+    lines = snakemake(repository, "--list-target-rules").splitlines()
+    said = dict(line.rstrip(")").split(" (", 1) for line in lines if " (" in line)
+    assert {*TABLES, *FIGURES} <= set(said)
+    assert len(set(said.values())) >= len(said) - 1  # `study` and `all` are the same
 
 
 def test_a_table_of_costs_needs_neither_fine_tuning_nor_probes(repository: Path) -> None:
@@ -166,7 +185,7 @@ def test_a_table_of_costs_needs_neither_fine_tuning_nor_probes(repository: Path)
         "pretrain": 2, "interleave": 5, "calibrate": 1,
     }  # fmt: skip
     assert set(jobs) == {
-        "settings", "corpus", "pretrain", "interleave", "calibrate", "index_part", "make_cost_tables", "table1",
+        "settings", "corpus", "pretrain", "interleave", "calibrate", "index_part", "make_pld_tables", "table1",
     }  # fmt: skip
 
 

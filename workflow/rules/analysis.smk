@@ -22,7 +22,14 @@ NUMBERS = modules(
 )
 TABLE_MODULES = [
     *NUMBERS,
-    *modules("exhibits/layout.py", "exhibits/latex.py", "exhibits/table.html", "exhibits/tables/*.py"),
+    *modules(
+        "exhibits/chosen.py",
+        "exhibits/layout.py",
+        "exhibits/latex.py",
+        "exhibits/text.py",
+        "exhibits/table.html",
+        "exhibits/tables/*.py",
+    ),
 ]
 
 
@@ -140,7 +147,7 @@ for name, part in PARTS.items():
                 index=f"{{results}}/parts/{name}.json",
                 runs=partial(part_runs, name),
                 papers=PAPERS,
-                code=[*NUMBERS, *modules("exhibits/figures/*.py", "exhibits/tables/__init__.py")],
+                code=[*NUMBERS, *modules("exhibits/chosen.py", "exhibits/text.py", "exhibits/figures/*.py")],
             output:
                 expand("{{results}}/figures/{figure}{suffix}", figure=part.figures, suffix=FIGURE_FILES),
                 [exhibit_for_report("figures", figure, "svg") for figure in part.figures],
@@ -238,24 +245,18 @@ rule make_report:
 
 # Targets for the command line: every exhibit of the papers, and all that each rule makes.
 
-TARGETS = {
-    exhibit: [
-        *expand("{results}/tables/{table}.csv", results=RESULT_FOLDERS, table=[exhibit] if exhibit in TABLES else []),
-        *expand(
-            "{results}/figures/{figure}.csv", results=RESULT_FOLDERS, figure=[exhibit] if exhibit in FIGURES else []
-        ),
-    ]
+KINDS = {
+    exhibit: [kind for kind, names in (("tables", TABLES), ("figures", FIGURES)) if exhibit in names]
     for exhibit in (*TABLES, *FIGURES)
 }
 
-for exhibit, files in TARGETS.items():
+for exhibit, kinds in KINDS.items():
 
     rule:
-        """This exhibit, with all that it needs."""
         name:
             exhibit
         input:
-            files,
+            expand("{results}/{kind}/{exhibit}.csv", results=RESULT_FOLDERS, kind=kinds, exhibit=exhibit),
 
 
 rule tables:
@@ -286,3 +287,11 @@ rule report:
     """The whole page, report.html."""
     input:
         expand("{results}/report.html", results=RESULT_FOLDERS),
+
+
+# What `snakemake --list-rules` says of the rules that are made in a loop.
+for exhibit, kinds in KINDS.items():
+    describe(exhibit, f"{described(kinds[0], exhibit)} ({', '.join(kinds)})")
+for name, part in PARTS.items():
+    describe(f"make_{name}_tables", f"Tables: {', '.join(part.tables)}.")
+    describe(f"make_{name}_figures", f"Figures: {', '.join(part.figures)}.")

@@ -16,7 +16,7 @@ try:
 except ModuleNotFoundError as missing:
     raise WorkflowError(f"{missing}: run `make setup`, then `source .venv/bin/activate`") from None
 
-from pldrepro.config.base import read_yaml
+from pldrepro.config.base import read_mapping, read_yaml
 from pldrepro.config.exhibits import FIGURES, PARTS, TABLES
 from pldrepro.config.jobs import (
     calibration_threads,
@@ -30,6 +30,7 @@ from pldrepro.config.jobs import (
 from pldrepro.config.recorded import load_recorded
 from pldrepro.config.start import check_data, outdated, put_python_first
 from pldrepro.config.study import load_study
+from pldrepro.errors import SettingsError
 from pldrepro.files import shipped
 from pldrepro.runs.lock import workflow_runs
 from pldrepro.runs.terminal import Terminal
@@ -49,9 +50,15 @@ def end_in_order(number, frame):
 if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
     signal.signal(signal.SIGHUP, end_in_order)
 
-STUDY = None if config.get("scale") == "recorded" else load_study(config)
-RECORDS = load_recorded(config) if STUDY is None else None
-SETS = RECORDS.result_sets() if RECORDS else [STUDY.result_set()]
+try:
+    for file in workflow.overwrite_configfiles:  # Snakemake has read them, and takes the last value of a repeated key
+        read_mapping(Path(file))
+    STUDY = None if config.get("scale") == "recorded" else load_study(config)
+    RECORDS = load_recorded(config) if STUDY is None else None
+    SETS = RECORDS.result_sets() if RECORDS else [STUDY.result_set()]
+except SettingsError as error:  # the line for the user, without the places of the code that Snakemake would add
+    sys.exit(f"SettingsError: {error}")
+
 # Recorded runs that are archives, to be unpacked before anything reads them.
 PACKED = RECORDS.packed() if RECORDS else []
 # The study and its companions of other families of models, each by the folder of its results.
@@ -111,6 +118,18 @@ def exhibit_for_report(kind, name, suffix):
         subcategory=kind.capitalize(),
         labels={"study": "{results}", "exhibit": exhibit["label"], "shows": exhibit["shows"]},
     )
+
+
+def describe(rule, text):
+    """What `snakemake --list-rules` says of a rule that is made in a loop, where a docstring cannot be its own."""
+    if rules.has(rule):  # a module may use others only
+        getattr(rules, rule).rule.docstring = text
+
+
+def described(kind, name):
+    """An exhibit in words."""
+    exhibit = EXHIBITS[kind][name]
+    return f"{exhibit['label']}: {exhibit['shows']}"
 
 
 def settings_text(wildcards):

@@ -1,4 +1,4 @@
-"""Figures: each as PDF, PNG and SVG, with its data (csv) and its caption (txt) beside it."""
+"""Figures: each as PDF, PNG and SVG, with its data (csv) and its caption (txt)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from pldrepro.analysis.reported import Paper, paper_of
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.text import FAMILIES
+from pldrepro.exhibits.chosen import chosen
 from pldrepro.exhibits.figures.budgets import fair_budgets, figure10, overfitting
 from pldrepro.exhibits.figures.costs import figure6, figure7, schedule, step_time, trade_off
 from pldrepro.exhibits.figures.finding import finding
@@ -50,6 +51,7 @@ def write_figure(name: str, evidence: Evidence, papers: Mapping[str, Paper], out
         raise ValueError(f"unknown figure {name!r}; allowed: {', '.join(FIGURES)}")
     paper = paper_of(name, papers)
     with plt.rc_context(STYLE):
+        evidence = chosen("figures", name, evidence)
         figure, data, caption = FIGURES[name](evidence, paper)
         if name.startswith("figure") and evidence.family != "bert":
             caption += f" Measured on {FAMILIES[evidence.family]}; the paper's figure is of BERT."

@@ -85,10 +85,14 @@ def _look(evidence: Evidence, arm: str) -> tuple[str, Any, str]:
 
 
 def _others(evidence: Evidence) -> dict[str, tuple[str, Any, str]]:
-    """The looks of the arms without such a role: a colour by name, the next free one where it is taken."""
+    """The looks of the arms without such a role: a colour by name, the next free one where it is taken.
+
+    First those whose files say something of them: they are known where an exhibit has only some of the runs, too.
+    """
     found: dict[str, tuple[str, Any, str]] = {}
     named = {*evidence.arms, *evidence.untrained, *evidence.tags}
-    for count, arm in enumerate(sorted(arm for arm in named if evidence.role(arm) not in ROLE_STYLES)):
+    others = [arm for arm in named if evidence.role(arm) not in ROLE_STYLES]
+    for count, arm in enumerate(sorted(others, key=lambda arm: (arm not in evidence.tags, arm))):
         lap, first = divmod(count, len(OTHERS))[0], zlib.crc32(arm.encode())
         taken = {colour for colour, line, _ in found.values() if line == LINES[lap % len(LINES)]}
         ordered = [OTHERS[(first + step) % len(OTHERS)] for step in range(len(OTHERS))]
@@ -136,7 +140,7 @@ def not_here(absent: Iterable[str]) -> str:
 def left_out(evidence: Evidence, arms: Sequence[str], shown: Sequence[str]) -> str:
     """A sentence on the arms that a figure's data hold and the figure does not draw, if there are any."""
     others = [evidence.label(arm) for arm in arms if arm not in shown]
-    return f" In the data file alone: {'; '.join(others)}." if others else ""
+    return f" Only in the data file: {'; '.join(others)}." if others else ""
 
 
 def fit_y(ax: Axes, values: Sequence[float], margin: float = 0.25) -> None:

@@ -27,6 +27,7 @@ from pldrepro.analysis.significance import glue_tests
 from pldrepro.analysis.text import FAMILIES
 from pldrepro.analysis.time_to_target import time_to_target
 from pldrepro.analysis.training_cost import table1
+from pldrepro.exhibits.chosen import chosen
 from pldrepro.exhibits.latex import latex
 from pldrepro.exhibits.layout import TableLayout, html
 from pldrepro.exhibits.tables.ablation import table3_layout
@@ -70,6 +71,7 @@ def build(name: str, evidence: Evidence, papers: Mapping[str, Paper]) -> tuple[p
         raise ValueError(f"unknown table {name!r}; allowed: {', '.join(TABLES)}")
     numbers, layout = TABLES[name]
     paper = paper_of(name, papers)
+    evidence = chosen("tables", name, evidence)
     frame = numbers(evidence, paper)
     tables = layout(evidence, paper, frame)
     if paper.key == "pld" and evidence.family != "bert":
@@ -81,14 +83,14 @@ def build(name: str, evidence: Evidence, papers: Mapping[str, Paper]) -> tuple[p
 def write_table(name: str, evidence: Evidence, papers: Mapping[str, Paper], out_prefix: Path) -> None:
     """Write ``out_prefix``.csv (tidy, full precision), and .md, .tex, .paper.tex and .html (for the report).
 
-    What has no value is left out of these; .paper.tex has only the columns in which the paper reports something.
+    What has no value is left out of these; .paper.tex has only columns and lines in which the paper reports something.
     """
     frame, tables = build(name, evidence, papers)
     with atomic_path(out_prefix.with_name(f"{out_prefix.name}.csv")) as temporary:
         frame.to_csv(temporary, index=False)
     trimmed = [table.trimmed() for table in tables]
     shown = [table for table in trimmed if table.lines] or trimmed
-    own = [one for table in shown if (one := table.papers_own()) is not None]
+    own = [one for table in tables if (one := table.papers_own()) is not None]
     texts = {
         "md": "\n".join(table.markdown() for table in shown),
         "tex": latex(shown, name),
