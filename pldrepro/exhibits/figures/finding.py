@@ -1,8 +1,6 @@
-"""The study in one picture: loss against cost, and what each change that makes PLD of the baseline contributes."""
+"""The study in one picture: loss against cost, and what the claimed speedup is made of. Narrow, for a README."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -11,9 +9,11 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from pldrepro.analysis.arms import validation_loss
 from pldrepro.analysis.curves import mean_over_runs, relative_loss_data
-from pldrepro.analysis.reported import MARKS, Paper, mark_notes
+from pldrepro.analysis.early_stop import CHECKPOINT, STOP, WHOLE, early_stop
+from pldrepro.analysis.reported import Paper, Reported, mark_notes
 from pldrepro.analysis.results import AXES, Evidence
-from pldrepro.analysis.story import Finding, contributions, fewer_layers, story_frame
+from pldrepro.analysis.story import Finding, fewer_layers, story_frame
+from pldrepro.analysis.text import number
 from pldrepro.analysis.tidy import claimed
 from pldrepro.config.arm import Role
 from pldrepro.exhibits.figures.style import FigureData, arm_style, fit_y, nothing, seeds_text
@@ -22,37 +22,47 @@ from pldrepro.stats import FEWEST
 # Losses before this part of the baseline's run [%] set no scale: they would hide all differences.
 SHOWN_FROM = 35
 SHOWN: tuple[Role, ...] = ("baseline", "preln", "preln_higher_lr", "pld")
+CLAIMS = ("similar_accuracy", "same_loss")
+GREY, DARK, PAPER = "#9a9a9a", "#404040", "#D55E00"
 
 
 def finding(evidence: Evidence, paper: Paper) -> FigureData:
-    """Left: validation loss against time, relative to the baseline's whole run; right: the parts of PLD's effect."""
+    """Above: validation loss against time, relative to the baseline's whole run; below: the parts of the speedup."""
     study = evidence.of("bert")
-    parts = contributions(study) if study is not None else []
-    if study is None or not parts:
+    if study is None or study.pld not in study.arms:
         return nothing("no BERT with PLD in this set")
     arms = [*map(study.arm_with_role, SHOWN), *fewer_layers(study)]
     arms = [arm for arm in dict.fromkeys(arms) if arm in study.arms]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.4), width_ratios=(1.25, 1))
-    data = _losses(left, study, arms)
-    claim = claimed(paper, "speedup_same_loss") if parts[0].unit == "x" else None
-    _parts(right, parts, None if claim is None else claim.value)
-    handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, handlelength=3)
+    parts, claim, same = early_stop(study), *(claimed(paper, f"speedup_{name}") for name in CLAIMS)
+    figure, axes = plt.subplots(2, 1, figsize=(5.0, 6.2), height_ratios=(1.5, 1))
+    data = _losses(axes[0], study, arms)
     caption = (
-        f"Left: validation loss on held-out text against {AXES[study.clock]}, relative to the baseline's whole run "
-        "(100). Thin lines: single runs; bold: mean at equal steps; grey line: the baseline's final loss. Right: "
-        f"{WORDS[parts[0].unit]}, paired by seed; bars: 95 % t interval. {seeds_text(study, arms)}."
+        f"Above: validation loss on held-out text against {AXES[study.clock]}, relative to the baseline's whole run "
+        "(100 %). Thin lines: single runs; bold: mean at equal steps; dashed: the baseline's final loss"
     )
-    if claim is not None:
-        caption += f" Diamond: {paper.label} paper{MARKS[claim.provenance]}. {' '.join(mark_notes([claim.provenance]))}"
-    return figure, pd.concat([data, story_frame(parts)], ignore_index=True), caption.strip()
+    if parts:
+        _place(axes[0], study, parts[-1], same)
+        _parts(axes[1], study, parts, claim)
+        caption += (
+            f". Below: PLD's speedup at {_checkpoint(study)} (the ring above) as a product of factors; each bar starts "
+            f"where the one above it ends. The three changes: {AXES[study.clock]} per sample, paired by seed. "
+            "Whiskers: 95 % t interval; diamonds: the paper. The speedup is one to equal quality only if the ring "
+            "is as low as the dashed line"
+        )
+    else:
+        axes[1].axis("off")
+    marks = mark_notes(one.provenance for one in (claim, same) if parts and one is not None)
+    return (
+        figure,
+        pd.concat([data, story_frame(parts)], ignore_index=True),
+        " ".join([f"{caption}. {seeds_text(study, arms)}.", *marks]),
+    )
 
 
-WORDS = {
-    "x": "by what factor each change makes the baseline's final loss cheaper to reach, and their product",
-    "nats": "what each change does to the final loss, below 0 is better, and their sum (not all runs reach the "
-    "baseline's loss, so that no speedup can be taken apart)",
-}
+def _checkpoint(study: Evidence) -> str:
+    """The checkpoint of the speedup in words: checkpoint 100 of 186."""
+    last = study.final_checkpoint(study.pld)
+    return f"checkpoint {CHECKPOINT.removeprefix('ckp')} of {last.removeprefix('ckp')}"
 
 
 def _losses(ax: Axes, study: Evidence, arms: list[str]) -> pd.DataFrame:
@@ -60,53 +70,73 @@ def _losses(ax: Axes, study: Evidence, arms: list[str]) -> pd.DataFrame:
     for arm in arms:
         own, look = data[data["arm"] == arm], arm_style(study, arm)
         for _, run in own.groupby("seed"):
-            ax.plot(run["relative"], run["validation_loss"], color=look["color"], linewidth=0.5, alpha=0.35)
+            ax.plot(run["relative"], run["validation_loss"], color=look["color"], linewidth=0.5, alpha=0.3)
         mean = mean_over_runs(own, "relative")
-        ax.plot(mean["relative"], mean["validation_loss"], linewidth=1.8, label=study.label(arm), **look)
-    ax.axhline(validation_loss(study, study.baseline).value, color="#7f7f7f", linewidth=0.8, zorder=1)
-    fit_y(ax, data.loc[data["relative"] >= SHOWN_FROM, "validation_loss"].tolist(), 0.06)
-    ax.set(xlabel=f"{AXES[axis]} [% of the baseline's run]", ylabel="validation loss [nats]")
+        ax.plot(mean["relative"], mean["validation_loss"], linewidth=2, label=study.label(arm), **look)
+    final = validation_loss(study, study.baseline).value
+    ax.axhline(final, color=GREY, linewidth=1, linestyle=(0, (4, 2)), zorder=1, label="the baseline's final loss")
+    fit_y(ax, data.loc[data["relative"] >= SHOWN_FROM, "validation_loss"].tolist(), 0.1)
+    ax.set(xlabel=f"{AXES[axis]} [% of the baseline's run]", ylabel="validation loss [nats]\n(lower is better)")
     ax.set_xlim(left=0)
-    ax.set_title("Loss against cost", loc="left")
+    ax.set_title("Loss against cost", loc="left", fontweight="bold")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.44, -0.19), ncols=2, fontsize=8.5, handlelength=2.4)
     return data
 
 
-def _parts(ax: Axes, parts: list[Finding], reported: float | None) -> None:
-    """A row per change, from top to bottom, and one for all of them."""
-    null = parts[0].null
-    for row, one in enumerate(reversed(parts)):
-        estimate, whole = one.estimate, row == 0
-        if estimate is None:
-            continue
-        look: dict[str, Any] = {"color": "#000000" if whole else "#0072B2", "zorder": 3}
-        ax.plot([null, estimate.value], [row, row], linewidth=7, alpha=0.25, solid_capstyle="butt", **look)
-        if estimate.n >= FEWEST and estimate.low is not None and estimate.high is not None:
-            ax.plot([estimate.low, estimate.high], [row, row], linewidth=1.4, **look)
-        ax.plot(estimate.values or [estimate.value], [row] * max(1, len(estimate.values)), "o", markersize=5, **look)
-        digits, unit = (2, " x") if one.unit == "x" else (3, "")
+def _place(ax: Axes, study: Evidence, whole: Finding, same: Reported | None) -> None:
+    """Where PLD is at the checkpoint whose speedup is taken apart below, and where the paper has the same loss."""
+    assert whole.estimate is not None
+    colour, final = arm_style(study, study.pld)["color"], validation_loss(study, study.baseline).value
+    ring = (100 / whole.estimate.value, validation_loss(study, study.pld, CHECKPOINT).value)
+    ax.plot(*ring, "o", markersize=9, markerfacecolor="white", markeredgewidth=2, color=colour, zorder=5)
+    _say(ax, f"PLD at {_checkpoint(study)}", ring, colour, above=True)
+    if same is not None:
+        ax.plot(100 / same.value, final, "D", markersize=6, markerfacecolor="white", color=PAPER, zorder=5)
+        text = f"paper: this loss {number(same.value, 1)} × sooner{same.mark}"
+        _say(ax, text, (100 / same.value, final), PAPER, above=False)
+
+
+def _say(ax: Axes, text: str, at: tuple[float, float], colour: str, above: bool) -> None:
+    """A few words to the right of a point."""
+    ax.annotate(
+        text, at, xytext=(8, 4 if above else -4), textcoords="offset points", fontsize=8.5, color=colour,
+        va="bottom" if above else "top",
+    )  # fmt: skip
+
+
+def _parts(ax: Axes, study: Evidence, parts: list[Finding], claim: Reported | None) -> None:
+    """A bar for each factor, from where the one above it ended; the last one for all of them."""
+    end = 1.0
+    for row, one in enumerate(parts):
+        assert one.estimate is not None
+        begin = 1.0 if one.part == WHOLE else end
+        end = begin * one.estimate.value
+        colour = DARK if one.part == WHOLE else GREY if one.part == STOP else arm_style(study, one.arm)["color"]
+        ax.plot([begin, end], [row, row], linewidth=11, solid_capstyle="butt", color=colour)
+        if one.estimate.n >= FEWEST and one.estimate.low is not None and one.estimate.high is not None:
+            ax.plot([begin * one.estimate.low, begin * one.estimate.high], [row, row], linewidth=1.2, color="black")
+        right = max(begin, end) if one.part != WHOLE or claim is None else max(end, claim.value)
+        text = f"{number(one.estimate.value, 2)} ×"
         ax.annotate(
-            f"{estimate.value:.{digits}f}{unit}", (estimate.value, row), xytext=(0, 7), textcoords="offset points",
-            ha="center", fontsize=8, color=look["color"],
+            text if one.part != WHOLE or claim is None else f"{text}, paper: {number(claim.value, 1)} ×{claim.mark}",
+            (right, row), xytext=(7, 0), textcoords="offset points", va="center", fontsize=8.5,
         )  # fmt: skip
-    if reported is not None:
-        ax.plot(reported, 0, "D", markerfacecolor="white", color="#D55E00", markersize=6, zorder=4)
-    ax.axvline(null, color="#7f7f7f", linewidth=0.8, zorder=1)
-    ax.set_yticks(range(len(parts)), [one.note for one in reversed(parts)])
-    ax.set_ylim(-0.5, len(parts) - 0.3)
+    if claim is not None:
+        ax.plot(claim.value, len(parts) - 1, "D", markerfacecolor="white", color=PAPER, markersize=6, zorder=4)
+    ax.set_yticks(range(len(parts)), [one.note for one in parts])
+    ax.set_ylim(len(parts) - 0.4, -0.6)
     ax.grid(axis="y", visible=False)
-    if parts[0].unit == "x":
-        _factors(ax, [one.estimate.value for one in parts if one.estimate], reported)
-    else:
-        ax.set_xlabel("change in final loss [nats]")
-        ax.set_title("Where the difference comes from", loc="left")
+    _factors(ax, [end, claim.value if claim else 1.0])
+    ax.set_title(f"The speedup at {_checkpoint(study)}", loc="left", fontweight="bold")
 
 
-def _factors(ax: Axes, values: list[float], reported: float | None) -> None:
+def _factors(ax: Axes, values: list[float]) -> None:
+    """A scale on which equal factors are equally long."""
+    largest = max(values)
+    ticks = [tick for tick in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 10) if tick <= 1.1 * largest]
     ax.set_xscale("log")
-    largest = max([*values, reported or 1.0])
-    ticks = [tick for tick in (0.5, 0.8, 1, 1.5, 2, 3, 5, 10) if tick <= 1.3 * largest and tick >= 0.8 * min(values)]
+    ax.set_xlim(0.97, largest**1.45)
     ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlabel("speedup to that loss [x]")
-    ax.set_title("Where the speedup comes from", loc="left")
+    ax.set_xlabel("times faster than the whole baseline")
