@@ -83,10 +83,14 @@ def _table(table: TableLayout, label: str) -> str:
 
 
 def _caption(title: str) -> str:
-    """A title without a number of its own, which LaTeX gives."""
-    text = re.sub(r"^Table \d+(, continued)?: ", "", title)
-    text = re.sub(r"\), table \d+", ")", text)
+    """A title without a number of its own, which LaTeX gives, and without that of the paper's table."""
+    text = re.sub(r"^Table \d+(?: of the (?P<paper>[^:]+ paper))?(?:, continued)?: ", _paper, title)
+    text = re.sub(r", [Tt]able \d+", "", text)
     return text[:1].upper() + text[1:]
+
+
+def _paper(match: re.Match[str]) -> str:
+    return f"{match['paper']}: " if match["paper"] else ""
 
 
 def _notes(notes: Sequence[str]) -> list[str]:

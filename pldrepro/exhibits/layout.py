@@ -84,7 +84,8 @@ class ColumnLayout:
     """A column: its header, the tidy rows that it shows (by their keys; None: any), and how.
 
     Without any key it is a column of words, which every line brings along. ``of`` turns the estimate into what is
-    shown (seconds into hours); ``absent`` is said where there is no number.
+    shown (seconds into hours); ``absent`` is said where there is no number; ``note`` stands below a table that has
+    the column.
     """
 
     header: str
@@ -96,6 +97,7 @@ class ColumnLayout:
     condition: str | None = None
     of: Callable[[float], float] = float
     absent: str = DASH
+    note: str = ""
 
     @property
     def keys(self) -> dict[str, str]:
@@ -166,8 +168,9 @@ class TableLayout:
 
     @property
     def footnotes(self) -> tuple[str, ...]:
-        """The notes, and what the marks mean."""
-        return (*self.notes, *mark_notes(cell.provenance for line in self.cells for cell in line))
+        """The notes, those of the columns, and what the marks mean."""
+        of_columns = dict.fromkeys(column.note for column in self.columns if column.note)
+        return (*of_columns, *self.notes, *mark_notes(cell.provenance for line in self.cells for cell in line))
 
     def markdown(self) -> str:
         """Title, table and notes in Markdown."""
@@ -177,11 +180,7 @@ class TableLayout:
 
     def trimmed(self) -> TableLayout:
         """Without the lines and columns that have no number, which a note names."""
-        groups: list[list[int]] = []
-        for place, cells in enumerate(self.cells):
-            if cells[0].text or not groups:
-                groups.append([])
-            groups[-1].append(place)  # a line without a name goes on with the one before it
+        groups = self._groups()
         kept = [group for group in groups if any(self._has_number(place) for place in group)]
         names = dict.fromkeys(self.cells[group[0]][0].text for group in groups if group not in kept)
         there = {self.cells[group[0]][0].text for group in kept}
@@ -198,6 +197,15 @@ class TableLayout:
             notes=(*self.notes, f"Without a number here: {'; '.join(absent)}.") if absent else self.notes,
         )  # fmt: skip
 
+    def _groups(self) -> list[list[int]]:
+        """The places of the lines; a line without a name goes on with the one before it."""
+        groups: list[list[int]] = []
+        for place, cells in enumerate(self.cells):
+            if cells[0].text or not groups:
+                groups.append([])
+            groups[-1].append(place)
+        return groups
+
     def _has_number(self, place: int) -> bool:
         """Whether a line shows a number of its own; what counts or is reported next to others is none."""
         line = self.lines[place]
@@ -206,7 +214,10 @@ class TableLayout:
         return any(shown) or not own
 
     def papers_own(self) -> TableLayout | None:
-        """Only the columns in which the paper reports something; None where there is none."""
+        """Only the columns and lines in which the paper reports something; None where there is none.
+
+        Lines of one name belong together: a reported one and a measured one.
+        """
         told = {
             (column.quantity, column.cost_axis)
             for place, column in enumerate(self.columns)
@@ -215,7 +226,19 @@ class TableLayout:
         kept = tuple(
             column for column in self.columns if not column.keys or (column.quantity, column.cost_axis) in told
         )
-        return replace(self, columns=kept) if told else None
+        named = [self.cells[group[0]][0].text for group in self._groups()]
+        theirs = {
+            name
+            for name, group in zip(named, self._groups(), strict=True)
+            if any(cell.provenance for place in group for cell in self.cells[place])
+        }
+        lines = tuple(
+            self.lines[place]
+            for name, group in zip(named, self._groups(), strict=True)
+            if name in theirs
+            for place in group
+        )
+        return replace(self, columns=kept, lines=lines).trimmed() if told else None
 
 
 def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

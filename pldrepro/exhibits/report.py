@@ -1,7 +1,7 @@
 """report.html: one page that opens offline; the story first, then claims, questions, figures, tables and settings.
 
-Story, verdicts, tables and figures are read as they were written; nothing is measured again. What has no value is not
-shown, and named once.
+Story, verdicts, tables and figures are read as they were written; nothing is measured again. What has no value is
+listed once and not shown.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from pldrepro.errors import RecordError
 from pldrepro.exhibits import claims_text, overview
 from pldrepro.exhibits.figures import FIGURES
 from pldrepro.exhibits.layout import template
-from pldrepro.exhibits.story_text import Sentence, sentences, story_marks
+from pldrepro.exhibits.readme import STORY as STORY_TOPICS
+from pldrepro.exhibits.story_text import TOPICS, Sentence, sentences, story_marks
 from pldrepro.exhibits.strip import strip
 from pldrepro.exhibits.tables import TABLES
 from pldrepro.files import shipped, write_text
@@ -82,15 +83,19 @@ def write_report(
     """
     frame, findings = read_claims(claims), read_story(claims.with_name(STORY))
     studies, told, labels = (evidence, *evidence.others), sentences(findings), read_yaml(shipped(LABELS))
+    first = [one for one in told if one.title in {TOPICS[topic].title for topic in STORY_TOPICS}]
     drawn = [one for name in FIGURES if (one := _figure(figures / name, labels["figures"][name], told)) is not None]
     shown = {name: text for name in TABLES if (text := _table(tables / name))}
     anchors = {**{name: f"table-{name}" for name in shown}, **{one.name: f"figure-{one.name}" for one in drawn}}
     nulls = {f"{key}.{claim.id}": claim for key, paper in papers.items() for claim in paper.claims}
     rows = [_claim(row, nulls) for row in frame.to_dict("records")]
     page = template("report.html").render(
+        name=out.parent.name,
         scales=list(dict.fromkeys(study.scale for study in studies)),
         papers=list(papers.values()),
-        story=told,
+        labels={name: one["label"] for kind in ("figures", "tables") for name, one in labels[kind].items()},
+        story=first or told,
+        more=[one for one in told if one not in first] if first else [],
         story_marks=story_marks(findings),
         anchors=anchors,
         overviews=[

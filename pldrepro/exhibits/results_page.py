@@ -1,4 +1,4 @@
-"""docs/results.md: the claims and the main tables of the committed records, from the files written of them.
+"""docs/results.md: the claims and the main tables of the committed records, from their exhibits.
 
 `make results-page` makes it from the finished results folders, in the order in which they are shown.
 """

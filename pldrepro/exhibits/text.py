@@ -10,7 +10,7 @@ from pldrepro.analysis.text import DASH, number
 INTERVAL_NOTE = (
     "Measured: mean over n pre-training seeds, [95 % t interval]; times and ratios: geometric mean, interval on the "
     "log scale; ratios are paired by seed and, in reference time, hold the calibration's own error. One seed has no "
-    "interval; of two the values themselves are shown (a / b), for their interval is 12.7 times as wide as they differ."
+    "interval. Of two seeds both values are shown (a / b): an interval would be 12.7 times as wide as their difference."
 )
 
 

@@ -19,7 +19,7 @@ from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.config.arm import ArmTags
 from pldrepro.errors import RecordError
-from pldrepro.exhibits import figures, overview, report, strip, tables
+from pldrepro.exhibits import figures, overview, readme, report, strip, tables
 from pldrepro.exhibits.figures import style
 from pldrepro.stats import Estimate
 from tests.support import runs
@@ -139,12 +139,24 @@ def test_what_has_no_value_is_named_and_not_shown(built: dict[str, Any]) -> None
     assert {"Overfitting", "SBLD Table 1"} <= set(absent.rstrip(".").split("; "))
 
 
+def test_the_first_screen_names_the_set_once_and_exhibits_by_their_labels(built: dict[str, Any]) -> None:
+    page = built["page"]
+    assert f"Results folder: <b>{built['root'].name}</b>" in page
+    assert not re.search(r">(table|figure)\d+</a>", page)
+    told = page.partition('<ul class="story">')[2].partition("</ul>")[0]
+    titles = re.findall(r"<li><b>([^<]+)\.</b>", told)
+    assert 0 < len(titles) <= len(readme.STORY)
+    assert titles[-1] == "Verdicts"
+    order = [page.index(text) for text in ('class="story"', 'class="counts"', 'class="strips"', 'class="pair"')]
+    assert order == sorted(order)
+
+
 def test_every_measured_claim_is_a_line_of_the_strip_and_links_to_its_evidence(built: dict[str, Any]) -> None:
     frame, page = claims.read_claims(built["root"] / "claims.csv"), built["page"]
     measured = frame[frame["measured"].notna()]
     assert page.count('<svg class="strip"') == len(measured)
     assert all(f'href="#claim-{name}"' in page and f'id="claim-{name}"' in page for name in measured["claim"])
-    assert '<a href="#table-table1">table1</a>' in page
+    assert '<a href="#table-table1">Table 1</a>' in page
     assert 'title="abstract, verified"' in page
 
 

@@ -329,6 +329,38 @@ def test_the_papers_own_columns_are_those_in_which_it_reports() -> None:
     assert GAPS.papers_own() is None
 
 
+def test_the_papers_own_table_has_its_lines_and_the_notes_of_its_columns() -> None:
+    """An arm that the paper does not have, and what is said of a column that is dropped, are not in it."""
+    columns = (*SMALL.columns, layout.ColumnLayout("loss", "loss", 1, note="Of the loss."))
+    other = layout.Line({"arm": "another"}, [{**ROW, "reported": None}])
+    own = replace(SMALL, columns=columns, lines=(*SMALL.lines, other)).papers_own()
+    assert own is not None
+    assert (own.lines, own.footnotes) == (SMALL.lines, SMALL.footnotes)
+    assert "Of the loss." in replace(SMALL, columns=columns).footnotes
+
+
+def test_table_1_as_the_paper_has_it_shows_the_time_of_the_claim(evidence: Evidence) -> None:
+    frame, found = tables.build("table1", evidence, PAPERS)
+    savings = found[1].papers_own()
+    assert savings is not None
+    turn = frame[(frame["cost_axis"] == "measured_in_turn") & frame["measured"].notna()]
+    shown = {"measured in turn", "reference time"} & set(savings.headers)
+    assert shown == ({"measured in turn"} if len(turn) else {"reference time"})
+    assert {line.words["arm"] for line in savings.lines} == {"PLD"}
+
+
+@pytest.mark.parametrize(
+    ("title", "caption"),
+    [
+        ("Table 3 of the PLD paper: cost and loss, at scale demo", "PLD paper: cost and loss, at scale demo"),
+        ("Table 1, continued: saving per sample", "Saving per sample"),
+        ("SBLD (our reading), table 1: layer dropping on GPT", "SBLD (our reading): layer dropping on GPT"),
+    ],
+)
+def test_captions_have_no_number_but_latexs(title: str, caption: str) -> None:
+    assert rf"\caption{{{caption}}}" in latex.latex([replace(SMALL, title=title)], "small")
+
+
 # ---- LaTeX ----
 
 

@@ -44,7 +44,7 @@ def figure10(evidence: Evidence, paper: Paper) -> FigureData:
     if arms and (twin := evidence.undropped_twin(evidence.pld)):
         arms[twin] = 1.0
     if len(arms) < 2:
-        return nothing("no arm of this study differs from PLD by theta_bar alone")
+        return nothing("no arm of this study differs from PLD by theta_bar only")
     data = loss_data(evidence, list(arms))
     data = data.assign(theta_bar=data["arm"].map(arms))
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.3), width_ratios=(1.5, 1))

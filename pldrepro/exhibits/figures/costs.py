@@ -80,7 +80,7 @@ def figure7(evidence: Evidence, paper: Paper) -> FigureData:
 
 
 def trade_off(evidence: Evidence, paper: Paper) -> FigureData:
-    """Final validation loss of every method against its reference time: what each buys for what it costs."""
+    """Final validation loss of every method against its reference time: what each reaches, and at what cost."""
     data = trade_off_data(evidence)
     figure, ax = plt.subplots(figsize=(7.2, max(4.2, 0.8 + 0.19 * len(data))))
     for position, row in enumerate(data.to_dict("records")):

@@ -134,7 +134,7 @@ def _reported_along(evidence: Evidence, paper: Paper, data: pd.DataFrame, ax: Ax
 
 
 def _finish(figure: Figure, axes: Sequence[Axes], x_label: str) -> None:
-    """Labels at the edges alone, and one legend of all lines."""
+    """Labels only at the edges, and one legend of all lines."""
     for position, ax in enumerate(axes):
         if position + 3 >= len(axes):
             ax.set_xlabel(x_label)

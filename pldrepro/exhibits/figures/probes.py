@@ -254,7 +254,7 @@ def _layer_row(axes: Sequence[Axes], arms: Sequence[str], data: pd.DataFrame, re
 
 
 def _log(axes: Sequence[Axes], label: str) -> None:
-    """A logarithmic scale with plain numbers: 1, 2 and 5 of a decade, or decades alone."""
+    """A logarithmic scale with plain numbers: 1, 2 and 5 of a decade, or decades only."""
     axes[0].set_yscale("log")
     low, high = axes[0].get_ylim()
     decades = LogLocator(subs=(1, 2, 5) if high / low <= 100 else (1,))

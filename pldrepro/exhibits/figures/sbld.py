@@ -117,7 +117,7 @@ def _n_text(analysed: Sequence[Evidence]) -> str:
 
 
 def sbld_keep(evidence: Evidence, paper: Paper) -> FigureData:
-    """Keep probability of every layer along the run, PLD beside SBLD, and the share of passes that kept each layer."""
+    """Keep probability of every layer along the run, PLD next to SBLD, and the share of passes that kept each layer."""
     shown = studies(evidence)
     if not shown:
         return nothing("no SBLD arm in this set")

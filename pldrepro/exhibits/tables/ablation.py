@@ -1,6 +1,6 @@
 """Table 3, the ablation: the paper's rows, then every other arm of the study, with cost and kept depth.
 
-Two rows can be told apart by what they do only where they cost the same; each measured row says what it cost.
+Only rows of equal cost can be compared by what they do; each measured row says what it cost.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ def table3_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list
 
 def _cost(evidence: Evidence, paper: Paper, frame: pd.DataFrame, found: list[Configuration]) -> TableLayout:
     lines = (Line({"configuration": one.label, **_depth_words(evidence, one)}, _rows(frame, one)) for one in found)
-    where = f"{paper.label} paper, {paper.tables['table3'].where}"
     return TableLayout(
-        title=f"Table 3, cost and loss ({where}) at scale {evidence.scale}",
+        title=f"Table 3 of the {paper.label} paper: cost and loss, at scale {evidence.scale}",
         columns=(
             ColumnLayout("configuration"),
             ColumnLayout("mean kept layers", "kept_layers", 2),
@@ -107,7 +106,7 @@ def _glue(evidence: Evidence, paper: Paper, frame: pd.DataFrame, found: list[Con
     bare = [one.label for one in found if one.checkpoint and one not in tuned]
     ends = frame["statistic"].eq("median") & frame["arm"].isin([one.arm for one in tuned])
     return TableLayout(
-        title=f"Table 3, GLUE ({paper.label} paper, {table.where}) at scale {evidence.scale}",
+        title=f"Table 3 of the {paper.label} paper: GLUE, at scale {evidence.scale}",
         columns=(ColumnLayout("configuration"), ColumnLayout(""), *glue_columns(labels), ColumnLayout("n")),
         lines=tuple(lines),
         notes=(

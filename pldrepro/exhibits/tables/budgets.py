@@ -1,4 +1,4 @@
-"""What an equal budget buys: fair baselines at PLD's reference time, epochs of a cut corpus, memory."""
+"""Comparisons at equal budget: fair baselines at PLD's reference time, epochs of a cut corpus, memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fair_budgets_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -
 
     return [
         TableLayout(
-            title=f"Fair budgets: each arm against what the same reference time buys, at scale {evidence.scale}",
+            title=f"Fair budgets: each arm against others at the same reference time, at scale {evidence.scale}",
             columns=(
                 ColumnLayout("run"),
                 ColumnLayout(f"reference time [{unit}]", "reference_time", show=time),
@@ -60,8 +60,8 @@ FAIR_NOTES = (
     f"The paper's comparison is with the baseline {MID}: its loss there is not yet what its learning rate, once "
     f"decayed, would give in that time. The fair comparison is with a run that is {DECAYED} at that same reference "
     'time, as in "No Train No Gain": only where a method is better than that does it save time. A difference below 0 '
-    "in loss, or above 0 in GLUE, speaks for the method. Against undropped PreLN, decayed, it is what dropping layers "
-    "itself does. At a checkpoint before its end the method is in mid-schedule, too: the price of stopping early.",
+    "in loss, or above 0 in GLUE, favours the method. Against decayed PreLN without dropping, it is the effect of "
+    "dropping itself. At a checkpoint before its end the method is in mid-schedule, too: the price of stopping early.",
     "A dash: the rival is not in this study, was not fine-tuned, or the baseline's whole run is shorter than the "
     "budget. The baseline's loss and score in mid-schedule are linear between its validations and between its "
     "fine-tuned checkpoints.",
@@ -77,7 +77,7 @@ def overfitting_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) ->
     )
     return [
         TableLayout(
-            title=f"Overfitting: as many steps on a part of one corpus that makes N epochs, scale {evidence.scale}",
+            title=f"Overfitting: equal steps, N epochs of a part of the corpus, at scale {evidence.scale}",
             columns=(
                 ColumnLayout("epochs"),
                 ColumnLayout("regularised by"),

@@ -27,9 +27,9 @@ COLUMNS = (
 
 def fits_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """A line per task and method."""
-    title = f"Did fine-tuning train? At scale {evidence.scale}"
+    title = f"Training loss of fine-tuning, at scale {evidence.scale}"
     if frame.empty:
-        return [TableLayout(title, COLUMNS, notes=("No record of this study says how its fits trained.",))]
+        return [TableLayout(title, COLUMNS, notes=("No training loss of fine-tuning was recorded.",))]
     lines = tuple(
         Line({"task": TASKS[task].title, "arm": evidence.label(arm)}, select(part, arm=arm))
         for task, name in glue_scores.PRIMARY.items()

@@ -1,4 +1,4 @@
-"""Tests on predictions: PLD's GLUE differences, held against the chance of the development examples."""
+"""Tests on predictions: PLD's GLUE differences, with the sampling error of the development examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How soon each arm has what the baseline has at its end, and which part of PLD's speedup is PLD's."""
+"""How soon each arm reaches what the baseline reaches at its end, and what each change adds to PLD's speedup."""
 
 from __future__ import annotations
 
