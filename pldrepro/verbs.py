@@ -209,7 +209,7 @@ def make_reviews(options: argparse.Namespace) -> None:
     from pldrepro.exhibits.reviews import write_answers
 
     runs, papers = finished_runs(options)
-    write_answers(runs, papers["pld"], options.out)
+    write_answers(runs, papers, options.out)
 
 
 def make_report(options: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from pldrepro import stats
 from pldrepro.analysis import comparisons
 from pldrepro.analysis.arms import cost_estimate, validation_loss, validation_losses
 from pldrepro.analysis.interpolation import value_at
+from pldrepro.analysis.reach import glue_curve
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.tidy import estimate_of, tidy, tidy_row
@@ -130,7 +131,7 @@ def _mid_glue(evidence: Evidence, arm: str, checkpoint: str, other: str, convent
     pairs = []
     for run, base in evidence.pairs(arm, other):
         values = evidence.glue_values.get((arm, run.seed, checkpoint), {})
-        curve, own = comparisons.glue_curve(evidence, base, "reference_time", convention, values)
+        curve, own = glue_curve(evidence, base, "reference_time", convention, values)
         there = value_at(curve, evidence.cost(run, "reference_time", checkpoint))
         if own is not None and there is not None:
             pairs.append((own, there))

@@ -12,13 +12,14 @@ from itertools import pairwise
 
 from pldrepro.analysis import comparisons, glue_scores
 from pldrepro.analysis.comparisons import Paired
-from pldrepro.analysis.measurement import Measurement, estimate_note, join_notes, premise_of, until_reached
+from pldrepro.analysis.measurement import Measurement, at_most, estimate_note, join_notes, until_reached
 from pldrepro.analysis.probe_claims import (
     gradient_preserving,
     random_dropping,
     upper_layers_refine,
     vanishing_gradients,
 )
+from pldrepro.analysis.reach import reach_loss, reach_speedup
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld_claims import (
     sbld_cloze_gain,
@@ -86,7 +87,7 @@ def _to_baseline_loss(evidence: Evidence, axis: str, percent: bool) -> Measureme
     )
     return until_reached(
         _sooner(evidence, evidence.pld, axis, percent),
-        comparisons.reach_loss(evidence, evidence.pld, axis),
+        reach_loss(evidence, evidence.pld, axis),
         comparisons.loss_difference(evidence, evidence.pld, evidence.baseline),
         undropped,
     )
@@ -94,10 +95,10 @@ def _to_baseline_loss(evidence: Evidence, axis: str, percent: bool) -> Measureme
 
 def _sooner(evidence: Evidence, arm: str, axis: str, percent: bool) -> Paired | None:
     """What an arm saves until it reaches the baseline's final loss: in percent, or as a speedup."""
-    reach = comparisons.reach_loss(evidence, arm, axis)
+    reach = reach_loss(evidence, arm, axis)
     if percent:
         return comparisons.ratio(((own, base) for base, own in reach.costs.values()), comparisons.percent_less)
-    return comparisons.reach_speedup(evidence, arm, axis, reach)
+    return reach_speedup(evidence, arm, axis, reach)
 
 
 def _glue_gain(evidence: Evidence, checkpoint: str, other: str) -> Measurement:
@@ -164,7 +165,7 @@ def hurt_by_higher_rate(evidence: Evidence) -> Measurement:
     gap = comparisons.loss_difference(evidence, higher, evidence.baseline)
     own = comparisons.loss_difference(evidence, evidence.pld, evidence.baseline)
     note = estimate_note("PLD's final loss minus the baseline's", own, 3, "nats")
-    return Measurement(gap, note, premise_of(own, 0.0))
+    return Measurement(gap, note, at_most(own))
 
 
 def postln_dropping(evidence: Evidence) -> Measurement:
@@ -230,7 +231,7 @@ def rising_scores(evidence: Evidence) -> Measurement:
     gain = glue_gain_final(evidence)
     passed = estimate_note("at the end, above the baseline", gain.paired, 1, "points")
     note = join_notes(f"from {points[0]} to {points[-1]}", *texts, passed, note)
-    return Measurement(rise(points[0], points[-1]), note, premise_of(shortfall(gain), 0.0))
+    return Measurement(rise(points[0], points[-1]), note, at_most(shortfall(gain)))
 
 
 def robust_over_rates(evidence: Evidence) -> Measurement:

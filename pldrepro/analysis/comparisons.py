@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -14,14 +14,13 @@ import pandas as pd
 
 from pldrepro import stats
 from pldrepro.analysis import glue_scores, power, sampling
-from pldrepro.analysis.interpolation import first_at_or_below
 from pldrepro.analysis.results import Evidence
 from pldrepro.runs.folder import PretrainRun
 from pldrepro.runs.step_times import StepTimes
 from pldrepro.stats import Estimate
 
-# (cost, score) along the checkpoints of a run, and the score to reach; no point and None where there is none.
-Curve = tuple[list[tuple[float | None, float]], float | None]
+# Units of differences; the effects of others are logarithms of ratios.
+DIFFERENCES = ("nats", "points", "degrees")
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,20 @@ class Paired:
         numbers = (*(side * effect for effect in self.effects), self.shared_error, self.shared_freedom)
         return tuple(float(f"{number:.12g}") for number in (*numbers, self.least_spread))
 
+    def smallest_seen(self, unit: str) -> float | None:
+        """The smallest difference that so many seeds find with power.POWER, by itself.
+
+        None of a ratio, by the unit, and where fewer than FEWEST values, or equal ones, tell no spread.
+        """
+        if len(self.effects) < stats.FEWEST or unit not in DIFFERENCES:
+            return None
+        spread = max(float(np.std(self.effects, ddof=1)), self.least_spread)
+        if not spread:
+            return None
+        return power.smallest_seen(
+            len(self.effects), spread, shared_error=self.shared_error, shared_freedom=self.shared_freedom
+        )
+
     def pairs_for_power(self) -> int | None:
         """Seeds with which this effect, by itself, is found with power.POWER; None where no number is enough."""
         return power.pairs_for_power(
@@ -61,18 +74,6 @@ class Paired:
             shared_freedom=self.shared_freedom,
             least_spread=self.least_spread,
         )
-
-
-@dataclass(frozen=True)
-class Reach:
-    """How soon an arm reaches what the baseline has at its end, on one axis, by seed.
-
-    ``costs``: seed -> (the baseline's whole run, the arm's run up to there); a run that never gets there counts with
-    its whole run, a bound. ``reached``: the runs that get there.
-    """
-
-    costs: dict[int, tuple[float | None, float | None]]
-    reached: int
 
 
 def difference(
@@ -102,7 +103,7 @@ def ratio(
     return Paired(estimate, tuple(math.log(a / b) for a, b in known), shared_error, shared_freedom)
 
 
-def _cost_ratio(
+def cost_ratio(
     evidence: Evidence,
     arms: tuple[str, str],
     axis: str,
@@ -127,7 +128,7 @@ def saving_per_sample(
         (_per_sample(evidence, run, axis, checkpoint), _per_sample(evidence, base, axis, None))
         for run, base in evidence.pairs(arm, other)
     )
-    return _cost_ratio(evidence, (arm, other), axis, costs, percent_less)
+    return cost_ratio(evidence, (arm, other), axis, costs, percent_less)
 
 
 def _per_sample(evidence: Evidence, run: PretrainRun, axis: str, checkpoint: str | None) -> float | None:
@@ -139,13 +140,13 @@ def speedup(evidence: Evidence, arm: str, axis: str, checkpoint: str | None = No
     """Cost of the baseline's whole run / cost of the arm up to a checkpoint, on an axis."""
     pairs = evidence.pairs(arm, evidence.baseline)
     costs = ((evidence.cost(base, axis), evidence.cost(run, axis, checkpoint)) for run, base in pairs)
-    return _cost_ratio(evidence, (arm, evidence.baseline), axis, costs)
+    return cost_ratio(evidence, (arm, evidence.baseline), axis, costs)
 
 
 def relative_cost(evidence: Evidence, arm: str, other: str, axis: str) -> Paired | None:
     """Cost of an arm's whole run / cost of another arm's, on an axis."""
     costs = ((evidence.cost(run, axis), evidence.cost(second, axis)) for run, second in evidence.pairs(arm, other))
-    return _cost_ratio(evidence, (arm, other), axis, costs)
+    return cost_ratio(evidence, (arm, other), axis, costs)
 
 
 def loss_difference(evidence: Evidence, arm: str, other: str) -> Paired | None:
@@ -159,88 +160,6 @@ def loss_by_seed(evidence: Evidence, arm: str, other: str) -> dict[int, float]:
     """Seed -> final validation loss of an arm minus that of another [nats]."""
     pairs = evidence.pairs(arm, other)
     return {run.seed: run.summary.validation_loss - second.summary.validation_loss for run, second in pairs}
-
-
-def reach_loss(evidence: Evidence, arm: str, axis: str) -> Reach:
-    """How soon an arm reaches the baseline's final validation loss of the same seed."""
-    costs, reached = {}, 0
-    for run, base in evidence.pairs(arm, evidence.baseline):
-        target = base.summary.validation_loss
-        first = evidence.first_at(run, target, axis)
-        reached += any(line.loss <= target for line in run.validation)
-        costs[run.seed] = (evidence.cost(base, axis), evidence.cost(run, axis) if first is None else first)
-    return Reach(costs, reached)
-
-
-def reach_glue(evidence: Evidence, arm: str, axis: str, convention: str) -> Reach:
-    """How soon an arm reaches the baseline's final GLUE score of the same seed, see ``_reach``.
-
-    Seeds in which the two have no value in common, or a score is undefined, are left out.
-    """
-    final = evidence.final_checkpoint(evidence.baseline)
-
-    def curve(run: PretrainRun, base: PretrainRun) -> Curve:
-        target = evidence.glue_values.get((base.arm, base.seed, final), {})
-        return glue_curve(evidence, run, axis, convention, target)
-
-    return _reach(evidence, arm, axis, curve)
-
-
-def reach_score(evidence: Evidence, scores: Mapping[tuple[str, int, str], float], arm: str, axis: str) -> Reach:
-    """How soon an arm reaches the baseline's final score of the same seed, see ``_reach``.
-
-    ``scores``: (arm, seed, checkpoint) -> score.
-    """
-    final = evidence.final_checkpoint(evidence.baseline)
-
-    def curve(run: PretrainRun, base: PretrainRun) -> Curve:
-        names = [name for name in evidence.checkpoints(arm) if (arm, run.seed, name) in scores]
-        points = [(evidence.cost(run, axis, name), scores[arm, run.seed, name]) for name in names]
-        return points, scores.get((base.arm, base.seed, final))
-
-    return _reach(evidence, arm, axis, curve)
-
-
-def _reach(evidence: Evidence, arm: str, axis: str, curve: Callable[[PretrainRun, PretrainRun], Curve]) -> Reach:
-    """How soon an arm reaches the baseline's final score of the same seed, linear between scored checkpoints.
-
-    ``curve``: of a run and the baseline's. A run whose first scored checkpoint is already there counts with that
-    checkpoint: late rather than early. Seeds without a curve or a score to reach are left out.
-    """
-    costs, reached = {}, 0
-    for run, base in evidence.pairs(arm, evidence.baseline):
-        points, target = curve(run, base)
-        if target is None or not points:
-            continue
-        first = first_at_or_below(((cost, -value) for cost, value in points), -target)
-        reached += any(value >= target for _, value in points)
-        costs[run.seed] = (evidence.cost(base, axis), evidence.cost(run, axis) if first is None else first)
-    return Reach(costs, reached)
-
-
-def reach_speedup(evidence: Evidence, arm: str, axis: str, reach: Reach) -> Paired | None:
-    """Cost of the baseline's whole run / cost of the arm up to where it has what the baseline has at its end."""
-    return _cost_ratio(evidence, (arm, evidence.baseline), axis, reach.costs.values())
-
-
-def glue_curve(evidence: Evidence, run: PretrainRun, axis: str, convention: str, other: Mapping[str, float]) -> Curve:
-    """GLUE score of a run along its fine-tuned checkpoints as (cost, score), and the score of other values.
-
-    Both are over the values that all of them have; no point and None where there is none, or a score is undefined.
-    """
-    found = {
-        checkpoint: evidence.glue_values[run.arm, run.seed, checkpoint]
-        for checkpoint in evidence.checkpoints(run.arm)
-        if (run.arm, run.seed, checkpoint) in evidence.glue_values
-    }
-    names = [name for name in glue_scores.VALUES if all(name in values for values in (other, *found.values()))]
-    scores = {
-        checkpoint: glue_scores.glue_scores({name: values[name] for name in names})[convention].value
-        for checkpoint, values in found.items()
-    }
-    own = glue_scores.glue_scores({name: other[name] for name in names})[convention].value
-    curve = [(evidence.cost(run, axis, at), value) for at, value in scores.items() if value is not None]
-    return (curve, own) if len(curve) == len(scores) else ([], None)
 
 
 def price_error(evidence: Evidence, arm: str, other: str) -> tuple[float, float]:
@@ -306,12 +225,18 @@ def _independent_error(shapes: Sequence[StepTimes], counts: Sequence[np.ndarray]
     return math.hypot(*(np.concatenate([w * s.relative_errors for w, s in zip(weights, shapes, strict=False)])))
 
 
+def dropped_layers(evidence: Evidence, arm: str) -> bool:
+    """Whether runs of an arm skipped layers."""
+    return any(run.summary.mean_kept_layers < run.summary.num_layers for run in evidence.runs(arm))
+
+
 def linear_saving(evidence: Evidence, arm: str) -> Estimate | None:
     """Percent of a step saved, predicted from the kept depth: (share of the layers in a full step)(1 - mean kept / L).
 
-    No bound: where tau(k) is convex, the first layers that are dropped save more than the linear fit says.
+    No bound: where tau(k) is convex, the first layers that are dropped save more than the linear fit says. None of an
+    arm that keeps all its layers, at the baseline's depth or at another: it says nothing of what fewer layers save.
     """
-    if evidence.calibration is None:
+    if evidence.calibration is None or not dropped_layers(evidence, arm):
         return None
     savings = []
     for run in evidence.runs(arm):

@@ -17,7 +17,8 @@ import pandas as pd
 from pldrepro import stats
 from pldrepro.analysis import comparisons
 from pldrepro.analysis.arms import compared_arms
-from pldrepro.analysis.comparisons import Paired, Reach
+from pldrepro.analysis.comparisons import Paired
+from pldrepro.analysis.reach import Reach, reach_score
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.tidy import estimate_of, tidy, tidy_row
@@ -160,7 +161,7 @@ def _variance_of_mean(part: np.ndarray) -> float:
 
 def reach(evidence: Evidence, score: str, arm: str, axis: str) -> Reach:
     """How soon an arm reaches the baseline's final score of the same seed, linear between scored checkpoints."""
-    return comparisons.reach_score(evidence, values(evidence, score), arm, axis)
+    return reach_score(evidence, values(evidence, score), arm, axis)
 
 
 # ---- the table ----

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pldrepro.analysis import comparisons
+from pldrepro.analysis.findings import SHOWN, Finding
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.story import SHOWN, Finding
 from pldrepro.analysis.time_to_target import CHANGES, REPORTED, chain
 
 CHECKPOINT = REPORTED["glue"]  # at which the paper has its speedup to a similar GLUE score

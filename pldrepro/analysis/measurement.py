@@ -1,26 +1,60 @@
-"""What an estimator of a claim found: an effect with its interval, a note, and whether its premise holds."""
+"""What an estimator of a claim found: an effect with its interval, a note, and the condition of the claim."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from pldrepro.analysis.comparisons import Paired, Reach
+from pldrepro.analysis.comparisons import Paired
+from pldrepro.analysis.reach import Reach
 from pldrepro.analysis.text import estimate_text
+from pldrepro.analysis.verdicts import ERROR_RATE
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What must be so for a claim to hold, e.g. that a score is similar, as an excess that must not be above 0.
+
+    ``excess``: positive effects break the condition; None: nothing here can show that it is met.
+    """
+
+    excess: Paired | None = None
+
+    @property
+    def state(self) -> Literal["holds", "open", "fails"]:
+        """By the excess' own interval: wholly below 0 the condition holds, wholly above it fails."""
+        if self.excess is None or self.excess.p is None or self.excess.p > ERROR_RATE:
+            return "open"
+        return "fails" if self.broken else "holds"
+
+    @property
+    def broken(self) -> bool:
+        """Whether the mean of the excess is above 0: then the data can only show that the condition fails."""
+        return self.excess is not None and sum(self.excess.effects) > 0
+
+
+def at_most(difference: Paired | None, most: float = 0.0) -> Condition:
+    """The condition that a difference is at most ``most``, or a ratio at most 1 (most: 0)."""
+    if difference is None or not most:
+        return Condition(difference)
+    effects = tuple(effect - most for effect in difference.effects)
+    return Condition(replace(difference, effects=effects, estimate=difference.estimate.map(lambda one: one - most)))
 
 
 @dataclass(frozen=True)
 class Measurement:
     """What an estimator found.
 
-    ``premise``: what the claim takes for granted (e.g. that the loss is reached at all) holds, is open, or fails;
-    ``bound``: the effect is at most this, because some runs never reached what was to be reached.
+    ``condition``: of a claim that needs more than this effect; ``bound``: the effect is at most this, because some runs
+    never reached what was to be reached; ``basis``: what a reader must know wherever the number is shown, such as
+    what its interval is of.
     """
 
     paired: Paired | None = None
     note: str = ""
-    premise: Literal["holds", "open", "fails"] = "holds"
+    condition: Condition | None = None
     bound: bool = False
+    basis: str = ""
 
 
 def join_notes(*notes: str) -> str:
@@ -33,30 +67,22 @@ def estimate_note(name: str, paired: Paired | None, digits: int, unit: str) -> s
     return "" if paired is None else f"{name}: {estimate_text(paired.estimate, digits)} {unit}"
 
 
-def premise_of(difference: Paired | None, most: float) -> Literal["holds", "open", "fails"]:
-    """Whether a difference is at most ``most``: by its upper limit it holds, by its lower limit it fails."""
-    if difference is None or difference.estimate.high is None or difference.estimate.low is None:
-        return "open"
-    if difference.estimate.high <= most:
-        return "holds"
-    return "fails" if difference.estimate.low > most else "open"
-
-
 def until_reached(
     paired: Paired | None, reach: Reach, gap: Paired | None, note: str, *, target: str = "final loss",
     gap_note: str | None = None,
 ) -> Measurement:  # fmt: skip
     """What reaching a target of the baseline costs; ``gap``: by how much the arm ends short of it, e.g. in loss.
 
-    Runs that never get there count with their whole run, a bound. That the target is reached is the premise: it fails
-    where no run gets there and the gap is above 0. ``gap_note``: the gap in words (none: of a loss).
+    Runs that never get there count with their whole run, a bound. The condition is that the target is reached. It is
+    met where every run gets there and they do not end short of it on average; it fails where the gap is shown to be
+    above 0, however many runs touched the target on the way. ``gap_note``: the gap in words (none: of a loss).
     """
     reached, pairs = reach.reached, len(reach.costs)
+    short = at_most(gap)
     if reached == pairs:
-        return Measurement(paired, note)
+        return Measurement(paired, note, short if short.broken else None)
     bound = (
         f"the baseline's {target} was reached in {reached} of {pairs} runs; the others count with their whole run, "
         f"a bound; {estimate_note('final loss minus baseline', gap, 3, 'nats') if gap_note is None else gap_note}"
     )
-    fails = premise_of(gap, 0.0) == "fails" and not reached
-    return Measurement(paired, join_notes(bound, note), "fails" if fails else "open", bound=True)
+    return Measurement(paired, join_notes(bound, note), short if short.broken else Condition(), bound=True)

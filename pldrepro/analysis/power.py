@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import optimize
 
 from pldrepro.stats import CONFIDENCE, t_limit
 
@@ -46,6 +47,26 @@ def _power(
     # The lower tail as the upper one of the mirrored T: scipy's nct.cdf is nan where it vanishes.
     tails = (nct.sf(half / error, freedom, sign * noncentrality) for sign in (1, -1))
     return np.asarray(sum(tails))
+
+
+def smallest_seen(
+    n: int,
+    spread: float,
+    target: float = POWER,
+    confidence: float = CONFIDENCE,
+    shared_error: float = 0.0,
+    shared_freedom: float = math.inf,
+) -> float:
+    """The smallest mean difference that a paired t test of n pairs finds with probability ``target``.
+
+    The effect at which ``power`` is ``target``, found by bisection; by itself, as if the spread were the true one.
+    """
+    error = math.hypot(spread / math.sqrt(n), shared_error)
+
+    def missing(effect: float) -> float:
+        return power(n, effect, spread, confidence, shared_error, shared_freedom) - target
+
+    return float(optimize.brentq(missing, 1e-6 * error, 1e3 * error))
 
 
 def pairs_for_power(

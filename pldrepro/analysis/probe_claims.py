@@ -9,7 +9,7 @@ import pandas as pd
 
 from pldrepro.analysis import comparisons
 from pldrepro.analysis.comparisons import Paired
-from pldrepro.analysis.measurement import Measurement, estimate_note, join_notes, premise_of
+from pldrepro.analysis.measurement import Measurement, at_most, estimate_note, join_notes
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.text import estimate_text
 from pldrepro.stats import geometric_interval, mean_interval
@@ -79,8 +79,9 @@ def vanishing_gradients(evidence: Evidence) -> Measurement:
     pairs = _paired_effect(frame, arms, _last_over_first)
     farther = comparisons.difference((abs(math.log(second)), abs(math.log(first))) for first, second in pairs)
     texts = _by_step(frame, arms, _last_over_first, lambda values: estimate_text(geometric_interval(values), 2))
-    note = join_notes(early_note(evidence), "last layer over first, PostLN and PreLN", *texts)
-    return Measurement(comparisons.ratio((first, 1.0) for first, _ in pairs), note, premise_of(farther, 0.0))
+    basis = f"norm of the last layer's gradient over the first's, PostLN and PreLN: {', '.join(texts)}"
+    effect = comparisons.ratio((first, 1.0) for first, _ in pairs)
+    return Measurement(effect, early_note(evidence), at_most(farther), basis=basis)
 
 
 def early_note(evidence: Evidence) -> str:

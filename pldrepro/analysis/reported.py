@@ -172,6 +172,7 @@ class Claim(Strict):
     )
     needs: Needs = Field(default=Needs(), description="what a study needs for any verdict")
     size_needs: Needs = Field(default=Needs(), description="what it needs for a verdict on the reported size")
+    ours: bool = Field(False, description="the claim is the paper's, what it is measured by is this suite's")
     by_construction: bool = Field(False, description="the effect follows from what the design sets: nothing to judge")
     dialects: tuple[Name, ...] = Field(
         (), description="policies whose saving at the paper's own shape is computed and shown with the claim"

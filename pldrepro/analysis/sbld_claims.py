@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 from pldrepro.analysis import comparisons, contrasts, word_rank
 from pldrepro.analysis.arms import kept_layers
-from pldrepro.analysis.measurement import Measurement, estimate_note, join_notes, premise_of, until_reached
+from pldrepro.analysis.measurement import Condition, Measurement, at_most, estimate_note, join_notes, until_reached
+from pldrepro.analysis.reach import reach_loss, reach_speedup
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import accuracy_change, accuracy_gain, accuracy_pairs, analysis_share, time_saved
 from pldrepro.analysis.similar import contrast_gain, shortfall
@@ -17,10 +17,10 @@ from pldrepro.analysis.tidy import estimate_of
 NO_PRIOR = "no arm that is PLD at SBLD's depth is in this study"
 
 
-def same_samples(evidence: Evidence, arm: str, other: str) -> Literal["holds", "open"]:
-    """The premise of a comparison of whole runs: that both arms trained on as many samples."""
+def same_samples(evidence: Evidence, arm: str, other: str) -> Condition | None:
+    """The condition of a comparison of whole runs, None where it is met: that both arms trained on as many samples."""
     pairs = evidence.pairs(arm, other)
-    return "holds" if all(run.summary.samples == base.summary.samples for run, base in pairs) else "open"
+    return None if all(run.summary.samples == base.summary.samples for run, base in pairs) else Condition()
 
 
 def sbld_time_saving(evidence: Evidence) -> Measurement:
@@ -125,7 +125,7 @@ def _contrast_gain(evidence: Evidence, score: str, other: str | None) -> Measure
     if other is None:
         return Measurement(note=NO_PRIOR)
     gain = contrast_gain(evidence, score, evidence.sbld, other)
-    return replace(gain, premise=same_samples(evidence, evidence.sbld, other))
+    return replace(gain, condition=same_samples(evidence, evidence.sbld, other))
 
 
 def sbld_rank_gain(evidence: Evidence) -> Measurement:
@@ -162,7 +162,7 @@ def sbld_rank_convergence(evidence: Evidence) -> Measurement:
     if gap is None:
         return Measurement(note="no LAMBADA ranks of both arms in this study")
     return until_reached(
-        comparisons.reach_speedup(evidence, evidence.sbld, "reference_time", reach),
+        reach_speedup(evidence, evidence.sbld, "reference_time", reach),
         reach,
         gap,
         "reference time, the analysis charged; linear between scored checkpoints",
@@ -173,9 +173,9 @@ def sbld_rank_convergence(evidence: Evidence) -> Measurement:
 
 def sbld_convergence(evidence: Evidence) -> Measurement:
     """Reference time of the baseline's run over SBLD's up to where it first reaches the baseline's final loss."""
-    reach = comparisons.reach_loss(evidence, evidence.sbld, "reference_time")
+    reach = reach_loss(evidence, evidence.sbld, "reference_time")
     return until_reached(
-        comparisons.reach_speedup(evidence, evidence.sbld, "reference_time", reach),
+        reach_speedup(evidence, evidence.sbld, "reference_time", reach),
         reach,
         comparisons.loss_difference(evidence, evidence.sbld, evidence.baseline),
         "reference time, the analysis charged",
@@ -190,7 +190,6 @@ def sbld_over_pld(evidence: Evidence) -> Measurement:
     time = comparisons.relative_cost(evidence, sbld, pld, "reference_time")
     measured = estimate_of(comparisons.relative_cost(evidence, pld, sbld, "measured_time"))
     kept = [number(kept_layers(evidence, arm).value, 2) for arm in (sbld, pld)]
-    premise = "open" if time is None else premise_of(time, 1.0)
     return Measurement(
         comparisons.loss_difference(evidence, pld, sbld),
         join_notes(
@@ -200,5 +199,5 @@ def sbld_over_pld(evidence: Evidence) -> Measurement:
             f"measured: {estimate_text(measured, 2)} x" if measured else "",
             f"mean kept layers: SBLD {kept[0]}, PLD {kept[1]}",
         ),
-        premise if same_samples(evidence, sbld, pld) == "holds" else "open",
+        same_samples(evidence, sbld, pld) or at_most(time),
     )  # fmt: skip

@@ -38,37 +38,34 @@ def speedup_equal_samples(evidence: Evidence) -> Measurement:
 def _first_evidence(evidence: Evidence, effect: Effect, digits: int, unit: str) -> Measurement:
     """PLD against the baseline, measured in turn, else in reference time; what the other clocks say is in the note.
 
-    The note says what the interval is of: a seed more narrows neither that of processes nor a calibration's.
+    Its basis is what the interval is of: a seed more narrows neither that of processes nor a calibration's.
     """
     pld, baseline, twin = evidence.pld, evidence.baseline, evidence.undropped_twin(evidence.pld)
     first, reference = (effect(pld, baseline, axis) for axis in ("measured_in_turn", "reference_time"))
     axis = "reference_time" if first is None else "measured_in_turn"
-    notes = [in_turn_note(first), reference_note(evidence, reference, first is None, digits, unit)]
+    basis = in_turn_basis(first) if first is not None else reference_basis(evidence, reference)
+    notes = ["" if first is None else estimate_note("reference time", reference, digits, unit)]
     notes.append(estimate_note("measured time of the runs", effect(pld, baseline, "measured_time"), digits, unit))
     if twin is not None and twin != baseline:
         notes.append(estimate_note("against the same model without dropping", effect(pld, twin, axis), digits, unit))
-    return Measurement(reference if first is None else first, join_notes(*notes))
+    return Measurement(reference if first is None else first, join_notes(*notes), basis=basis)
 
 
-def in_turn_note(paired: Paired | None) -> str:
-    """What the first evidence is, where there is any."""
-    if paired is None:
-        return ""
+def in_turn_basis(paired: Paired) -> str:
+    """What an interval over processes is of."""
     return (
         f"steps measured in turn; n counts the {paired.estimate.n} processes, over which the interval is: more "
         "seeds do not narrow it"
     )
 
 
-def reference_note(evidence: Evidence, paired: Paired | None, is_first: bool, digits: int, unit: str) -> str:
-    """Reference time; where it is the evidence, how much of its interval is the calibration's, how much the seeds'."""
-    if not is_first:
-        return estimate_note("reference time", paired, digits, unit)
+def reference_basis(evidence: Evidence, paired: Paired | None) -> str:
+    """How much of an interval of reference time is the calibration's, how much the seeds'."""
     error, freedom = comparisons.price_error(evidence, evidence.pld, evidence.baseline)
     if paired is None or not error:
         return "reference time"
     seeds = stats.mean_interval(paired.effects)
-    own = "" if seeds.high is None else f", the seeds' {100 * (seeds.high - seeds.value):.1f} %"
+    own = "" if seeds.high is None else f", the seeds' ±{100 * (seeds.high - seeds.value):.1f} %"
     part = stats.half_width(error, freedom)
     return (
         f"reference time; of its interval the calibration's part is ±{100 * part:.1f} % of the ratio, "

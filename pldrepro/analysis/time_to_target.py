@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from pldrepro.analysis import comparisons, contrasts, floors, word_rank
-from pldrepro.analysis.comparisons import Paired, Reach
+from pldrepro.analysis.comparisons import Paired
+from pldrepro.analysis.reach import Reach, reach_glue, reach_loss, reach_speedup
 from pldrepro.analysis.reported import Paper, Reported
 from pldrepro.analysis.results import AXES, Evidence
 from pldrepro.analysis.tidy import claimed, estimate_of, tidy, tidy_row
@@ -53,9 +54,9 @@ def _candidates(evidence: Evidence) -> dict[str, tuple[str, str]]:
 def reach(evidence: Evidence, arm: str, target: str, axis: str) -> Reach:
     """How soon an arm reaches a target."""
     if target == "loss":
-        return comparisons.reach_loss(evidence, arm, axis)
+        return reach_loss(evidence, arm, axis)
     if target == "glue":
-        return comparisons.reach_glue(evidence, arm, axis, comparisons.glue_convention(evidence)[0])
+        return reach_glue(evidence, arm, axis, comparisons.glue_convention(evidence)[0])
     if target == word_rank.RANK:
         return word_rank.reach(evidence, arm, axis)
     return contrasts.reach(evidence, target, arm, axis)
@@ -100,7 +101,7 @@ def _target_rows(evidence: Evidence, paper: Paper | None, arm: str, target: str)
     rows = [tidy_row(evidence, arm, final, f"reached_{target}", reached, unit="runs")]
     note = "" if count.reached == len(count.costs) else AT_MOST
     for axis, one in found.items():
-        speedup = bounded(estimate_of(comparisons.reach_speedup(evidence, arm, axis, one)), note)
+        speedup = bounded(estimate_of(reach_speedup(evidence, arm, axis, one)), note)
         value = reported.get("reference_time" if axis == "measured_time" else axis)
         rows.append(
             tidy_row(evidence, arm, final, f"speedup_to_{target}", speedup, unit="x", cost_axis=axis, reported=value,
@@ -159,6 +160,20 @@ def chain(evidence: Evidence) -> list[str]:
     return [arm for arm in arms if arm in evidence.arms] if evidence.pld in evidence.arms else []
 
 
+def joined_changes(evidence: Evidence) -> list[tuple[Role, str, str]]:
+    """Role and arm after each step from the baseline to PLD, and what it changes.
+
+    What an arm that is not in the study would have separated is one step together with the next.
+    """
+    found, skipped = [], []
+    for role, change in CHANGES.items():
+        skipped.append(change)
+        if (arm := evidence.arm_with_role(role)) in evidence.arms:
+            found.append((role, arm, " and ".join(skipped)))
+            skipped = []
+    return found
+
+
 def decompose(evidence: Evidence, target: str) -> list[Step]:
     """PLD's speedup to a target as a product of steps, each of fewer samples x less reference time per sample.
 
@@ -169,22 +184,15 @@ def decompose(evidence: Evidence, target: str) -> list[Step]:
     seeds = [seed for seed in spent[arms[0]].costs if all(seed in one.costs for one in spent.values())] if arms else []
     if not seeds:
         return []
-    steps, before, skipped = [], arms[0], []
-    for role_, change in CHANGES.items():
-        name = evidence.arm_with_role(role_)
-        skipped.append(change)
-        if name in arms:
-            steps.append(_step(evidence, " and ".join(skipped), spent, (before, name), seeds))
-            before, skipped = name, []
+    steps, before = [], arms[0]
+    for _, name, change in joined_changes(evidence):
+        steps.append(_step(evidence, change, spent, (before, name), seeds))
+        before = name
     return [*steps, _step(evidence, "all of it", spent, (arms[0], evidence.pld), seeds)]
 
 
 def _spent(evidence: Evidence, target: str, arm: str) -> Reach:
-    """Seed -> samples and reference time of an arm up to a target; of the baseline: of its whole run."""
-    if arm == evidence.baseline:
-        runs = evidence.runs(arm)
-        costs = {run.seed: (evidence.cost(run, "samples"), evidence.cost(run, "reference_time")) for run in runs}
-        return Reach(costs, len(runs))
+    """Seed -> samples and reference time of an arm up to a target."""
     samples, time = (reach(evidence, arm, target, axis) for axis in ("samples", "reference_time"))
     return Reach({seed: (samples.costs[seed][1], time.costs[seed][1]) for seed in samples.costs}, samples.reached)
 

@@ -7,7 +7,8 @@ reported effect. Were it enough that the interval holds the reported value, nois
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from pldrepro import stats
@@ -24,7 +25,7 @@ MIN_SEEDS = stats.FEWEST
 CLOSE, NARROW = 1 / 6, 1 / 3
 ERROR_RATE = 0.05
 
-_DIRECTION = "the interval is on the claimed side of no effect, also after the adjustment for all claims"
+_DIRECTION = "the interval is on the claimed side of no effect, also after the adjustment for all tests of the set"
 VERDICTS: dict[Verdict, str] = {
     "reproduced": f"{_DIRECTION}, and not all of it is beyond the reported value; the estimate differs from that value "
     "by at most a sixth of the reported effect, and half the interval is at most a third of it; of a claim that "
@@ -33,11 +34,12 @@ VERDICTS: dict[Verdict, str] = {
     "same direction": f"{_DIRECTION}, but neither of the above: the estimate is too far from the reported value, or "
     "the interval too wide, or this study's scale says nothing of the size",
     "inconclusive": f"there are fewer than {MIN_SEEDS} seeds (processes, where steps were measured in turn), or the "
-    "interval includes no effect (as it is, or after the adjustment), or it is open whether what the claim takes for "
-    "granted holds",
-    "contradicted": "the interval is on the other side of no effect, also after the adjustment for all claims",
-    "premise fails": f"what the claim takes for granted is not so here, by its own interval over {MIN_SEEDS} seeds or "
-    "more: the claim is not judged",
+    "interval includes no effect (as it is, or after the adjustment), or it is open whether a condition of the claim "
+    "is met",
+    "contradicted": "the interval is on the other side of no effect, also after the adjustment for all tests of the "
+    "set; as every verdict it is about models of this study's scale",
+    "premise fails": "a condition of the claim (that the score is similar, that the loss is reached) is shown not to "
+    "be met here, also after the adjustment: the claim is not judged",
     "by construction": "the number follows from what the design sets, so that it can neither support nor question the "
     "claim",
     "not measured at this scale": "this study has nothing that measures it, or lacks what the claim needs; a number "
@@ -49,38 +51,65 @@ assert tuple(VERDICTS) == get_args(Verdict)
 # What the definitions leave out for brevity.
 DETAILS = (
     "The reported value stands for all values that round to it (1.2 for 1.15 to 1.25); the reported effect is its "
-    "distance from no effect."
+    "distance from no effect. The adjustment is Holm's, over all different estimates of a set that are judged "
+    "anywhere: claims, findings and answers to the reviewers have one family-wise error rate, of 5 %. A claim with a "
+    "condition is one test of both (the larger p)."
 )
 
 
-def adjusted_p(paired: Sequence[Paired | None]) -> list[float | None]:
-    """p of no effect of each comparison with MIN_SEEDS or more, adjusted by Holm for all of these; None for others.
+@dataclass(frozen=True)
+class NullTest:
+    """A test of no effect: what it rests on (equal where two are one estimate), and its two-sided p."""
 
-    Comparisons that rest on one estimate (``Paired.test``) are one hypothesis, and counted once.
+    key: tuple[float, ...]
+    p: float
+
+    def both(self, other: NullTest) -> NullTest:
+        """The test that this effect and another one are both there: the larger p (intersection-union)."""
+        return NullTest((*self.key, *other.key), max(self.p, other.p))
+
+
+def null_test(paired: Paired | None) -> NullTest | None:
+    """The test that a comparison with MIN_SEEDS or more makes; None for others."""
+    if paired is None or paired.estimate.n < MIN_SEEDS or paired.p is None:
+        return None
+    return NullTest(paired.test, paired.p)
+
+
+@dataclass(frozen=True)
+class Family:
+    """The tests of a set that share one family-wise error rate: what each rests on -> its p, adjusted by Holm.
+
+    Tests that rest on one estimate are one hypothesis, and counted once.
     """
-    tests = tests_of(paired)
-    single = {test: one.p for test, one in zip(tests, paired, strict=True) if test is not None and one is not None}
-    several = dict(zip(single, stats.holm([p for p in single.values() if p is not None]), strict=True))
-    return [None if test is None else several[test] for test in tests]
 
+    adjusted: Mapping[tuple[float, ...], float]
 
-def tests_of(paired: Sequence[Paired | None]) -> list[tuple[float, ...] | None]:
-    """The test that each comparison with MIN_SEEDS or more makes; None for others."""
-    return [one.test if one is not None and one.estimate.n >= MIN_SEEDS else None for one in paired]
+    @classmethod
+    def of(cls, tests: Iterable[NullTest | None]) -> Family:
+        """All of these tests, adjusted together."""
+        single = {test.key: test.p for test in tests if test is not None}
+        return cls(dict(zip(single, stats.holm(list(single.values())), strict=True)))
 
+    @property
+    def size(self) -> int:
+        """How many tests share the error rate."""
+        return len(self.adjusted)
 
-def sides(paired: Sequence[Paired]) -> list[Literal[-1, 0, 1]]:
-    """Of differences that are judged together: -1 and 1 for those shown to be below and above 0, 0 for the others."""
-    return [
-        0 if p is None or p > ERROR_RATE else -1 if one.estimate.value < 0 else 1
-        for one, p in zip(paired, adjusted_p(paired), strict=True)
-    ]
+    def p(self, test: NullTest | None) -> float | None:
+        """The adjusted p of a test of this family; None for none."""
+        return None if test is None else self.adjusted[test.key]
+
+    def decided(self, paired: Paired) -> bool:
+        """Whether a comparison is shown to be on its side of no effect."""
+        p = self.p(null_test(paired))
+        return p is not None and p <= ERROR_RATE
 
 
 def verdict(estimate: Estimate, claim: Claim, p: float | None = None, *, sized: bool = True) -> Verdict:
     """The verdict on an effect that a claim puts on one side of its null value; see VERDICTS.
 
-    ``p``: of no effect, adjusted for all claims that are judged together (None: the interval decides);
+    ``p``: of no effect, adjusted for all tests of the set (None: the interval decides);
     ``sized``: whether this study can say anything about the reported size.
     """
     if estimate.low is None or estimate.high is None or estimate.n < MIN_SEEDS:

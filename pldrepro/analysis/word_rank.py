@@ -11,7 +11,8 @@ import math
 import numpy as np
 
 from pldrepro.analysis import comparisons
-from pldrepro.analysis.comparisons import Paired, Reach
+from pldrepro.analysis.comparisons import Paired
+from pldrepro.analysis.reach import Reach, reach_score
 from pldrepro.analysis.results import Evidence
 
 RANK = "lambada_rank"
@@ -62,4 +63,4 @@ def _error(evidence: Evidence, arm: str, other: str, seeds: list[int]) -> float:
 
 def reach(evidence: Evidence, arm: str, axis: str) -> Reach:
     """How soon an arm reaches the baseline's final rank of the same seed, linear between scored checkpoints."""
-    return comparisons.reach_score(evidence, values(evidence), arm, axis)
+    return reach_score(evidence, values(evidence), arm, axis)

@@ -15,8 +15,19 @@ from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS
 from pldrepro.stats import Estimate
 
 N_NOTE = (
-    "Each number is a mean over n pre-training seeds, or over n processes where steps were measured in turn; the note "
-    "of such a claim in claims.csv says so."
+    "Each number is a mean over n pre-training seeds, or over n processes where steps were measured in turn; a note "
+    "says where."
+)
+# Why a claim is inconclusive, where its interval does not show it.
+OPEN = {
+    "adjustment": "decided by the interval itself, not after the adjustment for all tests of the set",
+    "condition": "it is open whether a condition of the claim is met",
+    "bound": "a bound: it is open whether what is to be reached is reached",
+}
+OURS = "our measure"
+OURS_NOTE = (
+    f"{OURS[:1].upper()}{OURS[1:]}: the claim is the paper's, the score that it is judged on is not, nor is the margin "
+    "of what counts as similar."
 )
 
 
@@ -44,47 +55,75 @@ def format_claims(frame: pd.DataFrame) -> str:
     for row in _measured_first(frame):
         first, *more = wrap(named(row), 42)
         numbers = f"{reported_text(row):>13} {measured_text(row):>27} {row['n'] or '':>2}"
-        lines += [f"{first:<42} {numbers}  {row['verdict']}", *(f"  {line}" for line in more)]
+        lines += [f"{first:<42} {numbers}  {verdict_text(row)}", *(f"  {line}" for line in more)]
     lines += ["-" * 118, *mark_notes(frame["provenance"])]
     lines.append("Measured [95 % interval]; ≤: a bound, which has none. claims.csv and the report say more on each.")
-    lines += [fill(note, 118) for note in (N_NOTE, control_note(frame))]
+    lines += [fill(note, 118) for note in (N_NOTE, *_ours_note(frame), control_note(frame))]
     return "\n".join(lines)
 
 
 def markdown_claims(frame: pd.DataFrame) -> str:
-    """The measured claims as a Markdown table; what they lack is said once each, in numbered notes."""
+    """The measured claims as a Markdown table; what must be known with a number is said once each, in notes."""
     notes: list[str] = []
+    statements = dict(zip(frame["claim"], frame["statement"], strict=True))
     rows = ["| claim | reported | measured [95 % interval] | n | verdict |", "|---|---|---|---|---|"]
     for row in _measured_first(frame):
         if not pd.isna(row["measured"]):
             numbers = f"{reported_text(row)} | {measured_text(row)} | {row['n']}"
-            about = ""
-            if row["lacks"] or (row["verdict"] == "by construction" and row["note"]):
-                text = f"needs {row['lacks']}" if row["lacks"] else str(row["note"])
-                notes += [text] if text not in notes else []
-                about = f" (note {notes.index(text) + 1})"
-            rows.append(f"| {named(row)} | {numbers} | {row['verdict']}{about} |")
-    marks = mark_notes(frame.loc[frame["measured"].notna(), "provenance"])
+            own = _notes(row, statements)
+            notes += [text for text in own if text not in notes]
+            places = ", ".join(str(notes.index(text) + 1) for text in own)
+            about = f" (note{'s' if len(own) > 1 else ''} {places})" if own else ""
+            rows.append(f"| {named(row)} | {numbers} | {verdict_text(row)}{about} |")
+    measured = frame[frame["measured"].notna()]
+    marks = mark_notes(measured["provenance"])
     numbered = [f"{place}. {text[:1].upper()}{text[1:]}." for place, text in enumerate(notes, start=1)]
     parts = ["\n".join(rows), *(["Notes:", "\n".join(numbered)] if numbered else [])]
-    return "\n\n".join([*parts, N_NOTE, control_note(frame), *(["\n".join(marks)] if marks else [])])
+    parts += [N_NOTE, *_ours_note(measured), control_note(frame)]
+    return "\n\n".join([*parts, *(["\n".join(marks)] if marks else [])])
+
+
+def _notes(row: Mapping[Any, Any], statements: Mapping[str, str]) -> list[str]:
+    """What a reader must know with the number of a row: what its study lacks, what it is of, what it repeats."""
+    if row["verdict"] == "by construction" and row["note"]:
+        return [str(row["note"])]
+    return [
+        *([f"needs {row['lacks']}"] if row["lacks"] else []),
+        *([OPEN[row["open"]]] if row["open"] in OPEN else []),
+        *([str(row["basis"])] if row["basis"] else []),
+        *([f"the same estimate as “{statements[row['same']]}”"] if row["same"] else []),
+    ]
+
+
+def _ours_note(frame: pd.DataFrame) -> list[str]:
+    return [OURS_NOTE] if frame["ours"].any() else []
 
 
 def control_note(frame: pd.DataFrame) -> str:
     """How the verdicts of a set control that several claims are judged, in words."""
-    judged = int(frame["p_holm"].notna().sum())
-    if not judged:
-        return f"No claim has the {MIN_SEEDS} seeds and the scale that a verdict on its direction needs."
+    tests = int(frame["tests"].max())
+    if not tests:
+        return f"No comparison has the {MIN_SEEDS} seeds and the scale that a verdict on its direction needs."
     return (
-        "A verdict on a direction counts all claims of this set: family-wise error "
-        f"{100 * ERROR_RATE:g} % over {judged} test{'s' if judged > 1 else ''} by Holm; claims that rest on one "
-        "estimate are one test. The intervals are of each claim by itself."
+        "A verdict on a direction is adjusted for all tests of this set, in claims, findings and answers to the "
+        f"reviewers: family-wise error {100 * ERROR_RATE:g} % over {tests} test{'s' if tests > 1 else ''} by Holm; "
+        "what rests on one estimate is one test. The intervals are of each claim by itself."
     )
 
 
 def named(row: Mapping[Any, Any]) -> str:
     """The statement of a row of claims.csv; a paper other than PLD's is named before it."""
-    return str(row["statement"]) if row["paper"] == "PLD" else f"{row['paper']}: {row['statement']}"
+    return statement(row) if row["paper"] == "PLD" else f"{row['paper']}: {statement(row)}"
+
+
+def statement(row: Mapping[Any, Any]) -> str:
+    """The statement of a row of claims.csv; a measure of ours is named after it."""
+    return f"{row['statement']} ({OURS})" if row["ours"] else str(row["statement"])
+
+
+def verdict_text(row: Mapping[Any, Any]) -> str:
+    """The verdict of a row of claims.csv as a reader should take it: what contradicts a claim does so at this scale."""
+    return f"{row['verdict']} at this scale" if row["verdict"] == "contradicted" else str(row["verdict"])
 
 
 def _measured_first(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from pldrepro.analysis.claims import read_claims
+from pldrepro.analysis.findings import Finding
 from pldrepro.analysis.reported import mark_notes
-from pldrepro.analysis.story import Finding, read_story
+from pldrepro.analysis.story import read_story
 from pldrepro.errors import RecordError
-from pldrepro.exhibits.claims_text import measured_text, named, reported_text
+from pldrepro.exhibits.claims_text import measured_text, named, reported_text, verdict_text
 from pldrepro.exhibits.story_text import TOPICS, sentences
 from pldrepro.files import write_text
 
@@ -27,9 +28,9 @@ CLAIMS = (
     "cloze_comparable",
     "balanced_gradients",
 )
-# What of the story the README tells: what dropping saves, whose merit the speedup is, what dropping costs, and
-# how many claims have which verdict.
-STORY = ("time", "to_loss", "parts", "equal_samples", "equal_cost", "open")
+# What of the story the README tells: what dropping saves and which formula that fits, whose merit the speedup is, what
+# dropping costs, and how many claims have which verdict.
+STORY = ("time", "flops", "to_loss", "parts", "equal_samples", "equal_cost", "open")
 MARKERS = re.compile(r"(<!-- results: begin [^\n]*-->\n).*?(\n<!-- results: end -->)", re.DOTALL)
 
 
@@ -41,7 +42,7 @@ def readme_table(frame: pd.DataFrame) -> str:
         "|---|---|---|---|---|",
     ]
     for row in rows.to_dict("records"):
-        cells = (named(row), reported_text(row), measured_text(row), row["n"], row["verdict"])
+        cells = (named(row), reported_text(row), measured_text(row), row["n"], verdict_text(row))
         lines.append(f"| {' | '.join(map(str, cells))} |")
     marks = mark_notes(rows["provenance"])
     return "\n".join([*lines, *(["", *marks] if marks else [])])

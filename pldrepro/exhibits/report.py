@@ -144,6 +144,7 @@ def _claim(row: Mapping[Any, Any], claims: Mapping[str, Any]) -> dict[str, Any]:
     claim = claims.get(str(row["claim"]))
     return {
         **{str(key): value for key, value in row.items()},
+        "statement": claims_text.statement(row),
         "reported_text": claims_text.reported_text(row),
         "measured_text": claims_text.measured_text(row),
         "where": "" if claim is None else f"{claim.where}, {claim.provenance}",

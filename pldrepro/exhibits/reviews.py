@@ -6,18 +6,19 @@ sentences with their numbers. Nothing in an answer is typed: what a study does n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 
-from pldrepro.analysis import comparisons, floors
+from pldrepro.analysis import comparisons
 from pldrepro.analysis.arms import kept_layers
 from pldrepro.analysis.comparisons import Paired
+from pldrepro.analysis.family import family_of
 from pldrepro.analysis.glue_table import table2
 from pldrepro.analysis.memory import memory
+from pldrepro.analysis.questions import Asked, accuracy_floor, asked
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import IMAGES, accuracy_gain
@@ -34,7 +35,7 @@ from pldrepro.analysis.time_to_target import (
     not_judged,
     targets,
 )
-from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS, sides, tests_of
+from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS, Family
 from pldrepro.errors import RecordError, SettingsError
 from pldrepro.exhibits.tables.sbld import TABLE1, TABLE2
 from pldrepro.files import write_text
@@ -44,23 +45,19 @@ from pldrepro.files import write_text
 class Compared:
     """A sentence with comparisons, in which {0}, {1} ... stand for the words that say on which side each is.
 
-    ``words``: each comparison with the words for below and above 0. Which word holds is known when all comparisons of
-    the page are: they share one family-wise error rate.
+    ``words``: each comparison with the words for below and above 0. Which word holds is known when all tests of the set
+    are: they share one family-wise error rate.
     """
 
     text: str
     words: tuple[tuple[Paired, str, str], ...]
 
-    @property
-    def judged(self) -> list[Paired]:
-        """Its comparisons."""
-        return [paired for paired, _, _ in self.words]
-
-    def said(self, sides: Iterator[Literal[-1, 0, 1]]) -> str:
-        """The sentence, with the next of ``sides`` (see ``verdicts.sides``) for each of its comparisons."""
+    def said(self, family: Family) -> str:
+        """The sentence, with the side of each of its comparisons."""
         text = self.text
-        for place, (_, below, above) in enumerate(self.words):
-            text = text.replace(f"{{{place}}}", {-1: below, 0: "undecided", 1: above}[next(sides)])
+        for place, (paired, below, above) in enumerate(self.words):
+            side = below if paired.estimate.value < 0 else above
+            text = text.replace(f"{{{place}}}", side if family.decided(paired) else "undecided")
         return text
 
 
@@ -68,9 +65,9 @@ Sentence = str | Compared
 Answer = Callable[[Evidence, Paper], Sequence[Sentence]]
 
 
-def loss_sentence(evidence: Evidence, arm: str, other: str) -> Sentence:
+def loss_sentence(one: Asked) -> Sentence:
     """One arm's final loss against another's, with what both cost."""
-    gap = comparisons.loss_difference(evidence, arm, other)
+    evidence, arm, other, gap = one.study, one.arm, one.other, one.paired
     if gap is None:
         return f"{evidence.label(arm)} and {evidence.label(other)} have no seed in common."
     cost = comparisons.relative_cost(evidence, arm, other, "reference_time")
@@ -98,20 +95,10 @@ def compared(question: str) -> Answer:
     """An answer that compares the final loss of the arms that name a question: with the baseline's or with PLD's."""
 
     def answer(evidence: Evidence, paper: Paper) -> list[Sentence]:
-        arms = evidence.asked_in(question)
-        there = [arm for arm in arms if arm in evidence.arms]
-        sentences = [
-            *(loss_sentence(evidence, arm, _nearest(evidence, arm)) for arm in there), *missing(evidence, arms)
-        ]  # fmt: skip
+        sentences = [*map(loss_sentence, asked(evidence, question)), *missing(evidence, evidence.asked_in(question))]
         return sentences or ["No arm of these experiments belongs to this question."]
 
     return answer
-
-
-def _nearest(evidence: Evidence, arm: str) -> str:
-    """The baseline for an arm of its model, PLD for any other."""
-    own, base = (evidence.runs(name)[0].settings.model for name in (arm, evidence.baseline))
-    return evidence.baseline if own == base else evidence.pld
 
 
 BOUNDS = {AT_MOST: "at most ", AT_LEAST: "at least "}
@@ -136,10 +123,9 @@ def preln_or_pld(evidence: Evidence, paper: Paper) -> list[Sentence]:
                 "more."
             )
     sentences += [f"To {name}: not judged, {reason}." for name, reason in not_judged(evidence).items()]
-    twin = evidence.undropped_twin(evidence.pld)
     return [
         *sentences,
-        *([loss_sentence(evidence, evidence.pld, twin)] if twin else []),
+        *map(loss_sentence, asked(evidence, "preln_or_pld")),
         *missing(evidence, [evidence.arm_with_role("preln")]),
     ]
 
@@ -187,32 +173,33 @@ def other_domains(evidence: Evidence, paper: Paper) -> list[Sentence]:
     sentences: list[Sentence] = []
     if images is None:
         sentences.append("Not measured here: this study has language models only.")
+    found = asked(evidence, "other_domains")
     for study, accuracies in ((images, TABLE2.accuracies), (gpt, TABLE1.accuracies)):
-        if study is not None:
-            sentences += _against_no_dropping(study, accuracies)
-    return sentences
-
-
-def _against_no_dropping(study: Evidence, accuracies: Mapping[str, str]) -> list[Sentence]:
-    """PLD and SBLD of a study against its baseline: final loss, cost and accuracies."""
-    sentences: list[Sentence] = []
-    for arm in (study.pld, study.sbld):
-        if arm not in study.arms:
-            sentences.append(f"{FAMILIES[study.family]}: not in this study: {arm}.")
+        if study is None:
             continue
-        loss = loss_sentence(study, arm, study.baseline)
-        text, words = (loss.text, list(loss.words)) if isinstance(loss, Compared) else (loss, [])
-        for name, header in accuracies.items():
-            gain = accuracy_gain(study, arm, study.baseline, name)
-            floor = floors.lambada_floor(study) if name.startswith("lambada") else ""
-            if gain is not None and not floor:
-                text += f" Its {header} minus that of no dropping: {estimate_text(gain.estimate, 1)} points, "
-                text += f"{{{len(words)}}}."
-                words.append((gain, "worse", "better"))
-            elif gain is not None:
-                text += f" Its {header} says nothing: {floor}."
-        sentences.append(Compared(f"{FAMILIES[study.family]}, {text}", tuple(words)))
+        for arm in (study.pld, study.sbld):
+            own = [one for one in found if one.study is study and one.arm == arm]
+            sentences.append(_against_no_dropping(study, arm, own, accuracies))
     return sentences
+
+
+def _against_no_dropping(
+    study: Evidence, arm: str, found: Sequence[Asked], accuracies: Mapping[str, str]
+) -> Sentence:  # fmt: skip
+    """An arm against its study's baseline: final loss, cost and accuracies."""
+    if not found:
+        return f"{FAMILIES[study.family]}: not in this study: {arm}."
+    loss = loss_sentence(found[0])
+    text, words = (loss.text, list(loss.words)) if isinstance(loss, Compared) else (loss, [])
+    judged = {one.quantity: one.paired for one in found[1:]}
+    for name, header in accuracies.items():
+        if (gain := judged.get(name)) is not None:
+            text += f" Its {header} minus that of no dropping: {estimate_text(gain.estimate, 1)} points, "
+            text += f"{{{len(words)}}}."
+            words.append((gain, "worse", "better"))
+        elif (floor := accuracy_floor(study, name)) and accuracy_gain(study, arm, study.baseline, name) is not None:
+            text += f" Its {header} says nothing: {floor}."
+    return Compared(f"{FAMILIES[study.family]}, {text}", tuple(words))
 
 
 def is_spread_different(evidence: Evidence, paper: Paper) -> list[str]:
@@ -297,28 +284,29 @@ ANSWERS: dict[str, Answer] = {
 }  # fmt: skip
 
 
-def answers(evidence: Evidence, paper: Paper) -> str:
+def answers(evidence: Evidence, papers: Mapping[str, Paper]) -> str:
     """The page, in Markdown."""
     if evidence.pld not in evidence.arms:
         raise RecordError(f"no arm of role pld among the runs: {', '.join(evidence.arms)}")
+    paper = papers["pld"]
     unknown = [question.id for question in paper.questions if question.id not in ANSWERS]
     if unknown:
         raise SettingsError(f"question {unknown[0]}: no answer of that name; allowed: {', '.join(ANSWERS)}")
-    said = [(question, list(ANSWERS[question.id](evidence, paper))) for question in paper.questions]
-    judged = [paired for _, some in said for one in some if isinstance(one, Compared) for paired in one.judged]
-    found = iter(sides(judged))
-    num_judged = len({test for test in tests_of(judged) if test is not None})
+    family = family_of(evidence, papers)
     counts = [f"{len(study.pretrain)} at scale {study.scale}" for study in (evidence, *evidence.others)]
     count = sum(len(study.pretrain) for study in (evidence, *evidence.others))
     parts = [
         f"# What the reviews of the {paper.label} paper asked",
         f"Generated from {count} pre-training runs ({', '.join(counts)}) by the target `reviews`; "
         "numbers are means over pre-training seeds with 95 % intervals, arms paired by seed. A loss difference below 0 "
-        f"is better than the other arm's. “Better” and “worse” count the {num_judged} comparisons of this page with "
-        f"{MIN_SEEDS} seeds or more: family-wise error {100 * ERROR_RATE:g} % by Holm; each interval is by itself.",
+        f"is better than the other arm's. “Better” and “worse” are adjusted for all {family.size} tests of this set, "
+        f"those of its claims and its story included: family-wise error {100 * ERROR_RATE:g} % by Holm; below "
+        f"{MIN_SEEDS} seeds nothing is judged; each interval is by itself.",
     ]
-    for position, (question, some) in enumerate(said, start=1):
-        sentences = [one.said(found) if isinstance(one, Compared) else one for one in some]
+    for position, question in enumerate(paper.questions, start=1):
+        sentences = [
+            one.said(family) if isinstance(one, Compared) else one for one in ANSWERS[question.id](evidence, paper)
+        ]
         exhibits = ", ".join(f"`{name}`" for name in question.exhibits)
         parts += [
             f"## {position}. {question.question}",
@@ -328,6 +316,6 @@ def answers(evidence: Evidence, paper: Paper) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def write_answers(evidence: Evidence, paper: Paper, out: Path) -> None:
+def write_answers(evidence: Evidence, papers: Mapping[str, Paper], out: Path) -> None:
     """Write the page."""
-    write_text(out, answers(evidence, paper))
+    write_text(out, answers(evidence, papers))

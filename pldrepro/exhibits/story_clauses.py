@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from pldrepro.analysis.findings import Finding
+from pldrepro.analysis.power import POWER
 from pldrepro.analysis.reported import MARKS
-from pldrepro.analysis.story import Finding
 from pldrepro.analysis.text import DIGITS, number, quantity_text
-from pldrepro.analysis.verdicts import MIN_SEEDS
+from pldrepro.analysis.verdicts import MIN_SEEDS, VERDICTS
 
 FAVOURABLE = {"reproduced": "reproduced", "exceeded": "more than reported", "same direction": "same direction"}
+Kind = Literal["favourable", "contradicted", "premise fails", "by construction", "inconclusive", "lacks", "nothing"]
 
 
 @dataclass(frozen=True)
 class Words:
-    """A claim in words: that it holds, that its opposite does, and that what it takes for granted is not so."""
+    """A claim in words: that it holds, that its opposite does, and that a condition of it is not met."""
 
     holds: str
     opposite: str
@@ -32,49 +35,66 @@ def amount(finding: Finding) -> str:
 
 def basis(finding: Finding) -> str:
     """What a number rests on and what the paper reports: 5 seeds; paper: 24 %."""
-    n = finding.estimate.n if finding.estimate else 0
-    counted = finding.counts if n != 1 else finding.counts.removesuffix("s").replace("processe", "process")
-    said = [f"{n} {counted}"]
+    said = [_counted(finding)]
     if finding.reported is not None:
         said.append(f"paper: {finding.reported:g} {finding.unit}{MARKS[finding.provenance]}")
     return "; ".join(said)
 
 
-def half_width(finding: Finding) -> str:
-    """What this study could not have seen: a difference of less than half its interval."""
-    estimate = finding.estimate
-    if estimate is None or estimate.high is None or estimate.values or why_open(finding):
+def _counted(finding: Finding) -> str:
+    n = finding.estimate.n if finding.estimate else 0
+    return f"{n} {finding.counts if n != 1 else finding.counts.removesuffix('s').replace('processe', 'process')}"
+
+
+def smallest_seen(finding: Finding) -> str:
+    """What an undecided comparison could have found, as a sentence; empty where its seeds tell no spread."""
+    if finding.sees is None:
         return ""
-    half = number(estimate.high - estimate.value, DIGITS.get(finding.unit, 1))
-    return f" A difference of less than about {half} {finding.unit} could not have been seen."
+    seen = f"{number(finding.sees, DIGITS.get(finding.unit, 1))} {finding.unit}"
+    limit = f" from {number(finding.null, 0)}" if finding.null else ""
+    return (
+        f" By itself, a test of {_counted(finding)} finds a difference of {seen}{limit} with {100 * POWER:g} % power, "
+        "a smaller one less often."
+    )
 
 
 # ---- clauses ----
 
 
+def kind(finding: Finding) -> Kind:
+    """What the verdict of a claim amounts to: "lacks" where the study lacks what the claim needs."""
+    if finding.outcome in FAVOURABLE:
+        return "favourable"
+    if finding.outcome in VERDICTS and finding.outcome != "not measured at this scale":
+        return finding.outcome  # type: ignore[return-value]
+    return "lacks" if finding.estimate is not None and finding.note else "nothing"
+
+
 def of_claim(finding: Finding, words: Words) -> str:
     """A claim with its number, by its verdict; empty where nothing was measured."""
     found = f"{amount(finding)} ({basis(finding)})"
-    if finding.outcome in FAVOURABLE:
-        return f"{upper(words.holds)}: {found}, {FAVOURABLE[finding.outcome]}."
-    if finding.outcome == "contradicted":
-        return f"{upper(words.opposite)}: {found}, which contradicts the claim."
-    if finding.outcome == "by construction":
-        return f"{upper(words.holds)} by design: {found}; this can neither support nor question the claim."
-    if finding.outcome == "premise fails":
-        return f"{upper(words.premise or 'what the claim takes for granted is not so here')}: {found}; not judged."
-    if finding.outcome == "inconclusive":
-        return f"It is open whether {words.holds}: {amount(finding)} ({basis(finding)}{why_open(finding)})."
-    if finding.estimate is not None and finding.note:
-        return f"Not judged is whether {words.holds} ({found}): it needs {finding.note}."
-    return ""
+    set_by_design = words.holds if _on_claimed_side(finding) else words.opposite
+    said: dict[Kind, str] = {
+        "favourable": f"{words.holds}: {found}, {FAVOURABLE.get(finding.outcome)}",
+        "contradicted": f"{words.opposite}: {found}, which contradicts the claim at this scale",
+        "by construction": f"{set_by_design} by design: {found}; this can neither support nor question the claim",
+        "premise fails": f"{words.premise or 'a condition of the claim is not met here'}: {found}; not judged",
+        "inconclusive": f"it is open whether {words.holds}: {amount(finding)} ({basis(finding)}{why_open(finding)})",
+        "lacks": f"not judged is whether {words.holds} ({found}): it needs {finding.note}",
+    }
+    clause = said.get(kind(finding), "")
+    return clause and f"{upper(clause)}."
+
+
+def _on_claimed_side(finding: Finding) -> bool:
+    above = finding.estimate is not None and finding.estimate.value > finding.null
+    return above == (finding.claimed == "above")
 
 
 def of_side(finding: Finding, below: str, above: str, undecided: str) -> str:
     """A comparison with its number, by its side; without a full stop."""
     words = {"below": below, "above": above}.get(finding.outcome, undecided)
-    reason = why_open(finding) if finding.outcome == "undecided" else ""
-    return f"{words}: {amount(finding)} ({basis(finding)}{reason})"
+    return f"{words}: {amount(finding)} ({basis(finding)}{why_open(finding)})"
 
 
 def of_rival(finding: Finding, about: str) -> str:
@@ -83,15 +103,12 @@ def of_rival(finding: Finding, about: str) -> str:
 
 
 def why_open(finding: Finding) -> str:
-    """Why a side is not decided, where the interval itself does not show it."""
-    estimate = finding.estimate
-    if estimate is None or finding.bound:
-        return ""
-    if estimate.n < MIN_SEEDS:
-        return f"; below {MIN_SEEDS} {finding.counts} nothing is judged"
-    if estimate.low is not None and estimate.high is not None and not estimate.low <= finding.null <= estimate.high:
-        return "; not decided after the adjustment for all comparisons"
-    return ""
+    """Why nothing is decided, where the interval itself does not show it."""
+    return {
+        "seeds": f"; below {MIN_SEEDS} {finding.counts} nothing is judged",
+        "adjustment": "; not decided after the adjustment for all tests",
+        "condition": "; open is also a condition of the claim",
+    }.get(finding.open, "")
 
 
 def upper(text: str) -> str:

@@ -9,18 +9,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
 
+from pldrepro.analysis.findings import NOTHING, SHOWN, Finding
 from pldrepro.analysis.reported import mark_notes
-from pldrepro.analysis.story import NOTHING, SHOWN, Finding
 from pldrepro.analysis.verdicts import VERDICTS
 from pldrepro.exhibits.story_clauses import (
     FAVOURABLE,
     Words,
     amount,
     basis,
-    half_width,
+    kind,
     of_claim,
     of_rival,
     of_side,
+    smallest_seen,
     upper,
     why_open,
 )
@@ -35,12 +36,12 @@ class Sentence:
     exhibits: tuple[str, ...]
 
 
-Topic = Mapping[str, Finding]
+Topic = Sequence[Finding]
 
 
 def _get(topic: Topic, *parts: str) -> list[Finding]:
-    """The findings of these parts that have a number."""
-    return [topic[part] for part in parts if part in topic and topic[part].outcome != NOTHING]
+    """The findings of these parts that have a number, part by part."""
+    return [one for part in parts for one in topic if one.part == part and one.outcome != NOTHING]
 
 
 def _claims(topic: Topic, words: Mapping[str, Words]) -> list[str]:
@@ -55,6 +56,7 @@ def time(topic: Topic) -> list[str]:
     said = _claims(topic, {"saving": Words(
         "PLD needs less time per sample than the baseline", "PLD needs more time per sample than the baseline",
     )})  # fmt: skip
+    said += [f"{upper(one.basis)}." for one in _get(topic, "saving") if one.basis and one.counts == "seeds"]
     for one in _get(topic, "twin"):
         saves = f"Against the same model without dropping ({one.against}) it"
         words = f"{saves} needs more time", f"{saves} saves time", f"{saves} is not shown to save time"
@@ -65,13 +67,24 @@ def time(topic: Topic) -> list[str]:
 def flops(topic: Topic) -> list[str]:
     """FLOPs per sample, and the paper's two policies."""
     said = _claims(topic, {"saving": Words("PLD needs fewer FLOPs per sample", "PLD needs more FLOPs per sample")})
-    equation, algorithm = _get(topic, "paper_eq"), _get(topic, "paper_alg1")
+    equation, algorithm, limit = (_get(topic, part) for part in ("paper_eq", "paper_alg1", "limit"))
     if said and equation and algorithm:
         said.append(
             f"By arithmetic at the paper's own shape its printed equation saves {amount(equation[0])} and its "
             f"Algorithm 1 {amount(algorithm[0])}."
         )
+    for claim in _get(topic, "saving"):
+        if claim.reported is not None and limit and _value(limit[0]) <= claim.reported <= _value(equation[0]):
+            said.append(
+                f"So the paper's {claim.reported:g} {claim.unit} fits the equation, not Algorithm 1, which stays below "
+                f"{_value(limit[0]):g} {claim.unit} at any scale."
+            )
     return said
+
+
+def _value(finding: Finding) -> float:
+    assert finding.estimate is not None
+    return finding.estimate.value
 
 
 def to_loss(topic: Topic) -> list[str]:
@@ -127,9 +140,10 @@ def early(topic: Topic) -> list[str]:
     if not speedups:
         return []
     first = speedups[0][1]
+    made_of = f" {upper(first.basis)}." if first.basis else ""
     said = [
         f"The baseline's whole run takes {amount(first)} the time that PLD takes to checkpoint 100 of 186 "
-        f"({basis(first)})."
+        f"({basis(first)}).{made_of}"
     ]
     for name, one in speedups:
         gain = _get(topic, one.part.replace("_speedup", "_gain"))
@@ -140,15 +154,13 @@ def early(topic: Topic) -> list[str]:
 
 def _similar(name: str, finding: Finding) -> str:
     """Whether a score at checkpoint 100 is similar to the finished baseline's, by the claim's verdict."""
-    if finding.outcome in FAVOURABLE:
-        return f"PLD's {name} there is similar ({FAVOURABLE[finding.outcome]})"
-    if finding.outcome == "premise fails":
-        return f"PLD's {name} there is not similar, so this is no speedup at equal quality"
-    if finding.outcome == "contradicted":
-        return f"That is no speedup; PLD's {name} there"
-    if finding.note:
-        return f"The {name} judges nothing: it needs {finding.note}"
-    return f"Whether PLD's {name} there is similar is open{why_open(finding)}"
+    there = f"PLD's {name} there"
+    return {
+        "favourable": f"{there} is similar ({FAVOURABLE.get(finding.outcome)})",
+        "premise fails": f"{there} is not similar, so this is no speedup at equal quality",
+        "contradicted": f"{there} is similar, but this is no speedup",
+        "lacks": f"The {name} judges nothing: it needs {finding.note}",
+    }.get(kind(finding), f"Whether {there} is similar is open{why_open(finding)}")
 
 
 def equal_samples(topic: Topic) -> list[str]:
@@ -158,7 +170,7 @@ def equal_samples(topic: Topic) -> list[str]:
             one, f"Dropping lowers the final loss at equal samples, against {one.against}",
             f"Dropping raises the final loss at equal samples, against {one.against}",
             f"That dropping changes the final loss at equal samples is not shown, against {one.against}",
-        ) + f".{half_width(one) if one.outcome == 'undecided' else ''}"
+        ) + f".{smallest_seen(one) if one.outcome == 'undecided' else ''}"
         for one in _get(topic, "loss")
     ]  # fmt: skip
 
@@ -169,8 +181,8 @@ def equal_cost(topic: Topic) -> list[str]:
     for one in _get(topic, "twin", "baseline"):
         rival = f"at equal time PLD's final loss, against {one.against},"
         said.append(of_rival(one, rival))
-    time = _get(topic, "fewer_layers_time")
     for one in _get(topic, "fewer_layers"):
+        time = [other for other in _get(topic, "fewer_layers_time") if other.arm == one.against]
         cost = f" ({amount(time[0])} less time than PLD)" if time else ""
         rival = f"against a model without dropping that has about as many layers as PLD keeps{cost}, PLD's final loss"
         said.append(of_rival(one, rival))
@@ -187,7 +199,8 @@ def glue(topic: Topic) -> list[str]:
         "baseline": Words(f"PLD's final GLUE score is above {base}", f"PLD's final GLUE score is below {base}"),
         "twin": Words(f"it is above {twin}", f"it is below {twin}"),
     })  # fmt: skip
-    return [*said, *(half_width(one).strip() for one in _get(topic, "baseline") if one.outcome == "inconclusive")]
+    seen = [smallest_seen(one).strip() for one in _get(topic, "baseline") if one.outcome == "inconclusive"]
+    return [*said, *filter(None, seen)]
 
 
 def unfinetuned(topic: Topic) -> list[str]:
@@ -199,10 +212,11 @@ def unfinetuned(topic: Topic) -> list[str]:
             f"PLD's final {name} is comparable to the baseline's (not more than 1 point below)",
             f"PLD's final {name} is more than 1 point below the baseline's",
         )})  # fmt: skip
+        seen = (smallest_seen(one).strip() for one in _get(topic, score) if one.outcome == "inconclusive")
+        said += filter(None, seen)
         for one in _get(topic, f"{score}_twin"):
             rival = f"against {one.against} it"
             said.append(of_rival(one, rival))
-        said += [half_width(one).strip() for one in _get(topic, score) if one.outcome == "inconclusive"]
     return said
 
 
@@ -218,7 +232,7 @@ def sbld(topic: Topic) -> list[str]:
     found = [(name, one) for part, name in rivals.items() for one in _get(topic, part)]
     pieces = [f"{_signed(one)} against {name}{_undecided(one)}" for name, one in found]
     if pieces:
-        few = why_open(found[0][1]) if found[0][1].outcome == "undecided" else ""
+        few = why_open(found[0][1])
         said.append(f"Its final loss on GPT ({basis(found[0][1])}{few}): {_and(pieces)}. Below 0 is better.")
     return said
 
@@ -228,7 +242,7 @@ def images(topic: Topic) -> list[str]:
     return [
         of_side(one, f"SBLD lowers top-1 accuracy on {one.note}", f"SBLD raises top-1 accuracy on {one.note}",
                 f"That SBLD changes top-1 accuracy on {one.note} is not shown") + "."
-        for one in topic.values()
+        for one in topic
     ]  # fmt: skip
 
 
@@ -236,10 +250,10 @@ def why(topic: Topic) -> list[str]:
     """Figures 1 and 2."""
     return _claims(topic, {
         "vanishing": Words(
-            "early in training PostLN's gradient norms fall towards lower layers (last over first) and PreLN's stay "
-            "balanced",
+            "early in training PostLN's gradient norms fall towards lower layers (last over first), and more than "
+            "PreLN's",
             "early in training PostLN's gradient norms do not fall towards lower layers",
-            "early in training PreLN's gradient norms are less balanced than PostLN's",
+            "early in training PreLN's gradient norms are farther from balance than PostLN's",
         ),
         "preserving": Words(
             "PreLN's blocks pass gradients on more unchanged than PostLN's, mean |ln ratio|",
@@ -250,12 +264,13 @@ def why(topic: Topic) -> list[str]:
 
 def still_open(topic: Topic) -> list[str]:
     """How many claims have which verdict."""
-    counts = {name: int(one.estimate.value) for name, one in topic.items() if one.estimate and one.estimate.value}
-    total = next((one.estimate.n for one in topic.values() if one.estimate), 0)
+    counts = {one.part: int(_value(one)) for one in topic if one.estimate and one.estimate.value}
+    total = next((one.estimate.n for one in topic if one.estimate), 0)
     pieces = [f"{counts[name]} {name}" for name in VERDICTS if name in counts]
-    few = counts.get("few seeds", 0)
+    few, ours = (counts.get(name, 0) for name in ("few seeds", "ours"))
     more = f" Of the inconclusive ones {few} lack{'s' if few == 1 else ''} seeds." if few else ""
-    return [f"Of the {total} claims of the papers: {', '.join(pieces)}.{more}"] if pieces else []
+    on_ours = f" ({ours} of them on measures of ours)" if ours else ""
+    return [f"Of {total} claims of the papers{on_ours}: {', '.join(pieces)}.{more}"] if pieces else []
 
 
 @dataclass(frozen=True)
@@ -288,10 +303,10 @@ def sentences(findings: Sequence[Finding]) -> list[Sentence]:
     """The story: a topic each; what has no number is named in the last one."""
     found, absent = [], []
     for name, about in TOPICS.items():
-        topic = {one.part: one for one in findings if one.topic == name}
+        topic = [one for one in findings if one.topic == name]
         text = " ".join(about.words(topic))
         if text:
-            exhibits = dict.fromkeys(one.exhibit for one in topic.values() if one.exhibit and one.outcome != NOTHING)
+            exhibits = dict.fromkeys(one.exhibit for one in topic if one.exhibit and one.outcome != NOTHING)
             found.append(Sentence(about.title, text, tuple(exhibits)))
         elif about.missing:
             absent.append(about.missing)

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 
 from pldrepro.analysis import claims, glue_scores, power
-from pldrepro.analysis.claims import Case, adjusted, judge, power_note, same_test
+from pldrepro.analysis.cases import Case, Judgement, judge, measure_claim, power_note
 from pldrepro.analysis.comparisons import Paired, difference, ratio
-from pldrepro.analysis.measurement import Measurement
+from pldrepro.analysis.measurement import Condition, Measurement, at_most
 from pldrepro.analysis.reported import Claim, load_papers
 from pldrepro.analysis.results import Evidence
+from pldrepro.analysis.verdicts import Family
 from pldrepro.config.arm import ArmTags
 from pldrepro.config.experiment import arm_tags, experiments_folder
 from pldrepro.errors import SettingsError
@@ -35,37 +36,90 @@ def case(paired: Paired | None, claim: Claim = CLAIM, lacks: tuple[str, ...] = (
     return Case(PAPER, claim, Measurement(paired, **more), lacks=lacks, leader=claim.id)
 
 
-def test_a_failed_premise_is_a_verdict_of_its_own_and_an_open_one_leaves_the_claim_open() -> None:
-    assert judge(case(CLEAR), {})[0] == "reproduced"
-    found, note = judge(case(CLEAR, premise="open"), {})
-    assert (found, note.startswith("it is open whether its premise holds")) == ("inconclusive", True)
-    assert judge(case(CLEAR, premise="fails"), {})[0] == "premise fails"
-    assert judge(case(ratio([(2.5, 1.0), (2.5, 1.0)]), premise="fails"), {})[0] == "inconclusive"
+def judged(one: Case, *others: Case) -> Judgement:
+    """A claim judged together with others."""
+    return judge(one, Family.of(each.test for each in (one, *others)))
+
+
+def gap(*values: float) -> Paired | None:
+    return difference((value, 0.0) for value in values)
+
+
+BELOW, ABOVE, EITHER = gap(-1.0, -1.1, -0.9, -1.0), gap(1.0, 1.1, 0.9, 1.0), gap(-1.0, 1.0, -0.9, 0.8)
+
+
+OTHERS = [
+    case(gap(*values), CLAIM.model_copy(update={"id": "other"})) for values in ((1.0, -1.0, 0.5), (2.0, -1.0, 0.0))
+]
+
+
+def test_a_condition_that_is_not_met_is_a_verdict_of_its_own_and_an_open_one_leaves_the_claim_open() -> None:
+    assert judged(case(CLEAR)).verdict == "reproduced"
+    assert judged(case(CLEAR, condition=at_most(BELOW))).verdict == "reproduced"
+    for excess in (EITHER, None):
+        found = judged(case(CLEAR, condition=at_most(excess)))
+        assert (found.verdict, found.open) == ("inconclusive", "condition")
+    assert judged(case(CLEAR, condition=at_most(ABOVE))).verdict == "premise fails"
+    few = case(ratio([(2.5, 1.0), (2.5, 1.0)]), condition=at_most(gap(1.0, 1.0)))
+    assert (judged(few).verdict, judged(few).open) == ("inconclusive", "seeds")
+
+
+def test_a_claim_with_a_condition_is_one_test_of_both() -> None:
+    unclear = gap(-1.0, -0.5, -1.2, -0.3)
+    assert unclear is not None
+    assert CLEAR is not None
+    assert CLEAR.p is not None
+    assert unclear.p is not None
+    both, broken = case(CLEAR, condition=at_most(unclear)).test, case(CLEAR, condition=at_most(ABOVE)).test
+    assert both is not None
+    assert broken is not None
+    assert ABOVE is not None
+    assert 0.01 < unclear.p < 0.05
+    assert both.p == unclear.p > CLEAR.p
+    assert (broken.key, broken.p) == (ABOVE.test, ABOVE.p)
+    assert judged(case(CLEAR, condition=at_most(unclear))).verdict == "reproduced"
+    # The ratio of times by itself has a p of 1e-5; that of the condition does not survive three tests.
+    found = judged(case(CLEAR, condition=at_most(unclear)), *OTHERS)
+    assert (found.verdict, found.open) == ("inconclusive", "adjustment")
+
+
+def test_that_a_condition_fails_is_adjusted_too_and_says_what_would_show_it() -> None:
+    near = gap(1.0, 0.5, 1.2, 0.3)
+    assert judged(case(CLEAR, condition=at_most(near))).verdict == "premise fails"
+    assert judged(case(CLEAR, condition=at_most(near)), *OTHERS).verdict == "inconclusive"
+    assert (
+        "seeds would find it with 80 % power" in judged(case(CLEAR, condition=at_most(gap(-1.0, 0.2, -0.9, -0.1)))).note
+    )
+
+
+def test_a_margin_shifts_a_condition() -> None:
+    state = {most: at_most(gap(0.5, 0.6, 0.4), most).state for most in (0.0, 0.5, 1.0)}
+    assert state == {0.0: "fails", 0.5: "open", 1.0: "holds"}
 
 
 def test_what_the_study_lacks_makes_a_number_an_observation() -> None:
-    found, note = judge(case(CLEAR, lacks=("12 layers (here 4)",)), {})
-    assert (found, note) == ("not measured at this scale", "an observation: it needs 12 layers (here 4)")
+    found = judged(case(CLEAR, lacks=("12 layers (here 4)",)))
+    assert (found.verdict, found.note) == ("not measured at this scale", "an observation: it needs 12 layers (here 4)")
 
 
 def test_what_the_design_sets_is_by_construction() -> None:
     claim = CLAIM.model_copy(update={"by_construction": True, "dialects": ("paper_eq", "paper_alg1")})
-    found, note = judge(case(CLEAR, claim), {})
-    assert found == "by construction"
-    assert "the printed equation saves 25.8 % and Algorithm 1 saves 21.8 % of the FLOPs" in note
-    assert judge(case(None, claim), {})[0] == "not measured at this scale"
+    found = judged(case(CLEAR, claim))
+    assert found.verdict == "by construction"
+    assert "the printed equation saves 25.8 % and Algorithm 1 saves 21.8 % of the FLOPs" in found.note
+    assert judged(case(None, claim)).verdict == "not measured at this scale"
 
 
 def test_an_inconclusive_claim_says_how_many_seeds_would_find_it_with_80_percent_power() -> None:
     # log ratios: mean 0.398, standard deviation 0.299
     paired = ratio([(1.5, 1.0), (2.0, 1.0), (1.1, 1.0)])
     assert paired is not None
-    found, note = judge(case(paired), {})
+    found = judged(case(paired))
     needed = power.pairs_for_power(paired.effects)
-    assert found == "inconclusive"
+    assert (found.verdict, found.open) == ("inconclusive", "interval")
     assert needed == 7
-    assert f"about {needed} seeds would find it with 80 % power" in note
-    assert "at least 3 seeds are needed" in judge(case(ratio([(1.5, 1.0)])), {})[1]
+    assert f"about {needed} seeds would find it with 80 % power" in found.note
+    assert "at least 3 seeds are needed" in judged(case(ratio([(1.5, 1.0)]))).note
 
 
 def test_no_number_of_seeds_is_promised_where_what_they_share_leaves_a_claim_open() -> None:
@@ -77,7 +131,7 @@ def test_no_number_of_seeds_is_promised_where_what_they_share_leaves_a_claim_ope
     assert "30 processes" in power_note(replace(difference(pairs, 0.2) or CLEAR, unit="processes"))
 
 
-def test_only_claims_that_data_decide_count_among_those_that_are_judged() -> None:
+def test_only_claims_that_data_decide_are_tests_and_one_estimate_is_one() -> None:
     first = CLAIM.model_copy(update={"id": "first"})
     cases = [
         case(CLEAR, first),
@@ -85,36 +139,27 @@ def test_only_claims_that_data_decide_count_among_those_that_are_judged() -> Non
         case(CLEAR, CLAIM.model_copy(update={"id": "designed", "by_construction": True})),
         case(CLEAR, CLAIM.model_copy(update={"id": "small"}), lacks=("12 layers",)),
         case(ratio([(2.5, 1.0), (2.4, 1.0)]), CLAIM.model_copy(update={"id": "few"})),
-        replace(case(CLEAR, CLAIM.model_copy(update={"id": "twin"})), leader="first"),
+        case(CLEAR, CLAIM.model_copy(update={"id": "twin"})),
         case(None, CLAIM.model_copy(update={"id": "nothing"})),
+        case(CLEAR, CLAIM.model_copy(update={"id": "conditional"}), condition=Condition(BELOW)),
     ]
-    found = adjusted(cases)
-    assert list(found) == ["pld.first", "pld.faster"]
-    single = [one.measurement.paired.p for one in cases[:2] if one.measurement.paired]
-    assert list(found.values()) == [2 * (single[0] or 0), single[1]]
-
-
-def test_claims_that_rest_on_one_estimate_have_one_p_and_premises_of_their_own() -> None:
-    several = [
-        replace(case(CLEAR, CLAIM.model_copy(update={"id": name})), measurement=Measurement(CLEAR, premise=premise))
-        for name, premise in {"one": "fails", "two": "holds", "three": "open"}.items()
-    ]
-    found = adjusted(several)
-    assert list(found.values()) == [CLEAR.p] * 3
-    assert same_test(several) == {"pld.two": "one", "pld.three": "one"}
-    verdicts = [judge(one, found)[0] for one in several]
-    assert verdicts == ["premise fails", "reproduced", "inconclusive"]
+    family = Family.of(one.test for one in cases)
+    assert [bool(one.test) for one in cases] == [True, True, False, False, False, True, False, True]
+    assert family.size == 3
+    assert cases[1].measurement.paired is not None
+    assert family.p(cases[1].test) == cases[1].measurement.paired.p
+    assert family.p(cases[0].test) == family.p(cases[5].test) == 3 * (CLEAR.p or 0)
 
 
 def test_many_claims_can_leave_open_what_one_alone_would_settle() -> None:
     paired = ratio([(1.5, 1.0), (2.0, 1.0), (1.4, 1.0)])
     assert paired is not None
     assert paired.p is not None
-    assert paired.p < 0.05
-    assert judge(case(paired), {"pld.faster": paired.p})[0] == "same direction"
-    found, note = judge(case(paired), {"pld.faster": 0.2, "pld.other": 0.3})
-    assert found == "inconclusive"
-    assert "not after the adjustment for 2 tests (p = 0.2)" in note
+    assert 0.025 < paired.p < 0.05
+    assert judged(case(paired)).verdict == "same direction"
+    found = judged(case(paired), case(gap(1.0, -1.0, 0.5), CLAIM.model_copy(update={"id": "other"})))
+    assert (found.verdict, found.open) == ("inconclusive", "adjustment")
+    assert "not after the adjustment for 2 tests (p = " in found.note
 
 
 TAGS = arm_tags(experiments_folder("bert")) | {"scratch": ArmTags(role="scratch")}
@@ -164,7 +209,8 @@ def test_every_claim_has_a_row_and_every_unmeasured_one_a_reason(better: pd.Data
     assert len(better) == sum(len(paper.claims) for paper in PAPERS.values())
     assert list(better.columns) == [
         "claim", "paper", "statement", "reported", "provenance", "bound", "measured", "low", "high", "n", "values",
-        "counts", "unit", "p_holm", "verdict", "lacks", "exhibit", "note",
+        "counts", "unit", "p_holm", "tests", "verdict", "open", "sees", "ours", "lacks", "same", "exhibit", "basis",
+        "note",
     ]  # fmt: skip
     unmeasured = better[better["verdict"] == "not measured at this scale"]
     assert (unmeasured["note"] != "").all()
@@ -178,7 +224,8 @@ def test_claims_that_rest_on_one_estimate_have_one_verdict(better: pd.DataFrame)
     assert 1 / (1 - first["measured"] / 100) == pytest.approx(second["measured"])
     assert first["verdict"] == second["verdict"]
     assert second["note"].startswith("one estimate with time_per_sample, and one verdict")
-    assert pd.isna(second["p_holm"])
+    assert second["same"] == "pld.time_per_sample"
+    assert second["p_holm"] == first["p_holm"]
 
 
 def test_without_a_model_from_scratch_no_score_is_judged(tmp_path: Path) -> None:
@@ -237,7 +284,7 @@ def test_where_the_papers_score_is_undefined_the_nine_metric_mean_is_judged(tmp_
 def test_an_unknown_measure_is_refused(tmp_path: Path) -> None:
     evidence = load_evidence([runs.write_pretrain(tmp_path, "baseline", 1)])
     with pytest.raises(SettingsError, match="unknown measure 'guess'; allowed: time_saving"):
-        claims.measure_claim(evidence, CLAIM.model_copy(update={"measure": "guess"}))
+        measure_claim(evidence, CLAIM.model_copy(update={"measure": "guess"}))
 
 
 def test_claims_are_read_back_and_fit_a_terminal(better: pd.DataFrame, tmp_path: Path) -> None:
@@ -255,9 +302,8 @@ def test_claims_are_read_back_and_fit_a_terminal(better: pd.DataFrame, tmp_path:
     assert text.count("not measured at this scale") == absent
     assert len(frame) == sum(len(line) > 90 and line[:2] != "  " for line in lines[2 : -len(notes) - 1])
     assert claims_text.markdown_claims(frame).count("\n| ") == len(frame) - absent
-    judged = frame["p_holm"].notna().sum()
     for page in (text, claims_text.markdown_claims(frame)):
-        assert f"family-wise error 5 % over {judged} tests by Holm" in " ".join(page.split())
+        assert f"family-wise error 5 % over {frame['tests'].iloc[0]} tests by Holm" in " ".join(page.split())
 
 
 # ---- SBLD (our reading) ----

@@ -76,6 +76,7 @@ def test_it_is_the_first_evidence_on_time_and_reference_time_the_second(tmp_path
         assert found.paired is not None
         assert found.paired.estimate.value == pytest.approx(expected)
         assert "reference time: " in found.note
+        assert found.basis.startswith("steps measured in turn; n counts the 2 processes")
     frame = table1(evidence, load_papers()["pld"])
     shown = find(frame, arm="pld", checkpoint="ckp186", quantity="saving_per_sample", cost_axis="measured_in_turn")
     assert shown is not None
@@ -86,7 +87,7 @@ def test_it_is_the_first_evidence_on_time_and_reference_time_the_second(tmp_path
     assert alone.paired is not None
     assert reference is not None
     assert alone.paired.estimate == reference.estimate
-    assert "which more seeds do not narrow" in alone.note
+    assert "which more seeds do not narrow" in alone.basis
 
 
 @given(

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pldrepro.analysis.power import pairs_for_power, power
+from pldrepro import stats
+from pldrepro.analysis.power import pairs_for_power, power, smallest_seen
 
 
 @pytest.mark.parametrize(("effect", "pairs"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
@@ -53,3 +54,12 @@ def test_an_error_that_the_pairs_share_can_leave_no_number_of_them_enough() -> N
     assert pairs_for_power([0.6, 0.6], shared_error=0.21) == 2
     assert pairs_for_power([0.6, 0.6], shared_error=0.22) is None
     assert pairs_for_power([0.6, 0.6], least_spread=0.4) == 6
+
+
+@pytest.mark.parametrize(("n", "error"), [(3, 0.0), (10, 0.0), (5, 0.2)])
+def test_the_smallest_effect_seen_has_80_percent_power(n: int, error: float) -> None:
+    effect = smallest_seen(n, 0.6, shared_error=error)
+    assert power(n, effect, 0.6, shared_error=error) == pytest.approx(0.8)
+    # More than half an interval, which is found every second time.
+    half = stats.half_width(0.6 / n**0.5, n - 1)
+    assert effect > half

@@ -163,6 +163,7 @@ def test_the_saving_in_reference_time_is_the_linear_prediction_when_tau_is_linea
     assert saving is not None
     assert predicted is not None
     assert saving.estimate.value == pytest.approx(predicted.value, abs=0.05)
+    assert comparisons.linear_saving(evidence, "preln_higher") is None  # it drops nothing, so nothing is predicted
 
 
 def test_a_slow_machine_shows_in_measured_time_alone(tmp_path: Path) -> None:

@@ -79,7 +79,8 @@ def test_a_similar_score_is_a_premise_that_few_items_leave_open(
 ) -> None:
     evidence = study(tmp_path, {"ckp100": early, "ckp186": first(1700)})
     found = similar.speedup_at_similar_minimal_pairs(evidence)
-    assert found.premise == premise
+    assert found.condition is not None
+    assert found.condition.state == premise
     assert found.paired == similar.comparisons.speedup(evidence, "pld", "reference_time", "ckp100")
 
 
@@ -115,7 +116,7 @@ def test_sbld_against_prior_dropping_is_a_gain_over_pld_at_its_depth(tmp_path: P
     assert found.paired is not None
     assert found.paired.effects == pytest.approx((3.0, 3.0))
     assert "−0.050 / −0.050 nats" in found.note
-    assert found.premise == "holds"
+    assert found.condition is None
     without = runs.sbld_study(tmp_path / "without", "gpt", arms=ARMS[:3], scores=scores)
     assert ESTIMATORS["sbld_over_prior"](without).paired is None  # PLD has a depth of its own
     unscored = runs.sbld_study(tmp_path / "unscored", "gpt", arms=ARMS)
@@ -130,13 +131,14 @@ def test_sblds_convergence_is_charged_its_analysis(tmp_path: Path) -> None:
     # Nothing is dropped: 3/3.5 of the 400 steps (seed s adds 0.01 s to both losses), and 10 passes of analysis.
     factors = [400 / (400 * (3 - 0.01 * seed) / (3.5 - 0.01 * seed) + 10) for seed in (1, 2)]
     assert found.paired.estimate.value == pytest.approx((factors[0] * factors[1]) ** 0.5)
-    assert (found.premise, found.bound) == ("holds", False)
+    assert (found.condition, found.bound) == (None, False)
 
 
 def test_a_loss_that_sbld_never_reaches_fails_the_premise(tmp_path: Path) -> None:
     evidence = runs.sbld_study(tmp_path, "gpt", arms=ARMS[:2], losses={"baseline": 3.0, "sbld": 3.4})
     found = ESTIMATORS["sbld_convergence"](evidence)
-    assert (found.premise, found.bound) == ("fails", True)
+    assert found.condition is not None
+    assert (found.condition.state, found.bound) == ("fails", True)
 
 
 @pytest.mark.parametrize("measure", ["sbld_minimal_pairs_gain", "sbld_over_prior_minimal_pairs"])

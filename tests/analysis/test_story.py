@@ -5,10 +5,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pldrepro.analysis import claims, comparisons, story
+from pldrepro.analysis import cases, claims, comparisons, findings, questions, story
+from pldrepro.analysis.family import family_of
+from pldrepro.analysis.findings import NOTHING, Finding
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.story import NOTHING, Finding, read_story, write_story
+from pldrepro.analysis.story import read_story, write_story
+from pldrepro.analysis.verdicts import VERDICTS, Family, null_test
 from pldrepro.errors import RecordError
 from tests.support import runs
 from tests.support.runs import load_evidence
@@ -61,14 +64,54 @@ def test_dropping_is_compared_with_the_same_model_without_it(evidence: Evidence,
 
 def test_a_factor_below_one_is_below_no_effect(evidence: Evidence) -> None:
     slower = comparisons.ratio([(0.9, 1.0), (0.91, 1.0), (0.89, 1.0), (0.9, 1.0)])
-    (one,) = story.of_pair(evidence, "parts", "pld_time", slower, "x", "time_to_target", "pld")
-    (two,) = story.of_pair(evidence, "time", "twin", slower, "%", "table1", "pld")
-    assert (story._side(one, True), story._side(two, True), story._side(one, False)) == ("below", "above", "undecided")
+    other = comparisons.difference([(1.0, 0.0), (-1.0, 0.0), (0.5, 0.0)])
+    (one,) = findings.of_pair(evidence, "parts", "pld_time", slower, "x", "time_to_target", "pld")
+    (two,) = findings.of_pair(evidence, "equal_samples", "loss", other, "nats", "table3", "pld")
+    family = Family.of(map(null_test, (slower, other)))
+    assert [story.judged(each, family).outcome for each in (one, two)] == ["below", "undecided"]
+    assert story.judged(two, family).open == "interval"
+
+
+def test_a_step_is_named_for_all_that_it_changes(tmp_path: Path) -> None:
+    losses = {"baseline": 3.0, "preln_higher": 3.1, "pld": 3.2}  # without PreLN at the baseline's rate
+    pretrain = [
+        runs.write_pretrain(tmp_path, arm, seed, final_loss=loss + 0.01 * seed)
+        for arm, loss in losses.items()
+        for seed in (1, 2, 3)
+    ]
+    found = {one.part: one.note for one in findings.contributions(load_evidence(pretrain))}
+    assert found == {
+        "preln_higher_lr_loss": "PreLN and the higher learning rate", "pld_loss": "dropping layers",
+        "all_loss": "all of it",
+    }  # fmt: skip
+
+
+def test_every_page_judges_a_comparison_alike(tmp_path: Path) -> None:
+    noise = {"pld": (0.3, 0.05, 0.1), "cosine": (0.0, 0.4, 0.2)}
+    pretrain = [
+        runs.write_pretrain(tmp_path, arm, seed, final_loss=3.0 + 0.01 * seed + noise.get(arm, (0.0,) * 3)[seed - 1])
+        for arm in ("baseline", "preln_higher", "pld", "cosine")
+        for seed in (1, 2, 3)
+    ]
+    evidence = load_evidence(pretrain, calibration=runs.write_calibration(tmp_path))
+    family = family_of(evidence, PAPERS)
+    told = [one.paired for one in findings.findings(findings.Told(evidence, PAPERS, {})) if one.paired is not None]
+    asked = questions.comparisons_asked(evidence, PAPERS)
+    claimed = [case.test.key for case in cases.all_cases(evidence, PAPERS) if case.test is not None]
+    assert set(family.adjusted) == {*claimed, *(one.test for one in (*told, *asked))}
+    # What dropping costs stands in the story and in the answers to the reviewers.
+    cost = comparisons.loss_difference(evidence, "pld", "preln_higher")
+    assert cost is not None
+    assert cost.test in {one.test for one in told} & {one.test for one in asked}
+    assert (family.p(null_test(cost)) or 0) > 1.5 * (cost.p or 0)
 
 
 def test_verdicts_are_counted(evidence: Evidence, written: pd.DataFrame) -> None:
     counts = {part: one.estimate for (topic, part), one in told(evidence, written).items() if topic == "open"}
-    assert sum(one.value for name, one in counts.items() if one and name != "few seeds") == len(written)
+    assert sum(one.value for name, one in counts.items() if one and name in VERDICTS) == len(written)
+    ours = counts["ours"]
+    assert ours is not None
+    assert ours.value == 11
 
 
 def test_story_csv_is_read_as_it_was_written(evidence: Evidence, written: pd.DataFrame, tmp_path: Path) -> None:

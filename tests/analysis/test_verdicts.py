@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pldrepro import stats
-from pldrepro.analysis.comparisons import difference, percent_less, ratio
+from pldrepro.analysis.comparisons import Paired, difference, percent_less, ratio
 from pldrepro.analysis.reported import Claim
-from pldrepro.analysis.verdicts import MIN_SEEDS, VERDICTS, adjusted_p, sides, verdict
+from pldrepro.analysis.verdicts import MIN_SEEDS, VERDICTS, Family, null_test, verdict
 from pldrepro.stats import Estimate
 
 number = st.floats(-100, 100)
@@ -105,19 +105,33 @@ def test_the_printed_definition_is_that_of_the_code(name: Any) -> None:
         assert outside != name
 
 
-def test_differences_that_are_judged_together_share_one_error_rate() -> None:
+def together(*paired: Paired | None) -> list[float | None]:
+    """p of each comparison, adjusted for all of them."""
+    family = Family.of(map(null_test, paired))
+    return [family.p(null_test(one)) for one in paired]
+
+
+def test_what_is_judged_together_shares_one_error_rate() -> None:
     clear, near, few = (
         difference([(value, 0.0) for value in values]) for values in ([-1.0, -1.1, -0.9], [1.0, 0.5, 0.6], [1.0, 1.1])
     )
     assert clear is not None
     assert near is not None
     assert few is not None
-    assert adjusted_p([clear, None, few]) == [clear.p, None, None]
-    assert adjusted_p([near, few, clear]) == [near.p, None, 2 * (clear.p or 0)]
+    assert together(clear, None, few) == [clear.p, None, None]
+    assert together(near, few, clear) == [near.p, None, 2 * (clear.p or 0)]
     assert near.p == pytest.approx(0.0443, abs=1e-3)
-    assert sides([near, few, clear]) == [1, 0, -1]
+    family = Family.of(map(null_test, (near, few, clear)))
+    assert (family.size, [family.decided(one) for one in (near, few, clear)]) == (2, [True, False, True])
     also_near = difference([(1.0, 0.0), (0.5, 0.0), (0.61, 0.0)])
-    assert sides([near, also_near]) == [0, 0]
+    assert not Family.of(map(null_test, (near, also_near))).decided(near)
+
+
+def test_a_comparison_that_no_family_counts_is_not_judged_by_itself() -> None:
+    one, other = (difference([(value, 0.0) for value in values]) for values in ([1.0, 1.1, 0.9], [2.0, 2.1, 1.9]))
+    assert one is not None
+    with pytest.raises(KeyError):
+        Family.of([null_test(other)]).decided(one)
 
 
 def test_comparisons_that_rest_on_one_estimate_are_one_test() -> None:
@@ -126,12 +140,12 @@ def test_comparisons_that_rest_on_one_estimate_are_one_test() -> None:
     other = ratio([(1.0, 1.2), (1.0, 1.3), (1.0, 1.2)])
     assert shorter is not None
     assert other is not None
-    assert adjusted_p([shorter, longer, shorter]) == [shorter.p] * 3
-    first, second, third = adjusted_p([shorter, other, longer])
+    assert together(shorter, longer, shorter) == [shorter.p] * 3
+    first, second, third = together(shorter, other, longer)
     assert first == third == pytest.approx(max(2 * (other.p or 0), shorter.p or 0))
     assert second == pytest.approx(2 * (other.p or 0))
     sharper = replace(shorter, shared_error=0.01)  # the same effects with another error: another test
-    assert adjusted_p([shorter, sharper]) != [shorter.p, sharper.p]
+    assert together(shorter, sharper) != [shorter.p, sharper.p]
 
 
 def test_a_ratio_is_judged_by_its_distance_from_1() -> None:

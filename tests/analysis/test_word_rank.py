@@ -63,9 +63,10 @@ def test_the_baselines_rank_is_a_target(tmp_path: Path, monkeypatch: pytest.Monk
     row = rows[(rows["quantity"] == "speedup_to_lambada_rank") & (rows["arm"] == "sbld")].iloc[0]
     assert row["measured"] == pytest.approx(400 / 325)
     found = ESTIMATORS["sbld_rank_convergence"](evidence)
-    assert (found.premise, found.bound) == ("holds", False)
+    assert (found.condition, found.bound) == (None, False)
     behind = ESTIMATORS["sbld_rank_convergence"](study(tmp_path / "worse", monkeypatch, sbld=[0.5, 0.4, 0.4, 0.3]))
-    assert (behind.premise, behind.bound) == ("fails", True)
+    assert behind.condition is not None
+    assert (behind.condition.state, behind.bound) == ("fails", True)
     assert "short of it at the end: 30.0 [" in behind.note
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pldrepro.analysis import budgets, claim_estimators, comparisons, floors, time_to_target
+from pldrepro.analysis import budgets, claim_estimators, floors, time_to_target
+from pldrepro.analysis.reach import reach_glue, reach_loss, reach_score
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.config.arm import ArmTags
@@ -139,15 +140,37 @@ def test_the_glue_score_is_reached_between_two_fine_tuned_checkpoints(evidence: 
 def test_a_first_checkpoint_that_is_already_there_counts_as_it_stands(tmp_path: Path) -> None:
     paths = write(tmp_path, {"baseline": 3.0, "pld": 2.5})
     runs.write_scores(tmp_path / "scores.csv", {("baseline", 1, "ckp186"): 50.0, ("pld", 1, "ckp100"): 51.0})
-    found = comparisons.reach_glue(load_evidence(**paths), "pld", "samples", "paper")
+    found = reach_glue(load_evidence(**paths), "pld", "samples", "paper")
     assert found.costs == {1: (400 * 8, 200 * 8)}
     assert found.reached == 1
+
+
+def test_the_baselines_own_first_time_is_what_an_arms_is_compared_with(tmp_path: Path) -> None:
+    paths = write(tmp_path, {"baseline": 3.0, "pld": 2.5})
+    base = paths["pretrain"][0]
+    lines = runs.read_jsonl(base / "metrics.jsonl")
+    lucky = next(line for line in lines if line["kind"] == "validation" and line["step"] == 200)
+    lucky["loss"] = 3.0  # at half of its run, by chance, what it has at its end
+    (base / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), "utf-8")
+    costs = reach_loss(load_evidence(**paths), "pld", "samples").costs
+    assert {seed: pair[0] for seed, pair in costs.items()} == {1: 200 * 8, 2: 400 * 8}
+    scores = {("baseline", 1, "ckp100"): 71.0, ("baseline", 1, "ckp186"): 70.0, ("pld", 1, "ckp186"): 70.0}
+    found = reach_score(load_evidence(**paths), scores, "pld", "samples")
+    assert found.costs == {1: (200 * 8, 400 * 8)}
+
+
+@pytest.mark.parametrize("rival", ["baseline_at_pld", None])
+def test_a_table_of_fair_budgets_is_named_where_there_is_one(tmp_path: Path, rival: str | None) -> None:
+    arms = {"baseline": 3.0, "pld": 2.5, **({rival: 3.0} if rival else {})}
+    notes = " ".join(shown("time_to_target", load_evidence(**write(tmp_path, arms)))[0].notes)
+    assert ("is in the table of fair budgets" in notes) == bool(rival)
+    assert ("was not measured in this study" in notes) == (not rival)
 
 
 def test_without_fine_tuning_there_is_no_glue_to_reach(tmp_path: Path) -> None:
     paths = write(tmp_path, {"baseline": 3.0, "pld": 2.5})
     evidence = load_evidence(paths["pretrain"], calibration=paths["calibration"])
-    assert comparisons.reach_glue(evidence, "pld", "samples", "paper").costs == {}
+    assert reach_glue(evidence, "pld", "samples", "paper").costs == {}
     _, steps = shown("time_to_target", evidence)
     assert {row[0] for row in steps.rows} == {"the baseline's final validation loss"}
 

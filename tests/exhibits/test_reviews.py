@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from pldrepro.analysis import glue_scores
+from pldrepro.analysis.family import family_of
+from pldrepro.analysis.questions import of_loss
 from pldrepro.analysis.reported import Question, load_papers
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.verdicts import sides
+from pldrepro.analysis.verdicts import Family, null_test
 from pldrepro.errors import RecordError, SettingsError
 from pldrepro.exhibits import reviews
 from pldrepro.exhibits.figures import FIGURES
@@ -16,7 +18,8 @@ from pldrepro.exhibits.tables import TABLES
 from tests.support import runs
 from tests.support.runs import load_evidence
 
-PLD = load_papers()["pld"]
+PAPERS = load_papers()
+PLD = PAPERS["pld"]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,7 @@ def test_every_exhibit_that_a_question_names_exists() -> None:
 def said(sentence: reviews.Sentence) -> str:
     """A sentence as a page of its own says it."""
     assert isinstance(sentence, reviews.Compared)
-    return sentence.said(iter(sides(sentence.judged)))
+    return sentence.said(Family.of(null_test(paired) for paired, _, _ in sentence.words))
 
 
 def three_seeds(root: Path) -> Evidence:
@@ -55,27 +58,27 @@ def three_seeds(root: Path) -> Evidence:
 
 def test_a_loss_is_compared_with_its_sign_its_cost_and_its_depth(tmp_path: Path) -> None:
     evidence = three_seeds(tmp_path)
-    sentence = said(reviews.loss_sentence(evidence, "cosine", "pld"))
+    sentence = said(reviews.loss_sentence(of_loss(evidence, "cosine", "pld")))
     assert "0.100 [" in sentence
     assert "worse (lower in 0 of 3 seeds)" in sentence
     assert "of 4 layers and needs" in sentence
-    assert "better (lower in 3 of 3 seeds)" in said(reviews.loss_sentence(evidence, "pld", "baseline"))
+    assert "better (lower in 3 of 3 seeds)" in said(reviews.loss_sentence(of_loss(evidence, "pld", "baseline")))
 
 
 def test_two_seeds_have_no_side(evidence: Evidence) -> None:
-    sentence = reviews.loss_sentence(evidence, "cosine", "pld")
+    sentence = reviews.loss_sentence(of_loss(evidence, "cosine", "pld"))
     assert isinstance(sentence, reviews.Compared)
     assert "undecided (lower in 0 of 2 seeds)" in said(sentence)
 
 
 def test_the_comparisons_of_a_page_share_one_error_rate(tmp_path: Path) -> None:
-    page = reviews.answers(three_seeds(tmp_path), PLD)
-    assert "count the 1 comparisons of this page" in page
+    page = reviews.answers(three_seeds(tmp_path), PAPERS)
+    assert f"adjusted for all {family_of(three_seeds(tmp_path / 'again'), PAPERS).size} tests of this set" in page
     assert "worse (lower in 0 of 3 seeds)" in page
 
 
 def test_the_page_answers_with_numbers_and_names_what_is_missing(evidence: Evidence) -> None:
-    page = reviews.answers(evidence, PLD)
+    page = reviews.answers(evidence, PAPERS)
     assert page.count("\n## ") == 13
     assert "cosine schedule: final validation loss minus that of “PLD” 0.100 / 0.100 nats" in page
     assert "Not in this study: depth_only, linear, pld_reversed, random, time_only." in page
@@ -95,7 +98,7 @@ def test_images_and_gpt_answer_whether_it_holds_beyond_bert(evidence: Evidence, 
     top = {arm: {"accuracy": level, "top5": 0.9} for arm, level in {"baseline": 0.5, "pld": 0.48, "sbld": 0.5}.items()}
     swin = runs.sbld_study(tmp_path, "swinv2", arms=arms, losses={"pld": 3.1}, scores=top)
     gpt = runs.sbld_study(tmp_path, "gpt", arms=arms[:2], losses={"pld": 2.9})
-    page = reviews.answers(replace(evidence, others=(gpt, swin)), PLD)
+    page = reviews.answers(replace(evidence, others=(gpt, swin)), PAPERS)
     first, second, third, fourth = reviews.other_domains(replace(evidence, others=(gpt, swin)), PLD)
     text = said(first)
     assert text.startswith("SwinV2, PLD: final validation loss minus that of “no dropping” 0.100 / 0.100 nats,")
@@ -112,17 +115,17 @@ def test_images_and_gpt_answer_whether_it_holds_beyond_bert(evidence: Evidence, 
 
 def test_one_seed_has_no_spread(tmp_path: Path) -> None:
     paths = runs.write_study(tmp_path, seeds=(1,))
-    page = reviews.answers(load_evidence(**paths), PLD)
+    page = reviews.answers(load_evidence(**paths), PAPERS)
     assert "One seed has no standard deviation." in page
     assert "undecided (lower in 1 of 1 seeds)" in page
 
 
 def test_without_pld_there_is_nothing_to_answer(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no arm of role pld among the runs: baseline"):
-        reviews.answers(load_evidence([runs.write_pretrain(tmp_path, "baseline", 1)]), PLD)
+        reviews.answers(load_evidence([runs.write_pretrain(tmp_path, "baseline", 1)]), PAPERS)
 
 
 def test_a_question_without_an_answer_is_named(evidence: Evidence) -> None:
     paper = PLD.model_copy(update={"questions": (Question(id="why", question="Why?"),)})
     with pytest.raises(SettingsError, match="question why: no answer of that name"):
-        reviews.answers(evidence, paper)
+        reviews.answers(evidence, {**PAPERS, "pld": paper})

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pldrepro.analysis.story import NOTHING, SHOWN, Finding
+from pldrepro.analysis.findings import NOTHING, SHOWN, Finding
 from pldrepro.exhibits.story_text import TOPICS, format_story, markdown_story, sentences
 from pldrepro.stats import Estimate
 
@@ -32,13 +32,49 @@ def said(*findings: Finding) -> dict[str, str]:
         ("same direction", "PLD needs less time per sample than the baseline: 23.0 % [21.0, 25.0] (5 seeds; paper: "
          "24 %), same direction."),
         ("contradicted", "PLD needs more time per sample than the baseline: 23.0 % [21.0, 25.0] (5 seeds; paper: 24 "
-         "%), which contradicts the claim."),
+         "%), which contradicts the claim at this scale."),
         ("inconclusive", "It is open whether PLD needs less time per sample than the baseline: 23.0 % [21.0, 25.0] (5 "
-         "seeds; paper: 24 %; not decided after the adjustment for all comparisons)."),
+         "seeds; paper: 24 %; not decided after the adjustment for all tests)."),
     ],
 )  # fmt: skip
 def test_each_verdict_has_its_own_sentence(outcome: str, text: str) -> None:
-    assert said(replace(TIME, outcome=outcome))["Time per sample"] == text
+    reason = "adjustment" if outcome == "inconclusive" else ""
+    assert said(replace(TIME, outcome=outcome, open=reason))["Time per sample"] == text
+
+
+def test_what_follows_from_the_design_has_words_by_its_sign() -> None:
+    saved = Finding("flops", "saving", "by construction", Estimate(18.0, 17.0, 19.0, 5, ""), "%", claimed="above")
+    lost = replace(saved, estimate=Estimate(-3.0, -4.0, -2.0, 5, ""))
+    for one, words in (
+        (saved, "PLD needs fewer FLOPs per sample by design"),
+        (lost, "PLD needs more FLOPs per sample"),
+    ):
+        assert said(one)["FLOPs per sample"].startswith(words)
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(25.0, True), (30.0, False)])
+def test_which_formula_the_reported_saving_fits_is_worked_out(limit: float, fits: bool) -> None:
+    by = {"paper_eq": 25.8, "paper_alg1": 21.8, "limit": limit}
+    found = [
+        Finding("flops", "saving", "by construction", Estimate(18.0, 17.0, 19.0, 5, ""), "%", reported=25.0),
+        *(Finding("flops", name, SHOWN, Estimate(value, None, None, 0, ""), "%") for name, value in by.items()),
+    ]
+    text = "So the paper's 25 % fits the equation, not Algorithm 1, which stays below 25 % at any scale."
+    assert (text in said(*found)["FLOPs per sample"]) == fits
+
+
+def test_two_findings_of_one_part_are_both_told() -> None:
+    first, second = (
+        Finding("equal_cost", "fewer_layers", "above", Estimate(gap, 0.01, 0.2, 5, ""), "nats", "table3", "PLD", arm)
+        for arm, gap in (("three layers", 0.05), ("two layers", 0.11))
+    )
+    cost = [
+        Finding("equal_cost", "fewer_layers_time", SHOWN, Estimate(saved, None, None, 5, ""), "%", arm=arm)
+        for arm, saved in (("three layers", 9.0), ("two layers", 19.0))
+    ]
+    text = said(first, second, *cost)["Cost of dropping, equal cost"]
+    order = [text.index(some) for some in ("(9.0 % less time", "0.050 nats", "(19.0 % less time", "0.110 nats")]
+    assert order == sorted(order)
 
 
 def test_a_failed_premise_says_that_the_loss_is_not_reached() -> None:
@@ -52,17 +88,18 @@ def test_a_failed_premise_says_that_the_loss_is_not_reached() -> None:
 
 
 def test_below_three_seeds_the_values_are_shown_and_nothing_is_judged() -> None:
-    two = replace(COST, outcome="undecided", estimate=Estimate(0.05, -0.3, 0.4, 2, "", (0.04, 0.06)))
+    two = replace(COST, outcome="undecided", open="seeds", estimate=Estimate(0.05, -0.3, 0.4, 2, "", (0.04, 0.06)))
     text = said(two)["Cost of dropping, equal samples"]
     assert "is not shown, against PreLN: 0.040 / 0.060 nats (2 seeds; below 3 seeds nothing is judged)." in text
 
 
-def test_an_undecided_difference_says_what_could_not_have_been_seen() -> None:
-    wide = replace(COST, outcome="undecided", estimate=Estimate(0.02, -0.03, 0.07, 5, ""))
-    assert "less than about 0.050 nats could not have been seen" in said(wide)["Cost of dropping, equal samples"]
-    lost = replace(COST, outcome="undecided")
-    text = said(lost)["Cost of dropping, equal samples"]
-    assert ("not decided after the adjustment" in text, "could not have been seen" in text) == (True, False)
+def test_an_undecided_difference_says_what_is_found_with_80_percent_power() -> None:
+    wide = replace(COST, outcome="undecided", open="interval", estimate=Estimate(0.02, -0.03, 0.07, 5, ""), sees=0.065)
+    seen = "By itself, a test of 5 seeds finds a difference of 0.065 nats with 80 % power, a smaller one less often."
+    assert said(wide)["Cost of dropping, equal samples"].endswith(f" nats [−0.030, 0.070] (5 seeds). {seen}")
+    lost = replace(wide, open="adjustment")
+    assert "(5 seeds; not decided after the adjustment for all tests)" in said(lost)["Cost of dropping, equal samples"]
+    assert seen not in said(COST)["Cost of dropping, equal samples"]
     sides = [said(replace(COST, outcome=side))["Cost of dropping, equal samples"][:15] for side in ("below", "above")]
     assert sides == ["Dropping lowers", "Dropping raises"]
 

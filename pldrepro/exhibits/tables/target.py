@@ -60,7 +60,7 @@ def _target(evidence: Evidence, frame: pd.DataFrame, target: str, name: str) -> 
     frame = frame[frame["family"] == evidence.family]
     arms = [arm for arm in evidence.methods if select(frame, arm=arm, quantity=reach)]
     return TableLayout(
-        title=f"How soon {name} is reached: the baseline's whole run over the arm's run up to there [x], at scale "
+        title=f"How soon {name} is reached: the baseline's run up to there over the arm's [x], at scale "
         f"{evidence.scale}",
         columns=(
             ColumnLayout("arm"),
@@ -76,11 +76,15 @@ def _target(evidence: Evidence, frame: pd.DataFrame, target: str, name: str) -> 
 
 
 def _target_notes(evidence: Evidence, target: str) -> list[str]:
+    decayed = any(evidence.budget(arm) for arm in evidence.arms)
+    where = "is in the table of fair budgets" if decayed else "was not measured in this study"
     notes = [
         "A run that never gets there counts with its whole run, so that the true speedup is at most the one shown (≤, "
         "without an interval); above 1 it says only that the run was cheaper, not that it was as good. The baseline is "
-        "in mid-schedule when another arm passes its final loss: what it reaches in the same time with its learning "
-        "rate decayed is in the table of fair budgets."
+        "in mid-schedule when another arm passes what it has at its end: what it reaches in the same time with its "
+        f"learning rate decayed {where}.",
+        "The first time counts, which may come early by chance: the baseline's own first time is what an arm's is "
+        "compared with.",
     ]
     if target == "loss":
         return [*notes, "The loss is linear between validations."]

@@ -1,0 +1,352 @@
+"""Findings: what a reader should take away of a set, each a number found by a rule, never typed.
+
+A finding rests on a claim and shares its verdict, or on a comparison of two arms, whose side is judged with all other
+tests of the set (``pldrepro.analysis.family``). ``pldrepro.analysis.story`` judges them and writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from pldrepro.analysis import arithmetic, comparisons, contrasts, floors, in_turn
+from pldrepro.analysis.budgets import original
+from pldrepro.analysis.comparisons import Paired
+from pldrepro.analysis.reach import reach_loss
+from pldrepro.analysis.reported import Claim, Paper
+from pldrepro.analysis.results import Evidence
+from pldrepro.analysis.sbld import IMAGES, accuracy_gain, loss_over_random
+from pldrepro.analysis.sbld_claims import prior_dropping
+from pldrepro.analysis.similar import EARLY
+from pldrepro.analysis.text import FAMILIES
+from pldrepro.analysis.tidy import split
+from pldrepro.analysis.time_to_target import CHANGES, decompose, joined_changes
+from pldrepro.analysis.verdicts import VERDICTS
+from pldrepro.stats import Estimate
+
+# Outcomes: a claim's verdict; the side of a comparison; or a number that is only shown.
+SIDES = BELOW, UNDECIDED, ABOVE = "below", "undecided", "above"
+SHOWN, NOTHING = "shown", "no measurement"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One number of the story and its outcome; ``topic`` is its sentence's, ``part`` its place in it.
+
+    ``arm``, ``against``: labels; ``counts``: what n counts; ``null``: the value of no effect; ``basis``: what a
+    reader must know with the number; ``open``: why nothing is
+    decided (see ``cases.Open``); ``sees``: the smallest effect that so many seeds find with 80 % power; ``claimed``:
+    on which side of no effect a claim is; ``paired``: of a comparison whose side is still to be judged.
+    """
+
+    topic: str
+    part: str
+    outcome: str
+    estimate: Estimate | None = None
+    unit: str = ""
+    exhibit: str = ""
+    arm: str = ""
+    against: str = ""
+    counts: str = "seeds"
+    null: float = 0.0
+    bound: str = ""
+    reported: float | None = None
+    provenance: str = "verified"
+    basis: str = ""
+    open: str = ""
+    sees: float | None = None
+    claimed: str = ""
+    note: str = ""
+    paired: Paired | None = None
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a story is told of: the runs, the papers, and the rows of claims.csv by the claim's name."""
+
+    evidence: Evidence
+    papers: Mapping[str, Paper]
+    claims: Mapping[str, Mapping[Any, Any]]
+
+    @property
+    def bert(self) -> Evidence | None:
+        """The study that PLD's claims are about; None where PLD was not trained."""
+        study = self.evidence.of("bert")
+        return study if study is not None and study.pld in study.arms else None
+
+
+Rule = Callable[[Told], Iterable[Finding]]
+
+
+# ---- the two kinds of findings ----
+
+
+def of_claim(told: Told, topic: str, part: str, claim: str) -> Finding:
+    """What claims.csv says of a claim: its verdict, its number, and what the study lacks."""
+    row = told.claims.get(claim)
+    if row is None or pd.isna(row["measured"]):
+        return Finding(topic, part, NOTHING, note="" if row is None else str(row["note"]))
+    about = _claim(told, claim)
+    low, high = (None if pd.isna(row[name]) else float(row[name]) for name in ("low", "high"))
+    estimate = Estimate(float(row["measured"]), low, high, int(row["n"]), "", split(row["values"]))
+    return Finding(
+        topic, part, str(row["verdict"]), estimate, str(row["unit"]), str(row["exhibit"]),
+        counts=str(row["counts"]), null=about.null_value, bound=str(row["bound"]),
+        reported=None if pd.isna(row["reported"]) else float(row["reported"]), provenance=str(row["provenance"]),
+        basis=str(row["basis"]), open=str(row["open"]), sees=None if pd.isna(row["sees"]) else float(row["sees"]),
+        claimed=ABOVE if about.direction == "higher" else BELOW, note=str(row["lacks"]),
+    )  # fmt: skip
+
+
+def _claim(told: Told, name: str) -> Claim:
+    key, _, claim_id = name.partition(".")
+    return next(claim for claim in told.papers[key].claims if claim.id == claim_id)
+
+
+def of_pair(
+    study: Evidence, topic: str, part: str, paired: Paired | None, unit: str, exhibit: str, arm: str = "",
+    against: str = "",
+) -> list[Finding]:  # fmt: skip
+    """A comparison of two arms, by their names; none where nothing was measured."""
+    if paired is None:
+        return []
+    first, second = (study.label(name) if name else "" for name in (arm, against))
+    null = 1.0 if unit == "x" else 0.0
+    sees = paired.smallest_seen(unit)
+    return [
+        Finding(topic, part, "", paired.estimate, unit, exhibit, first, second, paired.unit, null, sees=sees,
+                paired=paired)
+    ]  # fmt: skip
+
+
+def shown(topic: str, part: str, estimate: Estimate | None, unit: str, exhibit: str, **more: Any) -> list[Finding]:
+    """A number that needs no side."""
+    return [] if estimate is None else [Finding(topic, part, SHOWN, estimate, unit, exhibit, **more)]
+
+
+def _loss(study: Evidence, topic: str, part: str, arm: str, other: str, exhibit: str) -> list[Finding]:
+    """Final validation loss of an arm minus another's [nats]; none where one of them was not trained."""
+    if not {arm, other} <= set(study.arms) or arm == other:
+        return []
+    gap = comparisons.loss_difference(study, arm, other)
+    return of_pair(study, topic, part, gap, "nats", exhibit, arm, other)
+
+
+# ---- PLD: what it saves ----
+
+
+def time(told: Told) -> Iterator[Finding]:
+    """Time of a sample: against the baseline, as the paper has it, and against the same model without dropping."""
+    yield of_claim(told, "time", "saving", "pld.time_per_sample")
+    study = told.bert
+    twin = study.undropped_twin(study.pld) if study else None
+    if study is None or twin is None or twin == study.baseline:
+        return
+    in_rounds = in_turn.saving(study, study.pld, twin)
+    saving = in_rounds or comparisons.saving_per_sample(study, study.pld, "reference_time", against=twin)
+    yield from of_pair(study, "time", "twin", saving, "%", "table1", study.pld, twin)
+
+
+def flops(told: Told) -> Iterator[Finding]:
+    """FLOPs of a sample: set by the policy; what each of the paper's two policies saves at its own shape."""
+    yield of_claim(told, "flops", "saving", "pld.flops")
+    for name in ("paper_eq", "paper_alg1"):
+        saved = Estimate(arithmetic.flops_saved(told.papers["pld"], name), None, None, 0, "arithmetic")
+        yield from shown("flops", name, saved, "%", "figure6")
+    limit = Estimate(arithmetic.algorithm_limit(), None, None, 0, "arithmetic")
+    yield from shown("flops", "limit", limit, "%", "figure6")
+
+
+def to_loss(told: Told) -> Iterator[Finding]:
+    """The speedup to the baseline's final loss, and where some runs never get there, how far they stay from it."""
+    yield of_claim(told, "to_loss", "speedup", "pld.speedup_same_loss")
+    study = told.bert
+    if study is None:
+        return
+    reach = reach_loss(study, study.pld, "samples")
+    count = Estimate(reach.reached, None, None, len(reach.costs), "count")
+    yield from shown("to_loss", "reached", count, "runs", "time_to_target", arm=study.label(study.pld))
+    yield from _loss(study, "to_loss", "gap", study.pld, study.baseline, "table1")
+
+
+def parts(told: Told) -> Iterator[Finding]:
+    """What of the speedup is PreLN's, the learning rate's and dropping's own; without a speedup, of the loss."""
+    if told.bert is not None:
+        yield from contributions(told.bert)[:-1]
+
+
+ALL = "all of it"
+
+
+def contributions(study: Evidence) -> list[Finding]:
+    """What each change from the baseline to PLD contributes, and all of them; ``note``: the change.
+
+    Factors of the speedup to the baseline's final loss, where all runs of the chain reach it; else differences in final
+    loss. Empty without PLD.
+    """
+    if study.pld not in study.arms:
+        return []
+    steps = decompose(study, "loss")
+    roles = {study.arm_with_role(role): role for role in CHANGES}
+    found: list[Finding] = []
+    if steps and not any(step.bound for step in steps):
+        for step in steps:
+            part = "all_time" if step is steps[-1] else f"{roles[step.arm]}_time"
+            made = of_pair(study, "parts", part, step.factors["reference_time"], "x", "time_to_target", step.arm)
+            found += [replace(one, note=step.change) for one in made]
+        return found
+    before = study.baseline
+    for role, arm, change in joined_changes(study):
+        made = _loss(study, "parts", f"{role}_loss", arm, before, "table3")
+        found += [replace(one, note=change) for one in made]
+        before = arm
+    whole = _loss(study, "parts", "all_loss", study.pld, study.baseline, "table3")
+    return [*found, *(replace(one, note=ALL) for one in whole)]
+
+
+SPEEDUPS = ("minimal_pairs", "pld.speedup_similar_minimal_pairs"), ("cloze", "pld.speedup_similar_cloze")
+
+
+def early(told: Told) -> Iterator[Finding]:
+    """The speedup at checkpoint 100 of 186, on GLUE and on scores without fine-tuning, with the scores' differences."""
+    for score, speedup in (("glue", "pld.speedup_similar_accuracy"), *SPEEDUPS):
+        yield of_claim(told, "early", f"{score}_speedup", speedup)
+    study = told.bert
+    if study is None or EARLY not in study.checkpoints(study.pld):
+        return
+    yield of_claim(told, "early", "glue_gain", "pld.glue_ckp100")
+    for score, name in _scores(study):
+        gain = contrasts.gain(study, name, study.pld, study.baseline, EARLY)
+        yield from of_pair(study, "early", f"{score}_gain", gain, "points", "contrasts", study.pld, study.baseline)
+
+
+def _scores(study: Evidence) -> list[tuple[str, str]]:
+    """The scores without fine-tuning that judge here, with their names in the records."""
+    names = {"minimal_pairs": contrasts.minimal_pairs(study), "cloze": contrasts.CLOZE}
+    there = contrasts.scores(study)
+    return [(key, name) for key, name in names.items() if name in there and not floors.FLOORS[key](study)]
+
+
+# ---- PLD: what it costs ----
+
+
+def equal_samples(told: Told) -> Iterator[Finding]:
+    """What dropping costs in loss at equal samples, against the same model without dropping."""
+    study = told.bert
+    twin = study.undropped_twin(study.pld) if study else None
+    if study is not None and twin is not None:
+        yield from _loss(study, "equal_samples", "loss", study.pld, twin, "table3")
+
+
+def equal_cost(told: Told) -> Iterator[Finding]:
+    """What dropping costs in loss at equal cost: against runs decayed there, and a model of fewer layers."""
+    study = told.bert
+    if study is None:
+        return
+    end = (study.pld, study.final_checkpoint(study.pld))
+    for arm in (arm for arm in study.arms if study.budget(arm) == end):
+        part = "baseline" if original(study, arm) == study.baseline else "twin"
+        yield from _loss(study, "equal_cost", part, study.pld, arm, "fair_budgets")
+    for arm in fewer_layers(study):
+        yield from _loss(study, "equal_cost", "fewer_layers", study.pld, arm, "table3")
+        cost = comparisons.relative_cost(study, arm, study.pld, "reference_time")
+        saved = None if cost is None else cost.estimate.map(comparisons.percent_less)
+        yield from shown("equal_cost", "fewer_layers_time", saved, "%", "table1", arm=study.label(arm))
+
+
+def fewer_layers(study: Evidence) -> list[str]:
+    """Arms without dropping that have about as many layers as PLD keeps on average."""
+    layers = study.runs(study.pld)[0].summary.num_layers
+    return [
+        arm
+        for arm in study.methods
+        if study.matched_depth(arm) == study.pld and study.runs(arm)[0].summary.num_layers < layers
+    ]
+
+
+def glue(told: Told) -> Iterator[Finding]:
+    """Final GLUE against the baseline and against the same model without dropping."""
+    yield of_claim(told, "glue", "baseline", "pld.glue_final")
+    yield of_claim(told, "glue", "twin", "pld.pld_over_preln")
+
+
+def unfinetuned(told: Told) -> Iterator[Finding]:
+    """Final scores without fine-tuning, against the baseline and against the same model without dropping."""
+    for score, claim in (("minimal_pairs", "pld.minimal_pairs_comparable"), ("cloze", "pld.cloze_comparable")):
+        yield of_claim(told, "unfinetuned", score, claim)
+    study = told.bert
+    twin = study.undropped_twin(study.pld) if study else None
+    if study is None or twin is None:
+        return
+    for score, name in _scores(study):
+        gain = contrasts.gain(study, name, study.pld, twin)
+        yield from of_pair(study, "unfinetuned", f"{score}_twin", gain, "points", "contrasts", study.pld, twin)
+
+
+# ---- SBLD ----
+
+
+def sbld(told: Told) -> Iterator[Finding]:
+    """SBLD on GPT: its time, its loss against no dropping, and against controls that know nothing of sensitivity."""
+    yield of_claim(told, "sbld", "time", "sbld.time")
+    study = told.evidence.of("gpt")
+    if study is None or study.sbld not in study.arms:
+        return
+    arm = study.sbld
+    yield from _loss(study, "sbld", "loss", arm, study.baseline, "sbld_table1")
+    yield from of_pair(study, "sbld", "random", loss_over_random(study, arm), "nats", "sbld_table1", arm)
+    for control in study.arms_with_role("control"):
+        drop = study.runs(control)[0].settings.drop if control in study.arms else None
+        if drop is not None and drop.ranking == "depth" and drop.allocation == "by_rank":
+            yield from _loss(study, "sbld", "order", arm, control, "sbld_table1")
+    yield from _loss(study, "sbld", "prior", arm, prior_dropping(study) or "", "sbld_table1")
+
+
+def images(told: Told) -> Iterator[Finding]:
+    """SBLD on images: top-1 accuracy against no dropping."""
+    for study in told.evidence.all_of(*IMAGES):
+        if study.sbld in study.arms:
+            gain = accuracy_gain(study, study.sbld, study.baseline, "accuracy")
+            found = of_pair(study, "images", study.family, gain, "points", "sbld_table2", study.sbld, study.baseline)
+            yield from (replace(one, note=FAMILIES[study.family]) for one in found)
+
+
+# ---- why, and what is open ----
+
+
+def why(told: Told) -> Iterator[Finding]:
+    """Figures 1 and 2: gradients of PostLN and PreLN early in training."""
+    yield of_claim(told, "why", "vanishing", "pld.balanced_gradients")
+    yield of_claim(told, "why", "preserving", "pld.gradient_preserving")
+
+
+def still_open(told: Told) -> Iterator[Finding]:
+    """How many claims have which verdict, and the statements of those that are inconclusive."""
+    rows = list(told.claims.values())
+    for verdict in VERDICTS:
+        count = sum(row["verdict"] == verdict for row in rows)
+        yield from shown("open", verdict, Estimate(count, None, None, len(rows), "count"), "claims", "")
+    for part, found in (
+        ("few seeds", [row for row in rows if row["open"] == "seeds"]),
+        ("ours", [row for row in rows if row["ours"]]),
+    ):
+        yield from shown("open", part, Estimate(len(found), None, None, len(rows), "count"), "claims", "")
+
+
+RULES: tuple[Rule, ...] = (
+    time, flops, to_loss, parts, early, equal_samples, equal_cost, glue, unfinetuned, sbld, images, why, still_open,
+)  # fmt: skip
+
+
+def findings(told: Told) -> list[Finding]:
+    """All findings of a set, topic by topic; the sides of comparisons are still open."""
+    return [finding for rule in RULES for finding in rule(told)]
+
+
+def comparisons_told(evidence: Evidence, papers: Mapping[str, Paper]) -> list[Paired]:
+    """The comparisons that the story of a set judges."""
+    found = findings(Told(evidence, papers, {}))
+    return [one.paired for one in found if one.paired is not None]
