@@ -173,7 +173,7 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...
         path("--out", "Markdown page to write"),
     )),
     "make readme": (verbs.make_readme, (
-        path("results", "a results folder with claims.csv"),
+        path("results", "results folders with claims.csv; the first one tells the story", nargs="+"),
         path("--readme", "the file with the markers (default: README.md)", required=False, default=Path("README.md")),
     )),
     "study settings": (verbs.study_settings, (*study_file("config/demo.yaml"), EXPERIMENT, SEED)),

@@ -228,7 +228,7 @@ def make_page(options: argparse.Namespace) -> None:
 
 
 def make_readme(options: argparse.Namespace) -> None:
-    """Make the table of results in README.md again."""
+    """Make the findings and the table of results in README.md again."""
     from pldrepro.exhibits.readme import write_readme
 
     write_readme(options.results, options.readme)

@@ -31,6 +31,8 @@ CLAIMS = (
 # What of the story the README tells: what dropping saves and which formula that fits, whose merit the speedup is, what
 # dropping costs, and how many claims have which verdict.
 STORY = ("time", "flops", "to_loss", "parts", "equal_samples", "equal_cost", "open")
+# What it tells of a further set.
+ELSEWHERE = ("to_loss", "parts")
 MARKERS = re.compile(r"(<!-- results: begin [^\n]*-->\n).*?(\n<!-- results: end -->)", re.DOTALL)
 
 
@@ -48,16 +50,21 @@ def readme_table(frame: pd.DataFrame) -> str:
     return "\n".join([*lines, *(["", *marks] if marks else [])])
 
 
-def readme_story(findings: Sequence[Finding]) -> str:
-    """The chosen sentences of the story as a Markdown list."""
-    titles = {TOPICS[topic].title for topic in STORY}
-    return "\n".join(f"- **{one.title}.** {one.text}" for one in sentences(findings) if one.title in titles)
+def readme_story(findings: Sequence[Finding], topics: Sequence[str] = STORY, where: str = "") -> str:
+    """The chosen sentences of the story as a Markdown list; ``where``: what is said after each title."""
+    titles = {TOPICS[topic].title for topic in topics}
+    return "\n".join(f"- **{one.title}{where}.** {one.text}" for one in sentences(findings) if one.title in titles)
 
 
-def write_readme(results: Path, readme: Path) -> None:
-    """Put what a finished results folder says between the markers of README.md; without markers a RecordError."""
+def write_readme(results: Sequence[Path], readme: Path) -> None:
+    """Put what finished results folders say between the markers of README.md; without markers a RecordError.
+
+    The first one tells the story and fills the table; of the others, what differs most with the text that is learned.
+    """
     text = readme.read_text("utf-8")
-    said = readme_story(read_story(results / "story.csv")), readme_table(read_claims(results / "claims.csv"))
+    stories = [readme_story(read_story(results[0] / "story.csv"))]
+    stories += [readme_story(read_story(one / "story.csv"), ELSEWHERE, f" in `{one.name}`") for one in results[1:]]
+    said = "\n".join(stories), readme_table(read_claims(results[0] / "claims.csv"))
     written, found = MARKERS.subn(
         lambda match: "\n\n".join((match[1].rstrip("\n"), *said, match[2].lstrip("\n"))), text
     )

@@ -68,9 +68,9 @@ def test_the_page_of_results_is_what_the_records_give(rebuilt: dict[Path, Eviden
 def test_the_finding_in_the_readme_is_what_the_records_give(rebuilt: dict[Path, Evidence], tmp_path: Path) -> None:
     written = (REPOSITORY / "README.md").read_text("utf-8")
     (tmp_path / "README.md").write_text(written.replace("| verdict |", "|").replace("- **Cost", "- "), "utf-8")
-    assert main(["make", "readme", str(next(iter(rebuilt))), "--readme", str(tmp_path / "README.md")]) == 0
+    assert main(["make", "readme", *map(str, list(rebuilt)[:2]), "--readme", str(tmp_path / "README.md")]) == 0
     assert (tmp_path / "README.md").read_text("utf-8") == written, "write it again: make results-page"
-    assert written.count("\n- **") == len(readme.STORY)
+    assert written.count("\n- **") == len(readme.STORY) + len(readme.ELSEWHERE)
     assert written.count("\n| PLD") + written.count("\n| Early") >= len(readme.CLAIMS)
 
 
