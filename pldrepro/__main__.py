@@ -200,7 +200,7 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...
     "study unpack": (verbs.study_unpack, (
         path("records", "folder of recorded runs"), path("--out", "folder to write the run folders to"),
     )),
-    "study seal": (verbs.study_seal, (path("folders", "results folders, records or run folders", nargs="+"),)),
+    "study seal": (verbs.study_seal, (path("folders", "results folders or run folders", nargs="+"),)),
     "study claims": (verbs.study_claims, (
         path("claims", "the file", metavar="CSV"),
         argument("--markdown", action="store_true", help="the measured claims, as a Markdown table"),

@@ -12,6 +12,7 @@ from pldrepro.errors import RecordError
 from pldrepro.files import atomic_path
 
 SUFFIX = ".tar.xz"
+LARGEST = 2**28  # bytes of an archive's content; a recorded run has a thousandth of it
 
 
 def write_archive(path: Path, files: Mapping[str, bytes]) -> None:
@@ -28,9 +29,12 @@ def write_archive(path: Path, files: Mapping[str, bytes]) -> None:
 
 def read_archive(path: Path) -> dict[str, bytes]:
     """The files of an archive by their places; one that is damaged, or has another kind of member, is a RecordError."""
-    found = {}
+    found, decompressor = {}, lzma.LZMADecompressor()
     try:
-        with tarfile.open(fileobj=BytesIO(lzma.decompress(path.read_bytes()))) as archive:
+        content = decompressor.decompress(path.read_bytes(), max_length=LARGEST)
+        if not decompressor.eof:
+            raise RecordError(f"{path}: cut off, or more than {LARGEST} bytes")
+        with tarfile.open(fileobj=BytesIO(content)) as archive:
             for member in archive:
                 place = PurePosixPath(member.name)
                 if not member.isfile() or place.is_absolute() or ".." in place.parts:

@@ -332,7 +332,7 @@ def study_record(options: argparse.Namespace) -> None:
     from pldrepro.runs.record import record_runs
 
     new = record_runs(options.runs, options.out)
-    print(f"{len(new)} runs recorded in {options.out}; what was there stays as it was")
+    print(f"{len(new)} runs recorded in {options.out}; what was there is the same")
 
 
 def study_unpack(options: argparse.Namespace) -> None:

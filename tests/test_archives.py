@@ -74,3 +74,10 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "one.tar.xz").write_bytes(lzma.compress(content.getvalue()))
     with pytest.raises(RecordError, match="link"):
         read_archive(tmp_path / "one.tar.xz")
+
+
+def test_what_unpacks_to_more_than_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_archive(tmp_path / "one.tar.xz", {"zeros": bytes(100_000)})
+    monkeypatch.setattr("pldrepro.archives.LARGEST", 50_000)
+    with pytest.raises(RecordError, match="50000"):
+        read_archive(tmp_path / "one.tar.xz")

@@ -53,15 +53,17 @@ class Case:
         """The test that decides, where data decide; it counts among those of the set.
 
         With a condition it is of the effect and the condition at once; where the condition looks broken, of that by
-        itself, for it is all that can then be shown.
+        itself, for it is all that can then be shown. A condition that too few seeds test leaves nothing to test.
         """
         if self.lacks or self.claim.by_construction:
             return None
         effect, condition = null_test(self.measurement.paired), self.measurement.condition
-        second = None if condition is None else null_test(condition.excess)
-        if condition is None or second is None:
+        if condition is None:
             return effect
-        return second if condition.broken else effect and effect.both(second)
+        second = null_test(condition.excess)
+        if condition.broken or second is None:
+            return second
+        return effect and effect.both(second)
 
 
 def find_case(evidence: Evidence, paper: Paper, claim: Claim) -> Case:
@@ -121,7 +123,7 @@ def _found(case: Case, family: Family) -> Judgement:
     if case.lacks:
         return Judgement("not measured at this scale", note=f"an observation: it needs {'; '.join(case.lacks)}")
     p = family.p(case.test)
-    if condition is not None and (condition.broken or condition.excess is None):
+    if condition is not None and (condition.broken or p is None):
         shown = condition.broken and p is not None and p <= ERROR_RATE
         return Judgement("premise fails") if shown else _open(case, p, family)
     found = verdict(paired.estimate, claim, p, sized=not case.lacks_size)
@@ -134,7 +136,8 @@ def _open(case: Case, p: float | None, family: Family) -> Judgement:
     """Why a claim is inconclusive, and what would help."""
     paired, condition = case.measurement.paired, case.measurement.condition
     assert paired is not None
-    if paired.estimate.n < MIN_SEEDS or p is None:
+    untestable = condition is not None and condition.excess is None
+    if paired.estimate.n < MIN_SEEDS or (p is None and not untestable):
         more = "" if case.measurement.bound else power_note(paired)
         return _because("seeds", join_notes(f"below {MIN_SEEDS} {paired.unit} no direction is judged", more))
     broken = condition is not None and condition.broken
@@ -144,6 +147,7 @@ def _open(case: Case, p: float | None, family: Family) -> Judgement:
         reason: Open = "bound" if case.measurement.bound else "condition"
         more = "" if condition.excess is None else f"for the condition by itself {power_note(condition.excess)}"
         return _because(reason, join_notes("it is open whether a condition of the claim is met", more))
+    assert p is not None
     what = "that a condition is not met is" if broken else "it is"
     note = f"{what} decided by the interval itself, but not after the adjustment for {family.size} tests (p = {p:.2g})"
     return _because("adjustment", note)

@@ -163,15 +163,24 @@ def chain(evidence: Evidence) -> list[str]:
 def joined_changes(evidence: Evidence) -> list[tuple[Role, str, str]]:
     """Role and arm after each step from the baseline to PLD, and what it changes.
 
-    What an arm that is not in the study would have separated is one step together with the next.
+    What an arm that is not in the study would have separated is one step together with the next; what two arms share (a
+    GPT's baseline is PreLN, too) is no change.
     """
-    found, skipped = [], []
+    found, before = [], _settings(evidence, evidence.baseline)
     for role, change in CHANGES.items():
-        skipped.append(change)
         if (arm := evidence.arm_with_role(role)) in evidence.arms:
-            found.append((role, arm, " and ".join(skipped)))
-            skipped = []
+            after = _settings(evidence, arm)
+            changes = [name for name in CHANGES.values() if before.get(name) != after.get(name)]
+            found.append((role, arm, " and ".join(changes or [change])))
+            before = after
     return found
+
+
+def _settings(evidence: Evidence, arm: str) -> dict[str, object]:
+    """What each of CHANGES is about, of an arm's first run."""
+    settings = evidence.runs(arm)[0].settings
+    about = getattr(settings.model, "norm", None), settings.training.learning_rate, settings.drop.schedule
+    return dict(zip(CHANGES.values(), about, strict=True))
 
 
 def decompose(evidence: Evidence, target: str) -> list[Step]:

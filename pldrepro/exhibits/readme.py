@@ -32,7 +32,7 @@ CLAIMS = (
 # dropping costs, and how many claims have which verdict.
 STORY = ("time", "flops", "to_loss", "parts", "equal_samples", "equal_cost", "open")
 # What it tells of a further set.
-ELSEWHERE = ("to_loss", "parts")
+ELSEWHERE = ("to_loss", "parts", "equal_samples")
 MARKERS = re.compile(r"(<!-- results: begin [^\n]*-->\n).*?(\n<!-- results: end -->)", re.DOTALL)
 
 

@@ -80,7 +80,7 @@ def of_claim(finding: Finding, words: Words) -> str:
         "by construction": f"{set_by_design} by design: {found}; this can neither support nor question the claim",
         "premise fails": f"{words.premise or 'a condition of the claim is not met here'}: {found}; not judged",
         "inconclusive": f"it is open whether {words.holds}: {amount(finding)} ({basis(finding)}{why_open(finding)})",
-        "lacks": f"not judged is whether {words.holds} ({found}): it needs {finding.note}",
+        "lacks": f"whether {words.holds} is not judged ({found}): it needs {finding.note}",
     }
     clause = said.get(kind(finding), "")
     return clause and f"{upper(clause)}."

@@ -124,7 +124,7 @@ def _signed(finding: Finding) -> str:
 
 
 def _undecided(finding: Finding) -> str:
-    return " (undecided)" if finding.outcome == "undecided" else ""
+    return f" ({why_open(finding).removeprefix('; ') or 'undecided'})" if finding.outcome == "undecided" else ""
 
 
 def _and(pieces: Sequence[str]) -> str:
@@ -226,7 +226,7 @@ def sbld(topic: Topic) -> list[str]:
         topic, {"time": Words("SBLD (our reading) saves training time", "SBLD (our reading) saves no training time")}
     )
     rivals = {
-        "loss": "no dropping", "random": "random rankings (their mean)", "order": "the same lists in order of depth",
+        "loss": "no dropping", "random": "random ranking", "order": "the same lists in order of depth",
         "prior": "PLD at its depth",
     }  # fmt: skip
     found = [(name, one) for part, name in rivals.items() for one in _get(topic, part)]

@@ -18,9 +18,10 @@ LAYOUT = {
 
 
 def record_runs(runs: Path, out: Path) -> list[Path]:
-    """Archive the finished runs below ``runs`` at the same places below ``out``; those that are there already stay.
+    """Archive the finished runs below ``runs`` at the same places below ``out``; returns the new archives.
 
-    Each run is compared with its manifest first. A calibration, which prices other studies, too, stays a folder.
+    Each run is compared with its manifest first; where another run or calibration is recorded already, that is a
+    RecordError. A calibration, which prices other studies, too, stays a folder.
     """
     found = [
         summary.parent
@@ -32,14 +33,25 @@ def record_runs(runs: Path, out: Path) -> list[Path]:
     new = []
     for run in found:
         archive = archive_of(out / run.relative_to(runs))
+        files = _files(run)
         if not archive.exists():
-            write_archive(archive, _files(run))
+            write_archive(archive, files)
             new.append(archive)
+        elif read_archive(archive) != files:
+            raise RecordError(f"{archive}: holds another run; delete it to record this one")
     calibration = runs / "calibration"
-    if (calibration / SUMMARY).is_file() and not (out / "calibration").exists():
-        verified(calibration)
-        _write(out / "calibration", {name: (calibration / name).read_bytes() for name in _names(calibration)})
+    if (calibration / SUMMARY).is_file():
+        _record_calibration(calibration, out / "calibration")
     return new
+
+
+def _record_calibration(calibration: Path, target: Path) -> None:
+    verified(calibration)
+    files = {name: (calibration / name).read_bytes() for name in _names(calibration)}
+    if not target.exists():
+        _write(target, files)
+    elif any(not (target / name).is_file() or (target / name).read_bytes() != files[name] for name in files):
+        raise RecordError(f"{target}: holds another calibration; delete it to record this one")
 
 
 def archive_of(run: Path) -> Path:

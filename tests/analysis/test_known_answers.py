@@ -65,6 +65,12 @@ def test_a_claim_whose_condition_is_not_met_is_rarely_called_so(n: int, excess: 
         assert found.get("premise fails", 0) <= 0.025 + margin(0.025)
 
 
+@pytest.mark.parametrize("excess", [(-9.0,), (-9.0, -8.5), (9.0, 8.5)])
+def test_a_condition_that_too_few_seeds_test_leaves_the_claim_open(excess: tuple[float, ...]) -> None:
+    one = case([8.0, 8.1, 7.9, 8.0], excess)
+    assert judge(one, Family.of([one.test])).verdict == "inconclusive"
+
+
 @pytest.mark.parametrize("n", [3, 5, 10])
 def test_without_an_effect_a_condition_that_is_met_gives_no_more_directions(n: int) -> None:
     found = with_condition(0.0, -8.0, n)

@@ -71,6 +71,17 @@ def test_what_is_recorded_already_stays_as_it_is(study: Path, tmp_path: Path) ->
     assert len(first) == 3
 
 
+@pytest.mark.parametrize("place", ["pretrain/pld/seed1", "calibration"])
+def test_another_run_at_the_same_place_is_refused(study: Path, tmp_path: Path, place: str) -> None:
+    record_runs(study, tmp_path / "records")
+    settings = study / place / ("metrics.jsonl" if "pld" in place else "summary.json")
+    settings.write_text(settings.read_text("utf-8").replace("0.0", "0.1", 1), "utf-8")
+    (study / place / "manifest.json").unlink()
+    runs.resealed(study / place)
+    with pytest.raises(RecordError, match=f"{Path(place).name}.*delete"):
+        record_runs(study, tmp_path / "records")
+
+
 def test_a_damaged_run_is_not_recorded(study: Path, tmp_path: Path) -> None:
     (study / "pretrain/pld/seed1/metrics.jsonl").write_text("{}", "utf-8")
     with pytest.raises(RecordError, match=r"metrics\.jsonl"):
