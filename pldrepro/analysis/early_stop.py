@@ -5,7 +5,7 @@ from __future__ import annotations
 from pldrepro.analysis import comparisons
 from pldrepro.analysis.findings import SHOWN, Finding
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.time_to_target import CHANGES, REPORTED, chain
+from pldrepro.analysis.time_to_target import REPORTED, chain, joined_changes
 
 CHECKPOINT = REPORTED["glue"]  # at which the paper has its speedup to a similar GLUE score
 STOP, WHOLE = "stop", "whole"
@@ -26,13 +26,10 @@ def early_stop(study: Evidence) -> list[Finding]:
     times = {arm: _costs(study, arm, study.clock, seeds) for arm in arms}
     each = {arm: [a / b for a, b in zip(times[arm], samples[arm], strict=True)] for arm in arms}
     found = [_factor(study, STOP, "stopping early", samples, (arms[0], study.pld), priced=False)]
-    before, skipped = arms[0], []
-    for role, change in CHANGES.items():
-        arm = study.arm_with_role(role)
-        skipped.append(change)
-        if arm in arms:
-            found.append(_factor(study, role, " and ".join(skipped), each, (before, arm)))
-            before, skipped = arm, []
+    before = arms[0]
+    for role, arm, change in joined_changes(study):
+        found.append(_factor(study, role, change, each, (before, arm)))
+        before = arm
     return [one for one in (*found, _factor(study, WHOLE, "all of it", times, (arms[0], study.pld))) if one.estimate]
 
 
