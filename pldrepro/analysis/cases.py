@@ -181,6 +181,17 @@ def size_note(case: Case) -> str:
     return f"{number(100 * share, 0)} % of the reported effect"
 
 
+def misses_note(case: Case, found: Verdict) -> str:
+    """What a reader must know of a reproduced size whose interval does not hold the reported value."""
+    paired, reported = case.measurement.paired, case.claim.reported_interval
+    if found != "reproduced" or paired is None or reported is None:
+        return ""
+    low, high = paired.estimate.low, paired.estimate.high
+    if low is None or high is None or (low <= max(reported) and high >= min(reported)):
+        return ""
+    return f"close to the reported value, but its interval does not hold it: {size_note(case)}"
+
+
 def all_cases(evidence: Evidence, papers: Mapping[str, Paper]) -> list[Case]:
     """Every claim of every paper, measured."""
     return [find_case(evidence, paper, claim) for paper in papers.values() for claim in paper.claims]

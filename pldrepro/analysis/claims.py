@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pldrepro.analysis.cases import Case, all_cases, judge
+from pldrepro.analysis.cases import Case, all_cases, judge, misses_note
 from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.family import family_of
 from pldrepro.analysis.measurement import join_notes
@@ -53,6 +53,7 @@ def claims(evidence: Evidence, papers: Mapping[str, Paper]) -> pd.DataFrame:
             {
                 **_measured(case), "p_holm": family.p(case.test), "tests": family.size, "verdict": found.verdict,
                 "open": found.open, "same": "" if twin is None else twin.key, "note": note,
+                "basis": join_notes(case.measurement.basis, misses_note(case, found.verdict)),
             }
         )  # fmt: skip
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -83,7 +84,7 @@ def _measured(case: Case) -> dict[str, Any]:
         "provenance": claim.provenance, "bound": bound, **_limits(bounded(paired.estimate if paired else None, bound)),
         "counts": paired.unit if paired else "seeds", "unit": claim.unit,
         "sees": paired.smallest_seen(claim.unit) if paired and not bound else None,
-        "ours": claim.ours, "lacks": "; ".join(case.lacks), "exhibit": claim.exhibit, "basis": case.measurement.basis,
+        "ours": claim.ours, "lacks": "; ".join(case.lacks), "exhibit": claim.exhibit,
     }  # fmt: skip
 
 

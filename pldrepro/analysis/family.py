@@ -16,7 +16,7 @@ from pldrepro.analysis.verdicts import Family, null_test
 
 
 def family_of(evidence: Evidence, papers: Mapping[str, Paper], cases: Sequence[Case] | None = None) -> Family:
-    """All tests of a set, adjusted together; one estimate is one test, wherever it is shown.
+    """All tests of a set, adjusted together; one estimate against one null value is one test, wherever it is shown.
 
     ``cases``: its claims (none: they are measured).
     """

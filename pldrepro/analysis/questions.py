@@ -10,6 +10,7 @@ from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import IMAGE_ACCURACIES, IMAGES, accuracy_gain
+from pldrepro.analysis.time_to_target import decompose
 
 LOSS = "validation_loss"
 # Questions that are answered by the final losses of the arms that name them.
@@ -41,11 +42,12 @@ def asked(evidence: Evidence, question: str) -> list[Asked]:
 
 
 def comparisons_asked(evidence: Evidence, papers: Mapping[str, Paper]) -> list[Paired]:
-    """All comparisons that answer the reviewers' questions and are judged."""
+    """The comparisons that answer the reviewers' questions and are judged, with the steps of the speedup to a loss."""
     if evidence.pld not in evidence.arms:
         return []
     found = [one for paper in papers.values() for question in paper.questions for one in asked(evidence, question.id)]
-    return [one.paired for one in found if one.paired is not None]
+    steps = [step.factors["reference_time"] for step in decompose(evidence, "loss") if not step.bound]
+    return [one for one in (*(one.paired for one in found), *steps) if one is not None]
 
 
 def of_loss(evidence: Evidence, arm: str, other: str) -> Asked:

@@ -107,7 +107,7 @@ def control_note(frame: pd.DataFrame) -> str:
     return (
         "A verdict on a direction is adjusted for all tests of this set, in claims, findings and answers to the "
         f"reviewers: family-wise error {100 * ERROR_RATE:g} % over {tests} test{'s' if tests > 1 else ''} by Holm; "
-        "what rests on one estimate is one test. The intervals are of each claim by itself."
+        "one estimate against one value of no effect is one test. The intervals are of each claim by itself."
     )
 
 

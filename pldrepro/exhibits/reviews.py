@@ -30,6 +30,7 @@ from pldrepro.analysis.time_to_target import (
     AT_MOST,
     PER_SAMPLE,
     UNKNOWN,
+    Step,
     bounded,
     decompose,
     not_judged,
@@ -45,8 +46,8 @@ from pldrepro.files import write_text
 class Compared:
     """A sentence with comparisons, in which {0}, {1} ... stand for the words that say on which side each is.
 
-    ``words``: each comparison with the words for below and above 0. Which word holds is known when all tests of the set
-    are: they share one family-wise error rate.
+    ``words``: each comparison with the words for below and above 0 (of a ratio: 1). Which word holds is known when all
+    tests of the set are: they share one family-wise error rate.
     """
 
     text: str
@@ -56,7 +57,7 @@ class Compared:
         """The sentence, with the side of each of its comparisons."""
         text = self.text
         for place, (paired, below, above) in enumerate(self.words):
-            side = below if paired.estimate.value < 0 else above
+            side = below if sum(paired.effects) < 0 else above
             text = text.replace(f"{{{place}}}", side if family.decided(paired) else "undecided")
         return text
 
@@ -105,29 +106,43 @@ BOUNDS = {AT_MOST: "at most ", AT_LEAST: "at least "}
 
 
 def preln_or_pld(evidence: Evidence, paper: Paper) -> list[Sentence]:
-    """The speedups to the baseline's final loss and GLUE score as products: PreLN, the learning rate, dropping."""
-    sentences: list[Sentence] = []
-    for target, name in targets(evidence).items():
-        for step in decompose(evidence, target):
-            reached = f"reached in {step.reached} of {step.n} runs"
-            if step.bound == UNKNOWN:
-                sentences.append(f"To {name}, {step.change}: not known ({reached}).")
-                continue
-            fewer, cheaper, both = (
-                estimate_text(bounded(estimate_of(factor), "" if axis == PER_SAMPLE else step.bound), 2)
-                for axis, factor in step.factors.items()
-            )
-            sentences.append(
-                f"To {name}, {step.change}: {BOUNDS.get(step.bound, '')}{both} times sooner ({reached}). "
-                f"This is {fewer} by the number of samples times {cheaper} by the time per sample; below 1 it needs "
-                "more."
-            )
-    sentences += [f"To {name}: not judged, {reason}." for name, reason in not_judged(evidence).items()]
+    """The speedups to the baseline's final loss and scores as products: PreLN, the learning rate, dropping."""
+    steps = [
+        step_sentence(name, step, judged=target == "loss")
+        for target, name in targets(evidence).items()
+        for step in decompose(evidence, target)
+    ]
+    floors = [f"To {name}: not judged, {reason}." for name, reason in not_judged(evidence).items()]
     return [
-        *sentences,
+        *([STEPS] if steps else []),
+        *steps,
+        *floors,
         *map(loss_sentence, asked(evidence, "preln_or_pld")),
         *missing(evidence, [evidence.arm_with_role("preln")]),
     ]
+
+
+STEPS = (
+    "A speedup is the time of the arm before over that of the arm with the change; below 1 it is slower. It is a "
+    "product of two factors: fewer samples, and less time per sample. Those to the loss are judged with all tests of "
+    "this set, a bound is not; those to other targets are shown with intervals of their own and not judged."
+)
+
+
+def step_sentence(name: str, step: Step, judged: bool) -> Sentence:
+    """One change on the way from the baseline to PLD: by what factor a target is reached sooner."""
+    about, reached = f"To {name}, {step.change}", f"reached in {step.reached} of {step.n} runs"
+    if step.bound == UNKNOWN:
+        return f"{about}: not known ({reached})."
+    fewer, cheaper, both = (
+        estimate_text(bounded(estimate_of(factor), "" if axis == PER_SAMPLE else step.bound), 2)
+        for axis, factor in step.factors.items()
+    )
+    made_of = f"({fewer} by samples times {cheaper} by time per sample; {reached})"
+    whole = step.factors["reference_time"]
+    if step.bound or not judged or whole is None:
+        return f"{about}: speedup {BOUNDS.get(step.bound, '')}{both} {made_of}."
+    return Compared(f"{about}: speedup {both}, {{0}} {made_of}.", ((whole, "slower", "faster"),))
 
 
 @dataclass(frozen=True)
@@ -202,18 +217,20 @@ def _against_no_dropping(
     return Compared(f"{FAMILIES[study.family]}, {text}", tuple(words))
 
 
-def is_spread_different(evidence: Evidence, paper: Paper) -> list[str]:
-    """Whether PLD's standard deviation over runs is shown to differ from that of an arm without dropping."""
-    frame = seeds(evidence, paper)
-    keys = {"arm": evidence.pld, "quantity": "validation_loss", "statistic": "deviation_ratio"}
-    for column, key in keys.items():
-        frame = frame[frame[column] == key]
-    answers = []
-    for row in frame[frame["low"].notna()].to_dict("records"):
-        side = "smaller" if row["high"] < 1 else "larger" if row["low"] > 1 else ""
-        found = f"is {side} than" if side else "is not shown to differ from"
-        answers.append(f"So PLD's spread {found} that of `{row['against']}`, by this interval itself.")
-    return answers or ["So it is open: a ratio of standard deviations needs 3 seeds."]
+NO_SIDE = (
+    "No side is judged: a ratio of standard deviations has its own interval, which is not adjusted for the tests of "
+    "this set, and with so few runs only a large ratio would stand out."
+)
+
+
+def not_tested(rows: Rows) -> Answer:
+    """Ratios of standard deviations, with a word on what they can tell."""
+
+    def answer(evidence: Evidence, paper: Paper) -> list[str]:
+        found = rows(evidence, paper)
+        return found if found[0] == rows.absent else [*found, NO_SIDE]
+
+    return answer
 
 
 def both(*parts: Answer) -> Answer:
@@ -248,22 +265,21 @@ ANSWERS: dict[str, Answer] = {
             "One seed has no standard deviation.",
             lambda evidence: evidence.methods, {"quantity": "validation_loss", "statistic": "deviation"},
         ),
-        Rows(
+        not_tested(Rows(
             seeds, "{label}'s is {value} times that of `{against}`, paired by seed.", 2,
             "One seed, or no spread, leaves no ratio of standard deviations.",
             lambda evidence: [evidence.pld], {"quantity": "validation_loss", "statistic": "deviation_ratio"},
-        ),
-        is_spread_different,
+        )),
     ),
     "known_methods": compared("known_methods"),
     "without_sampling": compared("without_sampling"),
     "needs_switchable_blocks": compared("needs_switchable_blocks"),
-    "finetuning_stability": Rows(
+    "finetuning_stability": not_tested(Rows(
         stability, "{quantity}: {label}'s standard deviation over fine-tuning seeds is {value} times that of the same "
         "model without dropping.", 2,
         "No ratio can be given.",
         lambda evidence: [evidence.pld], {"statistic": "deviation_ratio"},
-    ),
+    )),
     "wall_clock": Rows(
         table2, "{label} {checkpoint}: {value} {unit} of reference time.", 0,
         "Nothing was fine-tuned, or no step times were measured.",
@@ -299,9 +315,9 @@ def answers(evidence: Evidence, papers: Mapping[str, Paper]) -> str:
         f"# What the reviews of the {paper.label} paper asked",
         f"Generated from {count} pre-training runs ({', '.join(counts)}) by the target `reviews`; "
         "numbers are means over pre-training seeds with 95 % intervals, arms paired by seed. A loss difference below 0 "
-        f"is better than the other arm's. “Better” and “worse” are adjusted for all {family.size} tests of this set, "
-        f"those of its claims and its story included: family-wise error {100 * ERROR_RATE:g} % by Holm; below "
-        f"{MIN_SEEDS} seeds nothing is judged; each interval is by itself.",
+        "is better than the other arm's. “Better” and “worse”, “faster” and “slower” are adjusted for all "
+        f"{family.size} tests of this set, those of its claims and its story included: family-wise error "
+        f"{100 * ERROR_RATE:g} % by Holm; below {MIN_SEEDS} seeds nothing is judged; each interval is by itself.",
     ]
     for position, question in enumerate(paper.questions, start=1):
         sentences = [

@@ -1,4 +1,4 @@
-"""Known answers by seeded simulation, through conditions, the adjustment and the time to a target: how often is a
+"""Known answers by seeded simulation, of the rule, conditions, the adjustment and the time to a target: how often is a
 verdict wrong where the truth is known?
 """
 
@@ -6,17 +6,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import pytest
 
+from pldrepro import stats
 from pldrepro.analysis.cases import Case, judge
 from pldrepro.analysis.comparisons import difference, ratio
 from pldrepro.analysis.interpolation import first_at_or_below
 from pldrepro.analysis.measurement import Measurement, at_most, until_reached
 from pldrepro.analysis.reach import Reach
 from pldrepro.analysis.reported import Claim, load_papers
-from pldrepro.analysis.verdicts import Family
+from pldrepro.analysis.verdicts import VERDICTS, Family, verdict
 
 PAPER = load_papers()["pld"]
 FAVOURABLE = ("reproduced", "exceeded", "same direction")
@@ -44,6 +46,95 @@ def case(effect: Sequence[float], excess: Sequence[float] | None = None) -> Case
 def shares(found: Sequence[str]) -> dict[str, float]:
     counts = Counter("favourable" if name in FAVOURABLE else name for name in found)
     return {name: count / len(found) for name, count in counts.items()}
+
+
+# ---- the rule ----
+
+REPEATS = 1000
+SPREADS = (0.02, 0.1, 0.3, 1.0)  # of the effect between seeds, in units of the reported effect
+
+
+@cache
+def rates(effect: float, n: int, spread: float = 0.1) -> dict[str, float]:
+    """How often each verdict comes out where the true effect is a multiple of the reported one, for a single claim."""
+    about = claim().model_copy(update={"reported": 24.0})
+    data = 24 * np.random.default_rng([n, round(100 * effect)]).normal(effect, spread, (REPEATS, n))
+    counts = Counter(verdict(stats.mean_interval(row.tolist()), about) for row in data)
+    assert set(counts) <= set(VERDICTS)
+    return {name: counts[name] / REPEATS for name in VERDICTS}
+
+
+@pytest.mark.parametrize("effect", [2.0, 1.0, 0.5, 0.0])
+def test_two_seeds_never_give_a_direction(effect: float) -> None:
+    assert rates(effect, 2)["inconclusive"] == 1
+
+
+@pytest.mark.parametrize(("n", "least"), [(3, 0.55), (5, 0.95), (10, 0.98)])
+def test_a_true_effect_of_the_reported_size_is_reproduced(n: int, least: float) -> None:
+    found = rates(1.0, n)
+    assert found["reproduced"] > least
+    assert found["contradicted"] == 0
+
+
+@pytest.mark.parametrize(("n", "least"), [(3, 0.55), (5, 0.95), (10, 0.98)])
+def test_an_effect_of_twice_the_reported_size_exceeds_it(n: int, least: float) -> None:
+    found = rates(2.0, n, 0.2)
+    assert found["exceeded"] > least
+    assert found["reproduced"] + found["contradicted"] == 0
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize("spread", SPREADS)
+def test_a_size_that_the_paper_reports_is_called_exceeded_1_time_in_40_at_most_whatever_the_noise(
+    n: int, spread: float
+) -> None:
+    assert rates(1.0, n, spread)["exceeded"] < 0.025 + margin(0.025, REPEATS)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize("spread", [*SPREADS, 0.2, 0.5])
+def test_half_the_reported_effect_is_called_reproduced_1_time_in_40_at_most_whatever_the_noise(
+    n: int, spread: float
+) -> None:
+    # To be close it would have to be off by 1/3 of the reported effect, which is as much as half the interval may be.
+    found = rates(0.5, n, spread)
+    assert found["reproduced"] + found["exceeded"] < 0.025 + margin(0.025, REPEATS)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize("spread", SPREADS)
+def test_no_effect_is_given_a_direction_5_times_in_100_and_never_a_size(n: int, spread: float) -> None:
+    found = rates(0.0, n, spread)
+    assert found["inconclusive"] == pytest.approx(0.95, abs=margin(0.05, REPEATS))
+    assert found["reproduced"] + found["exceeded"] < 0.01
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_a_small_effect_is_the_same_direction_once_it_is_seen(n: int) -> None:
+    found = rates(0.5, n, 0.05)
+    assert found["same direction"] > 0.9
+    assert found["same direction"] + found["inconclusive"] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("effect", "expected"), [(0.75, "same direction"), (0.9, "reproduced"), (1.1, "reproduced"), (1.3, "exceeded")]
+)
+def test_without_noise_the_verdict_tells_how_far_the_truth_is_from_the_reported_size(
+    effect: float, expected: str
+) -> None:
+    """The tolerance is a sixth on both sides, however sure it is that the truth is not the reported value."""
+    assert rates(effect, 10, 0.02)[expected] > 0.99
+
+
+@pytest.mark.parametrize("n", [3, 10])
+@pytest.mark.parametrize("effect", [0.9, 1.0, 1.1, 2.0])
+def test_more_noise_never_makes_a_size_more_often_known(effect: float, n: int) -> None:
+    """Nor the better of the three words: "exceeded" has no other precision than "reproduced"."""
+    found = [rates(effect, n, spread) for spread in SPREADS]
+    sized = [one["reproduced"] + one["exceeded"] for one in found]
+    assert sized == sorted(sized, reverse=True)
+    assert sized[0] > 0.95
+    assert sized[-1] < 0.5
 
 
 # ---- conditions ----

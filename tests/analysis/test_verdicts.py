@@ -1,6 +1,5 @@
-"""The rule of a verdict: its definition, its invariants, and how often it is right where the truth is known."""
+"""The rule of a verdict: its definition and its invariants; how often it is right is in test_known_answers."""
 
-from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -41,8 +40,12 @@ def found(low: float, high: float, about: Claim, *, n: int = 3, **more: Any) -> 
         (15.0, 33.0, "same direction"),  # half of it is 9, more than a third of 24
         (19.5, 20.5, "reproduced"),  # a sixth of 24 below what rounds to 24
         (18.0, 20.5, "same direction"),
-        (24.6, 60.0, "exceeded"),
-        (24.4, 26.4, "reproduced"),  # 24.4 rounds to 24
+        (24.6, 26.6, "reproduced"),  # wholly beyond it, but close to it: the same on both sides
+        (21.4, 23.4, "reproduced"),
+        (30.0, 36.0, "exceeded"),
+        (40.0, 80.0, "exceeded"),  # half of it is 20, a third of the measured 60
+        (39.0, 81.0, "same direction"),
+        (24.6, 60.0, "same direction"),  # wholly beyond it, but too wide
         (24.4, 36.0, "same direction"),  # neither close to it nor all beyond it
         (10.0, 18.0, "same direction"),
         (-1.0, 30.0, "inconclusive"),
@@ -58,17 +61,21 @@ def test_the_definition(low: float, high: float, expected: str) -> None:
 # Verdict -> words of its definition, and the two sides of each border: of 24, which stands for 23.5 to 24.5.
 BORDERS: dict[str, tuple[tuple[str, ...], list[tuple[str, str]]]] = {
     "reproduced": (
-        ("not all of it is beyond the reported value", "at most a sixth", "at most a third"),
+        ("within a sixth", "above or below it", "at most a third", "need not hold the reported value"),
         [
-            (found(24.5, 26.5, claim()), found(24.51, 26.5, claim())),
+            (found(28.4, 28.6, claim()), found(28.42, 28.62, claim())),
             (found(19.4, 19.6, claim()), found(19.38, 19.58, claim())),
             (found(16.0, 32.0, claim()), found(15.9, 32.1, claim())),
             (found(1.0, 90.0, claim(None)), found(0.0, 90.0, claim(None))),
         ],
     ),
     "exceeded": (
-        ("all of it is beyond the reported value",),
-        [(found(24.51, 90.0, claim()), found(24.5, 90, claim()))],
+        ("all of it is beyond the reported value", "by more than a sixth", "at most a third of the effect"),
+        [
+            (found(24.51, 36.0, claim()), found(24.5, 36.0, claim())),
+            (found(28.42, 28.62, claim()), found(28.4, 28.6, claim())),
+            (found(30.0, 60.0, claim()), found(29.9, 60.1, claim())),
+        ],
     ),
     "same direction": (
         ("too far from the reported value", "the interval too wide", "says nothing of the size"),
@@ -245,63 +252,3 @@ def test_more_effect_is_never_a_worse_direction(
     about = reports(effect, null, "higher")
     before, after = (found(v - half, v + half, about) for v in (value, value + more))
     assert (order.index(after) if after in order else 2) >= (order.index(before) if before in order else 2)
-
-
-# ---- known answers ----
-
-SIMULATIONS = 1500
-SPREAD = 0.1  # of the effect between seeds, in units of the reported effect
-
-
-def rates(effect: float, n: int, spread: float = SPREAD) -> dict[str, float]:
-    """How often each verdict comes out where the true effect is a multiple of the reported one, for a single claim."""
-    about = claim(24.0)
-    data = 24 * np.random.default_rng([n, round(100 * effect)]).normal(effect, spread, (SIMULATIONS, n))
-    counts = Counter(verdict(stats.mean_interval(row.tolist()), about) for row in data)
-    assert set(counts) <= set(VERDICTS)
-    return {name: counts[name] / SIMULATIONS for name in VERDICTS}
-
-
-@pytest.mark.parametrize("effect", [1.0, 0.5, 0.0])
-def test_two_seeds_never_give_a_direction(effect: float) -> None:
-    assert rates(effect, 2)["inconclusive"] == 1
-
-
-@pytest.mark.parametrize(("n", "least"), [(3, 0.55), (5, 0.95), (10, 0.98)])
-def test_a_true_effect_of_the_reported_size_is_reproduced(n: int, least: float) -> None:
-    found_at = rates(1.0, n)
-    assert found_at["reproduced"] + found_at["exceeded"] > least
-    assert found_at["exceeded"] < 0.03
-    assert found_at["contradicted"] == 0
-
-
-@pytest.mark.parametrize("n", [3, 5, 10])
-@pytest.mark.parametrize("spread", [0.03, 0.1, 0.3, 1.0])
-def test_no_effect_is_given_a_direction_5_times_in_100_and_never_a_size(n: int, spread: float) -> None:
-    found_at = rates(0.0, n, spread)
-    assert found_at["inconclusive"] == pytest.approx(0.95, abs=3 * (0.05 * 0.95 / SIMULATIONS) ** 0.5)
-    assert found_at["reproduced"] + found_at["exceeded"] < 0.01
-
-
-@pytest.mark.parametrize("n", [3, 5, 10])
-@pytest.mark.parametrize("spread", [0.03, 0.1, 0.2, 0.3, 0.5, 1.0])
-def test_half_the_reported_effect_is_called_reproduced_1_time_in_40_at_most_whatever_the_noise(
-    n: int, spread: float
-) -> None:
-    # To be close it would have to be off by 1/3 of the reported effect, which is as much as half the interval may be.
-    found_at = rates(0.5, n, spread)
-    assert found_at["reproduced"] + found_at["exceeded"] < 0.025 + 3 * (0.025 * 0.975 / SIMULATIONS) ** 0.5
-
-
-@pytest.mark.parametrize("n", [3, 5, 10])
-def test_a_small_effect_is_the_same_direction_once_it_is_seen(n: int) -> None:
-    found_at = rates(0.5, n, 0.05)
-    assert found_at["same direction"] > 0.9
-    assert found_at["same direction"] + found_at["inconclusive"] > 0.99
-
-
-def test_more_noise_makes_a_true_effect_less_often_reproduced() -> None:
-    shares = [rates(1.0, 5, spread)["reproduced"] for spread in (0.02, 0.1, 0.2, 0.4, 1.0)]
-    assert shares == sorted(shares, reverse=True)
-    assert shares[0] > 0.95
-    assert shares[-1] < 0.05

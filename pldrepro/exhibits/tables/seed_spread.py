@@ -83,29 +83,26 @@ def _seeds_lines(evidence: Evidence, part: pd.DataFrame, arm: str) -> list[Line]
 
 
 def _spread_notes(evidence: Evidence, part: pd.DataFrame, name: str) -> list[str]:
-    """Whether PLD destabilises; why nothing is said of it where the scores are at the floor."""
+    """PLD's ratios of standard deviations; why nothing is said of them where the scores are at the floor."""
     floors = [note for note in dict.fromkeys(part["note"]) if note.startswith(AT_FLOOR)]
-    return [_sentence([note]) for note in floors] or _destabilises(evidence, part, name)
+    return [_sentence([note]) for note in floors] or _ratios(evidence, part, name)
 
 
-def _destabilises(evidence: Evidence, part: pd.DataFrame, name: str) -> list[str]:
-    """Whether PLD's results spread more over seeds than those of what it is compared with."""
+def _ratios(evidence: Evidence, part: pd.DataFrame, name: str) -> list[str]:
+    """PLD's spread over seeds against that of what it is compared with; which is larger is no test of the set."""
     if evidence.pld not in evidence.arms:
         return ["No arm of role pld in this study: whether PLD destabilises was not measured."]
-    answers = []
-    for other in compared_arms(evidence, evidence.pld):
-        ratio = find(part, arm=evidence.pld, statistic="deviation_ratio", against=other)
-        if ratio is None or ratio.low is None or ratio.high is None:
-            answer = "fewer than 3 common seeds, or no spread, give no interval"
-        elif ratio.low > 1:
-            answer = "PLD spreads more"
-        elif ratio.high < 1:
-            answer = "PLD spreads less"
-        else:
-            answer = "no difference is shown: the interval includes 1"
-        answers.append(f"against {evidence.label(other)} the ratio of standard deviations is {estimate_text(ratio, 2)}"
-                       f" ({answer})")  # fmt: skip
-    return [f"Does PLD destabilise, by {name} over seeds? {_sentence(answers)}"] if answers else []
+    ratios = {
+        evidence.label(other): find(part, arm=evidence.pld, statistic="deviation_ratio", against=other)
+        for other in compared_arms(evidence, evidence.pld)
+    }
+    said = [f"{estimate_text(ratio, 2)} of {other}'s" for other, ratio in ratios.items()]
+    if not said:
+        return []
+    return [
+        f"PLD's standard deviation over seeds, by {name}: {'; '.join(said)} (a ratio). Each interval is by itself, not "
+        "adjusted for the tests of this set: no side is judged."
+    ]
 
 
 def _sentence(parts: Iterable[str]) -> str:
