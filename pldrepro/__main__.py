@@ -93,8 +93,11 @@ def settings(kind: str) -> Argument:
 
 
 def study_file(default: str) -> tuple[Argument, ...]:
-    """A scale file, and what is changed in it."""
-    return (path("--configfile", f"scale file (default: {default})", required=False, default=Path(default)), OVERRIDES)
+    """The file of a study, and what is changed in it."""
+    return (
+        path("--configfile", f"the study's file (default: {default})", required=False, default=Path(default)),
+        OVERRIDES,
+    )
 
 
 OVERRIDES = argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="top-level keys to override")
@@ -182,7 +185,7 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...
         argument("--step", type=at_least(0), required=True, help="training step, from 0"),
     )),
     "study plan": (verbs.study_plan, (
-        path("--configfile", "scale files, planned together (default: config/demo.yaml)", required=False, nargs="+",
+        path("--configfile", "studies, planned together (default: config/demo.yaml)", required=False, nargs="+",
              default=[Path("config/demo.yaml")]),
         OVERRIDES,
         argument("--device", nargs="*", metavar="NAME", help="of config/devices.yaml (default: v100, or cpu-2-cores)"),

@@ -234,11 +234,11 @@ def make_readme(options: argparse.Namespace) -> None:
     write_readme(options.results, options.readme)
 
 
-# ---- study: what a scale file says, and results folders as a whole ----
+# ---- study: what its file says, and results folders as a whole ----
 
 
 def study_with(path: Path, overrides: list[str]) -> Study:
-    """The study of a scale file with some of its top-level keys set to KEY=VALUE."""
+    """The study of a file with some of its top-level keys set to KEY=VALUE."""
     look_around(path)
     values = read_mapping(path)
     for pair in overrides:

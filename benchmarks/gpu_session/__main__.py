@@ -17,7 +17,7 @@ smoke    everything once, tiny; where it fails nothing else is begun
 ceiling  matrix products, copies, kernels of attention: the fastest is used from then on
 tau      tau(k) of BERT-base, eager and compiled; the most that a step reaches
 gpt      tau(k) of GPT-2 small
-beside   a training step beside transformers', eager and compiled
+beside   a training step of ours and of transformers, in turn, eager and compiled
 speed    config/gpu_speed.yaml: every dialect over a whole schedule of some hundred steps
 in_turn  the same study: steps of the baseline, PreLN and PLD measured in turn, in three processes
 text     config/gpu_text.yaml: pre-training on prepared text, as many steps as the time pays for
@@ -28,7 +28,7 @@ glue     the final checkpoints, fine-tuned in several processes
 A later session adds seeds (--seeds 3 4): its OUT needs attention.json, ceiling.json, gpu_text/steps.json and
 gpu_text/runs/calibration of the first one, and the same card.
 
-Needed beside torch: numpy, scipy, pydantic, PyYAML, safetensors and tqdm; transformers for ``beside`` alone. DIR holds
+Needed: torch, numpy, scipy, pydantic, PyYAML, safetensors and tqdm; transformers only for ``beside``. DIR holds
 corpus/, glue/ and contrasts/, token arrays without text. This is no second workflow: it calls what the rules call, in
 their order, where Snakemake is not installed.
 """

@@ -1,4 +1,4 @@
-"""Step times: tau(k) of BERT-base and of GPT-2 small, the most that a step reaches, and transformers beside it."""
+"""Step times: tau(k) of BERT-base and of GPT-2 small, the most that a step reaches, and transformers for comparison."""
 
 from __future__ import annotations
 

@@ -53,8 +53,8 @@ class DataSettings(Strict):
     lambada: str | None = Field(
         None, description="files: LAMBADA passages below root, a JSON object with `text` a line"
     )
-    hash: Sha256 | None = Field(None, description="data_hash of the scale file, for the preparation alone")
-    glue_hash: Sha256 | None = Field(None, description="glue_hash of the scale file, for the preparation alone")
+    hash: Sha256 | None = Field(None, description="data_hash of the study, used by the preparation only")
+    glue_hash: Sha256 | None = Field(None, description="glue_hash of the study, used by the preparation only")
     hub: HubSettings = HubSettings()
     miniature: MiniatureSettings = MiniatureSettings()
     max_megabytes: float | None = Field(None, gt=0, description="read at most this much text [10^6 bytes of UTF-8]")
@@ -103,8 +103,8 @@ class ImageDataSettings(Strict):
     source: Literal["shapes", "files", "hub"] = "shapes"
     root: str | None = Field(None, description="files: the folder that train and validation start from")
     train: str | None = Field(None, description="files: a folder or .zip below root with <class>/<image> entries")
-    validation: str | None = Field(None, description="files: likewise, with the same classes")
-    hash: Sha256 | None = Field(None, description="data_hash of the scale file, for the preparation alone")
+    validation: str | None = Field(None, description="files: a folder or .zip of other images, with the same classes")
+    hash: Sha256 | None = Field(None, description="data_hash of the study, used by the preparation only")
     hub: HubImages | None = None
     shapes: ShapesSettings = ShapesSettings()
     image_size: int = Field(32, ge=4, description="pixels of a side; other images are resized and cropped to it")

@@ -1,4 +1,4 @@
-"""A study of fewer arms than its scale file has: what the file says of the others is left out, and said."""
+"""A study of fewer arms than its file has: what the file says of the others is left out, and said."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from pldrepro.config.arm import ArmTags
 from pldrepro.config.base import Folder, Name, Strict, validate
 from pldrepro.config.exhibits import Part, Stage
 from pldrepro.config.experiment import arm_tags, experiments_folder
-from pldrepro.errors import SettingsError
+from pldrepro.errors import RecordError, SettingsError
 from pldrepro.files import read_json, shipped
 from pldrepro.records import File, Recorded
 
@@ -91,11 +91,20 @@ class Packed:
         ]
 
     def summary(self, path: str) -> dict[str, Any]:
-        """What one of ``summaries`` will hold; of a run that is not packed, what it holds."""
+        """What one of ``summaries`` will hold; of a run that is not packed, what it holds.
+
+        A damaged archive, or one without a readable summary.json, is a RecordError that names it.
+        """
         if path not in self.summaries:
             return dict(read_json(Path(path)))
         archive = self.archives[self.summaries.index(path)]
-        return dict(json.loads(read_archive(Path(archive))["summary.json"]))
+        content = read_archive(Path(archive)).get("summary.json")
+        if content is None:
+            raise RecordError(f"{archive}: holds no summary.json: not a finished run; restore it or remove it")
+        try:
+            return dict(json.loads(content))
+        except ValueError as error:  # UnicodeDecodeError, too
+            raise RecordError(f"{archive}: summary.json: damaged JSON: {error}") from None
 
 
 class StudyRuns(Recorded):

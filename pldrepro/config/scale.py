@@ -1,4 +1,4 @@
-"""A scale file: the keys of ``config/<scale>.yaml``, and what each of them means."""
+"""The file of a study: the keys of ``config/<study>.yaml``, and what each of them means."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class EarlyStudy(EarlySettings):
 
 
 class StudySettings(Strict):
-    """A scale file; with ``base: FILE`` its keys are merged over those of another scale file (``with_base``)."""
+    """The file of a study; with ``base: FILE`` its keys are merged over those of another one (``with_base``)."""
 
     scale: Name = Field(description="name of the scale; results go to results/<scale>")
     description: str
@@ -79,5 +79,5 @@ class StudySettings(Strict):
     )
     early: EarlyStudy | None = Field(None, description="runs that are probed early in training; none: there are none")
     companions: dict[Name, str] = Field(
-        {}, description="name -> scale file of another family of models; its results go to <results>/<name>"
+        {}, description="name -> file of the study of another family of models; its results go to <results>/<name>"
     )

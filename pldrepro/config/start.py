@@ -21,13 +21,13 @@ def check_data(study: Study) -> None:
     wanted = data_patterns(study)
     expected = f"expected --config data_root=DIR with {', '.join(f'DIR/{pattern}' for pattern in wanted)}; {LAYOUT}"
     if data.root is None:
-        raise SettingsError(f"scale {study.settings.scale}: data_root: missing; {expected}")
+        raise SettingsError(f"study {study.settings.scale}: data_root: missing; {expected}")
     root = Path(data.root)
     if not root.is_dir():
-        raise SettingsError(f"scale {study.settings.scale}: data_root: {root}: no such folder; {expected}")
+        raise SettingsError(f"study {study.settings.scale}: data_root: {root}: no such folder; {expected}")
     relative = [pattern for pattern in wanted if not Path(pattern).is_absolute()]  # others are refused by their reader
     if missing := [pattern for pattern in relative if next(root.glob(pattern), None) is None]:
-        raise SettingsError(f"scale {study.settings.scale}: no {', '.join(missing)} below {root}; {expected}")
+        raise SettingsError(f"study {study.settings.scale}: no {', '.join(missing)} below {root}; {expected}")
 
 
 def data_patterns(study: Study) -> list[str]:

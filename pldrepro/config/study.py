@@ -1,8 +1,9 @@
 """Settings: strict, typed, and the only way in which a study is described.
 
-A *study* is one scale file (``config/<scale>.yaml``) over the experiments of a folder in ``config/experiments``
-(an arm or a grid of arms each). ``load_study`` resolves both into a ``Study``; ``Study.run`` gives the complete
-``RunSettings`` of one pre-training run. Unknown keys are refused with their path and the names that are allowed there.
+A *study* is one file (``config/<study>.yaml``; its key ``scale`` is its name) over the experiments of a folder in
+``config/experiments`` (an arm or a grid of arms each). ``load_study`` resolves both into a ``Study``;
+``Study.run`` gives the complete ``RunSettings`` of one pre-training run. Unknown keys are refused with their path and
+the names that are allowed there.
 
 Five groups make up a run: model, data, training, drop (the science) and impl (how it is executed).
 """
@@ -40,7 +41,7 @@ ONE_PROCESS = {"impl": {"ranks": 1, "nodes": 1}}
 
 
 class Study:
-    """A scale file resolved over its experiments: knows every run and its settings."""
+    """A study's file resolved over its experiments: knows every run and its settings."""
 
     def __init__(self, settings: StudySettings) -> None:
         self.results = settings.results or f"results/{settings.scale}"
@@ -96,7 +97,7 @@ class Study:
         return self.arm_with_role("baseline") or ""
 
     def _companion(self, name: str, file: Path) -> Study:
-        """The study of another family of models, with its results and its data beside those of this one."""
+        """The study of another family of models, with its results and its data next to those of this one."""
         values = {**read_study(file), "results": f"{self.results}/{name}"}
         if self.settings.data_root is not None:
             values["data_root"] = self.settings.data_root
@@ -148,7 +149,7 @@ class Study:
     def run(self, arm: str, seed: int) -> RunSettings:
         """The settings of one pre-training run; complete, but for the steps of an arm with a budget (see Budget).
 
-        An arm is resolved once: its runs differ by their seeds alone, and a plan asks for thousands of them.
+        An arm is resolved once: its runs differ only by their seeds, and a plan asks for thousands of them.
         """
         if (arm, seed) not in self._runs:
             if arm not in self._arms:
@@ -159,7 +160,7 @@ class Study:
         return self._runs[arm, seed]
 
     def _origin(self, arm: str) -> str:
-        return f"scale {self.settings.scale}, experiment {arm}"
+        return f"study {self.settings.scale}, experiment {arm}"
 
     def early_run(self, arm: str, seed: int) -> EarlyRunSettings:
         """The settings of a run that is probed early in training; one process trains it."""
@@ -226,7 +227,7 @@ class Study:
         return self.run(arm, seed)
 
     def data(self) -> DataSettings | ImageDataSettings:
-        """The data settings, which all arms share, with the folder and the hashes that the preparation alone needs."""
+        """The data settings, which all arms share, with the folder and the hashes that only the preparation needs."""
         data, study = self.run(self.baseline, self.settings.seeds[0]).data, self.settings
         own = {"root": study.data_root, "hash": study.data_hash, "glue_hash": study.glue_hash}
         given = {key: value for key, value in own.items() if value is not None and key in type(data).model_fields}
@@ -261,7 +262,7 @@ class Study:
     def contrasts(self) -> ContrastSettings:
         """The settings of contrasts; a study without them is a SettingsError."""
         if self.settings.contrasts is None:
-            raise SettingsError(f"scale {self.settings.scale}: no contrasts")
+            raise SettingsError(f"study {self.settings.scale}: no contrasts")
         return self.settings.contrasts
 
     @property
@@ -271,7 +272,7 @@ class Study:
         if self.family != "bert" or training.next_sentence or "pooling" in own.model_fields_set:
             return own
         values = {**own.model_dump(exclude_unset=True), "pooling": "mean"}
-        return validate(FinetuneSettings, values, f"scale {self.settings.scale}, finetune")
+        return validate(FinetuneSettings, values, f"study {self.settings.scale}, finetune")
 
     def finetune_checkpoints(self, arm: str) -> tuple[str, ...]:
         """Names of the checkpoints of an arm that are fine-tuned."""
@@ -294,7 +295,7 @@ class Study:
         return ResultSet(self.results, tuple(study.study_runs() for study in self.all))
 
     def early_runs(self) -> list[tuple[str, int]]:
-        """(arm, seed) of every run that is probed early in training; the probes are for BERT alone."""
+        """(arm, seed) of every run that is probed early in training; the probes are for BERT only."""
         early = self.settings.early
         if self.family != "bert" or early is None:
             return []
@@ -306,7 +307,7 @@ class Study:
         return [] if settings is None else list(range(1, settings.processes + 1))
 
     def study_runs(self) -> StudyRuns:
-        """The runs of this study alone."""
+        """The runs of this study, without its companions."""
         return StudyRuns(
             family=self.family,
             pretrain=[f"{self.runs}/pretrain/{arm}/seed{seed}/summary.json" for arm, seed in self.pretrain_runs()],
@@ -331,7 +332,7 @@ class Study:
         return self.run(self.baseline, self.settings.seeds[0]).model.family
 
     def finetune_runs(self) -> list[tuple[str, int, str, str]]:
-        """(arm, seed, checkpoint, group) of every fine-tuning job; GLUE is for BERT alone."""
+        """(arm, seed, checkpoint, group) of every fine-tuning job; GLUE is for BERT only."""
         if self.family != "bert":
             return []
         return [
@@ -369,19 +370,19 @@ mean_depth = cache(mean_expected_depth)
 
 
 def load_study(source: Mapping[str, Any] | Path) -> Study:
-    """A study from a scale file, or from the mapping that Snakemake made of one."""
+    """A study from its file, or from the mapping that Snakemake made of one."""
     if isinstance(source, Path):
         return Study(validate(StudySettings, read_study(source), str(source)))
     return Study(validate(StudySettings, with_base(source), "configuration"))
 
 
 def read_study(path: Path) -> dict[str, Any]:
-    """The keys of a scale file, complete with those of the files that it is based on."""
+    """The keys of a study's file, complete with those of the files that it is based on."""
     return with_base(read_mapping(path), str(path))
 
 
 def with_base(values: Mapping[str, Any], *files: str) -> dict[str, Any]:
-    """The keys of a study merged over those of the scale file that ``base`` names, and so on.
+    """The keys of a study merged over those of the study that ``base`` names, and so on.
 
     files: those that led here; a circle is a SettingsError.
     """
@@ -391,7 +392,7 @@ def with_base(values: Mapping[str, Any], *files: str) -> dict[str, Any]:
         return merge({}, own)  # null removes a key here, too
     origin = files[-1] if files else "configuration"
     if not isinstance(base, str):
-        raise SettingsError(f"{origin}: base: expected the path of a scale file, got {base!r}")
+        raise SettingsError(f"{origin}: base: expected the path of a study's file, got {base!r}")
     if base in files:
         raise SettingsError(f"{' -> '.join([*files, base])}: `base` runs in a circle")
     return merge(with_base(read_mapping(Path(base)), *files, base), own)

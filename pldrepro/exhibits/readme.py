@@ -1,20 +1,26 @@
-"""The finding and the table of results in README.md, from a recorded set; `make results-page` writes them."""
+"""The finding and the table of results in README.md, from recorded sets; `make results-page` writes them.
+
+The finding has three items for all sets: what dropping saves, what the speedup is made of, what dropping costs. The
+words follow the outcomes. The whole story of a set is told by ``pldrepro.exhibits.story_text``.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from pldrepro.analysis.claims import read_claims
-from pldrepro.analysis.findings import Finding
+from pldrepro.analysis.findings import NOTHING, UNDECIDED, Finding
 from pldrepro.analysis.reported import mark_notes
-from pldrepro.analysis.story import read_story
+from pldrepro.analysis.story import STORY, read_story
+from pldrepro.analysis.text import DASH
 from pldrepro.errors import RecordError
 from pldrepro.exhibits.claims_text import measured_text, named, reported_text, verdict_text
-from pldrepro.exhibits.story_text import TOPICS, sentences
+from pldrepro.exhibits.story_clauses import amount, basis, kind, upper
 from pldrepro.files import write_text
 
 # What a reader asks first, in this order.
@@ -28,45 +34,158 @@ CLAIMS = (
     "cloze_comparable",
     "balanced_gradients",
 )
-# What of the story the README tells: what dropping saves and which formula that fits, whose merit the speedup is, what
-# dropping costs, and how many claims have which verdict.
-STORY = ("time", "flops", "to_loss", "parts", "equal_samples", "equal_cost", "open")
-# What it tells of a further set.
-ELSEWHERE = ("to_loss", "parts", "equal_samples")
+FACTORS = ("preln_time", "preln_higher_lr_time", "pld_time")
+PICTURE = (  # of the first set
+    "![Above: validation loss against time; below: what the time ratio at checkpoint 100 of 186 is made of; set `{}`]"
+    "(docs/finding.svg)"
+)
 MARKERS = re.compile(r"(<!-- results: begin [^\n]*-->\n).*?(\n<!-- results: end -->)", re.DOTALL)
 
+Sets = Mapping[str, Sequence[Finding]]  # the findings of recorded sets, by the set's name
 
-def readme_table(frame: pd.DataFrame) -> str:
-    """The chosen claims as a Markdown table; a claim that the set does not measure is left out."""
-    rows = frame.set_index(frame["claim"].str.removeprefix("pld.")).reindex(CLAIMS).dropna(subset=["measured"])
-    lines = [
-        "| claim of the PLD paper | reported | measured [95 % interval] | n | verdict |",
-        "|---|---|---|---|---|",
+
+# ---- the finding ----
+
+
+def readme_finding(sets: Sets) -> str:
+    """The finding as a Markdown list; what no set measures is left out."""
+    said = {"What it saves": saves(sets), "Where the speedup comes from": speedup(sets), "What it costs": costs(sets)}
+    return "\n".join(f"- **{title}.** {' '.join(texts)}" for title, texts in said.items() if texts)
+
+
+def saves(sets: Sets) -> list[str]:
+    """Time and FLOPs of a sample, against the baseline."""
+    return [
+        *_told(_all(sets, "time", "saving"), lambda one: _claim(
+            one, "PLD needs less time per sample than the baseline", "PLD needs more time per sample than the baseline"
+        )),
+        *_told(_all(sets, "flops", "saving"), lambda one: _claim(one, "it needs fewer FLOPs", "it needs more FLOPs")),
+    ]  # fmt: skip
+
+
+def speedup(sets: Sets) -> list[str]:
+    """The speedup to the baseline's final loss and its factors; first the sets that show one."""
+    found = sorted(_all(sets, "to_loss", "speedup"), key=lambda pair: kind(pair[1]) != "favourable")
+    return [f"In `{name}` {_speedup(one, sets[name])}." for name, one in found]
+
+
+def _speedup(one: Finding, findings: Sequence[Finding]) -> str:
+    end = "".join(f"; at its end its loss is {amount(gap)} above" for gap in _get(findings, "to_loss", "gap")
+                  if gap.outcome == "above")  # fmt: skip
+    if kind(one) == "premise fails":
+        reached = [count.estimate for count in _get(findings, "to_loss", "reached") if count.estimate]
+        runs = "".join(f" ({count.value:.0f} of {count.n} runs get there)" for count in reached)
+        return f"PLD does not reach the baseline's final loss{runs}{end}"
+    holds = "PLD reaches the baseline's final loss sooner"
+    words = _claim(one, holds, "PLD reaches the baseline's final loss later")
+    factors = [f"{part.note} {amount(part)}{_brackets(_open(part))}"
+               for name in FACTORS for part in _get(findings, "parts", name)]  # fmt: skip
+    made_of = f", the product of {', '.join(factors[:-1])} and {factors[-1]}" if len(factors) > 1 else ""
+    return f"{words}: {amount(one)}{_brackets(basis(one), _open(one))}{made_of}{end}"
+
+
+def costs(sets: Sets) -> list[str]:
+    """Final loss against the same model without dropping, and against a model with fewer layers."""
+    words = {
+        "below": "dropping layers lowers the final loss at equal samples",
+        "above": "dropping layers raises the final loss at equal samples",
+        UNDECIDED: "whether dropping layers changes the final loss at equal samples is open",
+    }
+    found = sorted(_all(sets, "equal_samples", "loss"), key=lambda pair: pair[1].outcome == UNDECIDED)
+    return [
+        *_told(found, lambda one: words[one.outcome]),
+        *(_rival(name, one, sets[name]) for name, one in _all(sets, "equal_cost", "fewer_layers")),
     ]
-    for row in rows.to_dict("records"):
-        cells = (named(row), reported_text(row), measured_text(row), row["n"], verdict_text(row))
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    marks = mark_notes(rows["provenance"])
+
+
+def _rival(name: str, one: Finding, findings: Sequence[Finding]) -> str:
+    """PLD's loss against a model that has about as many layers as PLD keeps, and what that model costs."""
+    cost = [f", which takes {amount(time)} less time," for time in _get(findings, "equal_cost", "fewer_layers_time")
+            if time.arm == one.against]  # fmt: skip
+    words = {"below": "is lower", "above": "is higher", UNDECIDED: "is not shown to differ"}
+    return (
+        f"Against a model with fewer layers and no dropping{''.join(cost)} PLD's final loss {words[one.outcome]} in "
+        f"`{name}`: {amount(one)}{_brackets(basis(one), _open(one))}."
+    )
+
+
+# ---- clauses ----
+
+
+def _get(findings: Sequence[Finding], topic: str, part: str) -> list[Finding]:
+    return [one for one in findings if (one.topic, one.part) == (topic, part) and one.outcome != NOTHING]
+
+
+def _all(sets: Sets, topic: str, part: str) -> list[tuple[str, Finding]]:
+    """A finding in every set that has a number for it, with the set's name."""
+    return [(name, one) for name, findings in sets.items() for one in _get(findings, topic, part)]
+
+
+def _told(found: Sequence[tuple[str, Finding]], words: Callable[[Finding], str]) -> list[str]:
+    """A sentence on a finding in all sets: words for each outcome, the sets' numbers, and once what is reported."""
+    numbers: dict[str, list[str]] = {}
+    for name, one in found:
+        counted = basis(replace(one, reported=None))
+        numbers.setdefault(words(one), []).append(f"{amount(one)} in `{name}`{_brackets(counted, _open(one))}")
+    if not found:
+        return []
+    paper = basis(found[0][1]).partition("; ")[2]
+    text = "; ".join(f"{said}: {', '.join(these)}" for said, these in numbers.items())
+    return [f"{upper(text)}{'; ' if paper else ''}{paper}."]
+
+
+def _claim(one: Finding, holds: str, opposite: str) -> str:
+    """A claim in words, by its verdict."""
+    above = one.estimate is not None and one.estimate.value > one.null
+    return {
+        "favourable": holds,
+        "contradicted": opposite,
+        "by construction": f"{holds if above == (one.claimed == 'above') else opposite} by design",
+        "inconclusive": f"whether {holds} is open",
+    }.get(kind(one), f"whether {holds} is not judged")
+
+
+def _open(one: Finding) -> str:
+    """Said behind the number of what is undecided; README has the reasons in a note."""
+    return UNDECIDED if one.outcome in (UNDECIDED, "inconclusive") else ""
+
+
+def _brackets(*said: str) -> str:
+    return f" ({'; '.join(filter(None, said))})" if any(said) else ""
+
+
+# ---- the table ----
+
+
+def readme_table(sets: Mapping[str, pd.DataFrame]) -> str:
+    """The chosen claims as a Markdown table, a column for each set; a claim that no set measures is left out."""
+    by_claim = {name: frame.set_index(frame["claim"].str.removeprefix("pld.")) for name, frame in sets.items()}
+    columns = ["claim of the PLD paper", "reported", *(f"`{name}`: measured" for name in sets)]
+    lines, provenances = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"], []
+    for claim in CLAIMS:
+        rows = [frame.loc[claim].to_dict() for frame in by_claim.values()]
+        if any(pd.notna(row["measured"]) for row in rows):
+            cells = (named(rows[0]), reported_text(rows[0]), *map(_cell, rows))
+            lines.append(f"| {' | '.join(cells)} |")
+            provenances.append(rows[0]["provenance"])
+    marks = mark_notes(provenances)
     return "\n".join([*lines, *(["", *marks] if marks else [])])
 
 
-def readme_story(findings: Sequence[Finding], topics: Sequence[str] = STORY, where: str = "") -> str:
-    """The chosen sentences of the story as a Markdown list; ``where``: what is said after each title."""
-    titles = {TOPICS[topic].title for topic in topics}
-    return "\n".join(f"- **{one.title}{where}.** {one.text}" for one in sentences(findings) if one.title in titles)
+def _cell(row: Mapping[str, object]) -> str:
+    if pd.isna(row["measured"]):
+        return DASH
+    return f"{measured_text(row)}, n = {row['n']}: *{verdict_text(row)}*"
 
 
 def write_readme(results: Sequence[Path], readme: Path) -> None:
-    """Put what finished results folders say between the markers of README.md; without markers a RecordError.
-
-    The first one tells the story and fills the table; of the others, what differs most with the text that is learned.
-    """
+    """Put what finished results folders say between the markers of README.md; without markers a RecordError."""
     text = readme.read_text("utf-8")
-    stories = [readme_story(read_story(results[0] / "story.csv"))]
-    stories += [readme_story(read_story(one / "story.csv"), ELSEWHERE, f" in `{one.name}`") for one in results[1:]]
-    said = "\n".join(stories), readme_table(read_claims(results[0] / "claims.csv"))
+    finding = readme_finding({one.name: read_story(one / STORY) for one in results})
+    picture = PICTURE.format(results[0].name)
+    table = readme_table({one.name: read_claims(one / "claims.csv") for one in results})
     written, found = MARKERS.subn(
-        lambda match: "\n\n".join((match[1].rstrip("\n"), *said, match[2].lstrip("\n"))), text
+        lambda match: "\n\n".join((match[1].rstrip("\n"), finding, picture, table, match[2].lstrip("\n"))), text
     )
     if found != 1:
         raise RecordError(f"{readme}: expected one pair of markers `results: begin` and `results: end`, got {found}")

@@ -26,12 +26,14 @@ from pldrepro.errors import RecordError
 from pldrepro.exhibits import claims_text, overview
 from pldrepro.exhibits.figures import FIGURES
 from pldrepro.exhibits.layout import template
-from pldrepro.exhibits.readme import STORY as STORY_TOPICS
 from pldrepro.exhibits.story_text import TOPICS, Sentence, sentences, story_marks
 from pldrepro.exhibits.strip import strip
 from pldrepro.exhibits.tables import TABLES
 from pldrepro.files import shipped, write_text
 
+# What of the story is on the first screen: what dropping saves and which formula that fits, whose merit the speedup is,
+# what dropping costs, and how many claims have which verdict.
+FIRST_SCREEN = ("time", "flops", "to_loss", "parts", "equal_samples", "equal_cost", "open")
 # A sign next to the colour: a verdict must be readable in grey, too.
 BADGES = {
     "reproduced": ("good", "✓"),
@@ -83,7 +85,7 @@ def write_report(
     """
     frame, findings = read_claims(claims), read_story(claims.with_name(STORY))
     studies, told, labels = (evidence, *evidence.others), sentences(findings), read_yaml(shipped(LABELS))
-    first = [one for one in told if one.title in {TOPICS[topic].title for topic in STORY_TOPICS}]
+    first = [one for one in told if one.title in {TOPICS[topic].title for topic in FIRST_SCREEN}]
     drawn = [one for name in FIGURES if (one := _figure(figures / name, labels["figures"][name], told)) is not None]
     shown = {name: text for name in TABLES if (text := _table(tables / name))}
     anchors = {**{name: f"table-{name}" for name in shown}, **{one.name: f"figure-{one.name}" for one in drawn}}

@@ -19,7 +19,7 @@ from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.config.arm import ArmTags
 from pldrepro.errors import RecordError
-from pldrepro.exhibits import figures, overview, readme, report, strip, tables
+from pldrepro.exhibits import figures, overview, report, strip, tables
 from pldrepro.exhibits.figures import style
 from pldrepro.stats import Estimate
 from tests.support import runs
@@ -145,7 +145,7 @@ def test_the_first_screen_names_the_set_once_and_exhibits_by_their_labels(built:
     assert not re.search(r">(table|figure)\d+</a>", page)
     told = page.partition('<ul class="story">')[2].partition("</ul>")[0]
     titles = re.findall(r"<li><b>([^<]+)\.</b>", told)
-    assert 0 < len(titles) <= len(readme.STORY)
+    assert 0 < len(titles) <= len(report.FIRST_SCREEN)
     assert titles[-1] == "Verdicts"
     order = [page.index(text) for text in ('class="story"', 'class="counts"', 'class="strips"', 'class="pair"')]
     assert order == sorted(order)

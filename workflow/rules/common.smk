@@ -30,7 +30,7 @@ from pldrepro.config.jobs import (
 from pldrepro.config.recorded import load_recorded
 from pldrepro.config.start import check_data, outdated, put_python_first
 from pldrepro.config.study import load_study
-from pldrepro.errors import SettingsError
+from pldrepro.errors import RecordError, SettingsError
 from pldrepro.files import shipped
 from pldrepro.runs.lock import workflow_runs
 from pldrepro.runs.terminal import Terminal
@@ -56,8 +56,8 @@ try:
     STUDY = None if config.get("scale") == "recorded" else load_study(config)
     RECORDS = load_recorded(config) if STUDY is None else None
     SETS = RECORDS.result_sets() if RECORDS else [STUDY.result_set()]
-except SettingsError as error:  # the line for the user, without the places of the code that Snakemake would add
-    sys.exit(f"SettingsError: {error}")
+except (SettingsError, RecordError) as error:  # the line for the user, without the places of the code
+    sys.exit(f"{type(error).__name__}: {error}")
 
 # Recorded runs that are archives, to be unpacked before anything reads them.
 PACKED = RECORDS.packed() if RECORDS else []

@@ -1,0 +1,111 @@
+"""The finding in README.md: its words follow the outcomes of every set, and what no set measures is left out."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pldrepro.analysis import story
+from pldrepro.analysis.findings import ABOVE, BELOW, NOTHING, SHOWN, UNDECIDED, Finding
+from pldrepro.errors import RecordError
+from pldrepro.exhibits import readme
+from pldrepro.stats import Estimate
+
+TIME = Finding("time", "saving", "same direction", Estimate(16.0, 13.0, 19.0, 3, ""), "%", counts="processes",
+               reported=24.0, claimed=ABOVE)  # fmt: skip
+FLOPS = Finding("flops", "saving", "by construction", Estimate(18.0, None, None, 3, ""), "%", reported=25.0,
+                claimed=ABOVE)  # fmt: skip
+SPEEDUP = Finding("to_loss", "speedup", "same direction", Estimate(3.2, 2.8, 3.7, 3, ""), "x", null=1.0, reported=2.8,
+                  claimed=ABOVE)  # fmt: skip
+BOUND = replace(SPEEDUP, outcome="premise fails", estimate=Estimate(1.2, None, None, 10, ""), bound="≤")
+REACHED = Finding("to_loss", "reached", SHOWN, Estimate(0, None, None, 10, ""), "runs")
+GAP = Finding("to_loss", "gap", ABOVE, Estimate(0.2, 0.1, 0.3, 10, ""), "nats")
+FACTORS = [
+    Finding("parts", "preln_time", ABOVE, Estimate(1.6, 1.4, 1.8, 3, ""), "x", null=1.0, note="PreLN"),
+    Finding("parts", "preln_higher_lr_time", ABOVE, Estimate(1.75, 1.6, 1.9, 3, ""), "x", null=1.0, note="the rate"),
+    Finding("parts", "pld_time", UNDECIDED, Estimate(1.1, 0.9, 1.3, 3, ""), "x", null=1.0, note="dropping"),
+]
+COST = Finding("equal_samples", "loss", ABOVE, Estimate(0.05, 0.04, 0.06, 3, ""), "nats")
+OPEN_COST = replace(COST, outcome=UNDECIDED, estimate=Estimate(0.02, -0.01, 0.05, 10, ""))
+RIVAL = Finding("equal_cost", "fewer_layers", BELOW, Estimate(-0.1, -0.2, -0.05, 5, ""), "nats", against="shallow")
+RIVAL_TIME = Finding("equal_cost", "fewer_layers_time", SHOWN, Estimate(9.0, 7.0, 11.0, 5, ""), "%", arm="shallow")
+
+
+def items(**sets: Sequence[Finding]) -> list[str]:
+    return readme.readme_finding(sets).splitlines()
+
+
+def in_order(text: str, *pieces: str) -> bool:
+    """Whether a text has all pieces, one after the other."""
+    for piece in pieces:
+        _, found, text = text.partition(piece)
+        if not found:
+            return False
+    return True
+
+
+def test_sets_with_one_outcome_share_a_sentence_and_the_reported_value() -> None:
+    (item,) = items(a=[TIME, FLOPS], b=[TIME, FLOPS])
+    time, flops = "16.0 % [13.0, 19.0] in `{}` (3 processes)", "18.0 % in `{}` (3 seeds)"
+    assert in_order(item, "less time", time.format("a"), time.format("b"), "paper: 24 %.", "fewer FLOPs by design")
+    assert in_order(item, "fewer FLOPs", flops.format("a"), flops.format("b"), "paper: 25 %.")
+    assert item.count("paper") == item.count("needs") == 2
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        ("reproduced", "PLD needs less time"),
+        ("contradicted", "PLD needs more time"),
+        ("inconclusive", "Whether PLD needs less time per sample than the baseline is open"),
+        ("not measured at this scale", "Whether PLD needs less time per sample than the baseline is not judged"),
+    ],
+)
+def test_the_words_of_a_claim_are_those_of_its_verdict(outcome: str, words: str) -> None:
+    assert items(a=[replace(TIME, outcome=outcome)])[0].startswith(f"- **What it saves.** {words}")
+    both = items(a=[TIME], b=[replace(TIME, outcome=outcome)])[0]
+    assert both.lower().count("per sample than the baseline") == (1 if outcome == "reproduced" else 2)
+
+
+def test_by_construction_says_what_the_number_says() -> None:
+    more = replace(FLOPS, estimate=Estimate(-3.0, None, None, 3, ""))
+    assert items(a=[more]) == [
+        "- **What it saves.** It needs more FLOPs by design: −3.0 % in `a` (3 seeds); paper: 25 %."
+    ]
+
+
+def test_the_sets_with_a_speedup_come_first_and_take_it_apart() -> None:
+    (item,) = items(a=[BOUND, REACHED, GAP], b=[SPEEDUP, *FACTORS])
+    assert in_order(item, "In `b` PLD reaches", "3.20 x [2.80, 3.70]", "paper: 2.8 x", "PreLN 1.60 x [1.40, 1.80], ")
+    assert in_order(item, "the rate 1.75 x [1.60, 1.90] and dropping 1.10 x [0.90, 1.30] (undecided). In `a`")
+    assert in_order(item, "In `a` PLD does not reach", "0 of 10 runs", "0.200 nats [0.100, 0.300] above.")
+
+
+def test_an_open_speedup_is_not_told_as_one() -> None:
+    (item,) = items(a=[replace(SPEEDUP, outcome="inconclusive")])
+    assert "In `a` whether PLD reaches the baseline's final loss sooner is open: 3.20 x" in item
+    assert "undecided)." in item
+    (item,) = items(a=[replace(SPEEDUP, outcome="contradicted")])
+    assert "In `a` PLD reaches the baseline's final loss later: 3.20 x" in item
+
+
+def test_what_dropping_costs_is_first_said_where_it_is_decided() -> None:
+    (item,) = items(a=[OPEN_COST], b=[COST, RIVAL, RIVAL_TIME])
+    assert in_order(
+        item, "raises", "0.050 nats [0.040, 0.060] in `b` (3 seeds)", "is open", "in `a` (10 seeds; undecided)"
+    )
+    assert in_order(item, "fewer layers", "9.0 % [7.0, 11.0] less time", "is lower in `b`", "−0.100 nats", "(5 seeds)")
+
+
+def test_what_no_set_measures_is_left_out() -> None:
+    assert items(a=[Finding("time", "saving", NOTHING)], b=[]) == []
+
+
+def test_a_page_without_markers_is_refused(tmp_path: Path) -> None:
+    page, folder = tmp_path / "README.md", tmp_path / "set"
+    page.write_text("# no markers", "utf-8")
+    folder.mkdir()
+    story.story_frame([TIME]).to_csv(folder / "story.csv", index=False)
+    with pytest.raises(RecordError, match="markers"):
+        readme.write_readme([folder], page)
