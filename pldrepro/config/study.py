@@ -1,11 +1,9 @@
 """Settings: strict, typed, and the only way in which a study is described.
 
-A *study* is one file (``config/<study>.yaml``; its key ``scale`` is its name) over the experiments of a folder in
-``config/experiments`` (an arm or a grid of arms each). ``load_study`` resolves both into a ``Study``;
-``Study.run`` gives the complete ``RunSettings`` of one pre-training run. Unknown keys are refused with their path and
-the names that are allowed there.
-
-Five groups make up a run: model, data, training, drop (the science) and impl (how it is executed).
+A *study* is one file (``config/<study>.yaml``) over the experiments of a folder in ``config/experiments`` (an arm or a
+grid of arms each). ``load_study`` resolves both into a ``Study``; ``Study.run`` gives the complete ``RunSettings`` of
+one pre-training run. Unknown keys are refused with their path and the names that are allowed there. Five groups make up
+a run: model, data, training, drop (the science) and impl (how it is executed).
 """
 
 from __future__ import annotations
@@ -395,4 +393,8 @@ def with_base(values: Mapping[str, Any], *files: str) -> dict[str, Any]:
         raise SettingsError(f"{origin}: base: expected the path of a study's file, got {base!r}")
     if base in files:
         raise SettingsError(f"{' -> '.join([*files, base])}: `base` runs in a circle")
-    return merge(with_base(read_mapping(Path(base)), *files, base), own)
+    try:
+        below = read_mapping(Path(base))
+    except SettingsError as error:
+        raise SettingsError(f"{origin}: base: {error}; expected a study, such as config/demo.yaml") from None
+    return merge(with_base(below, *files, base), own)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pldrepro.__main__ import main
-from pldrepro.archives import read_archive
+from pldrepro.archives import read_archive, write_archive
 from pldrepro.config.recorded import load_recorded
 from pldrepro.errors import RecordError
 from pldrepro.runs.folder import load_pretrain
@@ -92,6 +92,15 @@ def test_a_damaged_run_is_not_recorded(study: Path, tmp_path: Path) -> None:
 def test_a_folder_without_runs_is_refused_by_name(make: Callable[[Path, Path], object], tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="nothing"):
         make(tmp_path / "nothing", tmp_path / "out")
+
+
+@pytest.mark.parametrize("files", [{"settings.json": b"{}"}, {"summary.json": b"{"}, {"summary.json": b"\xff"}])
+def test_an_archive_without_a_readable_summary_is_refused_by_name(files: dict[str, bytes], tmp_path: Path) -> None:
+    archive = tmp_path / "records/pretrain/baseline/seed1.tar.xz"
+    write_archive(archive, files)
+    values = {"scale": "recorded", "description": "-", "recorded": {"x": [str(tmp_path / "records")]}}
+    with pytest.raises(RecordError, match=str(archive)):
+        load_recorded(values).result_sets()
 
 
 def test_recorded_sets_are_read_from_archives_as_from_folders(study: Path, tmp_path: Path) -> None:

@@ -155,9 +155,13 @@ def test_a_wrong_configuration_is_one_line(repository: Path, tmp_path: Path) -> 
     """Without the places of the code; a repeated key of a file that Snakemake itself has read is refused, too."""
     twice = tmp_path / "twice.yaml"
     twice.write_text("base: config/smoke.yaml\nseeds: [1]\nseeds: [2]\n", "utf-8")
+    nameless = tmp_path / "nameless.yaml"  # would change the demo, in the demo's folder
+    nameless.write_text("seeds: [1]\n", "utf-8")
     for arguments, expected in (
         ((*SMOKE, "--config", "sedes=3"), "configuration: sedes: unknown key; did you mean seeds? allowed here: scale"),
         (("--configfile", str(twice)), f"{twice}: not readable as YAML: repeated key 'seeds'"),
+        (("--configfile", str(nameless)), f"{nameless}: not a study"),
+        (("--configfile", "config/experiments/bert/pld.yaml"), "configuration: base: preln_higher: no such file"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "snakemake", "-n", *arguments],
