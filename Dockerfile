@@ -18,6 +18,7 @@ COPY requirements.txt /opt/requirements.txt
 RUN python -m pip install --require-hashes --no-deps --requirement /opt/requirements.txt \
     && python -m pip install torch==2.13.0 ${TORCH_INDEX:+--index-url "$TORCH_INDEX"}
 
-ENV PYTHONPATH=/work HOME=/tmp
+# With `--user` the image knows no name for the user, and Snakemake asks for one.
+ENV PYTHONPATH=/work HOME=/tmp USER=pldrepro
 WORKDIR /work
 CMD ["snakemake", "--list-target-rules"]

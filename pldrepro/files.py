@@ -37,7 +37,7 @@ def look_around(path: Path) -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that replaces it when the block ends well, and is removed when it does not."""
+    """A temporary path next to ``path`` that replaces it when the block ends well, and is removed when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for abandoned in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # by a process that was killed
         abandoned.unlink(missing_ok=True)

@@ -50,7 +50,7 @@ def prepare_glue(options: argparse.Namespace) -> None:
 
 
 def prepare_contrasts(options: argparse.Namespace) -> None:
-    """Turn minimal pairs and held-out text into the items that all arms are asked."""
+    """Turn minimal pairs and held-out text into the items that all arms are scored on."""
     from pldrepro.data import contrasts
 
     settings = read_settings(ContrastSettings, options.settings)
@@ -138,7 +138,7 @@ def run_early(options: argparse.Namespace) -> None:
 
 
 def run_contrasts(options: argparse.Namespace) -> None:
-    """Ask the checkpoints of one run minimal pairs and cloze items."""
+    """Score the checkpoints of one run on minimal pairs and cloze contrasts."""
     from pldrepro.evaluation import score_contrasts
 
     settings = read_settings(ContrastSettings, options.settings)

@@ -1,4 +1,4 @@
-"""What each exhibit is made from. Declared here only: a target such as `table1` runs what stands here and no more.
+"""What each exhibit is made from. Declared here only: a target such as `table1` runs what is listed here and no more.
 
 Exhibits that are made from the same runs are a part. Every part needs pre-training runs and their calibration. An arm
 of the user's own joins an exhibit that shows chosen arms by naming it (``exhibits`` in the arm's file).

@@ -8,7 +8,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from pldrepro.config.base import MAX_LAYERS, Strict, text_or_images
 
-# What stands for a sequence: the state of its first token, or the mean over the real tokens.
+# What represents a sequence: the state of its first token, or the mean over the real tokens.
 Pooling = Literal["cls", "mean"]
 
 
@@ -85,7 +85,7 @@ class VisionSettings(Strict):
 
     @property
     def norm(self) -> str:
-        """Where LayerNorm stands: after the sublayer and before the sum (SwinV2), or before the sublayer (ViT)."""
+        """Where LayerNorm is: after the sublayer and before the sum (SwinV2), or before the sublayer (ViT)."""
         return "res_post" if self.family == "swinv2" else "pre"
 
 

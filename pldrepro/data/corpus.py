@@ -1,6 +1,6 @@
 """The prepared corpus: documents of a source as memory-mapped token arrays, each document followed by a separator.
 
-The separator is [SEP] (WordPiece) or <|endoftext|> (byte pairs). LAMBADA passages of the source lie beside the arrays.
+The separator is [SEP] (WordPiece) or <|endoftext|> (byte pairs). LAMBADA passages of the source are next to the arrays.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def prepare_corpus(settings: DataSettings, out: Path, *, workers: int, progress:
 
     from pldrepro.data.tokenizers.wordpiece import save_tokenizer, special_ids
 
-    # `workers` alone says how many cores are used: by the workers, and before them by the training of the vocabulary.
+    # Only `workers` says how many cores are used: by the workers, and before them by the training of the vocabulary.
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if workers > 1 else "false"
     os.environ["RAYON_NUM_THREADS"] = str(workers)
     source = open_source(settings)

@@ -142,7 +142,7 @@ def _write_split(source: ImageSource, split: str, side: int, out: Path, bar: Any
     """Write the two arrays of a split, shuffled; returns the labels as they are written, (N,)."""
     labels: list[int] = []
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=out) as unordered:  # the number of images is known after the last one alone
+    with tempfile.TemporaryFile(dir=out) as unordered:  # the number of images is known only after the last one
         for pixels, label in source.images(split):
             assert pixels.shape == (side, side, 3), pixels.shape
             unordered.write(pixels.tobytes())

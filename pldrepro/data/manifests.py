@@ -118,7 +118,7 @@ class ItemsEntry(Recorded):
     judges: bool = Field(description="its score counts in the task's")
     reason: str = Field("", description="why it does not judge")
     unigram: Share | None = Field(None, description="share of the pairs that a unigram model of the training text gets")
-    trigram: Share | None = Field(None, description="likewise a trigram model")
+    trigram: Share | None = Field(None, description="the same of a trigram model")
     longer: float | None = Field(None, description="tokens by which acceptable sentences are longer, mean")
 
 

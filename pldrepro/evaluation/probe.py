@@ -10,7 +10,7 @@ gradient_norm               layer, part (block, or one of PARTS)  L2 norm of the
 gradient_ratio              layer                                 |dL/dx| at the block's input over its output
 distance relative_distance  layer                                 |y - x|, |y - x| / |x| of block input x, output y
 cosine angle [degrees]      layer                                 between block input and output
-loss [nats]                 selection, kept, text (draw)          MLM loss with the kept layers alone (see ``depth``)
+loss [nats]                 selection, kept, text (draw)          MLM loss with only the kept layers (see ``depth``)
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ Row = dict[str, Any]
 def probe(
     pretrain_folder: Path, corpus_folder: Path, settings: ProbeSettings, folder: Path, progress: bool = True
 ) -> None:
-    """Probe the checkpoints of a finished run and write the run folder; the depth of the last of them alone.
+    """Probe the checkpoints of a finished run and write the run folder; the depth of the last of them only.
 
     Raises RecordError (no finished run, or no such checkpoint) and SettingsError (another corpus, too little text).
     """
@@ -148,7 +148,7 @@ class Subject:
 
     @torch.no_grad()
     def loss(self, text: MaskedBatch, kept: Iterable[int]) -> float:
-        """MLM loss per masked position [nats] with the kept layers (0..L-1) alone, none of them rescaled."""
+        """MLM loss per masked position [nats] with only the kept layers (0..L-1), none of them rescaled."""
         chosen = set(kept)
         gates = [drop.Gate(layer in chosen) for layer in range(self.num_layers)]
         total = 0.0
@@ -252,7 +252,7 @@ def movement(states: Sequence[Tensor]) -> np.ndarray:
 def lesions(subject: Subject, text: MaskedBatch, draws: int) -> list[Row]:
     """Loss of the intact model, and with each layer kept with probability 1/2, not rescaled (PLD, Figure 4).
 
-    The sets of layers depend on the draw alone, so that all arms, seeds and checkpoints are lesioned alike.
+    The sets of layers depend only on the draw, so that all arms, seeds and checkpoints are lesioned alike.
     """
     every = range(subject.num_layers)
     rows = [loss_row(subject, text, "all", "all", every)]

@@ -1,9 +1,9 @@
-"""Where the right last word of a passage stands among the words of the passage.
+"""The rank of the right last word of a passage among the words of the passage.
 
 For models whose LAMBADA accuracy is 0: published decoders of 160 M parameters have it before a billion tokens. The last
 word is compared with every other word of its context by log p(word | context) per token of the word, so that a long
 word is not less probable for its length; the score is the share of the other words that are less probable, a tie counts
-one half. A model that knows nothing of the passage stands at 1/2 where no word is more frequent than another, and below
+one half. A model that knows nothing of the passage has rank 1/2 where no word is more frequent than another, and below
 where the other words are frequent ones: the model without training says where.
 
 All words of a passage are scored in one pass: they stand one after the other behind the context, each at the positions

@@ -84,7 +84,7 @@ class ColumnLayout:
     """A column: its header, the tidy rows that it shows (by their keys; None: any), and how.
 
     Without any key it is a column of words, which every line brings along. ``of`` turns the estimate into what is
-    shown (seconds into hours); ``absent`` is said where there is no number; ``note`` stands below a table that has
+    shown (seconds into hours); ``absent`` is said where there is no number; ``note`` is put below a table that has
     the column.
     """
 

@@ -80,7 +80,7 @@ def write_report(
 ) -> None:
     """Write the report from what was run, claims.csv, the folders of tables and figures, and Markdown pages.
 
-    Of a table its .html is read, of a figure .svg, .csv and .txt; next to claims.csv stands story.csv. A missing file
+    Of a table its .html is read, of a figure .svg, .csv and .txt; story.csv is next to claims.csv. A missing file
     is a RecordError.
     """
     frame, findings = read_claims(claims), read_story(claims.with_name(STORY))

@@ -61,7 +61,7 @@ class Bert(nn.Module):
 
 
 class Pooler(nn.Module):
-    """tanh(W h + b), h: the state of [CLS], or whatever else stands for the sequence."""
+    """tanh(W h + b), h: the state of [CLS], or whatever else represents the sequence."""
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()

@@ -45,7 +45,7 @@ class AnyGate(Protocol):
 
 @dataclass(frozen=True)
 class Found:
-    """A list of blocks in a model: its name, which for stages stands for several lists, and the blocks."""
+    """A list of blocks in a model: its name, which for stages names several lists, and the blocks."""
 
     name: str
     blocks: tuple[nn.Module, ...]

@@ -4,7 +4,7 @@ Shapes: B batch, H = W pixels of a side, C classes, L blocks over all stages.
 
 Gates skip whole blocks; the down-sampling between the stages of SwinV2 is no block and always runs. The scale of a
 kept block multiplies the output of each of its two sublayers, as in PLD: x + s LN(f(x)) in SwinV2, whose LayerNorm
-stands after the sublayer (res-post-norm), x + s f(LN(x)) in ViT. For that, the module that stands last in a sublayer
+comes after the sublayer (res-post-norm), x + s f(LN(x)) in ViT. For that, the module that comes last in a sublayer
 (``drop_path`` in SwinV2, ``dropout`` in ViT) is wrapped by one without parameters.
 
 Differs from the paper of SwinV2: transformers starts the LayerNorms that end the sublayers at 1 and 0, while the

@@ -606,7 +606,7 @@ def evaluation_scales(
     """The factor on each block when the model of a step is evaluated; shape (L,). All 1, with two exceptions.
 
     test_time: the final keep probabilities. A stack that grows or shrinks without sampling is as deep at evaluation
-    as in training: 0 stands for a layer that is not in use.
+    as in training: 0 is a layer that is not in use.
     """
     if settings.allocation == "depth_truncation":
         return keep_probabilities(settings, step, num_steps, num_layers)

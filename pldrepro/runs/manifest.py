@@ -5,7 +5,7 @@ compares what it reads with it: a changed digit is a RecordError that names the 
 ``summary.json``, as Snakemake does before it runs a job again, does not cost the run: the summary comes back from the
 manifest once the files have been checked.
 
-A job lists what it wrote, not what lies there at its end. What an interrupted job keeps for the next start is noted in
+A job lists what it wrote, not what is there at its end. What an interrupted job keeps for the next start is noted in
 ``written.json`` (fine-tuning) or in the resume checkpoint (pre-training).
 
 A record of a run may do without its weights: the manifest still says what they were, and names them in ``left_out``.
@@ -111,7 +111,7 @@ def seal(folder: Path) -> None:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the folder holds a complete job; its summary is written again where it alone is missing.
+    """Whether the folder holds a complete job; its summary is written again where only that is missing.
 
     A file that is not what the manifest says is a RecordError, and so is a summary without a manifest.
     """

@@ -105,7 +105,7 @@ SINGLE = ProcessGroup()
 
 @contextmanager
 def joined(impl: ImplSettings) -> Iterator[ProcessGroup]:
-    """The world that this process belongs to, among the ranks that torchrun started; alone with impl.ranks 1."""
+    """The world that this process belongs to, among the ranks that torchrun started; with impl.ranks 1 it has no other."""
     if impl.ranks == 1:
         yield SINGLE
         return
@@ -129,7 +129,7 @@ def joined(impl: ImplSettings) -> Iterator[ProcessGroup]:
 
 
 def end_with_parent() -> None:
-    """On Linux, be killed when the process that started this rank ends: no rank is left alone with the run's lock."""
+    """On Linux, be killed when the process that started this rank ends: no rank is left over with the run's lock."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 

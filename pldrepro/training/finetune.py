@@ -1,6 +1,6 @@
 """Fine-tuning of one checkpoint on GLUE tasks, over learning rates and seeds: predictions out, no scores.
 
-Scores are computed later from the predictions (``make scores``), so this stage needs torch alone. There is no
+Scores are computed later from the predictions (``make scores``), so this stage needs only torch. There is no
 evaluation during training and no choice among epochs: a run's predictions are those of its last step.
 
 A fit whose training loss over the last epoch is not 1 % below that of the best constant prediction has failed, and the
@@ -60,7 +60,7 @@ from pldrepro.training.optim import MAX_GRADIENT_NORM, adamw, set_learning_rate
 from pldrepro.training.seeding import seed_dropout
 
 PARTS = "parts"  # folder of finished combinations, until the job is complete
-PAD = 0  # what stands behind the end of a shorter example; the attention mask hides it
+PAD = 0  # what fills the end of a shorter example; the attention mask hides it
 WIDTH_STEP = 16  # tokens, of the padded batches on a GPU
 SORTED_BATCHES = 16  # batches whose examples are sorted by length together, which saves padding
 
@@ -91,7 +91,7 @@ def finetune(
 
     Each finished combination of task, learning rate and seed is kept in ``parts/``: an interrupted job repeats only the
     one that it was in, and those whose files are not what they were. A complete job with the same settings, weights and
-    data is left alone.
+    data is left as it is.
     """
     if group not in settings.groups:
         raise SettingsError(f"finetune: no group {group}; allowed: {', '.join(settings.groups)}")

@@ -2,7 +2,7 @@
 
 What a slow moment of the machine does, it does to all arms alike. Nothing is assumed of how the time of a step depends
 on its layers: every arm draws the gates of its own policy, at steps that are spread over its whole schedule. What
-differs from one process to the next (where memory lies, which cores it runs on) needs several processes.
+differs from one process to the next (where its memory is, which cores it runs on) needs several processes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def interleave(job: InterleaveJob, process: int, folder: Path, progress: bool = 
 
 
 def step_gates(arm: Shape, seed: int, round_: int, rounds: int) -> list[Sequence[drop.Gate]]:
-    """Gates of each micro-batch of the optimizer step that a round stands for: the middle of its part of the run."""
+    """Gates of each micro-batch of the optimizer step that a round represents: the middle of its part of the run."""
     training, layers = arm.run.training, arm.run.model.num_layers
     ranks = drop.rank_layers(arm.run.drop, layers, None, seed)
     step = int((round_ + 0.5) * training.num_steps / rounds)

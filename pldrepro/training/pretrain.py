@@ -56,10 +56,10 @@ def pretrain(
     progress: bool = True,
     world: ProcessGroup = SINGLE,
 ) -> None:
-    """Pre-train one arm and write its run folder; an interrupted run goes on where its last checkpoint stands.
+    """Pre-train one arm and write its run folder; an interrupted run goes on from its last checkpoint.
 
-    A run that is complete is left alone, and gets its summary back where only that was removed. With several ranks
-    the first alone writes. Raises SettingsError, RecordError (a damaged resume checkpoint, damaged files of a complete
+    A run that is complete is left as it is, and gets its summary back where only that was removed. With several ranks
+    only the first writes. Raises SettingsError, RecordError (a damaged resume checkpoint, damaged files of a complete
     run), DivergedError or OutOfTimeError.
     """
     stop = Stop(max_seconds)
@@ -241,7 +241,7 @@ def bar(run: Run, visible: bool) -> Any:
 
 
 def samples_per_second(run: Run) -> float:
-    """Speed of training alone, without validation and saving."""
+    """Speed of training, without validation and saving."""
     return run.progress.step * run.settings.training.batch_size / max(run.clock.seconds, 1e-9)
 
 

@@ -39,7 +39,7 @@ from pldrepro.training.stopwatch import Stopwatch
 
 @dataclass
 class Progress:
-    """How far a run has come; what a resume checkpoint holds beside weights and optimizer."""
+    """How far a run has come; what a resume checkpoint holds besides weights and optimizer."""
 
     step: int = 0  # optimizer steps done
     train_seconds: float = 0.0

@@ -237,7 +237,7 @@ def test_a_split_that_is_not_there_is_said_in_words(tmp_path: Path) -> None:
         ("cola", "sentence\tlabel\n", r"row 1: 2 fields; allowed: 4 \(source, label, mark, sentence\)"),
         ("rte", "index\tsentence1\tsentence2\tlabel\n0\ta\tb\tyes\n", r"row 2: .*'yes'; allowed: entailment, not_ent"),
         ("mnli", "sentence1\tsentence2\tgold_label\na\tb\t-\n", r"no row with a label other than '-'"),
-        ("sst2", "sentence\tlabel\rfine\t1\r", r"lines end with CR alone"),
+        ("sst2", "sentence\tlabel\rfine\t1\r", r"lines end with only CR"),
         ("stsb", "sentence1\tsentence2\tscore\na\tb\t5.1\n", r"row 2: .*score '5.1'; allowed: a number from 0 to 5"),
         ("stsb", "sentence1\tsentence2\tscore\na\tb\tnan\n", r"row 2: .*score 'nan'"),
         ("qqp", "question1\tquestion2\tis_duplicate\na\tb\t1\nhalf a row\n", r"row 3: too few fields, as in 1 of 2"),

@@ -61,6 +61,8 @@ def test_the_container_is_built_and_run_as_the_page_says() -> None:
     assert f'--volume "$PWD:{folder}"' in commands[1]
     assert f'--bind "$PWD:{folder}" --pwd {folder} ' in page
     assert f"PYTHONPATH={folder} " in recipe
+    # The user of --user has neither a home nor a name in the image, and Snakemake asks for the name.
+    assert "--user " not in commands[1] or re.search(r"^ENV .*\bHOME=/tmp USER=\w+$", recipe, re.MULTILINE)
     assert f"--add safe.directory {folder}\n" in recipe
 
 

@@ -14,7 +14,7 @@ IGNORED = -100  # label of a position that does not count
 
 
 class Batch:
-    """Arrays that have a row for each sample of a step, as the fields of a dataclass; None stands for no array."""
+    """Arrays that have a row for each sample of a step, as the fields of a dataclass; None is no array."""
 
     def __len__(self) -> int:
         return len(getattr(self, fields(self)[0].name))  # type: ignore[arg-type]

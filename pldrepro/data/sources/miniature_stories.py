@@ -6,7 +6,7 @@ twice in any order and with any synonyms. A *passage* is a story that ends with 
     the dogs are inside . anna is abroad . anna is not big . the hounds are inside
 
 The last sentence does not give the place away: all four are equally probable, whoever it is about. What comes before
-decides it: the sentence with the same actor, which stands two to four sentences earlier. Each actor is at another
+decides it: the sentence with the same actor, two to four sentences earlier. Each actor is at another
 place, so that naming any place that was told is right in one of as many passages as there are actors.
 """
 
@@ -38,7 +38,7 @@ def make_story_document(new_speaker: Callable[[int], Speaker], places: tuple[str
 
 
 def make_passage(new_speaker: Callable[[int], Speaker], places: tuple[str, ...]) -> str:
-    """A passage, whose beginning stands in no document, not even with other places; new_speaker: as above."""
+    """A passage, whose beginning is in no document, not even with other places; new_speaker: as above."""
     attempt = 0
     while True:
         beginning, again = _tell(new_speaker(attempt), places)

@@ -240,7 +240,7 @@ def _examples(path: Path, task: str, layout: Layout) -> Iterator[Example]:
     rows = _table(path)
     first = "" if layout.header else next(rows, (1, ""))[1]
     if "\r" in first:
-        raise DataError(f"{path}: lines end with CR alone; allowed: LF, or CR and LF")
+        raise DataError(f"{path}: lines end with only CR; allowed: LF, or CR and LF")
     header = layout.header or tuple(first.split("\t"))
     absent = [column for column in layout.columns if column not in header]
     if absent:

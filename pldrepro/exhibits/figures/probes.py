@@ -75,7 +75,7 @@ def _regime(evidence: Evidence) -> str:
 
 
 def figure3(evidence: Evidence, paper: Paper) -> FigureData:
-    """L2 distance and angle between block input and output by relative depth (PLD, Figure 3), the paper's beside."""
+    """L2 distance and angle between block input and output by relative depth (PLD, Figure 3), with the paper's."""
     arms = shown(evidence)
     if not arms:
         return nothing(NOT_PROBED)
@@ -212,7 +212,7 @@ def depth_robustness(evidence: Evidence, paper: Paper) -> FigureData:
 
 
 def interval_text(frame: pd.DataFrame, arms: Sequence[str], statistic: str) -> str:
-    """What stands for the seeds in a figure, n included; frame: of the probes."""
+    """What represents the seeds in a figure, n included; frame: of the probes."""
     seeds = {arm: frame.query("arm == @arm")["seed"].nunique() for arm in arms}
     counts = sorted(set(seeds.values()))
     n = str(counts[0]) if len(counts) == 1 else ", ".join(f"{seeds[arm]} ({_label(frame, arm)})" for arm in arms)

@@ -175,7 +175,7 @@ def device_text(device: Device) -> str:
 
 
 def nothing(reason: str) -> FigureData:
-    """What stands in place of a figure that this study has no runs for."""
+    """What is put in place of a figure that this study has no runs for."""
     figure, ax = plt.subplots(figsize=(7.2, 1.0))
     ax.axis("off")
     ax.text(0.5, 0.5, reason, ha="center", va="center", color="#555555", wrap=True)
