@@ -44,7 +44,7 @@ class PairsSettings(Strict):
 
 
 class ContrastSettings(Strict):
-    """What is asked of every text model of a study, and at which of its checkpoints."""
+    """What every text model of a study is scored on without fine-tuning, and at which of its checkpoints."""
 
     pairs: dict[Name, PairsSettings] = Field({}, description="name of the set, e.g. zorro -> where it comes from")
     cloze: Annotated[tuple[tuple[str, str], ...], Distinct] = Field(

@@ -75,7 +75,7 @@ class StudySettings(Strict):
         None, description="minimal pairs and cloze contrasts for every run of a text model; none: the study has none"
     )
     contrast_arms: Annotated[tuple[Name, ...], Distinct] | None = Field(
-        None, description="arms that are asked them; none: all of them"
+        None, description="arms that are scored on them; none: all of them"
     )
     early: EarlyStudy | None = Field(None, description="runs that are probed early in training; none: there are none")
     companions: dict[Name, str] = Field(

@@ -349,7 +349,7 @@ class Study:
         return self.pretrain_runs() if passages[data.source] else []
 
     def contrast_runs(self) -> list[tuple[str, int]]:
-        """(arm, seed) of every run that is asked minimal pairs and cloze items."""
+        """(arm, seed) of every run that is scored on minimal pairs and cloze items."""
         asked, arms = self.settings.contrasts is not None, self.settings.contrast_arms
         return [(arm, seed) for arm, seed in self.pretrain_runs() if asked and (arms is None or arm in arms)]
 

@@ -96,7 +96,7 @@ def part_of(run: RunSettings, steps: int, device: AnyDevice) -> Price:
 
 
 def asked_checkpoints(study: Study, run: RunSettings) -> int:
-    """Checkpoints of a run that contrasts are asked of; the last one always."""
+    """Checkpoints of a run that are scored on contrasts; the last one always."""
     names, training = study.contrasts.checkpoints, run.training
     known: Mapping[str, int] = training.checkpoint_steps()
     return sum(names is None or name in (*names, training.final_checkpoint) for name in known)

@@ -1,4 +1,4 @@
-"""What models are asked without fine-tuning, prepared once: the minimal pairs and cloze items that all arms see."""
+"""What models are scored on without fine-tuning, prepared once: the minimal pairs and cloze items that all arms see."""
 
 from __future__ import annotations
 

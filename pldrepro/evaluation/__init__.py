@@ -1,1 +1,1 @@
-"""What is asked of a checkpoint after training: probes and zero-shot scores."""
+"""What is measured on a checkpoint after training: probes, and scores without fine-tuning."""

@@ -1,4 +1,4 @@
-"""The contrasts of a finished run: every checkpoint is asked the prepared minimal pairs and cloze items.
+"""The contrasts of a finished run: every checkpoint is scored on the prepared minimal pairs and cloze items.
 
 Everything in float32, in evaluation mode, with all layers. The hits of single items are kept, so that arms can be
 compared item by item.

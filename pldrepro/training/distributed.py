@@ -105,7 +105,7 @@ SINGLE = ProcessGroup()
 
 @contextmanager
 def joined(impl: ImplSettings) -> Iterator[ProcessGroup]:
-    """The world that this process belongs to, among the ranks that torchrun started; with impl.ranks 1 it has no other."""
+    """The world that this process belongs to, among the ranks that torchrun started; of one with impl.ranks 1."""
     if impl.ranks == 1:
         yield SINGLE
         return
