@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -172,7 +173,7 @@ def readme_table(sets: Mapping[str, pd.DataFrame]) -> str:
     return "\n".join([*lines, *(["", *marks] if marks else [])])
 
 
-def _cell(row: Mapping[str, object]) -> str:
+def _cell(row: Mapping[Any, Any]) -> str:
     if pd.isna(row["measured"]):
         return DASH
     return f"{measured_text(row)}, n = {row['n']}: *{verdict_text(row)}*"
