@@ -25,6 +25,34 @@ def validation_losses(evidence: Evidence, arm: str, checkpoint: str | None = Non
     return [(end if checkpoint is None else end.checkpoints[checkpoint]).validation_loss for end in ends]
 
 
+SAME_PRICE = 1.01  # a larger factor between two prices of one run is another calibration's
+# Runs of one arm do the same work: of two whose measured time per step differs by more, other work slowed one down.
+DISTURBED = 1.5
+
+
+def disturbed(evidence: Evidence) -> dict[str, float]:
+    """Arm -> measured time per step of its slowest run over that of its quickest, of arms with more than DISTURBED."""
+    seconds = {
+        arm: [run.summary.train_seconds / run.summary.steps for run in evidence.runs(arm)] for arm in evidence.arms
+    }
+    factors = {arm: max(own) / min(own) for arm, own in seconds.items() if min(own) > 0}
+    return {arm: factor for arm, factor in factors.items() if factor > DISTURBED}
+
+
+def repriced(evidence: Evidence) -> tuple[int, float]:
+    """How many runs' summaries hold a price of another calibration than the set's, and by what factor at most.
+
+    A run notes the reference time that it was planned with; every exhibit prices it again with the set's calibration.
+    """
+    if evidence.calibration is None:
+        return 0, 1.0
+    notes = {run.folder: run.summary.reference_seconds for run in evidence.pretrain}
+    prices = [(notes[run.folder], evidence.cost(run, "reference_time")) for run in evidence.pretrain]
+    factors = [max(note / price, price / note) for note, price in prices if note and price]
+    others = [factor for factor in factors if factor > SAME_PRICE]
+    return len(others), max(others, default=1.0)
+
+
 def kept_layers(evidence: Evidence, arm: str) -> Estimate:
     """Layers that an arm keeps in a forward pass, mean over its whole run: mean over its seeds."""
     return stats.mean_interval([run.summary.mean_kept_layers for run in evidence.runs(arm)])

@@ -12,7 +12,8 @@ from itertools import pairwise
 
 from pldrepro.analysis import comparisons, glue_scores
 from pldrepro.analysis.comparisons import Paired
-from pldrepro.analysis.measurement import Measurement, at_most, estimate_note, join_notes, until_reached
+from pldrepro.analysis.early_stop import CHECKPOINT
+from pldrepro.analysis.measurement import Measurement, at_least, at_most, estimate_note, join_notes, until_reached
 from pldrepro.analysis.probe_claims import (
     gradient_preserving,
     random_dropping,
@@ -38,11 +39,9 @@ from pldrepro.analysis.sbld_claims import (
     sbld_top5_gain,
 )
 from pldrepro.analysis.similar import (
-    EARLY,
     cloze_comparable,
     comparable,
     minimal_pairs_comparable,
-    shortfall,
     speedup_at_similar,
     speedup_at_similar_cloze,
     speedup_at_similar_minimal_pairs,
@@ -141,7 +140,7 @@ def glue_comparable(evidence: Evidence) -> Measurement:
 
 def glue_gain_ckp100(evidence: Evidence) -> Measurement:
     """GLUE points above the finished baseline at PLD's checkpoint 100 of 186."""
-    return _glue_gain(evidence, EARLY, evidence.baseline)
+    return _glue_gain(evidence, CHECKPOINT, evidence.baseline)
 
 
 def glue_gain_over_undropped(evidence: Evidence) -> Measurement:
@@ -231,7 +230,7 @@ def rising_scores(evidence: Evidence) -> Measurement:
     gain = glue_gain_final(evidence)
     passed = estimate_note("at the end, above the baseline", gain.paired, 1, "points")
     note = join_notes(f"from {points[0]} to {points[-1]}", *texts, passed, note)
-    return Measurement(rise(points[0], points[-1]), note, at_most(shortfall(gain)))
+    return Measurement(rise(points[0], points[-1]), note, at_least(gain.paired))
 
 
 def robust_over_rates(evidence: Evidence) -> Measurement:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -48,9 +48,21 @@ class Paired:
     @property
     def test(self) -> tuple[float, ...]:
         """What its test of no effect rests on: equal where two comparisons are one estimate, turned round or not."""
-        side = 1 if self.effects[0] >= 0 else -1
+        side = 1 if next(filter(None, self.effects), 0.0) >= 0 else -1
         numbers = (*(side * effect for effect in self.effects), self.shared_error, self.shared_freedom)
         return tuple(float(f"{number:.12g}") for number in (*numbers, self.least_spread))
+
+    @property
+    def agree(self) -> int:
+        """How many effects are on the side of their mean."""
+        side = 1 if sum(self.effects) >= 0 else -1
+        return sum(side * effect > 0 for effect in self.effects)
+
+    def turned(self) -> Paired:
+        """A difference the other way round: second - first."""
+        return replace(
+            self, estimate=self.estimate.map(lambda value: -value), effects=tuple(-effect for effect in self.effects)
+        )
 
     def smallest_seen(self, unit: str) -> float | None:
         """The smallest difference that so many seeds find with power.POWER, by itself.

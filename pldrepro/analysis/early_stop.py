@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pldrepro.analysis import comparisons
-from pldrepro.analysis.findings import SHOWN, Finding
+from pldrepro.analysis.finding import SHOWN, Finding
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.time_to_target import REPORTED, chain, joined_changes
+from pldrepro.analysis.time_to_target import REPORTED, joined_changes
+from pldrepro.config.arm import Role
 
 CHECKPOINT = REPORTED["glue"]  # at which the paper has its speedup to a similar GLUE score
 STOP, WHOLE = "stop", "whole"
 
 
-def early_stop(study: Evidence) -> list[Finding]:
+def early_stop(study: Evidence, changes: Sequence[tuple[Role, str, str]] | None = None) -> list[Finding]:
     """The factors of the speedup at CHECKPOINT over the baseline's whole run, and their product, last.
 
     Speedup = samples of the baseline / samples of PLD (``part`` stop) x, for each change from the baseline to PLD,
     reference time per sample before / after it (``part``: the role). ``arm``: that of the change, by its name here;
-    ``note``: the change. All factors are over the seeds that every arm has. Empty where PLD has no such checkpoint.
+    ``note``: the change. ``changes``: role, arm and name of each (none: those that the study can tell apart). All
+    factors are over the seeds that every arm has. Empty where PLD has no such checkpoint.
     """
-    arms = chain(study)
-    if not arms or CHECKPOINT not in study.checkpoints(study.pld):
+    if study.pld not in study.arms or CHECKPOINT not in study.checkpoints(study.pld):
         return []
+    steps = joined_changes(study) if changes is None else changes
+    arms = [study.baseline, *(arm for _, arm, _ in steps)]
     seeds = [run.seed for run in study.runs(study.pld) if all(run.seed in _seeds(study, arm) for arm in arms)]
     samples = {arm: _costs(study, arm, "samples", seeds) for arm in arms}
     times = {arm: _costs(study, arm, study.clock, seeds) for arm in arms}
     each = {arm: [a / b for a, b in zip(times[arm], samples[arm], strict=True)] for arm in arms}
     found = [_factor(study, STOP, "stopping early", samples, (arms[0], study.pld), priced=False)]
     before = arms[0]
-    for role, arm, change in joined_changes(study):
+    for role, arm, change in steps:
         found.append(_factor(study, role, change, each, (before, arm)))
         before = arm
     return [one for one in (*found, _factor(study, WHOLE, "all of it", times, (arms[0], study.pld))) if one.estimate]

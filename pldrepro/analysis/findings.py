@@ -15,52 +15,18 @@ import pandas as pd
 from pldrepro.analysis import arithmetic, comparisons, contrasts, floors, in_turn
 from pldrepro.analysis.budgets import original
 from pldrepro.analysis.comparisons import Paired
+from pldrepro.analysis.early_stop import CHECKPOINT
+from pldrepro.analysis.finding import ABOVE, BELOW, NOTHING, Finding, of_pair, shown
 from pldrepro.analysis.reach import reach_loss
 from pldrepro.analysis.reported import Claim, Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import IMAGES, accuracy_gain, loss_over_random
 from pldrepro.analysis.sbld_claims import prior_dropping
-from pldrepro.analysis.similar import EARLY
 from pldrepro.analysis.text import FAMILIES
 from pldrepro.analysis.tidy import split
 from pldrepro.analysis.time_to_target import CHANGES, decompose, joined_changes
 from pldrepro.analysis.verdicts import VERDICTS
 from pldrepro.stats import Estimate
-
-# Outcomes: a claim's verdict; the side of a comparison; or a number that is only shown.
-SIDES = BELOW, UNDECIDED, ABOVE = "below", "undecided", "above"
-SHOWN, NOTHING = "shown", "no measurement"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One number of the story and its outcome; ``topic`` is its sentence's, ``part`` its place in it.
-
-    ``arm``, ``against``: labels; ``counts``: what n counts; ``null``: the value of no effect; ``basis``: what a
-    reader must know with the number; ``open``: why nothing is
-    decided (see ``cases.Open``); ``sees``: the smallest effect that so many seeds find with 80 % power; ``claimed``:
-    on which side of no effect a claim is; ``paired``: of a comparison whose side is still to be judged.
-    """
-
-    topic: str
-    part: str
-    outcome: str
-    estimate: Estimate | None = None
-    unit: str = ""
-    exhibit: str = ""
-    arm: str = ""
-    against: str = ""
-    counts: str = "seeds"
-    null: float = 0.0
-    bound: str = ""
-    reported: float | None = None
-    provenance: str = "verified"
-    basis: str = ""
-    open: str = ""
-    sees: float | None = None
-    claimed: str = ""
-    note: str = ""
-    paired: Paired | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +63,7 @@ def of_claim(told: Told, topic: str, part: str, claim: str) -> Finding:
         counts=str(row["counts"]), null=about.null_value, bound=str(row["bound"]),
         reported=None if pd.isna(row["reported"]) else float(row["reported"]), provenance=str(row["provenance"]),
         basis=str(row["basis"]), open=str(row["open"]), sees=None if pd.isna(row["sees"]) else float(row["sees"]),
+        agree=None if pd.isna(row["agree"]) else int(row["agree"]),
         claimed=ABOVE if about.direction == "higher" else BELOW, note=str(row["lacks"]),
     )  # fmt: skip
 
@@ -104,27 +71,6 @@ def of_claim(told: Told, topic: str, part: str, claim: str) -> Finding:
 def _claim(told: Told, name: str) -> Claim:
     key, _, claim_id = name.partition(".")
     return next(claim for claim in told.papers[key].claims if claim.id == claim_id)
-
-
-def of_pair(
-    study: Evidence, topic: str, part: str, paired: Paired | None, unit: str, exhibit: str, arm: str = "",
-    against: str = "",
-) -> list[Finding]:  # fmt: skip
-    """A comparison of two arms, by their names; none where nothing was measured."""
-    if paired is None:
-        return []
-    first, second = (study.label(name) if name else "" for name in (arm, against))
-    null = 1.0 if unit == "x" else 0.0
-    sees = paired.smallest_seen(unit)
-    return [
-        Finding(topic, part, "", paired.estimate, unit, exhibit, first, second, paired.unit, null, sees=sees,
-                paired=paired)
-    ]  # fmt: skip
-
-
-def shown(topic: str, part: str, estimate: Estimate | None, unit: str, exhibit: str, **more: Any) -> list[Finding]:
-    """A number that needs no side."""
-    return [] if estimate is None else [Finding(topic, part, SHOWN, estimate, unit, exhibit, **more)]
 
 
 def _loss(study: Evidence, topic: str, part: str, arm: str, other: str, exhibit: str) -> list[Finding]:
@@ -157,7 +103,7 @@ def flops(told: Told) -> Iterator[Finding]:
         saved = Estimate(arithmetic.flops_saved(told.papers["pld"], name), None, None, 0, "arithmetic")
         yield from shown("flops", name, saved, "%", "figure6")
     limit = Estimate(arithmetic.algorithm_limit(), None, None, 0, "arithmetic")
-    yield from shown("flops", "limit", limit, "%", "figure6")
+    yield from shown("flops", "limit", limit, "%", "figure6", note=f"theta_bar {arithmetic.THETA_BAR:g}")
 
 
 def to_loss(told: Told) -> Iterator[Finding]:
@@ -215,11 +161,11 @@ def early(told: Told) -> Iterator[Finding]:
     for score, speedup in (("glue", "pld.speedup_similar_accuracy"), *SPEEDUPS):
         yield of_claim(told, "early", f"{score}_speedup", speedup)
     study = told.bert
-    if study is None or EARLY not in study.checkpoints(study.pld):
+    if study is None or CHECKPOINT not in study.checkpoints(study.pld):
         return
     yield of_claim(told, "early", "glue_gain", "pld.glue_ckp100")
     for score, name in _scores(study):
-        gain = contrasts.gain(study, name, study.pld, study.baseline, EARLY)
+        gain = contrasts.gain(study, name, study.pld, study.baseline, CHECKPOINT)
         yield from of_pair(study, "early", f"{score}_gain", gain, "points", "contrasts", study.pld, study.baseline)
 
 
@@ -324,11 +270,13 @@ def why(told: Told) -> Iterator[Finding]:
 
 
 def still_open(told: Told) -> Iterator[Finding]:
-    """How many claims have which verdict, and the statements of those that are inconclusive."""
+    """How many claims have which verdict; ``note``: on how many estimates these rest, where they are fewer."""
     rows = list(told.claims.values())
     for verdict in VERDICTS:
-        count = sum(row["verdict"] == verdict for row in rows)
-        yield from shown("open", verdict, Estimate(count, None, None, len(rows), "count"), "claims", "")
+        found = [row for row in rows if row["verdict"] == verdict]
+        own = {row["same"] or row["claim"] for row in found}
+        count = Estimate(len(found), None, None, len(rows), "count")
+        yield from shown("open", verdict, count, "claims", "", note=str(len(own)) if len(own) < len(found) else "")
     for part, found in (
         ("few seeds", [row for row in rows if row["open"] == "seeds"]),
         ("ours", [row for row in rows if row["ours"]]),

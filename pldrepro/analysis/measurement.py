@@ -41,6 +41,11 @@ def at_most(difference: Paired | None, most: float = 0.0) -> Condition:
     return Condition(replace(difference, effects=effects, estimate=difference.estimate.map(lambda one: one - most)))
 
 
+def at_least(difference: Paired | None, least: float = 0.0) -> Condition:
+    """The condition that a difference is at least ``least``."""
+    return at_most(None if difference is None else difference.turned(), -least)
+
+
 @dataclass(frozen=True)
 class Measurement:
     """What an estimator found.

@@ -10,7 +10,7 @@ from pldrepro.analysis.measurement import Condition, Measurement, at_most, estim
 from pldrepro.analysis.reach import reach_loss, reach_speedup
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import accuracy_change, accuracy_gain, accuracy_pairs, analysis_share, time_saved
-from pldrepro.analysis.similar import contrast_gain, shortfall
+from pldrepro.analysis.similar import contrast_gain
 from pldrepro.analysis.text import FAMILIES, estimate_text, number
 from pldrepro.analysis.tidy import estimate_of
 
@@ -158,9 +158,10 @@ def _rank_gain(evidence: Evidence, other: str | None) -> Measurement:
 def sbld_rank_convergence(evidence: Evidence) -> Measurement:
     """Reference time of the baseline's run over SBLD's up to where it first has the baseline's final LAMBADA rank."""
     reach = word_rank.reach(evidence, evidence.sbld, "reference_time")
-    gap = shortfall(Measurement(word_rank.gain(evidence, evidence.sbld, evidence.baseline)))
-    if gap is None:
+    gain = word_rank.gain(evidence, evidence.sbld, evidence.baseline)
+    if gain is None:
         return Measurement(note="no LAMBADA ranks of both arms in this study")
+    gap = gain.turned()
     return until_reached(
         reach_speedup(evidence, evidence.sbld, "reference_time", reach),
         reach,

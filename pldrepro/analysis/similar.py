@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pldrepro.analysis import comparisons, contrasts
-from pldrepro.analysis.comparisons import Paired
-from pldrepro.analysis.measurement import Measurement, at_most, estimate_note, join_notes
+from pldrepro.analysis.early_stop import CHECKPOINT, early_stop
+from pldrepro.analysis.measurement import Measurement, at_least, estimate_note, join_notes
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.text import estimate_text, number, quantity_text
 
 SIMILAR_POINTS = 1.0
-EARLY = "ckp100"  # of 186, at which the paper says that PLD has a similar score
 
 
 def comparable(gain: Measurement) -> Measurement:
@@ -37,30 +36,23 @@ def speedup_at_similar(evidence: Evidence, gain: Measurement, name: str) -> Meas
         f"similar: the {name} difference is not below −{SIMILAR_POINTS:g} point by its lower limit; "
         f"here {estimate_text(gain.paired.estimate, 1)}"
     )
-    speedup = comparisons.speedup(evidence, evidence.pld, "reference_time", EARLY)
-    condition = at_most(shortfall(gain), SIMILAR_POINTS)
+    speedup = comparisons.speedup(evidence, evidence.pld, "reference_time", CHECKPOINT)
+    condition = at_least(gain.paired, -SIMILAR_POINTS)
     return Measurement(speedup, join_notes(note, gain.note), condition, basis=made_of(evidence))
 
 
 def made_of(evidence: Evidence) -> str:
-    """What the speedup at checkpoint 100 is made of: an earlier end, and less time per sample up to there."""
-    fewer = comparisons.speedup(evidence, evidence.pld, "samples", EARLY)
-    saving = comparisons.saving_per_sample(evidence, evidence.pld, "reference_time", EARLY)
-    if fewer is None or saving is None:
+    """What the speedup at CHECKPOINT is made of: an earlier end, and less time per sample up to there."""
+    parts = early_stop(evidence, [("pld", evidence.pld, "the time per sample")])
+    if not parts:
         return ""
-    cheaper = saving.estimate.map(lambda percent: 100 / (100 - percent))
+    stop, own, _ = (part.estimate for part in parts)
+    assert stop is not None
+    early, last = (name.removeprefix("ckp") for name in (CHECKPOINT, evidence.final_checkpoint(evidence.pld)))
     return (
-        f"of this factor {number(fewer.estimate.value, 2)} x is the earlier end (checkpoint 100 instead of 186), which "
-        f"is set and not measured, and {quantity_text(cheaper, 'x')} the time per sample up to there"
+        f"of this factor {number(stop.value, 2)} x is the earlier end (checkpoint {early} instead of {last}), which is "
+        f"set and not measured, and {quantity_text(own, 'x')} the time per sample up to there"
     )
-
-
-def shortfall(gain: Measurement) -> Paired | None:
-    """A gain with its sign turned: by how much it falls short of 0."""
-    if gain.paired is None:
-        return None
-    effects, error, freedom = gain.paired.effects, gain.paired.shared_error, gain.paired.shared_freedom
-    return comparisons.difference([(-effect, 0.0) for effect in effects], error, freedom)
 
 
 # ---- without fine-tuning ----
@@ -103,5 +95,5 @@ def speedup_at_similar_cloze(evidence: Evidence) -> Measurement:
 
 
 def _speedup(evidence: Evidence, score: str) -> Measurement:
-    gain = contrast_gain(evidence, score, evidence.pld, evidence.baseline, EARLY)
+    gain = contrast_gain(evidence, score, evidence.pld, evidence.baseline, CHECKPOINT)
     return speedup_at_similar(evidence, gain, contrasts.title(score))

@@ -13,7 +13,8 @@ from typing import Any, get_args
 import pandas as pd
 
 from pldrepro.analysis.family import family_of
-from pldrepro.analysis.findings import ABOVE, BELOW, NOTHING, SHOWN, SIDES, UNDECIDED, Finding, Told, findings
+from pldrepro.analysis.finding import ABOVE, BELOW, NOTHING, SHOWN, SIDES, UNDECIDED, Finding
+from pldrepro.analysis.findings import Told, findings
 from pldrepro.analysis.reported import MARKS, Paper, Provenance
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.table_files import read_table
@@ -27,11 +28,12 @@ STORY = "story.csv"  # next to claims.csv
 COLUMNS: dict[str, type] = {
     "topic": str, "part": str, "outcome": str, "arm": str, "against": str, "measured": float, "low": float,
     "high": float, "n": int, "values": str, "counts": str, "unit": str, "null": float, "bound": str, "reported": float,
-    "provenance": str, "exhibit": str, "basis": str, "open": str, "sees": float, "claimed": str, "note": str,
+    "provenance": str, "exhibit": str, "basis": str, "open": str, "sees": float, "agree": float, "claimed": str,
+    "note": str,
 }  # fmt: skip
 OPTIONAL = (
     "arm", "against", "measured", "low", "high", "values", "counts", "unit", "bound", "reported", "provenance",
-    "exhibit", "basis", "open", "sees", "claimed", "note",
+    "exhibit", "basis", "open", "sees", "agree", "claimed", "note",
 )  # fmt: skip
 
 
@@ -97,6 +99,12 @@ def _finding(path: Path, row: Mapping[Any, Any]) -> Finding:
         )
     texts = {name: row[name] for name in ("topic", "part", "outcome", "unit", "exhibit", "arm", "against", "counts",
                                           "bound", "provenance", "basis", "open", "claimed", "note")}  # fmt: skip
+    agree = None if pd.isna(row["agree"]) else int(row["agree"])
     return Finding(
-        estimate=estimate, reported=numbers["reported"], sees=numbers["sees"], null=float(row["null"]), **texts
+        agree=agree,
+        estimate=estimate,
+        reported=numbers["reported"],
+        sees=numbers["sees"],
+        null=float(row["null"]),
+        **texts,
     )

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from pldrepro.analysis.claims import read_claims
-from pldrepro.analysis.findings import NOTHING, UNDECIDED, Finding
+from pldrepro.analysis.finding import NOTHING, UNDECIDED, Finding
 from pldrepro.analysis.reported import mark_notes
 from pldrepro.analysis.story import STORY, read_story
 from pldrepro.analysis.text import DASH

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pldrepro.analysis.findings import Finding
+from pldrepro.analysis.finding import Finding
 from pldrepro.analysis.power import POWER
 from pldrepro.analysis.reported import MARKS
 from pldrepro.analysis.text import DIGITS, number, quantity_text
@@ -52,10 +52,21 @@ def smallest_seen(finding: Finding) -> str:
         return ""
     seen = f"{number(finding.sees, DIGITS.get(finding.unit, 1))} {finding.unit}"
     limit = f" from {number(finding.null, 0)}" if finding.null else ""
-    return (
-        f" By itself, a test of {_counted(finding)} finds a difference of {seen}{limit} with {100 * POWER:g} % power, "
-        "a smaller one less often."
-    )
+    many = _counted(finding)
+    return f" {many} detect a difference of {seen}{limit} with {100 * POWER:g} % power (one test, not adjusted)."
+
+
+def joined(*said: str) -> str:
+    """What is said in brackets behind a number: those parts that say something."""
+    return "; ".join(filter(None, said))
+
+
+def sides(finding: Finding) -> str:
+    """How many seeds are on the estimate's side of no effect: 4 of 5 below 0; empty where that is not known."""
+    if finding.agree is None or finding.estimate is None:
+        return ""
+    side = "above" if finding.estimate.value > finding.null else "below"
+    return f"{finding.agree} of {finding.estimate.n} {side} {number(finding.null, 0)}"
 
 
 # ---- clauses ----
@@ -79,8 +90,9 @@ def of_claim(finding: Finding, words: Words) -> str:
         "contradicted": f"{words.opposite}: {found}, which contradicts the claim at this scale",
         "by construction": f"{set_by_design} by design: {found}; this can neither support nor question the claim",
         "premise fails": f"{words.premise or 'a condition of the claim is not met here'}: {found}; not judged",
-        "inconclusive": f"it is open whether {words.holds}: {amount(finding)} ({basis(finding)}{why_open(finding)})",
-        "lacks": f"whether {words.holds} is not judged ({found}): it needs {finding.note}",
+        "inconclusive": f"it is open whether {words.holds}: {amount(finding)} "
+        f"({joined(basis(finding), sides(finding), why_open(finding))})",
+        "lacks": f"whether {words.holds} is not judged: it needs {finding.note}. Observed: {found}",
     }
     clause = said.get(kind(finding), "")
     return clause and f"{upper(clause)}."
@@ -93,21 +105,24 @@ def _on_claimed_side(finding: Finding) -> bool:
 
 def of_side(finding: Finding, below: str, above: str, undecided: str) -> str:
     """A comparison with its number, by its side; without a full stop."""
-    words = {"below": below, "above": above}.get(finding.outcome, undecided)
-    return f"{words}: {amount(finding)} ({basis(finding)}{why_open(finding)})"
+    words = {"below": below, "above": above}.get(finding.outcome)
+    if words:
+        return f"{words}: {amount(finding)} ({basis(finding)})"
+    return f"{undecided}: {amount(finding)} ({joined(basis(finding), sides(finding), why_open(finding))})"
 
 
 def of_rival(finding: Finding, about: str) -> str:
-    """A comparison with a rival as a sentence: ``about`` is lower, is higher, or is not shown to differ."""
-    return upper(of_side(finding, f"{about} is lower", f"{about} is higher", f"{about} is not shown to differ")) + "."
+    """A comparison with a rival as a sentence: ``about`` is lower, is higher, or shows no significant difference."""
+    words = f"{about} is lower", f"{about} is higher", f"{about} shows no significant difference"
+    return f"{upper(of_side(finding, *words))}."
 
 
 def why_open(finding: Finding) -> str:
     """Why nothing is decided, where the interval itself does not show it."""
     return {
-        "seeds": f"; below {MIN_SEEDS} {finding.counts} nothing is judged",
-        "adjustment": "; not decided after the adjustment for all tests",
-        "condition": "; open is also a condition of the claim",
+        "seeds": f"below {MIN_SEEDS} {finding.counts} nothing is judged",
+        "adjustment": "p < 0.05 by itself, not after Holm's adjustment",
+        "condition": "a condition of the claim is open, too",
     }.get(finding.open, "")
 
 

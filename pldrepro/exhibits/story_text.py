@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
 
-from pldrepro.analysis.findings import NOTHING, SHOWN, Finding
+from pldrepro.analysis.finding import NOTHING, SHOWN, Finding
 from pldrepro.analysis.reported import mark_notes
 from pldrepro.analysis.verdicts import VERDICTS
 from pldrepro.exhibits.story_clauses import (
@@ -17,10 +17,12 @@ from pldrepro.exhibits.story_clauses import (
     Words,
     amount,
     basis,
+    joined,
     kind,
     of_claim,
     of_rival,
     of_side,
+    sides,
     smallest_seen,
     upper,
     why_open,
@@ -59,7 +61,7 @@ def time(topic: Topic) -> list[str]:
     said += [f"{upper(one.basis)}." for one in _get(topic, "saving") if one.basis and one.counts == "seeds"]
     for one in _get(topic, "twin"):
         saves = f"Against the same model without dropping ({one.against}) it"
-        words = f"{saves} needs more time", f"{saves} saves time", f"{saves} is not shown to save time"
+        words = f"{saves} needs more time", f"{saves} saves time", f"{saves} shows no significant saving"
         said.append(f"{of_side(one, *words)}.")
     return said
 
@@ -70,14 +72,14 @@ def flops(topic: Topic) -> list[str]:
     equation, algorithm, limit = (_get(topic, part) for part in ("paper_eq", "paper_alg1", "limit"))
     if said and equation and algorithm:
         said.append(
-            f"By arithmetic at the paper's own shape its printed equation saves {amount(equation[0])} and its "
+            f"By arithmetic, at the paper's own shape its printed equation saves {amount(equation[0])} and its "
             f"Algorithm 1 {amount(algorithm[0])}."
         )
     for claim in _get(topic, "saving"):
         if claim.reported is not None and limit and _value(limit[0]) <= claim.reported <= _value(equation[0]):
             said.append(
-                f"So the paper's {claim.reported:g} {claim.unit} fits the equation, not Algorithm 1, which stays below "
-                f"{_value(limit[0]):g} {claim.unit} at any scale."
+                f"So the paper's {claim.reported:g} {claim.unit} fits the equation, not Algorithm 1, which at "
+                f"{limit[0].note} saves less than {_value(limit[0]):g} {claim.unit} at any scale."
             )
     return said
 
@@ -93,15 +95,17 @@ def to_loss(topic: Topic) -> list[str]:
     runs = ""
     if reached is not None and reached.estimate is not None:
         runs = f" ({reached.estimate.value:.0f} of {reached.estimate.n} runs get there)"
+    bound = any(one.bound for one in _get(topic, "speedup"))
+    most = "bounded by the time that a whole run saves" if bound else "not one to the same loss"
     said = _claims(topic, {"speedup": Words(
         f"PLD reaches the baseline's final loss sooner{runs}",
         f"PLD does not reach the baseline's final loss sooner{runs}",
-        f"PLD does not reach the baseline's final loss{runs}, so that its speedup is only a bound",
+        f"PLD does not reach the baseline's final loss{runs}. Its speedup is {most}",
     )})  # fmt: skip
     for one in _get(topic, "gap"):
         ends = "At its end its loss"
         said.append(of_side(one, f"{ends} is below the baseline's", f"{ends} is above the baseline's",
-                            f"{ends} is not shown to differ from the baseline's") + ".")  # fmt: skip
+                            f"{ends} shows no significant difference from the baseline's") + ".")  # fmt: skip
     return said
 
 
@@ -110,12 +114,12 @@ def parts(topic: Topic) -> list[str]:
     times = _get(topic, "preln_time", "preln_higher_lr_time", "pld_time")
     if times:
         pieces = [f"{one.note} {amount(one)}{_undecided(one)}" for one in times]
-        return [f"This speedup is a product ({basis(times[0])}): {_and(pieces)}."]
+        return [f"The speedup is the product of the three changes ({basis(times[0])}): {_and(pieces)}."]
     losses = _get(topic, "preln_loss", "preln_higher_lr_loss", "pld_loss")
     if not losses:
         return []
     pieces = [f"{one.note} {_signed(one)}{_undecided(one)}" for one in losses]
-    return [f"What each change does to the final loss ({basis(losses[0])}): {_and(pieces)}. Below 0 is better."]
+    return [f"What each change adds to the final loss ({basis(losses[0])}; below 0 is better): {_and(pieces)}."]
 
 
 def _signed(finding: Finding) -> str:
@@ -124,7 +128,7 @@ def _signed(finding: Finding) -> str:
 
 
 def _undecided(finding: Finding) -> str:
-    return f" ({why_open(finding).removeprefix('; ') or 'undecided'})" if finding.outcome == "undecided" else ""
+    return f" ({why_open(finding) or 'not significant'})" if finding.outcome == "undecided" else ""
 
 
 def _and(pieces: Sequence[str]) -> str:
@@ -135,32 +139,41 @@ SCORES = {"glue": "GLUE score", "minimal_pairs": "score on minimal pairs", "cloz
 
 
 def early(topic: Topic) -> list[str]:
-    """The speedup at checkpoint 100 of 186, and whether scores are similar there."""
+    """Whether scores are similar at checkpoint 100 of 186, and what the time up to there is."""
     speedups = [(name, one) for score, name in SCORES.items() for one in _get(topic, f"{score}_speedup")]
     if not speedups:
         return []
-    first = speedups[0][1]
-    made_of = f" {upper(first.basis)}." if first.basis else ""
-    said = [
-        f"The baseline's whole run takes {amount(first)} the time that PLD takes to checkpoint 100 of 186 "
-        f"({basis(first)}).{made_of}"
-    ]
+    said = []
     for name, one in speedups:
-        gain = _get(topic, one.part.replace("_speedup", "_gain"))
-        against = f": {amount(gain[0])} against the finished baseline ({basis(gain[0])})" if gain else ""
-        said.append(f"{_similar(name, one)}{against}.")
-    return said
+        gain = next(iter(_get(topic, one.part.replace("_speedup", "_gain"))), None)
+        said.append(f"{_similar(name, one)}{_gain(gain, one)}.")
+    first, kinds = speedups[0][1], {kind(one) for _, one in speedups}
+    equal = "; whether at equal quality is open"
+    if "favourable" in kinds:
+        equal = ""
+    elif "premise fails" in kinds:
+        equal = ", but not at equal quality"
+    made_of = f" {upper(first.basis)}." if first.basis else ""
+    whole = f"The baseline's whole run takes {amount(first)} the time that PLD takes up to there"
+    return [*said, f"{whole} ({basis(first)}){equal}.{made_of}"]
+
+
+def _gain(finding: Finding | None, speedup: Finding) -> str:
+    """A score's difference from the finished baseline's, with how many seeds are on its side."""
+    if finding is None:
+        return ""
+    return f": {amount(finding)} ({joined(basis(finding), sides(finding), why_open(speedup))})"
 
 
 def _similar(name: str, finding: Finding) -> str:
     """Whether a score at checkpoint 100 is similar to the finished baseline's, by the claim's verdict."""
-    there = f"PLD's {name} there"
+    there, finished = f"PLD's {name} there", "the finished baseline's"
     return {
-        "favourable": f"{there} is similar ({FAVOURABLE.get(finding.outcome)})",
-        "premise fails": f"{there} is not similar, so this is no speedup at equal quality",
-        "contradicted": f"{there} is similar, but this is no speedup",
-        "lacks": f"The {name} judges nothing: it needs {finding.note}",
-    }.get(kind(finding), f"Whether {there} is similar is open{why_open(finding)}")
+        "favourable": f"{there} is similar to {finished} ({FAVOURABLE.get(finding.outcome)})",
+        "premise fails": f"{there} is below {finished}",
+        "contradicted": f"{there} is similar to {finished}, but PLD was not faster",
+        "lacks": f"The {name} is not judged: it needs {finding.note}",
+    }.get(kind(finding), f"It is open whether {there} is similar to {finished}")
 
 
 def equal_samples(topic: Topic) -> list[str]:
@@ -169,7 +182,7 @@ def equal_samples(topic: Topic) -> list[str]:
         of_side(
             one, f"Dropping lowers the final loss at equal samples, against {one.against}",
             f"Dropping raises the final loss at equal samples, against {one.against}",
-            f"That dropping changes the final loss at equal samples is not shown, against {one.against}",
+            f"Dropping shows no significant effect on the final loss at equal samples, against {one.against}",
         ) + f".{smallest_seen(one) if one.outcome == 'undecided' else ''}"
         for one in _get(topic, "loss")
     ]  # fmt: skip
@@ -193,7 +206,7 @@ def glue(topic: Topic) -> list[str]:
     """Final GLUE."""
     floor = next((one.note for one in _get(topic, "baseline", "twin") if one.note), "")
     if floor:
-        return [f"GLUE judges nothing here: it needs {floor}."]
+        return [f"GLUE is not judged here, for that needs {floor}."]
     base, twin = "the baseline's", "that of the same model without dropping"
     said = _claims(topic, {
         "baseline": Words(f"PLD's final GLUE score is above {base}", f"PLD's final GLUE score is below {base}"),
@@ -209,7 +222,7 @@ def unfinetuned(topic: Topic) -> list[str]:
     for score in ("minimal_pairs", "cloze"):
         name = SCORES[score]
         said += _claims(topic, {score: Words(
-            f"PLD's final {name} is comparable to the baseline's (not more than 1 point below)",
+            f"PLD's final {name} is at least comparable to the baseline's (not more than 1 point below)",
             f"PLD's final {name} is more than 1 point below the baseline's",
         )})  # fmt: skip
         seen = (smallest_seen(one).strip() for one in _get(topic, score) if one.outcome == "inconclusive")
@@ -230,10 +243,11 @@ def sbld(topic: Topic) -> list[str]:
         "prior": "PLD at its depth",
     }  # fmt: skip
     found = [(name, one) for part, name in rivals.items() for one in _get(topic, part)]
-    pieces = [f"{_signed(one)} against {name}{_undecided(one)}" for name, one in found]
+    few = any(one.open == "seeds" for _, one in found)
+    pieces = [f"{_signed(one)} against {name}{'' if few else _undecided(one)}" for name, one in found]
     if pieces:
-        few = why_open(found[0][1])
-        said.append(f"Its final loss on GPT ({basis(found[0][1])}{few}): {_and(pieces)}. Below 0 is better.")
+        rests = joined(basis(found[0][1]), why_open(found[0][1]) if few else "")
+        said.append(f"Its final loss on GPT ({rests}; below 0 is better): {_and(pieces)}.")
     return said
 
 
@@ -241,7 +255,7 @@ def images(topic: Topic) -> list[str]:
     """SBLD on images."""
     return [
         of_side(one, f"SBLD lowers top-1 accuracy on {one.note}", f"SBLD raises top-1 accuracy on {one.note}",
-                f"That SBLD changes top-1 accuracy on {one.note} is not shown") + "."
+                f"SBLD shows no significant effect on top-1 accuracy on {one.note}") + "."
         for one in topic
     ]  # fmt: skip
 
@@ -250,14 +264,14 @@ def why(topic: Topic) -> list[str]:
     """Figures 1 and 2."""
     return _claims(topic, {
         "vanishing": Words(
-            "early in training PostLN's gradient norms fall towards lower layers (last over first), and more than "
-            "PreLN's",
+            "early in training PostLN's gradient norms fall towards lower layers, more than PreLN's by the ratio of "
+            "the last layer's norm to the first's",
             "early in training PostLN's gradient norms do not fall towards lower layers",
             "early in training PreLN's gradient norms are farther from balance than PostLN's",
         ),
         "preserving": Words(
-            "PreLN's blocks pass gradients on more unchanged than PostLN's, mean |ln ratio|",
-            "PostLN's blocks pass gradients on more unchanged than PreLN's, mean |ln ratio|",
+            "PreLN's blocks preserve the gradient's norm better than PostLN's, by the difference in mean |ln ratio|",
+            "PostLN's blocks preserve the gradient's norm better than PreLN's, by the difference in mean |ln ratio|",
         ),
     })  # fmt: skip
 
@@ -266,7 +280,8 @@ def still_open(topic: Topic) -> list[str]:
     """How many claims have which verdict."""
     counts = {one.part: int(_value(one)) for one in topic if one.estimate and one.estimate.value}
     total = next((one.estimate.n for one in topic if one.estimate), 0)
-    pieces = [f"{counts[name]} {name}" for name in VERDICTS if name in counts]
+    fewer = {one.part: f" (on {one.note} estimate{'s' if one.note != '1' else ''})" for one in topic if one.note}
+    pieces = [f"{counts[name]} {name}{fewer.get(name, '')}" for name in VERDICTS if name in counts]
     few, ours = (counts.get(name, 0) for name in ("few seeds", "ours"))
     more = f" Of the inconclusive ones {few} lack{'s' if few == 1 else ''} seeds." if few else ""
     on_ours = f" ({ours} of them on measures of ours)" if ours else ""
@@ -287,7 +302,7 @@ TOPICS: dict[str, About] = {
     "flops": About("FLOPs per sample", flops, "the FLOPs of a sample"),
     "to_loss": About("Time to the baseline's loss", to_loss, "the time to the baseline's loss"),
     "parts": About("Where it comes from", parts),
-    "early": About("Equal quality in less time", early, "scores at checkpoint 100 of 186"),
+    "early": About("Quality at checkpoint 100 of 186", early, "scores at checkpoint 100 of 186"),
     "equal_samples": About("Cost of dropping, equal samples", equal_samples, "PLD's model without dropping"),
     "equal_cost": About("Cost of dropping, equal cost", equal_cost, "a model without dropping at PLD's cost"),
     "glue": About("GLUE", glue, "GLUE"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pldrepro.analysis.arms import DISTURBED, disturbed
 from pldrepro.analysis.reported import Reported
+from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.text import DASH, number
 
 INTERVAL_NOTE = (
@@ -12,6 +14,21 @@ INTERVAL_NOTE = (
     "log scale; ratios are paired by seed and, in reference time, hold the calibration's own error. One seed has no "
     "interval. Of two seeds both values are shown (a / b): an interval would be 12.7 times as wide as their difference."
 )
+
+
+def measured_time_note(evidence: Evidence) -> str:
+    """What measured time is worth, with the arms in which other work on the machine shows."""
+    found = disturbed(evidence)
+    named = "; ".join(f"{evidence.label(arm)} ({number(factor, 1)})" for arm, factor in found.items())
+    return (
+        "Measured time is that of the runs themselves, with whatever else the machine did meanwhile: read reference "
+        "time, or steps measured in turn. Runs of one arm do the same work in every step; "
+        + (
+            f"here the slowest took more than {DISTURBED:g} times as long per step as the quickest in: {named}."
+            if found
+            else f"here none took more than {DISTURBED:g} times as long per step as another of its arm."
+        )
+    )
 
 
 def marked_number(reported: Reported | None, digits: int) -> str:

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from pldrepro.analysis import claims, glue_scores, power
-from pldrepro.analysis.cases import Case, Judgement, judge, measure_claim, power_note
+from pldrepro.analysis.cases import Case, Judgement, judge, measure_claim, misses_note, power_note
 from pldrepro.analysis.comparisons import Paired, difference, ratio
-from pldrepro.analysis.measurement import Condition, Measurement, at_most
+from pldrepro.analysis.measurement import Condition, Measurement, at_least, at_most
 from pldrepro.analysis.reported import Claim, load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.verdicts import Family
@@ -95,6 +95,21 @@ def test_that_a_condition_fails_is_adjusted_too_and_says_what_would_show_it() ->
 def test_a_margin_shifts_a_condition() -> None:
     state = {most: at_most(gap(0.5, 0.6, 0.4), most).state for most in (0.0, 0.5, 1.0)}
     assert state == {0.0: "fails", 0.5: "open", 1.0: "holds"}
+
+
+def test_a_least_difference_is_a_condition_like_a_most() -> None:
+    assert [at_least(one).state for one in (ABOVE, BELOW, EITHER, None)] == ["holds", "fails", "open", "open"]
+    assert at_least(gap(-0.5, -0.6, -0.4, -0.5), -1.0).state == "holds"
+    assert at_least(gap(-1.5, -1.6, -1.4, -1.5), -1.0).state == "fails"
+
+
+def test_a_reproduced_size_whose_interval_misses_the_reported_value_says_so() -> None:
+    short, holds = (ratio([(one + noise, 1.0) for noise in (-0.03, 0.0, 0.03)]) for one in (2.3, 2.5))
+    found = [(judged(case(one)).verdict, misses_note(case(one), judged(case(one)).verdict)) for one in (short, holds)]
+    assert found == [
+        ("reproduced", "close to the reported value, but its interval does not hold it: 87 % of the reported effect"),
+        ("reproduced", ""),
+    ]
 
 
 def test_what_the_study_lacks_makes_a_number_an_observation() -> None:
@@ -209,8 +224,8 @@ def test_every_claim_has_a_row_and_every_unmeasured_one_a_reason(better: pd.Data
     assert len(better) == sum(len(paper.claims) for paper in PAPERS.values())
     assert list(better.columns) == [
         "claim", "paper", "statement", "reported", "provenance", "bound", "measured", "low", "high", "n", "values",
-        "counts", "unit", "p_holm", "tests", "verdict", "open", "sees", "ours", "lacks", "same", "exhibit", "basis",
-        "note",
+        "counts", "unit", "p_holm", "tests", "verdict", "open", "sees", "agree", "ours", "lacks", "same",
+        "exhibit", "basis", "note",
     ]  # fmt: skip
     unmeasured = better[better["verdict"] == "not measured at this scale"]
     assert (unmeasured["note"] != "").all()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pldrepro.analysis import comparisons
+from pldrepro.analysis import comparisons, similar
 from pldrepro.analysis.early_stop import CHECKPOINT, early_stop
 from pldrepro.analysis.results import Evidence
 from tests.support import runs
@@ -41,6 +41,15 @@ def test_the_factors_multiply_to_the_speedup(evidence: Evidence) -> None:
     steps = [evidence.runs("pld")[0].summary.checkpoints[name].step for name in ("ckp186", CHECKPOINT)]
     assert parts[0].estimate is not None
     assert parts[0].estimate.value == pytest.approx(steps[0] / steps[1])
+
+
+def test_what_readers_are_told_are_the_same_factors(evidence: Evidence) -> None:
+    (stop, *changes, _) = early_stop(evidence)
+    assert stop.estimate is not None
+    own = prod(one.estimate.value for one in changes if one.estimate)
+    text = similar.made_of(evidence)
+    assert text.startswith(f"of this factor {stop.estimate.value:.2f} x is the earlier end (checkpoint 100 instead of ")
+    assert f" and {own:.2f} x [" in text
 
 
 def test_without_pld_there_is_nothing_to_take_apart(evidence: Evidence) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from pldrepro.analysis import cases, claims, comparisons, findings, questions, story
 from pldrepro.analysis.family import family_of
-from pldrepro.analysis.findings import NOTHING, Finding
+from pldrepro.analysis.finding import NOTHING, Finding, of_pair
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.story import read_story, write_story
@@ -65,8 +65,8 @@ def test_dropping_is_compared_with_the_same_model_without_it(evidence: Evidence,
 def test_a_factor_below_one_is_below_no_effect(evidence: Evidence) -> None:
     slower = comparisons.ratio([(0.9, 1.0), (0.91, 1.0), (0.89, 1.0), (0.9, 1.0)])
     other = comparisons.difference([(1.0, 0.0), (-1.0, 0.0), (0.5, 0.0)])
-    (one,) = findings.of_pair(evidence, "parts", "pld_time", slower, "x", "time_to_target", "pld")
-    (two,) = findings.of_pair(evidence, "equal_samples", "loss", other, "nats", "table3", "pld")
+    (one,) = of_pair(evidence, "parts", "pld_time", slower, "x", "time_to_target", "pld")
+    (two,) = of_pair(evidence, "equal_samples", "loss", other, "nats", "table3", "pld")
     family = Family.of(map(null_test, (slower, other)))
     assert [story.judged(each, family).outcome for each in (one, two)] == ["below", "undecided"]
     assert story.judged(two, family).open == "interval"
@@ -114,11 +114,19 @@ def test_verdicts_are_counted(evidence: Evidence, written: pd.DataFrame) -> None
     assert ours.value == 11
 
 
+def test_claims_that_share_an_estimate_are_told(evidence: Evidence, written: pd.DataFrame) -> None:
+    names = ["pld.time_per_sample", "pld.speedup_equal_samples"]
+    counted = written.assign(verdict=written["verdict"].where(~written["claim"].isin(names), "exceeded"))
+    assert set(written.loc[written["claim"].isin(names), "same"]) == {"", names[0]}
+    notes = [one.note for one in story.story(evidence, PAPERS, counted) if one.part == "exceeded"]
+    assert notes == ["1"]
+
+
 def test_story_csv_is_read_as_it_was_written(evidence: Evidence, written: pd.DataFrame, tmp_path: Path) -> None:
     write_story(evidence, PAPERS, written, tmp_path / "story.csv")
     again, before = read_story(tmp_path / "story.csv"), story.story(evidence, PAPERS, written)
-    assert [(one.topic, one.part, one.outcome, one.against, one.counts) for one in again] == [
-        (one.topic, one.part, one.outcome, one.against, one.counts) for one in before
+    assert [(one.topic, one.part, one.outcome, one.against, one.counts, one.agree) for one in again] == [
+        (one.topic, one.part, one.outcome, one.against, one.counts, one.agree) for one in before
     ]
     for one, other in zip(again, before, strict=True):
         assert (one.estimate is None) == (other.estimate is None)

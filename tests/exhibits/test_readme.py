@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pldrepro.analysis import story
-from pldrepro.analysis.findings import ABOVE, BELOW, NOTHING, SHOWN, UNDECIDED, Finding
+from pldrepro.analysis.finding import ABOVE, BELOW, NOTHING, SHOWN, UNDECIDED, Finding
 from pldrepro.errors import RecordError
 from pldrepro.exhibits import readme
 from pldrepro.stats import Estimate

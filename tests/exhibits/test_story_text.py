@@ -1,10 +1,11 @@
 """The story in words: another outcome gives another sentence, and what is not measured is named, not guessed."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from pldrepro.analysis.findings import NOTHING, SHOWN, Finding
+from pldrepro.analysis.finding import NOTHING, SHOWN, Finding
 from pldrepro.exhibits.story_text import TOPICS, format_story, markdown_story, sentences
 from pldrepro.stats import Estimate
 
@@ -34,12 +35,12 @@ def said(*findings: Finding) -> dict[str, str]:
         ("contradicted", "PLD needs more time per sample than the baseline: 23.0 % [21.0, 25.0] (5 seeds; paper: 24 "
          "%), which contradicts the claim at this scale."),
         ("inconclusive", "It is open whether PLD needs less time per sample than the baseline: 23.0 % [21.0, 25.0] (5 "
-         "seeds; paper: 24 %; not decided after the adjustment for all tests)."),
+         "seeds; paper: 24 %; 4 of 5 above 0; p < 0.05 by itself, not after Holm's adjustment)."),
     ],
 )  # fmt: skip
 def test_each_verdict_has_its_own_sentence(outcome: str, text: str) -> None:
     reason = "adjustment" if outcome == "inconclusive" else ""
-    assert said(replace(TIME, outcome=outcome, open=reason))["Time per sample"] == text
+    assert said(replace(TIME, outcome=outcome, open=reason, agree=4))["Time per sample"] == text
 
 
 def test_what_follows_from_the_design_has_words_by_its_sign() -> None:
@@ -57,9 +58,15 @@ def test_which_formula_the_reported_saving_fits_is_worked_out(limit: float, fits
     by = {"paper_eq": 25.8, "paper_alg1": 21.8, "limit": limit}
     found = [
         Finding("flops", "saving", "by construction", Estimate(18.0, 17.0, 19.0, 5, ""), "%", reported=25.0),
-        *(Finding("flops", name, SHOWN, Estimate(value, None, None, 0, ""), "%") for name, value in by.items()),
+        *(
+            Finding("flops", name, SHOWN, Estimate(value, None, None, 0, ""), "%", note="theta_bar 0.5")
+            for name, value in by.items()
+        ),
     ]
-    text = "So the paper's 25 % fits the equation, not Algorithm 1, which stays below 25 % at any scale."
+    text = (
+        "So the paper's 25 % fits the equation, not Algorithm 1, which at theta_bar 0.5 saves less than 25 % at any "
+        "scale."
+    )
     assert (text in said(*found)["FLOPs per sample"]) == fits
 
 
@@ -81,8 +88,8 @@ def test_a_failed_premise_says_that_the_loss_is_not_reached() -> None:
     bound = replace(TO_LOSS[0], outcome="premise fails", bound="≤", estimate=Estimate(1.2, None, None, 5, ""))
     none = replace(TO_LOSS[1], estimate=Estimate(0, None, None, 5, ""))
     assert said(bound, none)["Time to the baseline's loss"] == (
-        "PLD does not reach the baseline's final loss (0 of 5 runs get there), so that its speedup is only a bound: "
-        "at most 1.20 x (5 seeds; paper: 2.8 x); not judged."
+        "PLD does not reach the baseline's final loss (0 of 5 runs get there). Its speedup is bounded by the time that "
+        "a whole run saves: at most 1.20 x (5 seeds; paper: 2.8 x); not judged."
     )
     assert said(*TO_LOSS)["Time to the baseline's loss"].startswith("PLD reaches the baseline's final loss sooner")
 
@@ -90,15 +97,15 @@ def test_a_failed_premise_says_that_the_loss_is_not_reached() -> None:
 def test_below_three_seeds_the_values_are_shown_and_nothing_is_judged() -> None:
     two = replace(COST, outcome="undecided", open="seeds", estimate=Estimate(0.05, -0.3, 0.4, 2, "", (0.04, 0.06)))
     text = said(two)["Cost of dropping, equal samples"]
-    assert "is not shown, against PreLN: 0.040 / 0.060 nats (2 seeds; below 3 seeds nothing is judged)." in text
+    assert "against PreLN: 0.040 / 0.060 nats (2 seeds; below 3 seeds nothing is judged)." in text
 
 
 def test_an_undecided_difference_says_what_is_found_with_80_percent_power() -> None:
     wide = replace(COST, outcome="undecided", open="interval", estimate=Estimate(0.02, -0.03, 0.07, 5, ""), sees=0.065)
-    seen = "By itself, a test of 5 seeds finds a difference of 0.065 nats with 80 % power, a smaller one less often."
+    seen = "5 seeds detect a difference of 0.065 nats with 80 % power (one test, not adjusted)."
     assert said(wide)["Cost of dropping, equal samples"].endswith(f" nats [−0.030, 0.070] (5 seeds). {seen}")
     lost = replace(wide, open="adjustment")
-    assert "(5 seeds; not decided after the adjustment for all tests)" in said(lost)["Cost of dropping, equal samples"]
+    assert "(5 seeds; p < 0.05 by itself, not after Holm's adjustment)" in said(lost)["Cost of dropping, equal samples"]
     assert seen not in said(COST)["Cost of dropping, equal samples"]
     sides = [said(replace(COST, outcome=side))["Cost of dropping, equal samples"][:15] for side in ("below", "above")]
     assert sides == ["Dropping lowers", "Dropping raises"]
@@ -107,18 +114,57 @@ def test_an_undecided_difference_says_what_is_found_with_80_percent_power() -> N
 def test_scores_at_the_floor_judge_nothing() -> None:
     floor = Finding("glue", "baseline", "not measured at this scale", Estimate(0.5, -1.0, 2.0, 3, ""), "points",
                     note="a score above the floor (38.5 against 37.0)")  # fmt: skip
-    assert said(floor)["GLUE"] == "GLUE judges nothing here: it needs a score above the floor (38.5 against 37.0)."
+    assert said(floor)["GLUE"] == "GLUE is not judged here, for that needs a score above the floor (38.5 against 37.0)."
 
 
 def test_the_parts_are_of_the_speedup_or_of_the_loss() -> None:
     preln = Finding("parts", "preln_time", "above", Estimate(1.7, 1.5, 1.9, 3, ""), "x", note="PreLN")
     own = Finding("parts", "pld_time", "undecided", Estimate(1.0, 0.9, 1.1, 3, ""), "x", note="dropping layers")
     assert said(preln, own)["Where it comes from"] == (
-        "This speedup is a product (3 seeds): PreLN 1.70 x [1.50, 1.90] and dropping layers 1.00 x [0.90, 1.10] "
-        "(undecided)."
+        "The speedup is the product of the three changes (3 seeds): PreLN 1.70 x [1.50, 1.90] and dropping layers 1.00 "
+        "x [0.90, 1.10] (not significant)."
     )
     loss = replace(own, part="pld_loss", unit="nats", outcome="above")
-    assert "final loss (3 seeds): dropping layers +1.000 nats" in said(loss)["Where it comes from"]
+    assert "final loss (3 seeds; below 0 is better): dropping layers +1.000 nats" in said(loss)["Where it comes from"]
+
+
+def early(outcome: str, **more: Any) -> str:
+    """What is said of checkpoint 100 where the claim on cloze contrasts has this verdict."""
+    speedup = Finding("early", "cloze_speedup", outcome, Estimate(2.2, 2.1, 2.3, 5, ""), "x", "table1", null=1.0,
+                      basis="of this factor 1.86 x is the earlier end", **more)  # fmt: skip
+    gain = Finding("early", "cloze_gain", "undecided", Estimate(-3.0, -7.0, 1.0, 5, ""), "points", "contrasts", agree=4)
+    return said(speedup, gain)["Quality at checkpoint 100 of 186"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "quality", "equal"),
+    [
+        ("reproduced", "there is similar to the finished baseline's (reproduced): ", ""),
+        ("premise fails", "there is below the finished baseline's: ", ", but not at equal quality"),
+        ("inconclusive", "there is similar to the finished baseline's: ", "; whether at equal quality is open"),
+    ],
+)
+def test_at_checkpoint_100_quality_comes_before_time(outcome: str, quality: str, equal: str) -> None:
+    text = early(outcome)
+    assert text.startswith("It is open whether") == (outcome == "inconclusive")
+    assert f"{quality}−3.0 points [−7.0, 1.0] (5 seeds; 4 of 5 below 0). The baseline's whole run takes" in text
+    assert f" 2.20 x [2.10, 2.30] the time that PLD takes up to there (5 seeds){equal}. Of this factor 1.86 x" in text
+
+
+def test_a_score_at_the_floor_is_not_judged_at_checkpoint_100() -> None:
+    assert early("not measured at this scale", note="a score above the floor (50.1)").startswith(
+        "The score on cloze contrasts is not judged: it needs a score above the floor (50.1): −3.0 points"
+    )
+
+
+def test_verdicts_on_fewer_estimates_say_so() -> None:
+    counts = [
+        Finding("open", name, SHOWN, Estimate(count, None, None, 9, "count"), "claims", note=note)
+        for name, count, note in (("reproduced", 5, ""), ("same direction", 2, "1"), ("inconclusive", 2, ""))
+    ]
+    assert said(*counts)["Verdicts"] == (
+        "Of 9 claims of the papers: 5 reproduced, 2 same direction (on 1 estimate), 2 inconclusive."
+    )
 
 
 def test_what_is_not_measured_is_named_once_and_has_no_sentence() -> None:

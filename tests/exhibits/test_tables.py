@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from pldrepro.analysis import glue_scores, text
+from pldrepro.analysis.arms import repriced
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.results import Evidence
 from pldrepro.exhibits import latex, layout, tables
@@ -101,6 +102,37 @@ def test_table_1_does_without_reference_time(tmp_path: Path) -> None:
     frame = tables.table1(load_evidence(pretrain), PLD)
     assert cell(frame, arm="pld", checkpoint="ckp186", quantity="speedup", cost_axis="reference_time")["n"] == 0
     assert cell(frame, arm="pld", checkpoint="ckp186", quantity="speedup", cost_axis="measured_time")["n"] == 2
+
+
+@pytest.mark.parametrize(("slowdown", "named"), [(1.4, False), (1.6, True)])
+def test_arms_whose_runs_other_work_slowed_down_are_named(tmp_path: Path, slowdown: float, named: bool) -> None:
+    """Runs of one arm do the same work in every step; seed 2 took longer."""
+    pretrain = [
+        runs.write_pretrain(tmp_path, arm, seed, slowdown=slowdown if (arm, seed) == ("pld", 2) else 1.0)
+        for arm in ("baseline", "pld")
+        for seed in (1, 2)
+    ]
+    evidence = load_evidence(pretrain)
+    factor = max(own := [run.summary.train_seconds / run.summary.steps for run in evidence.runs("pld")]) / min(own)
+    assert (factor > 1.5) == named
+    for table in shown("table1", evidence):
+        (note,) = [one for one in table.notes if one.startswith("Measured time is that of the runs themselves")]
+        assert note.endswith(f"as the quickest in: PLD ({factor:.1f})." if named else "as another of its arm.")
+
+
+def test_a_price_that_a_run_noted_by_another_calibration_is_told(tmp_path: Path) -> None:
+    pretrain = [runs.write_pretrain(tmp_path, arm, 1) for arm in ("baseline", "pld")]
+    evidence = load_evidence(pretrain, calibration=runs.write_calibration(tmp_path))
+    assert repriced(evidence) == (0, 1.0)
+    first, *rest = evidence.pretrain
+    other = replace(
+        first,
+        summary=first.summary.model_copy(update={"reference_seconds": (first.summary.reference_seconds or 0) / 2}),
+    )
+    changed = replace(evidence, pretrain=(other, *rest))
+    assert repriced(changed) == (1, pytest.approx(2.0))
+    assert any("summaries of 1 of 2 runs" in note for note in shown("table1", changed)[1].notes)
+    assert not any("summaries of" in note for note in shown("table1", evidence)[1].notes)
 
 
 def test_table_2_has_every_value_and_all_three_scores(evidence: Evidence) -> None:

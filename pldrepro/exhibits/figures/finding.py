@@ -10,7 +10,8 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from pldrepro.analysis.arms import validation_loss
 from pldrepro.analysis.curves import mean_over_runs, relative_loss_data
 from pldrepro.analysis.early_stop import CHECKPOINT, STOP, WHOLE, early_stop
-from pldrepro.analysis.findings import Finding, fewer_layers
+from pldrepro.analysis.finding import Finding
+from pldrepro.analysis.findings import fewer_layers
 from pldrepro.analysis.reported import Paper, Reported, mark_notes
 from pldrepro.analysis.results import AXES, Evidence
 from pldrepro.analysis.story import story_frame

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
+from pldrepro.analysis.arms import repriced
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import Evidence
+from pldrepro.analysis.text import number
 from pldrepro.exhibits.layout import ColumnLayout, Line, TableLayout, count, reported, select, value
-from pldrepro.exhibits.text import INTERVAL_NOTE, marked_number, time_unit
+from pldrepro.exhibits.text import INTERVAL_NOTE, marked_number, measured_time_note, time_unit
 
 
 def table1_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
@@ -53,7 +55,7 @@ def _training_time(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> Tab
             ColumnLayout("n", "validation_loss", show=count),
         ),
         lines=tuple(lines),
-        notes=(INTERVAL_NOTE,),
+        notes=(measured_time_note(evidence), INTERVAL_NOTE),
     )
 
 
@@ -67,7 +69,6 @@ IN_TURN_NOTE = (
     "policies; interval over processes, not over the n seeds."
 )
 REFERENCE_NOTE = "Reference time: from the measured time of a step with k layers and the layers that every run kept."
-MEASURED_NOTE = "Measured time: that of the runs themselves, noisy where the machine did other work."
 LINEAR_NOTE = (
     "Linear prediction: (1 - mean kept layers / L) times the share of the layers in a full step of the same model, by "
     "the linear fit of the step times. Where the first dropped layers save more than the fit says, the measured saving "
@@ -95,11 +96,24 @@ def _savings(evidence: Evidence, frame: pd.DataFrame) -> TableLayout:
             ColumnLayout("reported time", "saving_per_sample", 0, reported, judged),
             ColumnLayout("measured in turn", "saving_per_sample", 1, cost_axis="measured_in_turn", note=IN_TURN_NOTE),
             ColumnLayout("reference time", "saving_per_sample", 1, cost_axis="reference_time", note=REFERENCE_NOTE),
-            ColumnLayout("measured time", "saving_per_sample", 1, cost_axis="measured_time", note=MEASURED_NOTE),
+            ColumnLayout("measured time", "saving_per_sample", 1, cost_axis="measured_time"),
             ColumnLayout("linear prediction from the kept depth", "linear_saving", 1, note=LINEAR_NOTE),
             ColumnLayout("reported FLOPs", "saving_per_sample", 0, reported, "flops"),
             ColumnLayout("FLOPs", "saving_per_sample", 1, cost_axis="flops"),
             ColumnLayout("n", "saving_per_sample", show=count, cost_axis="flops", absent="0"),
         ),
         lines=tuple(lines),
+        notes=(*_repriced_note(evidence), measured_time_note(evidence)),
     )
+
+
+def _repriced_note(evidence: Evidence) -> list[str]:
+    """That what runs noted of their reference time is not what is shown."""
+    count, factor = repriced(evidence)
+    if not count:
+        return []
+    return [
+        f"Reference time is priced with this set's calibration. The summaries of {count} of {len(evidence.pretrain)} "
+        f"runs hold the price of another one, from when they ran (up to {number(factor, 1)} times as much or as "
+        "little): no exhibit here reads it."
+    ]

@@ -17,7 +17,7 @@ from pldrepro.analysis.sbld import IMAGES, accuracies
 from pldrepro.analysis.text import FAMILIES
 from pldrepro.analysis.tidy import claimed
 from pldrepro.exhibits.layout import ColumnLayout, Line, TableLayout, count, reported, select, value
-from pldrepro.exhibits.text import INTERVAL_NOTE
+from pldrepro.exhibits.text import INTERVAL_NOTE, measured_time_note
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,7 @@ def _costs(contents: Contents, study: Evidence, frame: pd.DataFrame) -> TableLay
             "sensitivity is part of every time and of the FLOPs of the arms that make one; its columns are the share "
             "of their own time that it took. On the reference clock it costs what as many FLOPs of training at full "
             "depth do.",
+            measured_time_note(study),
         ),
     )
 

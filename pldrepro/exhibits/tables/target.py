@@ -22,7 +22,7 @@ from pldrepro.analysis.time_to_target import (
     targets,
 )
 from pldrepro.exhibits.layout import Cell, ColumnLayout, Line, TableLayout, TidyRow, count, interval, reported, select
-from pldrepro.exhibits.text import INTERVAL_NOTE
+from pldrepro.exhibits.text import INTERVAL_NOTE, measured_time_note
 
 BOUNDS = {AT_MOST: "≤ ", AT_LEAST: "≥ "}
 
@@ -85,6 +85,7 @@ def _target_notes(evidence: Evidence, target: str) -> list[str]:
         f"learning rate decayed {where}.",
         "The first time counts, which may come early by chance: the baseline's own first time is what an arm's is "
         "compared with.",
+        measured_time_note(evidence),
     ]
     if target == "loss":
         return [*notes, "The loss is linear between validations."]
