@@ -18,7 +18,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-setup: $(STAMP)  ## install into .venv
+setup: $(STAMP)  ## install into .venv, a few minutes
 
 $(STAMP): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pldrepro needs Python 3.11 or newer, this is %s: make setup PYTHON=python3.12" % sys.version.split()[0])'
@@ -29,13 +29,13 @@ $(STAMP): requirements.txt pyproject.toml
 	python $(PIP) --no-deps --no-build-isolation --editable .
 	cp requirements.txt $@
 
-reproduce: setup ## run the whole demo study; ends with the claims and results/demo/report.html
+reproduce: setup ## run the whole demo study, about 10 minutes; ends with the claims and results/demo/report.html
 	@python -m pldrepro study unlock
 	snakemake --cores $(CORES)
 	@python -m pldrepro study claims results/demo/claims.csv
 	@echo "report: results/demo/report.html"
 
-test: setup      ## run the tests, on all cores
+test: setup      ## run the tests on all cores, about 8 minutes on two
 	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-faults: setup ## kill, stop and damage runs, and see that they end as undisturbed ones

@@ -21,6 +21,8 @@ SAVED = ("resume", "parts")  # what an interrupted run has in its folder to go o
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; user errors become one line on stderr and exit status 1."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or (len(arguments) == 1 and arguments[0] in GROUPS):  # what is there to choose from
+        arguments = [*arguments, "--help"]
     try:
         try:
             status = run(parser().parse_args(arguments), arguments)

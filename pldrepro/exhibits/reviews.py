@@ -309,7 +309,7 @@ def answers(evidence: Evidence, papers: Mapping[str, Paper]) -> str:
     if unknown:
         raise SettingsError(f"question {unknown[0]}: no answer of that name; allowed: {', '.join(ANSWERS)}")
     family = family_of(evidence, papers)
-    counts = [f"{len(study.pretrain)} at scale {study.scale}" for study in (evidence, *evidence.others)]
+    counts = [f"{len(study.pretrain)} of {study.scale}" for study in (evidence, *evidence.others)]
     count = sum(len(study.pretrain) for study in (evidence, *evidence.others))
     parts = [
         f"# What the reviews of the {paper.label} paper asked",

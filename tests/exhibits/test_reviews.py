@@ -92,7 +92,7 @@ def test_the_page_answers_with_numbers_and_names_what_is_missing(evidence: Evide
     assert "No ratio for RTE: " in page
     assert "- No ratio can be given.\n- No ratio for RTE: " in page
     assert page.count(reviews.NO_SIDE) == 1  # of losses over seeds; no task has a ratio
-    assert "Generated from 8 pre-training runs (8 at scale " in page
+    assert "Generated from 8 pre-training runs (8 of " in page
     assert "development sets (dev, dev_mismatched)" in page
 
 

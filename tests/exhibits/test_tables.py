@@ -384,7 +384,7 @@ def test_table_1_as_the_paper_has_it_shows_the_time_of_the_claim(evidence: Evide
 @pytest.mark.parametrize(
     ("title", "caption"),
     [
-        ("Table 3 of the PLD paper: cost and loss, at scale demo", "PLD paper: cost and loss, at scale demo"),
+        ("Table 3 of the PLD paper: cost and loss, study demo", "PLD paper: cost and loss, study demo"),
         ("Table 1, continued: saving per sample", "Saving per sample"),
         ("SBLD (our reading), table 1: layer dropping on GPT", "SBLD (our reading): layer dropping on GPT"),
     ],

@@ -105,6 +105,17 @@ def test_every_verb_and_every_argument_has_help(name: str, capsys: pytest.Captur
     assert f"usage: python -m pldrepro {name} " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("arguments", [[], ["study"]])
+def test_without_a_verb_those_that_there_are_are_listed(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 0
+    listed = {name.split()[len(arguments)] for name in VERBS if name.split()[: len(arguments)] == arguments}
+    assert listed <= set(capsys.readouterr().out.split())
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["--version"])

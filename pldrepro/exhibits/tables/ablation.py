@@ -29,7 +29,7 @@ def table3_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list
 def _cost(evidence: Evidence, paper: Paper, frame: pd.DataFrame, found: list[Configuration]) -> TableLayout:
     lines = (Line({"configuration": one.label, **_depth_words(evidence, one)}, _rows(frame, one)) for one in found)
     return TableLayout(
-        title=f"Table 3 of the {paper.label} paper: cost and loss, at scale {evidence.scale}",
+        title=f"Table 3 of the {paper.label} paper: cost and loss, study {evidence.scale}",
         columns=(
             ColumnLayout("configuration"),
             ColumnLayout("mean kept layers", "kept_layers", 2),
@@ -106,7 +106,7 @@ def _glue(evidence: Evidence, paper: Paper, frame: pd.DataFrame, found: list[Con
     bare = [one.label for one in found if one.checkpoint and one not in tuned]
     ends = frame["statistic"].eq("median") & frame["arm"].isin([one.arm for one in tuned])
     return TableLayout(
-        title=f"Table 3 of the {paper.label} paper: GLUE, at scale {evidence.scale}",
+        title=f"Table 3 of the {paper.label} paper: GLUE, study {evidence.scale}",
         columns=(ColumnLayout("configuration"), ColumnLayout(""), *glue_columns(labels), ColumnLayout("n")),
         lines=tuple(lines),
         notes=(

@@ -23,7 +23,7 @@ def fair_budgets_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -
 
     return [
         TableLayout(
-            title=f"Fair budgets: each arm against others at the same reference time, at scale {evidence.scale}",
+            title=f"Fair budgets: each arm against others at the same reference time, study {evidence.scale}",
             columns=(
                 ColumnLayout("run"),
                 ColumnLayout(f"reference time [{unit}]", "reference_time", show=time),
@@ -77,7 +77,7 @@ def overfitting_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) ->
     )
     return [
         TableLayout(
-            title=f"Overfitting: equal steps, N epochs of a part of the corpus, at scale {evidence.scale}",
+            title=f"Overfitting: equal steps, N epochs of a part of the corpus, study {evidence.scale}",
             columns=(
                 ColumnLayout("epochs"),
                 ColumnLayout("regularised by"),
@@ -112,7 +112,7 @@ def memory_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list
     sent = ColumnLayout("gradients sent by a rank in a step [MB]", "reduced_bytes", 2, of=lambda size: size / 1e6)
     return [
         TableLayout(
-            title=f"Memory: activations that a step saves for its backward pass, at scale {evidence.scale}",
+            title=f"Memory: activations that a step saves for its backward pass, study {evidence.scale}",
             columns=(
                 ColumnLayout("arm"),
                 ColumnLayout("parameters", "parameters", show=thousands),

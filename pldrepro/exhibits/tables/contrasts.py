@@ -15,7 +15,7 @@ from pldrepro.config.arm import Role
 from pldrepro.exhibits.layout import ColumnLayout, Line, TableLayout, count, select, value
 from pldrepro.exhibits.text import INTERVAL_NOTE
 
-NONE = "This study asks no minimal pairs and no cloze items."
+NONE = "This study has no minimal pairs and no cloze items."
 SHOWN_ROLES: tuple[Role, ...] = ("baseline", "preln", "preln_higher_lr", "pld", "sbld")
 
 
@@ -27,7 +27,7 @@ def contrasts_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> l
         for score in scores(study):
             tables += [_scores(study, own, score), _paradigms(study, own, score)]
     return tables or [
-        TableLayout(f"Without fine-tuning, at scale {evidence.scale}", (ColumnLayout("arm"),), notes=(NONE,))
+        TableLayout(f"Without fine-tuning, study {evidence.scale}", (ColumnLayout("arm"),), notes=(NONE,))
     ]
 
 
@@ -39,7 +39,7 @@ def _scores(evidence: Evidence, frame: pd.DataFrame, score: str) -> TableLayout:
         rows = [row for row in final if row["against"] in ("", evidence.baseline)]
         lines.append(Line({"arm": evidence.label(arm)}, rows))
     return TableLayout(
-        title=f"Without fine-tuning: {title(score)} [%; chance {CHANCE:.0f}] at scale {evidence.scale}",
+        title=f"Without fine-tuning: {title(score)} [%; chance {CHANCE:.0f}], study {evidence.scale}",
         columns=(
             ColumnLayout("arm"),
             ColumnLayout("score", score, 1, statistic="mean"),
@@ -67,7 +67,7 @@ def _paradigms(evidence: Evidence, frame: pd.DataFrame, score: str) -> TableLayo
         if (found := find(own, statistic="judges")) and found.value == judging
     )
     return TableLayout(
-        title=f"{title(score)}, by paradigm [%], at scale {evidence.scale}",
+        title=f"{title(score)}, by paradigm [%], study {evidence.scale}",
         columns=(
             ColumnLayout("paradigm"),
             ColumnLayout("judges"),
@@ -96,7 +96,7 @@ def _paradigm_notes(evidence: Evidence, part: pd.DataFrame, score: str) -> list[
         notes.append(f"What does not judge is shown, and not in the score: {reasons}.")
     missing = {name: reason for run in evidence.contrasts for name, reason in run.summary.missing.items()}
     asked = [f"{name} ({reason})" for name, reason in missing.items() if (score == "cloze") == ("/" in name)]
-    return [*notes, *([f"Not asked: {'; '.join(asked)}."] if asked else [])]
+    return [*notes, *([f"Not scored: {'; '.join(asked)}."] if asked else [])]
 
 
 def _shown_arms(evidence: Evidence, part: pd.DataFrame) -> list[str]:

@@ -39,7 +39,7 @@ def _training_time(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> Tab
                 words["reported speedup [x]"] = marked_number(table.reported(row, "speedup"), 1)
             lines.append(Line(words, select(frame, arm=arm, checkpoint=checkpoint)))
     return TableLayout(
-        title=f"Table 1 of the {paper.label} paper: training time, at scale {evidence.scale}",
+        title=f"Table 1 of the {paper.label} paper: training time, study {evidence.scale}",
         columns=(
             ColumnLayout("run"),
             ColumnLayout("reported time [h]", "cost", 2, reported, "reference_time"),

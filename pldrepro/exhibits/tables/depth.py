@@ -28,7 +28,7 @@ COLUMNS = (
 
 def depth_robustness_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """The last checkpoint of every probed arm: loss intact, and by how much it rises with half of the layers."""
-    title = f"Depth robustness: validation loss [nats] with fewer layers, at scale {evidence.scale}"
+    title = f"Depth robustness: validation loss [nats] with fewer layers, study {evidence.scale}"
     if not evidence.probed:
         return [TableLayout(title, COLUMNS, notes=("No checkpoint was probed in this study.",))]
     keep = evidence.probes[0].summary.lesion_keep

@@ -27,7 +27,7 @@ COLUMNS = (
 
 def fits_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """A line per task and method."""
-    title = f"Training loss of fine-tuning, at scale {evidence.scale}"
+    title = f"Training loss of fine-tuning, study {evidence.scale}"
     if frame.empty:
         return [TableLayout(title, COLUMNS, notes=("No training loss of fine-tuning was recorded.",))]
     lines = tuple(

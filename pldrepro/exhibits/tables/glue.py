@@ -24,7 +24,7 @@ def table2_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list
         lines += _lines(evidence, paper, frame, arm, checkpoint)
     return [
         TableLayout(
-            title=f"Table 2 of the {paper.label} paper: GLUE, at scale {evidence.scale}",
+            title=f"Table 2 of the {paper.label} paper: GLUE, study {evidence.scale}",
             columns=(
                 *map(ColumnLayout, ("run", "", "training time")),
                 *glue_columns(labels),

@@ -56,7 +56,7 @@ def sbld_table1_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) ->
         "chance is 50, where one word is as frequent as another. It tells models apart whose accuracy is 0."
     )
     reaches = TableLayout(
-        title=f"{TABLE1.title}, scale {study.scale}: what each arm reaches at equal samples",
+        title=f"{TABLE1.title}, study {study.scale}: what each arm reaches at equal samples",
         columns=(
             ColumnLayout("arm"),
             *_with_differences("validation_loss", "validation loss [nats]", 3, "loss "),
@@ -87,7 +87,7 @@ def _image_tables(study: Evidence, paper: Paper, frame: pd.DataFrame) -> list[Ta
     claims = [claim for claim in paper.claims if set(claim.families) & set(IMAGES)]
     notes = [f"{claim.statement} ({claim.where}): {claim.note}." for claim in claims if claim.note]
     reaches = TableLayout(
-        title=f"{TABLE2.title} ({FAMILIES[study.family]}), scale {study.scale}: what each arm reaches at equal samples",
+        title=f"{TABLE2.title} ({FAMILIES[study.family]}), study {study.scale}: what each arm reaches at equal samples",
         columns=(
             ColumnLayout("arm"),
             *_with_differences("accuracy", "top-1 [%]", 1, unit=" [points]"),

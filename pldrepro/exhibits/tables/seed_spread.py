@@ -46,7 +46,7 @@ def _seeds(evidence: Evidence, part: pd.DataFrame, quantity: str) -> TableLayout
     name, digits = TITLES.get(quantity) or (f"final score on {contrasts.title(quantity)}", 2)
     lines = tuple(line for arm in dict.fromkeys(part["arm"]) for line in _seeds_lines(evidence, part, arm))
     return TableLayout(
-        title=f"Over seeds: {name} [{quantities(evidence)[quantity]}] at scale {evidence.scale}",
+        title=f"Over seeds: {name} [{quantities(evidence)[quantity]}], study {evidence.scale}",
         columns=(
             ColumnLayout("arm"),
             ColumnLayout("n", quantity, show=count, statistic="mean"),
@@ -123,7 +123,7 @@ VARIANCE_COLUMNS = (
 
 def variance_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """Standard deviations of both kinds, a line per value and method."""
-    title = f"Where the spread of GLUE values comes from, at scale {evidence.scale}"
+    title = f"Where the spread of GLUE values comes from, study {evidence.scale}"
     if frame.empty:
         return [TableLayout(title, VARIANCE_COLUMNS, notes=(NOT_FINETUNED,))]
     labels = {name: paper.tables["table2"].columns[name].label for name in glue_scores.VALUES}
@@ -164,7 +164,7 @@ STABILITY_COLUMNS = (
 
 def stability_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """A line per small task and method."""
-    title = f"Stability of fine-tuning on the small tasks, at scale {evidence.scale}"
+    title = f"Stability of fine-tuning on the small tasks, study {evidence.scale}"
     if frame.empty:
         missing = NOT_FINETUNED
         if finetuned_methods(evidence):

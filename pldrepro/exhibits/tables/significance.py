@@ -27,7 +27,7 @@ COLUMNS = (
 def glue_tests_layout(evidence: Evidence, paper: Paper, frame: pd.DataFrame) -> list[TableLayout]:
     """One table per arm that PLD is compared with."""
     if frame.empty:
-        title = f"PLD's GLUE differences, tested on the development examples, at scale {evidence.scale}"
+        title = f"PLD's GLUE differences, tested on the development examples, study {evidence.scale}"
         return [TableLayout(title, COLUMNS, notes=(_why_no_tests(evidence),))]
     return [
         _against(evidence, frame[frame["against"] == other], other)
@@ -63,7 +63,7 @@ def _against(evidence: Evidence, part: pd.DataFrame, other: str) -> TableLayout:
         notes.append(f"Without predictions of both arms: {task_names(absent)}.")
     return TableLayout(
         f"{evidence.label(evidence.pld)} minus {evidence.label(other)}, tested on the development examples, "
-        f"at scale {evidence.scale}",
+        f"study {evidence.scale}",
         COLUMNS,
         tuple(
             Line({"task": TASK_NAMES[task], "metric": glue_scores.VALUES[glue_scores.PRIMARY[task]][2]}, rows)

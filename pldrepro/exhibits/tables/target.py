@@ -60,8 +60,7 @@ def _target(evidence: Evidence, frame: pd.DataFrame, target: str, name: str) -> 
     frame = frame[frame["family"] == evidence.family]
     arms = [arm for arm in evidence.methods if select(frame, arm=arm, quantity=reach)]
     return TableLayout(
-        title=f"How soon {name} is reached: the baseline's run up to there over the arm's [x], at scale "
-        f"{evidence.scale}",
+        title=f"How soon {name} is reached: the baseline's run up to there over the arm's [x], study {evidence.scale}",
         columns=(
             ColumnLayout("arm"),
             ColumnLayout("runs that reach it", reach, show=reached),
@@ -111,7 +110,7 @@ def _tuned_once(evidence: Evidence, arms: Iterable[str]) -> list[str]:
 
 def _steps(evidence: Evidence, paper: Paper, frame: pd.DataFrame, judging: Mapping[str, str]) -> TableLayout:
     return TableLayout(
-        title=f"PLD's speedup, step by step from the baseline, at scale {evidence.scale}",
+        title=f"PLD's speedup, step by step from the baseline, study {evidence.scale}",
         columns=(
             ColumnLayout("target"),
             ColumnLayout("what changes"),
