@@ -182,12 +182,13 @@ def _cell(row: Mapping[Any, Any]) -> str:
 def write_readme(results: Sequence[Path], readme: Path) -> None:
     """Put what finished results folders say between the markers of README.md; without markers a RecordError."""
     text = readme.read_text("utf-8")
+    found = len(MARKERS.findall(text))
+    if found != 1:
+        raise RecordError(f"{readme}: expected one pair of markers `results: begin` and `results: end`, got {found}")
     finding = readme_finding({one.name: read_story(one / STORY) for one in results})
     picture = PICTURE.format(results[0].name)
     table = readme_table({one.name: read_claims(one / "claims.csv") for one in results})
-    written, found = MARKERS.subn(
+    written = MARKERS.sub(
         lambda match: "\n\n".join((match[1].rstrip("\n"), finding, picture, table, match[2].lstrip("\n"))), text
     )
-    if found != 1:
-        raise RecordError(f"{readme}: expected one pair of markers `results: begin` and `results: end`, got {found}")
     write_text(readme, written)

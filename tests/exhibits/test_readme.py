@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from pldrepro.analysis import story
 from pldrepro.analysis.finding import ABOVE, BELOW, NOTHING, SHOWN, UNDECIDED, Finding
 from pldrepro.errors import RecordError
 from pldrepro.exhibits import readme
@@ -102,10 +101,9 @@ def test_what_no_set_measures_is_left_out() -> None:
     assert items(a=[Finding("time", "saving", NOTHING)], b=[]) == []
 
 
-def test_a_page_without_markers_is_refused(tmp_path: Path) -> None:
-    page, folder = tmp_path / "README.md", tmp_path / "set"
-    page.write_text("# no markers", "utf-8")
-    folder.mkdir()
-    story.story_frame([TIME]).to_csv(folder / "story.csv", index=False)
-    with pytest.raises(RecordError, match="markers"):
-        readme.write_readme([folder], page)
+@pytest.mark.parametrize("text", ["# none", "<!-- results: begin -->\n\n<!-- results: end -->\n" * 2])
+def test_a_page_without_one_pair_of_markers_is_refused(text: str, tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(text, "utf-8")
+    with pytest.raises(RecordError, match=r"README\.md: expected one pair"):
+        readme.write_readme([], page)
