@@ -22,14 +22,14 @@ from pldrepro.errors import RecordError
 from pldrepro.files import atomic_path
 from pldrepro.stats import Estimate
 
-# p_holm: adjusted for ``tests``, all tests of the set. open: why nothing is decided. sees: the smallest effect that so
-# many seeds find with 80 % power, of a difference. agree: how many seeds are on the estimate's side of no effect. ours:
-# the paper's claim on a measure of this suite. basis: what a reader must know wherever the number is shown. same: the
-# earlier claim with the same number.
+# null: the value of no effect. p_holm: adjusted for ``tests``, all tests of the set. open: why nothing is decided.
+# sees: the smallest effect that so many seeds find with 80 % power, of a difference. agree: how many seeds are on the
+# estimate's side of no effect. ours: the paper's claim on a measure of this suite. basis: what a reader must know
+# wherever the number is shown. same: the earlier claim with the same number.
 COLUMNS: dict[str, type] = {
-    "claim": str, "paper": str, "statement": str, "reported": float, "provenance": str, "bound": str,
-    "measured": float, "low": float, "high": float, "n": int, "values": str, "counts": str,
-    "unit": str, "p_holm": float, "tests": int, "verdict": str, "open": str, "sees": float, "agree": float,
+    "claim": str, "paper": str, "statement": str, "reported": float, "null": float, "provenance": str,
+    "bound": str, "measured": float, "low": float, "high": float, "n": int, "values": str, "counts": str, "unit": str,
+    "p_holm": float, "tests": int, "verdict": str, "open": str, "sees": float, "agree": float,
     "ours": bool, "lacks": str, "same": str, "exhibit": str, "basis": str, "note": str,
 }  # fmt: skip
 OPTIONAL = (
@@ -82,7 +82,8 @@ def _measured(case: Case) -> dict[str, Any]:
     bound = "≤" if case.measurement.bound else ""
     return {
         "claim": case.key, "paper": case.paper.label, "statement": claim.statement, "reported": claim.reported,
-        "provenance": claim.provenance, "bound": bound, **_limits(bounded(paired.estimate if paired else None, bound)),
+        "null": claim.null_value, "provenance": claim.provenance, "bound": bound,
+        **_limits(bounded(paired.estimate if paired else None, bound)),
         "counts": paired.unit if paired else "seeds", "unit": claim.unit,
         "sees": paired.smallest_seen(claim.unit) if paired and not bound else None,
         "agree": paired.agree if paired and not bound else None,

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pldrepro.analysis.reported import MARKS, mark_notes
-from pldrepro.analysis.text import DASH, quantity_text
+from pldrepro.analysis.text import DASH, number, quantity_text
 from pldrepro.analysis.tidy import split
 from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS
 from pldrepro.stats import Estimate
@@ -65,12 +65,12 @@ def format_claims(frame: pd.DataFrame) -> str:
 def markdown_claims(frame: pd.DataFrame) -> str:
     """The measured claims as a Markdown table; what must be known with a number is said once each, in notes."""
     notes: list[str] = []
-    statements = dict(zip(frame["claim"], frame["statement"], strict=True))
+    by_claim = {row["claim"]: row for row in frame.to_dict("records")}
     rows = ["| claim | reported | measured [95 % interval] | n | verdict |", "|---|---|---|---|---|"]
     for row in _measured_first(frame):
         if not pd.isna(row["measured"]):
             numbers = f"{reported_text(row)} | {measured_text(row)} | {row['n']}"
-            own = _notes(row, statements)
+            own = _notes(row, by_claim)
             notes += [text for text in own if text not in notes]
             places = ", ".join(str(notes.index(text) + 1) for text in own)
             about = f" (note{'s' if len(own) > 1 else ''} {places})" if own else ""
@@ -83,7 +83,7 @@ def markdown_claims(frame: pd.DataFrame) -> str:
     return "\n\n".join([*parts, *(["\n".join(marks)] if marks else [])])
 
 
-def _notes(row: Mapping[Any, Any], statements: Mapping[str, str]) -> list[str]:
+def _notes(row: Mapping[Any, Any], by_claim: Mapping[str, Mapping[Any, Any]]) -> list[str]:
     """What a reader must know with the number of a row: what its study lacks, what it is of, what it repeats."""
     if row["verdict"] == "by construction" and row["note"]:
         return [str(row["note"])]
@@ -91,8 +91,18 @@ def _notes(row: Mapping[Any, Any], statements: Mapping[str, str]) -> list[str]:
         *([f"needs {row['lacks']}"] if row["lacks"] else []),
         *([OPEN[row["open"]]] if row["open"] in OPEN else []),
         *([str(row["basis"])] if row["basis"] else []),
-        *([f"the same estimate as “{statements[row['same']]}”"] if row["same"] else []),
+        *([_same(row, by_claim[row["same"]])] if row["same"] else []),
     ]
+
+
+def _same(row: Mapping[Any, Any], twin: Mapping[Any, Any]) -> str:
+    """That a row has the estimate of another one, and what is tested of it where that is another test."""
+    other = ""
+    if row["unit"] == twin["unit"] and row["null"] != twin["null"]:
+        other = f", tested against {number(row['null'], 0)} instead of {number(twin['null'], 0)}"
+    elif row["verdict"] != twin["verdict"] or (not pd.isna(row["p_holm"]) and row["p_holm"] != twin["p_holm"]):
+        other = ", with a condition or needs of its own"
+    return f"the same estimate as “{twin['statement']}”{other}"
 
 
 def _ours_note(frame: pd.DataFrame) -> list[str]:

@@ -223,8 +223,8 @@ def test_a_study_in_which_pld_is_better(better: pd.DataFrame) -> None:
 def test_every_claim_has_a_row_and_every_unmeasured_one_a_reason(better: pd.DataFrame) -> None:
     assert len(better) == sum(len(paper.claims) for paper in PAPERS.values())
     assert list(better.columns) == [
-        "claim", "paper", "statement", "reported", "provenance", "bound", "measured", "low", "high", "n", "values",
-        "counts", "unit", "p_holm", "tests", "verdict", "open", "sees", "agree", "ours", "lacks", "same",
+        "claim", "paper", "statement", "reported", "null", "provenance", "bound", "measured", "low", "high", "n",
+        "values", "counts", "unit", "p_holm", "tests", "verdict", "open", "sees", "agree", "ours", "lacks", "same",
         "exhibit", "basis", "note",
     ]  # fmt: skip
     unmeasured = better[better["verdict"] == "not measured at this scale"]
@@ -241,6 +241,14 @@ def test_claims_that_rest_on_one_estimate_have_one_verdict(better: pd.DataFrame)
     assert second["note"].startswith("one estimate with time_per_sample, and one verdict")
     assert second["same"] == "pld.time_per_sample"
     assert second["p_holm"] == first["p_holm"]
+
+
+def test_one_estimate_against_two_values_is_said_to_be_two_tests(better: pd.DataFrame) -> None:
+    page = claims_text.markdown_claims(better)
+    final, comparable = (better.set_index("claim").loc[f"pld.glue_{name}"] for name in ("final", "comparable"))
+    assert (comparable["same"], comparable["measured"]) == ("pld.glue_final", final["measured"])
+    assert f"The same estimate as “{final['statement']}”, tested against −1 instead of 0." in page
+    assert "The same estimate as “PLD needs less time per sample”." in page
 
 
 def test_without_a_model_from_scratch_no_score_is_judged(tmp_path: Path) -> None:
