@@ -59,6 +59,12 @@ def mean_over_runs(data: pd.DataFrame, axis: str) -> pd.DataFrame:
     return data.groupby("step")[[axis, "validation_loss"]].mean()
 
 
+def mean_by_share(data: pd.DataFrame) -> pd.DataFrame:
+    """``mean_over_runs`` over samples, with the column ``share``: of the arm's whole run."""
+    mean = mean_over_runs(data, "samples")
+    return mean.assign(share=mean["samples"] / mean["samples"].max())
+
+
 def flops_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
     """FLOPs between two log lines relative to those of all layers, counted (mean over seeds) and predicted."""
     parts = []

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from pldrepro.analysis import comparisons
 from pldrepro.analysis.finding import SHOWN, Finding
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.time_to_target import REPORTED, joined_changes
 from pldrepro.config.arm import Role
+from pldrepro.stats import FEWEST
 
 CHECKPOINT = REPORTED["glue"]  # at which the paper has its speedup to a similar GLUE score
 STOP, WHOLE = "stop", "whole"
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What a factor adds to the product of those before it; ``low`` and ``high``: the limits of its end."""
+
+    begin: float
+    end: float
+    low: float | None
+    high: float | None
 
 
 def early_stop(study: Evidence, changes: Sequence[tuple[Role, str, str]] | None = None) -> list[Finding]:
@@ -36,6 +48,22 @@ def early_stop(study: Evidence, changes: Sequence[tuple[Role, str, str]] | None 
         found.append(_factor(study, role, change, each, (before, arm)))
         before = arm
     return [one for one in (*found, _factor(study, WHOLE, "all of it", times, (arms[0], study.pld))) if one.estimate]
+
+
+def stretches(parts: Iterable[Finding]) -> list[Stretch]:
+    """From where to where each factor of ``early_stop`` takes the speedup: each goes on from the one before it.
+
+    The last one, the whole, begins at 1 again. Limits are None where the estimate has too few seeds for an interval.
+    """
+    found, end = [], 1.0
+    for one in parts:
+        assert one.estimate is not None
+        factor, begin = one.estimate, 1.0 if one.part == WHOLE else end
+        end = begin * factor.value
+        limits = (None, None) if factor.n < FEWEST else (factor.low, factor.high)
+        low, high = (None if limit is None else begin * limit for limit in limits)
+        found.append(Stretch(begin, end, low, high))
+    return found
 
 
 def _seeds(study: Evidence, arm: str) -> set[int]:

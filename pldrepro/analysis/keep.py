@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 import pandas as pd
@@ -64,6 +65,11 @@ def keep_map(study: Evidence, arm: str) -> pd.DataFrame:
     return mean.assign(
         family=study.family, arm=arm, label=study.label(arm), kept=[kept[layer - 1] for layer in mean["layer"]]
     )
+
+
+def stage_ends(study: Evidence) -> list[int]:
+    """The last layer (1..L) of each stage of a study's model; empty where it has no stages."""
+    return list(accumulate(getattr(study.runs(study.baseline)[0].settings.model, "stages", ())))
 
 
 def kept_shares(run: PretrainRun) -> list[float]:

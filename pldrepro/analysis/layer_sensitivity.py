@@ -29,6 +29,11 @@ def mean_scores(data: pd.DataFrame) -> pd.DataFrame:
     return data.pivot_table(index="layer", columns="refresh", values="score", aggfunc="mean")
 
 
+def typical_score(data: pd.DataFrame) -> float:
+    """Median of the sizes of all scores of an arm."""
+    return float(data["score"].abs().median())
+
+
 def list_of(settings: drop.DropSettings, rank: int, num_layers: int) -> str:
     """The list that a rank (1: most sensitive) puts a layer in."""
     blocked, allowed = drop.list_sizes(settings, num_layers)

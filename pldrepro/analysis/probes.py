@@ -7,10 +7,16 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from pldrepro import stats
+from pldrepro.analysis.reported import Paper, Series
 from pldrepro.analysis.results import Evidence
 from pldrepro.stats import Estimate
 
 Interval = Callable[[Sequence[float]], Estimate]
+# How the seeds' values of a layer are put together: norms and distances are positive and spread by factors.
+OVER_SEEDS: dict[str, Interval] = {
+    **dict.fromkeys(("gradient_norm", "gradient_ratio", "distance", "relative_distance"), stats.geometric_interval),
+    **dict.fromkeys(("cosine", "angle"), stats.mean_interval),
+}
 
 
 def shown(evidence: Evidence) -> list[str]:
@@ -47,13 +53,30 @@ def gradient_frame(evidence: Evidence) -> tuple[pd.DataFrame, list[str]]:
     return evidence.probe_results, shown(evidence)
 
 
-def layer_data(frame: pd.DataFrame, arms: Sequence[str], quantity: str, interval: Interval) -> pd.DataFrame:
+def layer_data(frame: pd.DataFrame, arms: Sequence[str], quantity: str) -> pd.DataFrame:
     """A quantity of the probes by arm, checkpoint and layer (1..L), and by part of the block if it has any."""
     frame = frame[frame["arm"].isin(arms) & (frame["quantity"] == quantity)]
     by = ["quantity", "arm", "label", "num_layers", "checkpoint", "share", "part", "layer"]
-    data = summarised(frame.assign(part=frame["part"].fillna("")), by, interval)
+    data = summarised(frame.assign(part=frame["part"].fillna("")), by, OVER_SEEDS[quantity])
     data["depth"] = data["layer"] / data["num_layers"]
     return data
+
+
+def paper_angles(evidence: Evidence, paper: Paper, arm: str) -> Series | None:
+    """The angles [degrees] by layer that the paper shows for a model of an arm's norm; None for an arm that drops."""
+    settings = evidence.runs(arm)[0].settings
+    return None if settings.drop.schedule != "none" else paper.series[f"figure3_angle_{settings.model.norm}ln"]
+
+
+def paper_angle_data(paper: Paper, series: Series, arm: str) -> pd.DataFrame:
+    """A series of ``paper_angles`` as rows next to those of ``layer_data``."""
+    layer = pd.Series(series.x)
+    return pd.DataFrame(
+        {
+            "quantity": "angle", "arm": arm, "label": f"{paper.label} paper", "num_layers": len(layer), "layer": layer,
+            "depth": layer / layer.max(), "value": series.y, "method": f"reported: {series.where}; {series.note}",
+        }
+    )  # fmt: skip
 
 
 def losses(evidence: Evidence, arms: Sequence[str], text: str) -> pd.DataFrame:

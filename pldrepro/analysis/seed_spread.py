@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -150,6 +151,11 @@ def variance(evidence: Evidence, paper: Paper) -> pd.DataFrame:
             final_row(evidence, arm, name, "between_finetuning", squared, unit="%²", note=note),
         ]
     return tidy(rows)
+
+
+def standard_deviation(variance: float) -> float:
+    """The standard deviation [%] of a variance part [%^2]."""
+    return math.sqrt(variance)
 
 
 def _variance_note(parts: VarianceParts) -> str:

@@ -5,7 +5,7 @@ Every table's csv, and nothing else of a table, has the columns of ``COLUMNS``; 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -93,6 +93,11 @@ def plain(value: float | None, n: int, method: str) -> Estimate | None:
 def joined(estimate: Estimate | None) -> str:
     """The two values behind an estimate, as a csv holds them; empty of more, or of one."""
     return " ".join(map(repr, estimate.values)) if estimate and len(estimate.values) > 1 else ""
+
+
+def half_interval(row: Mapping[Any, Any]) -> float:
+    """Half of the symmetric interval of a tidy row."""
+    return float(row["high"] - row["measured"])
 
 
 def split(text: str) -> tuple[float, ...]:

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pldrepro.analysis.reported import MARKS, mark_notes
 from pldrepro.analysis.text import DASH, number
-from pldrepro.analysis.tidy import split
+from pldrepro.analysis.tidy import half_interval, split
 
 TidyRow = Mapping[Any, Any]
 # A table of more columns is set smaller.
@@ -60,7 +60,7 @@ def plus_minus(row: TidyRow, column: ColumnLayout) -> Cell | None:
         return shown
     if row["values"]:
         return interval(row, column)
-    return Cell(shown.text, f"±{number(row['high'] - row['measured'], column.digits)}")
+    return Cell(shown.text, f"±{number(half_interval(row), column.digits)}")
 
 
 def reported(row: TidyRow, column: ColumnLayout) -> Cell | None:

@@ -7,10 +7,11 @@ import pytest
 
 from pldrepro.__main__ import main
 from pldrepro.analysis import claims, glue_scores
+from pldrepro.analysis.moved import compare_exhibit
 from pldrepro.analysis.reported import load_papers
 from pldrepro.errors import RecordError
 from pldrepro.exhibits import tables
-from pldrepro.exhibits.compare import compare, compare_exhibit
+from pldrepro.exhibits.compare import compare
 from tests.support import runs
 from tests.support.runs import load_evidence
 

@@ -258,10 +258,10 @@ def _spread_text(shapes: Sequence[StepTimes]) -> str:
 
 def _step_time_panel(ax: Axes, shapes: Sequence[StepTimes], first: int, name: str) -> None:
     """The shapes of one calibration; ``first``: place of the first one among the colours."""
-    scale, unit = (1.0, "s") if max(max(shape.median) for shape in shapes) >= 1 else (1e-3, "ms")
-    for position, shape in enumerate(shapes):
+    frames = [tau_data(shape) for shape in shapes]
+    scale, unit = (1.0, "s") if max(data["median"].max() for data in frames) >= 1 else (1e-3, "ms")
+    for position, (shape, data) in enumerate(zip(shapes, frames, strict=True)):
         look = style(first + position)
-        data = tau_data(shape)
         times = data[["median", "low", "high", "fit"]] / scale
         # Shapes of one depth stand side by side instead of on top of one another.
         at = data["active_layers"] + 0.12 * (position - (len(shapes) - 1) / 2)

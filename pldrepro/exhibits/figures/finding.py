@@ -9,7 +9,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from pldrepro.analysis.arms import validation_loss
 from pldrepro.analysis.curves import mean_over_runs, relative_loss_data
-from pldrepro.analysis.early_stop import CHECKPOINT, STOP, WHOLE, early_stop
+from pldrepro.analysis.early_stop import CHECKPOINT, STOP, WHOLE, early_stop, stretches
 from pldrepro.analysis.finding import Finding
 from pldrepro.analysis.findings import fewer_layers
 from pldrepro.analysis.reported import Paper, Reported, mark_notes
@@ -19,7 +19,6 @@ from pldrepro.analysis.text import number
 from pldrepro.analysis.tidy import claimed
 from pldrepro.config.arm import Role
 from pldrepro.exhibits.figures.style import FigureData, arm_style, fit_y, nothing, seeds_text
-from pldrepro.stats import FEWEST
 
 # Losses before this part of the baseline's run [%] set no scale: they would hide all differences.
 SHOWN_FROM = 35
@@ -108,16 +107,14 @@ def _say(ax: Axes, text: str, at: tuple[float, float], colour: str, above: bool)
 
 def _parts(ax: Axes, study: Evidence, parts: list[Finding], claim: Reported | None) -> None:
     """A bar for each factor, from where the one above it ended; the last one for all of them."""
-    end = 1.0
-    for row, one in enumerate(parts):
+    drawn = stretches(parts)
+    for row, (one, bar) in enumerate(zip(parts, drawn, strict=True)):
         assert one.estimate is not None
-        begin = 1.0 if one.part == WHOLE else end
-        end = begin * one.estimate.value
         colour = DARK if one.part == WHOLE else GREY if one.part == STOP else arm_style(study, one.arm)["color"]
-        ax.plot([begin, end], [row, row], linewidth=11, solid_capstyle="butt", color=colour)
-        if one.estimate.n >= FEWEST and one.estimate.low is not None and one.estimate.high is not None:
-            ax.plot([begin * one.estimate.low, begin * one.estimate.high], [row, row], linewidth=1.2, color="black")
-        right = max(begin, end) if one.part != WHOLE or claim is None else max(end, claim.value)
+        ax.plot([bar.begin, bar.end], [row, row], linewidth=11, solid_capstyle="butt", color=colour)
+        if bar.low is not None and bar.high is not None:
+            ax.plot([bar.low, bar.high], [row, row], linewidth=1.2, color="black")
+        right = max(bar.begin, bar.end) if one.part != WHOLE or claim is None else max(bar.end, claim.value)
         text = f"{number(one.estimate.value, 2)} ×"
         ax.annotate(
             text if one.part != WHOLE or claim is None else f"{text}, paper: {number(claim.value, 1)} ×{claim.mark}",
@@ -128,7 +125,7 @@ def _parts(ax: Axes, study: Evidence, parts: list[Finding], claim: Reported | No
     ax.set_yticks(range(len(parts)), [one.note for one in parts])
     ax.set_ylim(len(parts) - 0.4, -0.6)
     ax.grid(axis="y", visible=False)
-    _factors(ax, [end, claim.value if claim else 1.0])
+    _factors(ax, [drawn[-1].end, claim.value if claim else 1.0])
     ax.set_title(f"The speedup at {_checkpoint(study)}", loc="left", fontweight="bold")
 
 

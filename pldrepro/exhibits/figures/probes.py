@@ -12,10 +12,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from pldrepro import stats
-from pldrepro.analysis.curves import loss_data, mean_over_runs
+from pldrepro.analysis.curves import loss_data, mean_by_share
 from pldrepro.analysis.probe_claims import random_arms
-from pldrepro.analysis.probes import depth_data, draw_data, gradient_frame, layer_data, lesion_data, shown
+from pldrepro.analysis.probes import (
+    depth_data,
+    draw_data,
+    gradient_frame,
+    layer_data,
+    lesion_data,
+    paper_angle_data,
+    paper_angles,
+    shown,
+)
 from pldrepro.analysis.reported import MARKS, Paper, mark_notes
 from pldrepro.analysis.results import Evidence
 from pldrepro.exhibits.figures.style import MARKERS, FigureData, arm_marker, arm_style, nothing
@@ -29,7 +37,7 @@ def figure1(evidence: Evidence, paper: Paper) -> FigureData:
     frame, arms = gradient_frame(evidence)
     if not arms:
         return nothing(NOT_PROBED)
-    data = layer_data(frame, arms, "gradient_norm", stats.geometric_interval)
+    data = layer_data(frame, arms, "gradient_norm")
     figure, axes = plt.subplots(1, len(arms), figsize=(7.2, 2.9), sharey=True, squeeze=False)
     _layer_row(axes[0], arms, data[data["part"] == "block"])
     _log(axes[0], "gradient norm of the weights")
@@ -47,7 +55,7 @@ def figure2(evidence: Evidence, paper: Paper) -> FigureData:
     frame, arms = gradient_frame(evidence)
     if not arms:
         return nothing(NOT_PROBED)
-    data = layer_data(frame, arms, "gradient_ratio", stats.geometric_interval)
+    data = layer_data(frame, arms, "gradient_ratio")
     figure, axes = plt.subplots(1, len(arms), figsize=(7.2, 2.9), sharey=True, squeeze=False)
     for ax in axes[0]:
         ax.axhline(1, color="#7f7f7f", linewidth=0.8, zorder=1)
@@ -80,8 +88,8 @@ def figure3(evidence: Evidence, paper: Paper) -> FigureData:
     if not arms:
         return nothing(NOT_PROBED)
     frame = evidence.probe_results
-    distance = layer_data(frame, arms, "distance", stats.geometric_interval)
-    angle = layer_data(frame, arms, "angle", stats.mean_interval)
+    distance = layer_data(frame, arms, "distance")
+    angle = layer_data(frame, arms, "angle")
     figure, axes = plt.subplots(2, len(arms), figsize=(7.2, 4.8), sharex=True, sharey="row", squeeze=False)
     _layer_row(axes[0], arms, distance, relative=True)
     _log(axes[0], "L2 distance")
@@ -95,8 +103,8 @@ def figure3(evidence: Evidence, paper: Paper) -> FigureData:
         ax.set_xlabel("")
     axes[1][0].set_ylabel("angle [degrees]")
     _checkpoint_legend(figure, axes[1][0])
-    relative = layer_data(frame, arms, "relative_distance", stats.geometric_interval)
-    cosine = layer_data(frame, arms, "cosine", stats.mean_interval)
+    relative = layer_data(frame, arms, "relative_distance")
+    cosine = layer_data(frame, arms, "cosine")
     data = pd.concat([distance, relative, cosine, angle, *read_off])
     caption = (
         "Input and output of each block on held-out text, at several points of the run, against relative depth. Top: "
@@ -158,10 +166,9 @@ def _training_panel(ax: Axes, evidence: Evidence, trained: Mapping[str, str]) ->
     for pair in trained.items():
         colour = arm_style(evidence, pair[1])["color"]
         for arm, line in zip(pair, ("--", "-"), strict=True):
-            course = mean_over_runs(data[data["arm"] == arm], "samples")
+            course = mean_by_share(data[data["arm"] == arm])
             label = evidence.label(arm) if arm in trained else None
-            share = course["samples"] / course["samples"].max()
-            ax.plot(share, course["validation_loss"], line, color=colour, linewidth=1.2, label=label)
+            ax.plot(course["share"], course["validation_loss"], line, color=colour, linewidth=1.2, label=label)
     ax.set(xlabel="share of the run", ylabel="validation loss [nats]")
     ax.set_title("training (dashed: dropped)", loc="left")
     ax.legend(fontsize=6)
@@ -311,18 +318,12 @@ def _paper_text(paper: Paper) -> str:
 
 def _paper_angles(evidence: Evidence, paper: Paper, ax: Axes, arm: str) -> pd.DataFrame:
     """Overlay the paper's angles on an arm that is not dropped; returns them as rows."""
-    settings = evidence.runs(arm)[0].settings
-    if settings.drop.schedule != "none":
+    series = paper_angles(evidence, paper, arm)
+    if series is None:
         return pd.DataFrame()
-    series = paper.series[f"figure3_angle_{settings.model.norm}ln"]
-    depth = np.array(series.x) / max(series.x)
+    data = paper_angle_data(paper, series, arm)
     ax.plot(
-        depth, series.y, color="#7f7f7f", linestyle=":", linewidth=1, marker="x", markersize=4, zorder=1,
+        data["depth"], data["value"], color="#7f7f7f", linestyle=":", linewidth=1, marker="x", markersize=4, zorder=1,
         label=f"{paper.label} paper{MARKS[series.provenance]}",
     )  # fmt: skip
-    return pd.DataFrame(
-        {
-            "quantity": "angle", "arm": arm, "label": f"{paper.label} paper", "num_layers": len(series.x),
-            "layer": series.x, "depth": depth, "value": series.y, "method": f"reported: {series.where}; {series.note}",
-        }
-    )  # fmt: skip
+    return data

@@ -16,8 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from pldrepro.analysis.curves import loss_data
-from pldrepro.analysis.keep import keep_map
-from pldrepro.analysis.layer_sensitivity import mean_scores, sensitivity_data
+from pldrepro.analysis.keep import keep_map, stage_ends
+from pldrepro.analysis.layer_sensitivity import mean_scores, sensitivity_data, typical_score
 from pldrepro.analysis.reported import Paper
 from pldrepro.analysis.results import AXES, Evidence
 from pldrepro.analysis.sbld import IMAGES
@@ -88,7 +88,7 @@ def _sensitivity_panel(ax: Axes, data: pd.DataFrame) -> None:
         ax.plot(part["layer"], part["score"], marker, color=COLOURS[1], markersize=4.5, alpha=0.8, zorder=3)
     measure = str(data["measure"].iloc[0])
     unit = f" [{UNITS[measure]}]" if measure in UNITS else ""
-    typical = float(data["score"].abs().median())
+    typical = typical_score(data)
     if typical and data["score"].abs().max() > LARGE * typical:
         ax.set_yscale("symlog", linthresh=typical)
     ax.set(xlabel="layer", xlim=(0.4, data["layer"].max() + 0.6))
@@ -102,10 +102,9 @@ def _is_refreshed(data: pd.DataFrame) -> bool:
 
 def _stage_lines(ax: Axes, study: Evidence, vertical: bool) -> None:
     """Where the later stages of a model of several begin, between the layers (1..L)."""
-    depths = getattr(study.runs(study.baseline)[0].settings.model, "stages", ())
-    for first in np.cumsum(depths)[:-1]:
+    for last in stage_ends(study)[:-1]:
         draw = ax.axvline if vertical else ax.axhline
-        draw(first + 0.5, color="#7f7f7f" if vertical else "white", linewidth=0.8, linestyle=":")
+        draw(last + 0.5, color="#7f7f7f" if vertical else "white", linewidth=0.8, linestyle=":")
 
 
 def _n_text(analysed: Sequence[Evidence]) -> str:

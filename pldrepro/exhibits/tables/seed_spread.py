@@ -5,7 +5,6 @@ Three tables, at the final checkpoints of the methods: ``seeds``, ``variance`` a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 
 import pandas as pd
@@ -19,6 +18,7 @@ from pldrepro.analysis.seed_spread import (
     SMALL_TASKS,
     TOO_MANY,
     quantities,
+    standard_deviation,
     undropped_reference,
 )
 from pldrepro.analysis.text import DASH, estimate_text
@@ -114,8 +114,8 @@ PARTS = ("between_pretraining", "between_finetuning")
 VARIANCE_COLUMNS = (
     ColumnLayout("value"),
     ColumnLayout("arm"),
-    ColumnLayout("between pre-training seeds", None, 2, statistic=PARTS[0], of=math.sqrt),
-    ColumnLayout("between fine-tuning seeds", None, 2, statistic=PARTS[1], of=math.sqrt),
+    ColumnLayout("between pre-training seeds", None, 2, statistic=PARTS[0], of=standard_deviation),
+    ColumnLayout("between fine-tuning seeds", None, 2, statistic=PARTS[1], of=standard_deviation),
     ColumnLayout("pre-training seeds", show=count, statistic=PARTS[0]),
     ColumnLayout("runs", show=count, statistic=PARTS[1]),
 )
