@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import csv
-import json
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from pldrepro.config.recorded import arm_of
 from pldrepro.config.study import Study
+from pldrepro.runs.folder import begun_pretrain
 from pldrepro.runs.lock import about_holder
+from pldrepro.runs.schema import AnyLine
 from pldrepro.runs.terminal import duration
 
 # Stage -> its runs' field of StudyRuns, and the folder of the workflow's measurements of its jobs.
@@ -27,18 +27,21 @@ STAGES = {
     "LAMBADA": ("lambada", "lambada/{arm}-*.tsv"),
     "contrasts": ("contrasts", "contrasts/{arm}-*.tsv"),
 }
-TAIL_BYTES = 20_000  # of metrics.jsonl, in which its last line is
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job that runs: its folder, who works there, and how much of it is done, where it says so."""
+    """A job that runs: its folder, who works there, and of pre-training what it has written last of its steps."""
 
     folder: Path
     holder: str
-    step: int | None
-    steps: int | None
-    seconds: float | None
+    last: AnyLine | None = None
+    steps: int = 0
+
+    @property
+    def share(self) -> float:
+        """How much of it is done, where it says so."""
+        return self.last.step / self.steps if self.last and self.steps else 0.0
 
 
 @dataclass(frozen=True)
@@ -78,10 +81,10 @@ def _row(study: Study, stage: str, arm: str, files: Sequence[str], pattern: str)
     running = tuple(_job(folder, holder) for folder in open_ if (holder := about_holder(folder)) is not None)
     untrained = stage == "pre-training" and study.run(arm, study.settings.seeds[0]).training.num_steps == 0
     price = 0.0 if untrained else _seconds(study, pattern, arm)
-    if price is None and running:  # by a run's own speed
-        rates = [one.seconds / one.step * one.steps for one in running if one.seconds and one.step and one.steps]
+    if price is None:  # by a run's own speed
+        rates = [one.last.train_seconds / one.share for one in running if one.last and one.share]
         price = fmean(rates) if rates else None
-    left = float(len(open_) - len(running)) + sum(1 - (one.step or 0) / (one.steps or 1) for one in running)
+    left = float(len(open_) - len(running)) + sum(1 - one.share for one in running)
     return Row(
         stage, arm, len(files), len(done), running, 0.0 if not open_ else None if price is None else price * left
     )
@@ -105,30 +108,8 @@ def _measured(files: Iterator[Path]) -> Iterator[float]:
 
 
 def _job(folder: Path, holder: str) -> Job:
-    """A running job, with the last line of its metrics where it writes some."""
-    last, settings = _last_line(folder / "metrics.jsonl"), _json(folder / "settings.json")
-    steps = settings.get("training", {}).get("num_steps")
-    return Job(folder, holder, last.get("step"), steps, last.get("train_seconds"))
-
-
-def _last_line(path: Path) -> Mapping[str, Any]:
-    try:
-        lines = path.read_bytes()[-TAIL_BYTES:].splitlines()
-    except OSError:
-        return {}
-    for line in reversed(lines):
-        try:
-            return dict(json.loads(line))
-        except ValueError:  # it is being written
-            continue
-    return {}
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
+    begun = begun_pretrain(folder)
+    return Job(folder, holder) if begun is None else Job(folder, holder, begun[1], begun[0].training.num_steps)
 
 
 def render_status(study: Study) -> str:
@@ -154,7 +135,7 @@ def _study_text(study: Study) -> str:
                 f"not begun: {', '.join(waiting)}", 98, initial_indent="  ", subsequent_indent="    "
             )
     for job in (one for row in found for one in row.running):
-        step = f", step {job.step:,} of {job.steps:,}" if job.step and job.steps else ""
+        step = f", step {job.last.step:,} of {job.steps:,}" if job.last else ""
         lines.append(f"running: {job.folder.relative_to(study.runs)}{step}; {job.holder}")
     return "\n".join([*lines, _counts("in all", found)])
 

@@ -7,7 +7,6 @@ trains for the first steps of its schedule, and the model is measured in place a
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -16,9 +15,8 @@ from tqdm import tqdm
 
 from pldrepro.config.run import EarlyRunSettings
 from pldrepro.errors import DivergedError, SettingsError
-from pldrepro.evaluation.probe import Row, Subject, check_finite, held_out, layers
-from pldrepro.files import write_text
-from pldrepro.runs.manifest import begin_unless_complete, complete, entries
+from pldrepro.evaluation.probe import Subject, complete_probe, held_out, layers, results_at
+from pldrepro.runs.manifest import begin_unless_complete
 from pldrepro.runs.provenance import provenance
 from pldrepro.runs.scored import EarlyJob, EarlySummary, ProbedPoint, ProbeResult
 from pldrepro.training.device import describe, select_device
@@ -44,7 +42,7 @@ def probe_early(settings: EarlyRunSettings, corpus_folder: Path, folder: Path, p
         return
     run = Run(settings, objective, corpus, None, folder, SINGLE)
     text = held_out(objective, corpus, settings.early.sequences)
-    rows: list[Row] = []
+    results: list[ProbeResult] = []
     points: dict[str, ProbedPoint] = {}
     for step in tqdm(range(1, settings.steps[-1] + 1), desc=f"early {settings.arm} seed {settings.seed}",
                      disable=not progress):  # fmt: skip
@@ -59,11 +57,7 @@ def probe_early(settings: EarlyRunSettings, corpus_folder: Path, folder: Path, p
                 share=step / settings.training.num_steps,
                 validation_loss=subject.loss(text, range(subject.num_layers)),
             )
-            found = layers(subject, text, settings.early.gradient_batches)
-            rows += [{"checkpoint": name, "step": step, **row} for row in found]
-    check_finite(folder, rows)
-    lines = [ProbeResult.model_validate(row) for row in rows]
-    write_text(folder / "results.jsonl", "".join(json.dumps(line.dump()) + "\n" for line in lines))
+            results += results_at(folder, name, step, layers(subject, text, settings.early.gradient_batches))
     summary = EarlySummary(
         **settings.identity,
         norm=settings.model.norm,
@@ -73,4 +67,4 @@ def probe_early(settings: EarlyRunSettings, corpus_folder: Path, folder: Path, p
         num_steps=settings.training.num_steps,
         seconds=time.perf_counter() - started,
     )
-    complete(folder, summary, files | entries(folder, ["results.jsonl"]))
+    complete_probe(folder, results, summary, files)

@@ -18,11 +18,10 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,18 +37,25 @@ from pldrepro.models.bert import BertForPreTraining
 from pldrepro.models.checkpoints.bert import load_pretraining
 from pldrepro.models.losses import masked_sums
 from pldrepro.policy import drop
+from pldrepro.records import FileEntry
 from pldrepro.runs.finished import FinishedRun, open_finished
 from pldrepro.runs.manifest import begin_unless_complete, complete, entries
 from pldrepro.runs.provenance import provenance
 from pldrepro.runs.schema import Checkpoint
-from pldrepro.runs.scored import CheckpointInputs, ProbedPoint, ProbeJob, ProbeResult, ProbeSummary
+from pldrepro.runs.scored import (
+    CheckpointInputs,
+    LayersSummary,
+    ProbedPoint,
+    ProbeJob,
+    ProbeNumber,
+    ProbeResult,
+    ProbeSummary,
+)
 from pldrepro.training.device import autocast, describe, select_device
 from pldrepro.training.objectives import MaskedLanguage, open_objective
 
 PARTS = ("qkv", "attention_output", "ffn_up", "ffn_down")  # of a block, whose gradient norms are recorded, too
 LESION_KEEP = 0.5  # probability with which a lesion keeps a layer (PLD, Figure 4)
-
-Row = dict[str, Any]
 
 
 def probe(
@@ -74,14 +80,11 @@ def probe(
     files = begin_unless_complete(folder, job, provenance(describe(device, run.impl), corpus=corpus.manifest))
     if files is None:
         return
-    rows: list[Row] = []
+    results: list[ProbeResult] = []
     for name in tqdm(points, desc=f"probe {run.arm} seed {run.seed}", disable=not progress):
         model = load_pretraining(pretrain_folder / points[name].folder, objective.model).to(device).eval()
         found = probe_checkpoint(Subject(model, objective), text, settings, last=name == list(points)[-1])
-        rows += [{"checkpoint": name, "step": points[name].step, **row} for row in found]
-    check_finite(pretrain_folder, rows)
-    lines = [ProbeResult.model_validate(row) for row in rows]
-    write_text(folder / "results.jsonl", "".join(json.dumps(line.dump()) + "\n" for line in lines))
+        results += results_at(pretrain_folder, name, points[name].step, found)
     summary = ProbeSummary(
         **run.identity,
         norm=run.model.norm,
@@ -94,7 +97,15 @@ def probe(
         lesion_keep=LESION_KEEP,
         seconds=time.perf_counter() - started,
     )
-    complete(folder, summary, files | entries(folder, ["results.jsonl"]))
+    complete_probe(folder, results, summary, files)
+
+
+def complete_probe(
+    folder: Path, results: Iterable[ProbeResult], summary: LayersSummary, files: Mapping[str, FileEntry]
+) -> None:
+    """Write what a probe found, and with its summary that it is complete; ``files``: what it began with."""
+    write_text(folder / "results.jsonl", "".join(json.dumps(line.dump()) + "\n" for line in results))
+    complete(folder, summary, {**files, **entries(folder, ["results.jsonl"])})
 
 
 def chosen_checkpoints(run: FinishedRun, settings: ProbeSettings) -> dict[str, Checkpoint]:
@@ -116,18 +127,22 @@ def held_out(objective: MaskedLanguage, corpus: Corpus, count: int) -> MaskedBat
     return text
 
 
-def probe_checkpoint(subject: Subject, text: MaskedBatch, settings: ProbeSettings, last: bool) -> list[Row]:
+def probe_checkpoint(subject: Subject, text: MaskedBatch, settings: ProbeSettings, last: bool) -> list[ProbeNumber]:
     """All numbers of one checkpoint; ``last``: depth, too."""
-    rows = [*layers(subject, text, settings.gradient_batches), *lesions(subject, text, settings.lesion_draws)]
-    return rows + depth(subject, text) if last else rows
+    numbers = [*layers(subject, text, settings.gradient_batches), *lesions(subject, text, settings.lesion_draws)]
+    return numbers + depth(subject, text) if last else numbers
 
 
-def check_finite(pretrain_folder: Path, rows: Iterable[Row]) -> None:
-    """Refuse a number that is not finite, and say where it is."""
-    for row in rows:
-        if not math.isfinite(row["value"]):
-            where = ", ".join(f"{key} {row[key]}" for key in ("layer", "part", "selection", "kept") if key in row)
-            raise DivergedError(f"{pretrain_folder}: {row['checkpoint']}: {row['quantity']} is not finite: {where}")
+def results_at(folder: Path, checkpoint: str, step: int, numbers: Iterable[ProbeNumber]) -> list[ProbeResult]:
+    """The numbers of a run's checkpoint; one that is not finite is a DivergedError that says where it is."""
+    results = []
+    for number in numbers:
+        if not math.isfinite(number.value):
+            about = number.model_dump(include={"layer", "part", "selection", "kept"}, exclude_none=True)
+            where = ", ".join(f"{key} {value}" for key, value in about.items())
+            raise DivergedError(f"{folder}: {checkpoint}: {number.quantity} is not finite: {where}")
+        results.append(ProbeResult(**dict(number), checkpoint=checkpoint, step=step))
+    return results
 
 
 @dataclass(frozen=True)
@@ -173,7 +188,7 @@ class Subject:
 # ---- layer by layer, all layers kept: PLD, Figures 1 to 3 ----
 
 
-def layers(subject: Subject, text: MaskedBatch, num_batches: int) -> list[Row]:
+def layers(subject: Subject, text: MaskedBatch, num_batches: int) -> list[ProbeNumber]:
     """Gradient norms and ratios (PLD, Figures 1 and 2), and how far each block moves its input (Figure 3).
 
     Gradients are those of the training loss of a batch, all layers kept; norms and ratios are means over
@@ -189,16 +204,14 @@ def layers(subject: Subject, text: MaskedBatch, num_batches: int) -> list[Row]:
     mean["cosine"] = 1 - mean["one_minus_cosine"]
     # sin^2(angle/2) = (1 - cosine)/2, which keeps its precision where the cosine is almost 1.
     mean["angle"] = np.degrees(2 * np.arcsin(np.sqrt(np.minimum(mean.pop("one_minus_cosine") / 2, 1))))
-    rows: list[Row] = []
+    found: list[ProbeNumber] = []
     for key, values in mean.items():
         quantity, _, part = key.partition("/")
-        which = {"part": part} if part else {}
-        numbers = subject.numbers(range(subject.num_layers))
-        rows += [
-            {"quantity": quantity, "layer": number, **which, "value": float(value)}
-            for number, value in zip(numbers, values, strict=True)
+        found += [
+            ProbeNumber(quantity=quantity, layer=layer, part=part or None, value=float(value))
+            for layer, value in zip(subject.numbers(range(subject.num_layers)), values, strict=True)
         ]
-    return rows
+    return found
 
 
 def profile(subject: Subject, batch: MaskedBatch) -> dict[str, np.ndarray]:
@@ -249,20 +262,20 @@ def movement(states: Sequence[Tensor]) -> np.ndarray:
 # ---- layers taken out: PLD, Figure 4, and depth robustness ----
 
 
-def lesions(subject: Subject, text: MaskedBatch, draws: int) -> list[Row]:
+def lesions(subject: Subject, text: MaskedBatch, draws: int) -> list[ProbeNumber]:
     """Loss of the intact model, and with each layer kept with probability 1/2, not rescaled (PLD, Figure 4).
 
     The sets of layers depend only on the draw, so that all arms, seeds and checkpoints are lesioned alike.
     """
     every = range(subject.num_layers)
-    rows = [loss_row(subject, text, "all", "all", every)]
+    losses = [loss_with(subject, text, "all", "all", every)]
     for draw in range(draws):
         kept = [layer for layer in every if drop.uniform_draw("lesion", draw, layer) < LESION_KEEP]
-        rows.append({**loss_row(subject, text, "all", "lesion", kept), "draw": draw})
-    return rows
+        losses.append(loss_with(subject, text, "all", "lesion", kept, draw))
+    return losses
 
 
-def depth(subject: Subject, text: MaskedBatch) -> list[Row]:
+def depth(subject: Subject, text: MaskedBatch) -> list[ProbeNumber]:
     """Loss with fewer layers: the first k, the last k, every other, all but one, and the least important taken out.
 
     A layer's importance is what the loss rises by without it, measured on the first half of the text (text "order");
@@ -271,8 +284,8 @@ def depth(subject: Subject, text: MaskedBatch) -> list[Row]:
     every, half = tuple(range(subject.num_layers)), len(text) // 2
     order_text, report_text = text.rows(0, half), text.rows(half, len(text))
     without = [tuple(layer for layer in every if layer != one) for one in every]
-    order_rows = [loss_row(subject, order_text, "order", "without_one", kept) for kept in without]
-    importance = [row["value"] for row in order_rows]
+    ordering = [loss_with(subject, order_text, "order", "without_one", kept) for kept in without]
+    importance = [one.value for one in ordering]
     order = sorted(every, key=importance.__getitem__)
     counts = range(len(every) + 1)
     selections: dict[str, list[tuple[int, ...]]] = {
@@ -284,18 +297,22 @@ def depth(subject: Subject, text: MaskedBatch) -> list[Row]:
         "without_one": without,
         "least_important_removed": [tuple(sorted(order[removed:])) for removed in counts],
     }
-    rows = [loss_row(subject, order_text, "order", "all", every), *order_rows]
-    known: dict[tuple[int, ...], Row] = {}
+    losses = [loss_with(subject, order_text, "order", "all", every), *ordering]
+    known: dict[tuple[int, ...], ProbeNumber] = {}
     for selection, sets in selections.items():
         for kept in sets:
             if kept not in known:
-                known[kept] = loss_row(subject, report_text, "report", selection, kept)
-            rows.append({**known[kept], "selection": selection})
-    return rows
+                known[kept] = loss_with(subject, report_text, "report", selection, kept)
+            losses.append(known[kept].model_copy(update={"selection": selection}))
+    return losses
 
 
-def loss_row(subject: Subject, text: MaskedBatch, name: str, selection: str, kept: Iterable[int]) -> Row:
+def loss_with(
+    subject: Subject, text: MaskedBatch, name: str, selection: str, kept: Iterable[int], draw: int | None = None
+) -> ProbeNumber:
     """One loss; name: of the text, selection: of the rule that the kept layers (0..L-1) follow."""
     kept = list(kept)
-    value = subject.loss(text, kept)
-    return {"quantity": "loss", "selection": selection, "kept": subject.numbers(kept), "text": name, "value": value}
+    return ProbeNumber(
+        quantity="loss", selection=selection, kept=subject.numbers(kept), text=name, value=subject.loss(text, kept),
+        draw=draw,
+    )  # fmt: skip

@@ -35,7 +35,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from pldrepro.errors import RecordError
 from pldrepro.records import VersionedKind, read_record, read_record_lines
@@ -68,6 +68,8 @@ from pldrepro.runs.scored import (
 
 if TYPE_CHECKING:
     import numpy as np
+
+TAIL_BYTES = 20_000  # of metrics.jsonl, in which its last line is
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,17 @@ def load_pretrain(folder: Path) -> PretrainRun:
     )
     _check_one_run(run, hint)
     return run
+
+
+def begun_pretrain(folder: Path) -> tuple[PretrainJob, AnyLine] | None:
+    """Settings of a pre-training run that goes on, and the last line of its metrics so far; None where it has none."""
+    try:
+        lines = (folder / "metrics.jsonl").read_bytes()[-TAIL_BYTES:].splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith(b"\n")]  # another may be being written
+        last = MetricsLine.model_validate_json(whole[-1]).root if whole else None
+        return None if last is None else (read_record(folder / "settings.json", PretrainJob), last)
+    except (OSError, ValidationError, RecordError):
+        return None
 
 
 def _check_one_run(run: PretrainRun, hint: str) -> None:

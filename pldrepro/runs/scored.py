@@ -70,18 +70,16 @@ class EarlySummary(LayersSummary):
     num_steps: Positive = Field(description="of the whole run, whose schedules it had")
 
 
-class ProbeResult(Recorded):
-    """A line of a probe's results.jsonl: a number of a layer, or a loss with some layers kept."""
+class ProbeNumber(Recorded):
+    """What a probe measured of a model: a number of a layer, or a loss with some layers kept."""
 
-    checkpoint: str
-    step: Positive
     quantity: str
     layer: Positive | None = None
     part: str | None = None
     selection: str | None = None
     kept: list[Positive] | None = None
     text: str | None = None
-    value: Number
+    value: Annotated[float, Field(allow_inf_nan=True)]
     draw: Count | None = None
 
     @model_validator(mode="after")
@@ -91,6 +89,14 @@ class ProbeResult(Recorded):
         if absent:
             raise ValueError(f"{self.quantity} lacks {', '.join(absent)}")
         return self
+
+
+class ProbeResult(ProbeNumber):
+    """A line of a probe's results.jsonl: a finite number of a checkpoint."""
+
+    checkpoint: str
+    step: Positive
+    value: Number
 
 
 class LambadaJob(Recorded, Versioned):

@@ -193,7 +193,7 @@ def evaluate(run: Run, checkpoint: str | None) -> None:
     """Validate and record it; save the checkpoint that is due, if any."""
     run.compare_ranks()
     validation = run.validate()
-    run.record(ValidationLine(kind="validation", **validation, **run.costs(run.progress.step)))
+    run.record(ValidationLine(kind="validation", **vars(validation), **dict(run.costs(run.progress.step))))
     if checkpoint is not None:
         run.save_checkpoint(checkpoint, validation)
 
@@ -221,7 +221,7 @@ def log(run: Run) -> float:
         gradient_norm=gradient_norm,
         learning_rate=learning_rate(training, step - 1),
         theta=drop.theta(run.settings.drop, step - 1, training.num_steps),
-        **run.costs(step),
+        **dict(run.costs(step)),
     )
     run.record(line)
     return line.loss

@@ -25,7 +25,7 @@ from pldrepro.files import append_jsonl
 from pldrepro.policy import drop
 from pldrepro.records import MAX_LOSS, FileEntry
 from pldrepro.runs.manifest import entries
-from pldrepro.runs.schema import Checkpoint, SensitivityLine, TrainLine, ValidationLine
+from pldrepro.runs.schema import Checkpoint, Costs, SensitivityLine, TrainLine, ValidationLine
 from pldrepro.runs.step_times import StepTimes
 from pldrepro.training.checkpoint import load_state, save_state
 from pldrepro.training.distributed import ProcessGroup
@@ -78,6 +78,15 @@ class Progress:
     def kept_layers(self) -> int:
         """Layers passed so far, summed over forward passes."""
         return sum(k * n for k, n in self.passes_by_kept_layers.items())
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a model reaches on held-out data; of accuracies those that its objective counts."""
+
+    loss: float
+    accuracy: float | None = None
+    top5: float | None = None
 
 
 class Run:
@@ -258,7 +267,7 @@ class Run:
         ranks = list(self.ranks or ())
         self.record(
             SensitivityLine(
-                kind="sensitivity", measure=settings.measure, scores=scores, ranks=ranks, **self.costs(step)
+                kind="sensitivity", measure=settings.measure, scores=scores, ranks=ranks, **dict(self.costs(step))
             )
         )
 
@@ -299,7 +308,7 @@ class Run:
         return norm
 
     @torch.no_grad()
-    def validate(self) -> dict[str, Any]:
+    def validate(self) -> Validation:
         """Loss, accuracy and, for images, top-5 accuracy on held-out data; all layers kept."""
         self.model.eval()
         loss, correct = 0.0, Counter[str]()
@@ -313,7 +322,7 @@ class Run:
         count = self.objective.count(self.validation)
         if not loss / count < MAX_LOSS:  # which NaN is not, either
             raise diverged(self, "validation loss", self.progress.step - 1)
-        return {"loss": loss / count, **{name: right / count for name, right in zip(names, rights, strict=True)}}
+        return Validation(loss / count, **{name: right / count for name, right in zip(names, rights, strict=True)})
 
     def validation_parts(self) -> Iterator[Batch]:
         """This rank's parts of the validation's micro-batches; one without samples is left out."""
@@ -331,27 +340,27 @@ class Run:
         num_steps, step = self.settings.training.num_steps, self.progress.step - 1
         return drop.evaluation_scales(self.settings.drop, step, num_steps, self.num_layers, self.ranks)
 
-    def costs(self, step: int) -> dict[str, Any]:
-        """What the run has cost at a step, see ``Costs``."""
+    def costs(self, step: int) -> Costs:
+        """What the run has cost at a step."""
         progress = self.progress
         samples = progress.step * self.settings.training.batch_size
         price = None
         if self.tau is not None:
             price = self.tau.price(progress.passes_by_kept_layers, progress.passes_by_layer, progress.analysis_passes)
-        return {
-            "step": step,
-            "samples": samples,
-            "tokens": samples * (self.settings.data.sequence_length if self.settings.data.kind == "text" else 0),
-            "kept_layers": progress.kept_layers,
-            "flops": progress.flops,
-            "train_seconds": self.clock.seconds,
-            "reference_seconds": price,
-            "analysis_seconds": progress.analysis_seconds,
-            "analysis_passes": progress.analysis_passes,
-            "reduced_bytes": progress.reduced_bytes,
-        }
+        return Costs(
+            step=step,
+            samples=samples,
+            tokens=samples * (self.settings.data.sequence_length if self.settings.data.kind == "text" else 0),
+            kept_layers=progress.kept_layers,
+            flops=progress.flops,
+            train_seconds=self.clock.seconds,
+            reference_seconds=price,
+            analysis_seconds=progress.analysis_seconds,
+            analysis_passes=progress.analysis_passes,
+            reduced_bytes=progress.reduced_bytes,
+        )
 
-    def save_checkpoint(self, name: str, validation: dict[str, Any]) -> None:
+    def save_checkpoint(self, name: str, validation: Validation) -> None:
         """Save the model for fine-tuning, in the layout of transformers."""
         place = f"checkpoints/{name}"
         if self.world.is_first:
@@ -360,8 +369,10 @@ class Run:
         self.progress.checkpoints[name] = Checkpoint(
             share=self.settings.training.checkpoints[name],
             folder=place,
-            **{f"validation_{key}": value for key, value in validation.items()},
-            **self.costs(self.progress.step),
+            validation_loss=validation.loss,
+            validation_accuracy=validation.accuracy,
+            validation_top5=validation.top5,
+            **dict(self.costs(self.progress.step)),
         )
 
     def _write_model(self, place: str) -> None:

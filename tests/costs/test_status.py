@@ -13,7 +13,9 @@ from pldrepro.config.base import read_mapping
 from pldrepro.config.study import load_study
 from pldrepro.costs.status import render_status, rows
 from pldrepro.errors import LockedError
+from pldrepro.records import write_record
 from pldrepro.runs.lock import holder_path, locked
+from pldrepro.runs.schema import PretrainJob, ValidationLine
 
 
 def test_jobs_are_done_running_or_missing_and_the_rest_is_timed(tmp_path: Path) -> None:
@@ -26,8 +28,9 @@ def test_jobs_are_done_running_or_missing_and_the_rest_is_timed(tmp_path: Path) 
     measured.write_text("s\th:m:s\tmax_rss\n30.0\t0:00:30\t1\n")
     running = Path(study.runs, "pretrain/baseline/seed2")
     running.mkdir(parents=True)
-    (running / "settings.json").write_text(json.dumps({"training": {"num_steps": 40}}))
-    (running / "metrics.jsonl").write_text('{"step": 20, "train_seconds": 5.0}\n{"step": 3')
+    write_record(running / "settings.json", PretrainJob.model_validate(study.run("baseline", 2).model_dump()))
+    line = ValidationLine(kind="validation", step=20, samples=8, flops=1.0, train_seconds=5.0, loss=6.0)
+    (running / "metrics.jsonl").write_text(json.dumps(line.dump()) + '\n{"step": 3')
     with locked(running):
         found = {(row.stage, row.arm): row for row in rows(study)}
         text = render_status(study)

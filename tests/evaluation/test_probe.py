@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,13 @@ from pldrepro.records import read_record
 from pldrepro.runs.folder import load_probe
 from pldrepro.runs.manifest import settings_of
 from pldrepro.runs.schema import Device, Provenance
+from pldrepro.runs.scored import ProbeNumber, ProbeResult
 from pldrepro.training.objectives import MaskedLanguage
 from pldrepro.training.pretrain import pretrain
 from tests.support.runs import resealed
 
 Make = Callable[..., RunSettings]
-Batch = list[dict[str, Any]]
+Numbers = Sequence[ProbeNumber]
 ALL = ProbeSettings(sequences=64, gradient_batches=3, lesion_draws=4)  # more sequences than a tiny run validates on
 DIALECTS = {
     "pld": {},
@@ -79,16 +80,16 @@ def fresh(settings: RunSettings) -> Subject:
     return Subject(model.eval(), objective(settings))
 
 
-def results_of(folder: Path) -> Batch:
-    return [line.dump() for line in load_probe(folder).results]
+def results_of(folder: Path) -> Sequence[ProbeResult]:
+    return load_probe(folder).results
 
 
-def pick(rows: Iterable[dict[str, Any]], **keys: Any) -> Batch:
-    return [row for row in rows if all(row.get(key) == value for key, value in keys.items())]
+def pick(rows: Numbers, **keys: Any) -> Numbers:
+    return [row for row in rows if all(getattr(row, key) == value for key, value in keys.items())]
 
 
-def values(rows: Iterable[dict[str, Any]], **keys: Any) -> list[float]:
-    return [row["value"] for row in pick(rows, **keys)]
+def values(rows: Numbers, **keys: Any) -> list[float]:
+    return [row.value for row in pick(rows, **keys)]
 
 
 # ---- the intact model ----
@@ -215,7 +216,7 @@ def test_means_over_tokens_do_not_depend_on_the_batches(tiny_run: Make, text: Ma
 
 def test_lesions_are_the_same_for_all(probed: dict[str, Path]) -> None:
     drawn = {
-        (arm, name): [row["kept"] for row in pick(results_of(folder), checkpoint=name, selection="lesion")]
+        (arm, name): [row.kept for row in pick(results_of(folder), checkpoint=name, selection="lesion")]
         for arm, folder in probed.items()
         for name in ("ckp87", "ckp186")
     }
@@ -223,7 +224,7 @@ def test_lesions_are_the_same_for_all(probed: dict[str, Path]) -> None:
 
 
 def test_a_lesion_keeps_half_of_the_layers_on_average(tiny_run: Make, text: MaskedBatch) -> None:
-    kept = [len(row["kept"]) for row in lesions(fresh(tiny_run()), text.rows(0, 2), 200) if "draw" in row]
+    kept = [len(row.kept or ()) for row in lesions(fresh(tiny_run()), text.rows(0, 2), 200) if row.draw is not None]
     assert np.mean(kept) == pytest.approx(2, abs=0.2)
     assert set(kept) == {0, 1, 2, 3, 4}
 
@@ -248,7 +249,7 @@ def test_depth_at_its_ends(finished: dict[str, Path], probed: dict[str, Path], t
 
 def test_ways_of_leaving_out_layers(probed: dict[str, Path]) -> None:
     rows = pick(results_of(probed["baseline"]), checkpoint="ckp186", quantity="loss", text="report")
-    kept = {s: [row["kept"] for row in pick(rows, selection=s)] for s in ("first", "last", "odd", "even")}
+    kept = {s: [row.kept for row in pick(rows, selection=s)] for s in ("first", "last", "odd", "even")}
     assert kept["first"] == [[], [1], [1, 2], [1, 2, 3], [1, 2, 3, 4]]
     assert kept["last"] == [[], [4], [3, 4], [2, 3, 4], [1, 2, 3, 4]]
     assert kept["odd"] == [[1, 3]]
@@ -258,8 +259,8 @@ def test_ways_of_leaving_out_layers(probed: dict[str, Path]) -> None:
 
 def test_depth_is_probed_at_the_last_checkpoint_alone(probed: dict[str, Path]) -> None:
     results = results_of(probed["pld"])
-    assert {row["checkpoint"] for row in results if row.get("selection") == "first"} == {"ckp186"}
-    assert {row["checkpoint"] for row in results if row.get("selection") == "lesion"} == {"ckp87", "ckp100", "ckp186"}
+    assert {row.checkpoint for row in results if row.selection == "first"} == {"ckp186"}
+    assert {row.checkpoint for row in results if row.selection == "lesion"} == {"ckp87", "ckp100", "ckp186"}
 
 
 class Opinionated:
@@ -281,9 +282,9 @@ def test_importance_is_measured_on_one_half_and_reported_on_the_other() -> None:
     assert values(rows, selection="without_one", text="order") == [13, 11, 12]
     assert values(rows, selection="without_one", text="report") == [11, 12, 13]
     removed = pick(rows, selection="least_important_removed")
-    assert [row["kept"] for row in removed] == [[1, 2, 3], [1, 3], [1], []]
-    assert [row["value"] for row in removed] == [10, 12, 15, 16]
-    assert {row["text"] for row in removed} == {"report"}
+    assert [row.kept for row in removed] == [[1, 2, 3], [1, 3], [1], []]
+    assert [row.value for row in removed] == [10, 12, 15, 16]
+    assert {row.text for row in removed} == {"report"}
 
 
 # ---- the run folder ----
