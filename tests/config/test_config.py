@@ -112,7 +112,7 @@ def test_recorded_runs_are_found_in_their_folders(tmp_path: Path) -> None:
     assert runs.calibration == f"{tmp_path}/calibration/summary.json"
     assert found.files == [*runs.pretrain, *runs.finetune, runs.calibration]
     assert runs.lambada == []
-    with pytest.raises(SettingsError, match="seeds: unknown key; allowed here: scale, description, results, recorded"):
+    with pytest.raises(SettingsError, match="seeds: "):
         load_recorded({**values, "seeds": [1]})
 
 
@@ -173,7 +173,7 @@ def test_layers_of_several_shapes_are_not_copied() -> None:
     stacking = {"drop": {"dialect": "stacking"}, "model": {"family": "vit", "stages": [4], "num_heads": [2]}}
     run = {**load_study(IMAGES).run("baseline", 1).model_dump(), "drop": stacking["drop"]}
     run["model"] = {**run["model"], **stacking["model"]}
-    with pytest.raises(SettingsError, match="copy_below: allowed with models of text"):
+    with pytest.raises(SettingsError, match="copy_below"):
         validate(RunSettings, run, "x")
 
 
@@ -319,7 +319,7 @@ def test_a_wrong_experiment_is_named(tmp_path: Path, values: dict[str, Any], mes
 
 def test_a_longer_circle_of_bases_is_shown(tmp_path: Path) -> None:
     folder = write_experiments(tmp_path, a={"base": "b"}, b={"base": "c"}, c={"base": "a"})
-    with pytest.raises(SettingsError, match="experiments a -> b -> c -> a: `base` runs in a circle"):
+    with pytest.raises(SettingsError, match="a -> b -> c -> a"):
         experiment_chain("a", folder)
 
 
@@ -396,7 +396,7 @@ def test_wrong_values_are_refused(changes: dict[str, Any], message: str) -> None
 
 
 def test_all_problems_stand_in_one_message() -> None:
-    with pytest.raises(SettingsError, match=r"^scale file: description: missing; arms: missing; seeds: missing; x: "):
+    with pytest.raises(SettingsError, match=r"description: .*arms: .*seeds: .*x: "):
         validate(StudySettings, {"scale": "a", "x": 1}, "scale file")
 
 
@@ -611,7 +611,7 @@ def test_a_grid_is_an_arm_for_each_combination_of_its_entries(tmp_path: Path) ->
 )
 def test_a_wrong_grid_is_named(tmp_path: Path, entry: dict[str, Any], message: str) -> None:
     folder = write_experiments(tmp_path, some={"grid": {"axis": {"arm": entry}}})
-    with pytest.raises(SettingsError, match=f"some.yaml.*{message}"):
+    with pytest.raises(SettingsError, match=rf"some.yaml.*{message}"):
         read_experiments(folder)
 
 

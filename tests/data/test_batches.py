@@ -96,7 +96,7 @@ def test_micro_batches_partition_the_batch() -> None:
 
 def test_too_few_tokens_are_refused() -> None:
     assert maker(num_tokens=18).num_sequences == 1
-    with pytest.raises(ValueError, match="17 tokens do not fill one sequence of 20 tokens"):
+    with pytest.raises(ValueError, match=r"17 tokens .*20"):
         maker(num_tokens=17)
 
 

@@ -155,7 +155,7 @@ def test_images_are_resized_at_the_shorter_side_and_cropped_at_the_centre() -> N
 
 def test_both_splits_have_the_same_classes(root: Path) -> None:
     put_tree(root / "other", ("ant", "dog"))
-    with pytest.raises(DataError, match=r"other: not the classes of .*train: cat, dog in one of them only"):
+    with pytest.raises(DataError, match=r"other: .*cat, dog"):
         prepare_images(from_files(root, validation="other"), root / "out", False)
 
 
@@ -185,14 +185,14 @@ def test_hidden_files_are_left_out(root: Path, tmp_path: Path) -> None:
 
 def test_damage_is_named(root: Path) -> None:
     (root / "train/cat/1.png").write_bytes(encoded((0, 0, 0))[:40])
-    with pytest.raises(DataError, match=r"train: cat/1.png: damaged or not an image"):
+    with pytest.raises(DataError, match=r"train: cat/1\.png"):
         prepare_images(from_files(root), root / "out", False)
     (root / "train/cat/1.png").write_bytes(b"hello")
-    with pytest.raises(DataError, match=r"train: cat/1.png: damaged or not an image"):
+    with pytest.raises(DataError, match=r"train: cat/1\.png"):
         prepare_images(from_files(root), root / "out", False)
     assert not list((root / "out").iterdir())  # nothing half done stays
     (root / "test.zip").write_bytes((root / "test.zip").read_bytes()[:60])
-    with pytest.raises(DataError, match=r"test.zip: not a .zip archive, or cut short"):
+    with pytest.raises(DataError, match=r"test\.zip"):
         prepare_images(from_files(root), root / "out", False)
 
 
@@ -218,13 +218,13 @@ def test_missing_settings_are_named(root: Path) -> None:
         prepare_images(settings(source="files"), root / "out", False)
     with pytest.raises(SettingsError, match=r"data.train: missing"):
         prepare_images(settings(source="files", root=str(root)), root / "out", False)
-    with pytest.raises(SettingsError, match=r"data.train: /elsewhere: an absolute path"):
+    with pytest.raises(SettingsError, match=r"data\.train: /elsewhere"):
         prepare_images(from_files(root, train="/elsewhere"), root / "out", False)
     with pytest.raises(DataError, match=r"none.zip: no such folder or .zip"):
         prepare_images(from_files(root, train="none.zip"), root / "out", False)
     with pytest.raises(SettingsError, match=r"data.hub: missing"):
         prepare_images(settings(source="hub"), root / "out", False)
-    with pytest.raises(SettingsError, match=r"data.hub.revision: missing; allowed: the commit of a/b"):
+    with pytest.raises(SettingsError, match=r"data\.hub\.revision"):
         prepare_images(settings(source="hub", hub=HubImages(path="a/b")), root / "out", False)
 
 
@@ -239,11 +239,11 @@ def test_earlier_images_are_gone_once_a_preparation_starts(root: Path) -> None:
 def test_an_array_that_is_not_the_manifests_is_refused(tmp_path: Path) -> None:
     prepare_images(settings(shapes=ShapesSettings(train_images=12, validation_images=10)), tmp_path, False)
     np.save(tmp_path / "train_labels.npy", np.zeros(11, dtype=np.int64))
-    with pytest.raises(DataError, match=r"train_labels.npy: int64 \(11,\), the manifest says int64 \(12,\)"):
+    with pytest.raises(DataError, match=r"train_labels\.npy"):
         open_images(tmp_path)
     path = tmp_path / "train_pixels.npy"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"train_pixels.npy: .*run `prepare images` again"):
+    with pytest.raises(DataError, match=r"train_pixels\.npy: .*`prepare images`"):
         open_images(tmp_path)
 
 
@@ -270,7 +270,7 @@ def test_the_hubs_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names:
     assert manifest.source["path"] == "set"
     assert str(tmp_path) not in json.dumps(manifest.dump())
     other = hub.model_copy(update={"image_column": "picture"})
-    with pytest.raises(DataError, match=r"train: no column picture; columns there: img, label"):
+    with pytest.raises(DataError, match=r"train: .*picture"):
         prepare_images(settings(source="hub", hub=other, image_size=8), tmp_path / "out", False)
 
 

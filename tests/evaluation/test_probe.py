@@ -317,7 +317,7 @@ def test_some_checkpoints_alone(finished: dict[str, Path], corpus: Path, tmp_pat
 
 def test_what_cannot_be_probed(finished: dict[str, Path], corpus: Path, tmp_path: Path) -> None:
     settings = ProbeSettings(checkpoints=("ckp87", "ckp99"))
-    with pytest.raises(RecordError, match="no checkpoint ckp99; there are ckp87, ckp100, ckp186"):
+    with pytest.raises(RecordError, match="ckp99"):
         probe(finished["pld"], corpus, settings, tmp_path / "out", progress=False)
     with pytest.raises(RecordError, match=r"none/manifest.json: no such file"):
         probe(tmp_path / "none", corpus, ALL, tmp_path / "out", progress=False)
@@ -325,18 +325,18 @@ def test_what_cannot_be_probed(finished: dict[str, Path], corpus: Path, tmp_path
     provenance = read_json(tmp_path / "run" / "provenance.json")
     write_json(tmp_path / "run" / "provenance.json", {**provenance, "corpus": {"hash": "other"}})
     resealed(tmp_path / "run")
-    with pytest.raises(SettingsError, match=r"not the corpus that .*run was trained on"):
+    with pytest.raises(SettingsError, match="corpus"):
         probe(tmp_path / "run", corpus, ALL, tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()
 
 
 def test_one_sequence_cannot_be_halved(tiny_run: Make, corpus: Path) -> None:
-    with pytest.raises(SettingsError, match="1 validation sequence; a probe needs at least two"):
+    with pytest.raises(SettingsError, match="1 validation sequence"):
         held_out(objective(tiny_run(training={"validation_sequences": 1})), open_corpus(corpus), 64)
 
 
 def test_settings_that_do_not_fit() -> None:
-    with pytest.raises(ValidationError, match="gradient_batches 8; allowed: at most sequences, 4"):
+    with pytest.raises(ValidationError, match="gradient_batches 8"):
         ProbeSettings(sequences=4)
     with pytest.raises(ValidationError, match="an entry is repeated"):
         ProbeSettings(checkpoints=("ckp87", "ckp87"))
@@ -370,11 +370,11 @@ def test_a_number_that_is_not_finite_is_refused(finished: dict[str, Path], corpu
 
 def test_an_incomplete_probe_names_its_log(probed: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "probe" / "pld" / "seed1"
-    with pytest.raises(RecordError, match=r"no such run; its log would be .*logs/probe/pld/seed1.log"):
+    with pytest.raises(RecordError, match=r"logs/probe/pld/seed1\.log"):
         load_probe(folder)
     shutil.copytree(probed["pld"], folder)
     summary = read_json(folder / "summary.json")
     del summary["norm"]
     write_json(folder / "summary.json", summary)
-    with pytest.raises(RecordError, match=r"summary.json: norm: missing; see its log"):
+    with pytest.raises(RecordError, match=r"summary\.json: norm: "):
         load_probe(folder)

@@ -156,11 +156,11 @@ def test_one_seed_has_no_spread(tmp_path: Path) -> None:
 
 
 def test_without_pld_there_is_nothing_to_answer(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="no arm of role pld among the runs: baseline"):
+    with pytest.raises(RecordError, match="role pld"):
         reviews.answers(load_evidence([runs.write_pretrain(tmp_path, "baseline", 1)]), PAPERS)
 
 
 def test_a_question_without_an_answer_is_named(evidence: Evidence) -> None:
     paper = PLD.model_copy(update={"questions": (Question(id="why", question="Why?"),)})
-    with pytest.raises(SettingsError, match="question why: no answer of that name"):
+    with pytest.raises(SettingsError, match="question why"):
         reviews.answers(evidence, {**PAPERS, "pld": paper})

@@ -374,7 +374,7 @@ def test_a_shrinking_stack_is_evaluated_as_deep_as_it_is() -> None:
 
 
 def test_copies_need_a_stack() -> None:
-    with pytest.raises(ValidationError, match="new_layer_init copy_below with allocation uniform"):
+    with pytest.raises(ValidationError, match="new_layer_init copy_below"):
         DropSettings(new_layer_init="copy_below")
 
 
@@ -405,5 +405,5 @@ def test_random_drop_matched_to_pld_keeps_each_layer_alike() -> None:
 
 
 def test_policies_without_a_limit_cannot_be_matched() -> None:
-    with pytest.raises(ValueError, match="schedule halving, allocation depth_truncation: has no theta_bar to match"):
+    with pytest.raises(ValueError, match="theta_bar"):
         match_depth(DropSettings(dialect="stacking"), 3, 100, 4)

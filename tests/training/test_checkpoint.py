@@ -76,7 +76,7 @@ def test_a_file_cut_short_is_named(tmp_path: Path, kept: int) -> None:
     save_state(tmp_path, *trained(), PROGRESS)
     path = tmp_path / FILE
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(RecordError, match=r"state\.safetensors: damaged or cut short .*; delete it to start this run"):
+    with pytest.raises(RecordError, match=r"state\.safetensors"):
         load_state(tmp_path, *trained())
 
 

@@ -191,9 +191,9 @@ def test_a_calibration_prices_the_run(data: Callable[[str], Path], tmp_path: Pat
 
 
 def test_data_that_do_not_suit_the_model_are_refused(data: Callable[[str], Path], tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="10 classes, images of 16 pixels; the model has num_classes 3"):
+    with pytest.raises(SettingsError, match="num_classes 3"):
         pretrain(settings_of("swinv2", model={"num_classes": 3}), data("swinv2"), tmp_path / "a", progress=False)
-    with pytest.raises(SettingsError, match=r"does not fit model\.vocab_size 100"):
+    with pytest.raises(SettingsError, match=r"model\.vocab_size 100"):
         pretrain(settings_of("gpt", model={"vocab_size": 100}), data("gpt"), tmp_path / "b", progress=False)
 
 

@@ -332,7 +332,7 @@ def test_other_threads_and_intervals_may_go_on(tiny_run: Make, corpus: Path, tmp
 
 
 def test_other_settings_on_a_complete_run_are_refused(undisturbed: Path, tiny_run: Make, corpus: Path) -> None:
-    with pytest.raises(SettingsError, match=r"holds a run with other settings \(training\.num_steps\)"):
+    with pytest.raises(SettingsError, match=r"\(training\.num_steps\)"):
         go(tiny_run(training={"num_steps": 30}), corpus, undisturbed)
 
 
@@ -341,12 +341,12 @@ def test_another_corpus_on_an_unfinished_run_is_refused(tiny_run: Make, corpus: 
         go(tiny_run(), corpus, tmp_path, max_seconds=0)
     values = read_json(tmp_path / "provenance.json")
     write_json(tmp_path / "provenance.json", {**values, "corpus": {"hash": "of another"}})
-    with pytest.raises(SettingsError, match=r"holds a run with other settings \(corpus\)"):
+    with pytest.raises(SettingsError, match=r"\(corpus\)"):
         go(tiny_run(), corpus, tmp_path)
 
 
 def test_a_vocabulary_that_does_not_fit_is_refused(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"its vocabulary of \d+ does not fit model.vocab_size 64"):
+    with pytest.raises(SettingsError, match=r"model\.vocab_size 64"):
         go(tiny_run(model={"vocab_size": 64}), corpus, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -354,7 +354,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused(tiny_run: Make, corpus: Path,
 def test_a_calibration_of_another_shape_is_refused(
     tiny_run: Make, corpus: Path, calibration: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(RecordError, match="no step times for the model of pld, seed 1; run `run calibrate` again"):
+    with pytest.raises(RecordError, match="pld, seed 1"):
         go(tiny_run(model={"num_layers": 3}), corpus, tmp_path / "run", calibration=calibration)
     assert not (tmp_path / "run").exists()
 
@@ -364,7 +364,7 @@ def test_a_damaged_resume_checkpoint_is_named(tiny_run: Make, corpus: Path, tmp_
         go(tiny_run(), corpus, tmp_path, max_seconds=0)
     state = tmp_path / "resume" / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-100])
-    with pytest.raises(RecordError, match=r"resume/state\.safetensors: damaged or cut short"):
+    with pytest.raises(RecordError, match=r"resume/state\.safetensors"):
         go(tiny_run(), corpus, tmp_path)
 
 
@@ -373,7 +373,7 @@ def test_metrics_that_were_cut_are_named(tiny_run: Make, corpus: Path, tmp_path:
     with pytest.raises(OutOfTimeError):
         go(settings, corpus, tmp_path, max_seconds=0)
     (tmp_path / "metrics.jsonl").write_text("")
-    with pytest.raises(RecordError, match=r"metrics\.jsonl: its first [1-9]\d* bytes are not what they were"):
+    with pytest.raises(RecordError, match=r"metrics\.jsonl"):
         go(settings, corpus, tmp_path)
 
 
@@ -390,7 +390,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(
         return loss * float("nan") if run.progress.step == 12 else loss, *others
 
     monkeypatch.setattr(Run, "train_step", poisoned)
-    with pytest.raises(DivergedError, match=r"loss is not finite at step 12, learning rate 0\.00\d+; last good ") as e:
+    with pytest.raises(DivergedError, match="step 12") as e:
         go(tiny_run(), corpus, tmp_path)
     assert "checkpoint: ckp100, resume state in " in str(e.value)
     assert not (tmp_path / "summary.json").exists()
@@ -402,7 +402,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(
 
 def test_an_absurd_learning_rate_diverges(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
     wild = tiny_run(training={"learning_rates": {"baseline": 1.0, "higher": 1e30}})
-    with pytest.raises(DivergedError, match=r"not finite at step \d, learning rate \d.*; last good checkpoint: none$"):
+    with pytest.raises(DivergedError, match=r"step \d, .*none$"):
         go(wild, corpus, tmp_path)
 
 
@@ -627,7 +627,7 @@ def test_a_run_that_has_begun_keeps_its_steps(tiny_run: Make, corpus: Path, cali
 
 
 def test_a_budget_needs_a_calibration(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="short: a run with a budget of reference time needs a calibration"):
+    with pytest.raises(SettingsError, match=r"short: .*calibration"):
         go(budget(tiny_run), corpus, tmp_path / "run")
 
 
@@ -644,7 +644,7 @@ def test_epochs_repeat_the_first_part_of_the_corpus(tiny_run: Make, corpus: Path
 
 
 def test_fewer_epochs_than_the_corpus_allows_are_refused(tiny_run: Make, corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"training.epochs 0.01: 12800 sequences an epoch; allowed here: 1 to \d+"):
+    with pytest.raises(SettingsError, match=r"training\.epochs 0\.01"):
         go(tiny_run(training={"epochs": 0.01}), corpus, tmp_path / "run")
 
 
