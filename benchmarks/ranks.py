@@ -35,7 +35,7 @@ from pldrepro.runs.provenance import provenance
 from pldrepro.stats import bootstrap_interval
 from pldrepro.training.calibrate import Shape
 from pldrepro.training.device import describe
-from pldrepro.training.distributed import ProcessGroup, joined
+from pldrepro.training.distributed import ProcessGroup, process_group
 from pldrepro.training.optim import MAX_GRADIENT_NORM
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -107,7 +107,7 @@ def rank(run: RunSettings, rounds: int, out: Path) -> None:
     torch.set_num_threads(1)
     depths = range(run.model.num_layers + 1)
     seconds, sent = np.empty((len(WAYS), rounds, len(depths))), [0] * len(depths)
-    with joined(run.impl) as world:
+    with process_group(run.impl) as world:
         shapes = [way(run, torch.device("cpu"), world) for way in WAYS.values()]
         for round_ in range(-1, rounds):
             for kept in depths:

@@ -72,10 +72,10 @@ def prepare_images(options: argparse.Namespace) -> None:
 @contextmanager
 def ranks(impl: ImplSettings, options: argparse.Namespace) -> Iterator[Any]:
     """This process as one of the ranks that the settings ask for, which are started first; one holds the folder."""
-    from pldrepro.training.distributed import joined, launch
+    from pldrepro.training.distributed import launch, process_group
 
     launch(impl, options.arguments)
-    with joined(impl) as world, ExitStack() as held:
+    with process_group(impl) as world, ExitStack() as held:
         # No rank starts before the first one holds the lock.
         world.on_first(lambda: held.enter_context(locked(options.out)) is None)
         yield world

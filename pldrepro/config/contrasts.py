@@ -38,7 +38,7 @@ class PairsSettings(Strict):
 
     files: str | None = Field(None, description="pattern below data_root: .jsonl as BLiMP's, else .txt as Zorro's")
     hub_path: str | None = Field(None, description="repository, or local directory in its layout, e.g. nyu-mll/blimp")
-    hub_revision: str | None = None
+    hub_revision: str | None = Field(None, description="its commit; needed of a repository, none of a local directory")
     paradigms: str = Field(description="YAML file that says which paradigms judge")
     max_pairs: int | None = Field(None, ge=1, description="of each paradigm, drawn at random; none: all")
 

@@ -80,16 +80,16 @@ def in_turn(study: Study, run: RunSettings, device: AnyDevice) -> Price:
     """Of one arm: a step of its schedule in every round of every process."""
     settings = study.settings.interleave
     assert settings is not None
-    return part_of(run, settings.processes * (settings.warmup_rounds + settings.rounds), device)
+    return steps_price(run, settings.processes * (settings.warmup_rounds + settings.rounds), device)
 
 
 def early(study: Study, arm: str, seed: int, device: AnyDevice) -> Price:
     """Of the steps of one run that is probed early in training; its probes are not counted."""
     run = study.early_run(arm, seed)
-    return part_of(run, run.steps[-1], device)
+    return steps_price(run, run.steps[-1], device)
 
 
-def part_of(run: RunSettings, steps: int, device: AnyDevice) -> Price:
+def steps_price(run: RunSettings, steps: int, device: AnyDevice) -> Price:
     """Of some steps of a run, at the mean of all."""
     whole = device.training(run)
     return whole._replace(seconds=whole.seconds * steps / max(1, planned_steps(run)))

@@ -30,7 +30,7 @@ STAGES = {
 
 
 @dataclass(frozen=True)
-class Job:
+class RunningJob:
     """A job that runs: its folder, who works there, and of pre-training what it has written last of its steps."""
 
     folder: Path
@@ -45,14 +45,14 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Row:
+class StageJobs:
     """The jobs of a stage, of one arm where it has arms."""
 
     stage: str
     arm: str
     jobs: int
     done: int
-    running: tuple[Job, ...]
+    running: tuple[RunningJob, ...]
     seconds: float | None
     """What is left of them, one after another [s]; None: no such job has ended yet."""
 
@@ -62,7 +62,7 @@ class Row:
         return self.jobs - self.done - len(self.running)
 
 
-def rows(study: Study) -> list[Row]:
+def rows(study: Study) -> list[StageJobs]:
     """The jobs of a study by stage and arm, in the order in which they run."""
     runs, found = study.study_runs(), []
     for stage, (field, pattern) in STAGES.items():
@@ -75,7 +75,7 @@ def rows(study: Study) -> list[Row]:
     return found
 
 
-def _row(study: Study, stage: str, arm: str, files: Sequence[str], pattern: str) -> Row:
+def _row(study: Study, stage: str, arm: str, files: Sequence[str], pattern: str) -> StageJobs:
     done = [file for file in files if Path(file).exists()]
     open_ = [Path(file).parent for file in files if file not in done]
     running = tuple(_job(folder, holder) for folder in open_ if (holder := about_holder(folder)) is not None)
@@ -85,7 +85,7 @@ def _row(study: Study, stage: str, arm: str, files: Sequence[str], pattern: str)
         rates = [one.last.train_seconds / one.share for one in running if one.last and one.share]
         price = fmean(rates) if rates else None
     left = float(len(open_) - len(running)) + sum(1 - one.share for one in running)
-    return Row(
+    return StageJobs(
         stage, arm, len(files), len(done), running, 0.0 if not open_ else None if price is None else price * left
     )
 
@@ -107,9 +107,13 @@ def _measured(files: Iterator[Path]) -> Iterator[float]:
                     yield float(line["s"])
 
 
-def _job(folder: Path, holder: str) -> Job:
+def _job(folder: Path, holder: str) -> RunningJob:
     begun = begun_pretrain(folder)
-    return Job(folder, holder) if begun is None else Job(folder, holder, begun[1], begun[0].training.num_steps)
+    return (
+        RunningJob(folder, holder)
+        if begun is None
+        else RunningJob(folder, holder, begun[1], begun[0].training.num_steps)
+    )
 
 
 def render_status(study: Study) -> str:
@@ -140,7 +144,7 @@ def _study_text(study: Study) -> str:
     return "\n".join([*lines, _counts("in all", found)])
 
 
-def _counts(name: str, own: Sequence[Row]) -> str:
+def _counts(name: str, own: Sequence[StageJobs]) -> str:
     """A line of the jobs of some rows."""
     jobs, done = sum(row.jobs for row in own), sum(row.done for row in own)
     running, missing = sum(len(row.running) for row in own), sum(row.missing for row in own)

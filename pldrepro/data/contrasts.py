@@ -14,7 +14,7 @@ from pldrepro.config.data import DataSettings
 from pldrepro.data.cloze import Cloze, find_cloze, load_cloze, save_cloze
 from pldrepro.data.corpus import Corpus, open_corpus
 from pldrepro.data.manifests import ContrastsManifest, ItemsEntry, TaskEntry, read_prepared, write_prepared
-from pldrepro.data.minimal_pairs import MinimalPairs, Paradigm, drawn, encode_pairs, load_pairs, save_pairs
+from pldrepro.data.minimal_pairs import MinimalPairs, Paradigm, encode_pairs, load_pairs, sampled_pairs, save_pairs
 from pldrepro.data.sources.source import Source, open_source
 from pldrepro.errors import DataError
 
@@ -98,7 +98,7 @@ def _prepare_pairs(
     # In a byte-pair vocabulary the first word of a text, which has no space before it, is another token than elsewhere.
     space = "" if corpus.manifest.tokenizer == "wordpiece" else " "
     paradigms = [
-        Paradigm(one.name, [(space + bad, space + good) for bad, good in drawn(one.pairs, settings.max_pairs)])
+        Paradigm(one.name, [(space + bad, space + good) for bad, good in sampled_pairs(one.pairs, settings.max_pairs)])
         for one in found
     ]
     encoder = make_encoder(load_tokenizer(corpus.tokenizer_folder), corpus.train.dtype)

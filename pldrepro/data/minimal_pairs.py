@@ -96,7 +96,7 @@ def pair_of(entry: Any, where: str) -> tuple[str, str]:
     return str(pair[0]), str(pair[1])
 
 
-def drawn(pairs: Sequence[tuple[str, str]], count: int | None) -> list[tuple[str, str]]:
+def sampled_pairs(pairs: Sequence[tuple[str, str]], count: int | None) -> list[tuple[str, str]]:
     """At most ``count`` of the pairs, drawn at random, always the same ones, in their order.
 
     Not every n-th: paradigms alternate, singular with plural, and every n-th pair would be of one kind.

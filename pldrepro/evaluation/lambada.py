@@ -66,7 +66,7 @@ class LambadaResult:
 
 
 @torch.no_grad()
-def evaluate(
+def predict_last_words(
     model: Gpt,
     passages: Lambada,
     impl: ImplSettings,
@@ -124,7 +124,7 @@ def score_lambada(pretrain_folder: Path, corpus_folder: Path, folder: Path, prog
     for name in tqdm(points, desc=f"LAMBADA {run.arm} seed {run.seed}", disable=not progress):
         model = load_gpt(pretrain_folder / points[name].folder, run.model).to(device)
         gates = all_kept(run.model.num_layers)  # the saved weights hold what evaluation scales
-        result = evaluate(model, corpus.lambada, run.impl, device, gates, length)
+        result = predict_last_words(model, corpus.lambada, run.impl, device, gates, length)
         if not np.isfinite(result.log_probabilities).all():
             raise DivergedError(f"{pretrain_folder}: {name}: a log-probability is not finite")
         model.eval()

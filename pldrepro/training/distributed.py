@@ -4,8 +4,8 @@ A run on R ranks is the same run: each micro-batch is cut into R equal parts, ev
 gradients are summed. A layer that no micro-batch of a step keeps has no gradient on any rank, and because the gates
 are the same everywhere each rank knows that without asking: its gradient is neither waited for nor sent.
 
-``launch`` starts the ranks with torchrun, ``joined`` makes a process one of them. Data parallel in the plain sense:
-every rank holds the whole model. ``GradientSum`` sends gradients while the last backward pass of a step goes on.
+``launch`` starts the ranks with torchrun, ``process_group`` makes a process one of them. Data parallel in the plain
+sense: every rank holds the whole model. ``GradientSum`` sends gradients while the last backward pass of a step goes on.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ SINGLE = ProcessGroup()
 
 
 @contextmanager
-def joined(impl: ImplSettings) -> Iterator[ProcessGroup]:
+def process_group(impl: ImplSettings) -> Iterator[ProcessGroup]:
     """The world that this process belongs to, among the ranks that torchrun started; of one with impl.ranks 1."""
     if impl.ranks == 1:
         yield SINGLE

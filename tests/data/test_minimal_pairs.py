@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pldrepro.data import minimal_pairs
-from pldrepro.data.minimal_pairs import Paradigm, drawn, encode_pairs, hits, load_pairs, parse_pairs, save_pairs
+from pldrepro.data.minimal_pairs import Paradigm, encode_pairs, hits, load_pairs, parse_pairs, sampled_pairs, save_pairs
 from pldrepro.errors import DataError
 
 DATA = Path(os.environ.get("PLDREPRO_DATA_ROOT", "/nonexistent"))
@@ -60,12 +60,12 @@ def test_a_line_that_is_no_pair_is_named(line: str) -> None:
 
 def test_few_pairs_are_drawn_at_random_and_always_the_same() -> None:
     pairs = [(f"bad {n}", f"good {n}") for n in range(1000)]
-    few = drawn(pairs, 200)
-    assert few == drawn(pairs, 200)
+    few = sampled_pairs(pairs, 200)
+    assert few == sampled_pairs(pairs, 200)
     places = [pairs.index(pair) for pair in few]
     assert places == sorted(set(places))
     assert 70 < sum(place % 2 for place in places) < 130  # both kinds of pairs that alternate
-    assert drawn(pairs, None) == drawn(pairs, 1000) == drawn(pairs, 9999) == pairs
+    assert sampled_pairs(pairs, None) == sampled_pairs(pairs, 1000) == sampled_pairs(pairs, 9999) == pairs
 
 
 def test_sentences_are_tokens_with_word_starts() -> None:

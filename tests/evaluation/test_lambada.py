@@ -8,7 +8,7 @@ from torch import nn
 from pldrepro.config.model import ModelSettings
 from pldrepro.config.run import ImplSettings
 from pldrepro.data.lambada import Lambada
-from pldrepro.evaluation.lambada import LambadaResult, evaluate
+from pldrepro.evaluation.lambada import LambadaResult, predict_last_words
 from pldrepro.models.blocks import initialise
 from pldrepro.models.gpt import Gpt
 from pldrepro.policy.drop import Gate, all_kept
@@ -51,7 +51,7 @@ def passages(*pairs: tuple[list[int], list[int]]) -> Lambada:
 
 
 def run(model: nn.Module, lambada: Lambada, size: int = 8, gates: tuple[Gate, ...] = all_kept(2)) -> LambadaResult:
-    return evaluate(model, lambada, ImplSettings(device="cpu", micro_batch_size=size), CPU, gates)  # type: ignore[arg-type]
+    return predict_last_words(model, lambada, ImplSettings(device="cpu", micro_batch_size=size), CPU, gates)  # type: ignore[arg-type]
 
 
 def test_a_word_of_one_token() -> None:

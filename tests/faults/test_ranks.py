@@ -18,7 +18,7 @@ import torch
 from pldrepro.config.run import RunSettings
 from pldrepro.errors import STOPPED, OutOfTimeError, RankError
 from pldrepro.runs.lock import holder_path
-from pldrepro.training.distributed import joined
+from pldrepro.training.distributed import process_group
 from pldrepro.training.pretrain import pretrain
 from pldrepro.training.run import Run
 from tests.support.ranks import PATIENCE, Make, on_ranks, train, weights
@@ -37,7 +37,7 @@ def test_two_runs_on_two_ranks_are_bit_identical_with_dropout_and_an_interruptio
     def work() -> None:
         stop = 1e9 if os.environ["RANK"] == "0" else 0.0  # one rank's clock is enough to stop all
         with (
-            joined(settings.impl) as world,
+            process_group(settings.impl) as world,
             pytest.raises(OutOfTimeError, match=r"stopped (after 0 s|by another rank)"),
         ):
             pretrain(settings, corpus, resumed, progress=False, world=world, max_seconds=stop)
@@ -65,7 +65,7 @@ def test_a_killed_rank_ends_the_others_and_the_run_goes_on_bit_for_bit(
 
     def work() -> None:
         Run.train_step = dies  # type: ignore[method-assign]  # in this process alone
-        with joined(settings.impl) as world:
+        with process_group(settings.impl) as world:
             pretrain(settings, corpus, folder, progress=False, world=world)
 
     assert on_ranks(2, work) == [1, -signal.SIGKILL]
@@ -149,7 +149,7 @@ def test_a_rank_that_does_not_answer_ends_the_others(
     def work() -> None:
         Run.train_step = waits  # type: ignore[method-assign]  # in this process alone
         first = os.environ["RANK"] == "0"
-        with pytest.raises(RankError if first else Exception), joined(settings.impl) as world:
+        with pytest.raises(RankError if first else Exception), process_group(settings.impl) as world:
             pretrain(settings, corpus, tmp_path / "run", progress=False, world=world)
 
     assert on_ranks(2, work)[0] == 0

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from pldrepro.config.run import RunSettings
-from pldrepro.training.distributed import joined
+from pldrepro.training.distributed import process_group
 from pldrepro.training.pretrain import pretrain
 
 Make = Callable[..., RunSettings]
@@ -44,7 +44,7 @@ def train(settings: RunSettings, data: Path, folder: Path, **options: Any) -> Pa
     """A whole run on as many ranks as its settings say."""
 
     def work() -> None:
-        with joined(settings.impl) as world:
+        with process_group(settings.impl) as world:
             pretrain(settings, data, folder, progress=False, world=world, **options)
 
     if settings.impl.ranks == 1:

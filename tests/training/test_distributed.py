@@ -22,7 +22,7 @@ from pldrepro.runs.folder import load_pretrain
 from pldrepro.runs.schema import Device
 from pldrepro.runs.step_times import load_calibration
 from pldrepro.training.calibrate import calibrate
-from pldrepro.training.distributed import SINGLE, ProcessGroup, joined, launch
+from pldrepro.training.distributed import SINGLE, ProcessGroup, launch, process_group
 from pldrepro.training.gradient_sum import GradientSum, in_buckets
 from pldrepro.training.pretrain import pretrain
 from pldrepro.training.run import Run
@@ -99,7 +99,10 @@ def test_ranks_that_differ_stop(tiny_run: Make, corpus: Path, tmp_path: Path) ->
             return train_step(run)
 
         Run.train_step = wrong  # type: ignore[method-assign]  # in this process alone
-        with joined(settings.impl) as world, pytest.raises(RuntimeError, match="ranks hold different models at step 5"):
+        with (
+            process_group(settings.impl) as world,
+            pytest.raises(RuntimeError, match="ranks hold different models at step 5"),
+        ):
             pretrain(settings, corpus, tmp_path / "run", progress=False, world=world)
 
     assert on_ranks(2, work) == [0, 0]
@@ -135,7 +138,7 @@ def test_gradients_travel_while_the_backward_pass_goes_on(monkeypatch: pytest.Mo
     )  # fmt: skip
 
     def work() -> None:
-        with joined(settings.impl) as world:
+        with process_group(settings.impl) as world:
             torch.manual_seed(0)
             model = Stack()
             gradients = GradientSum(world, model)
@@ -228,7 +231,7 @@ def test_samples_divide_by_the_ranks(tiny_run: Make, changes: dict[str, Any], me
 def test_another_number_of_processes_is_refused(tiny_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SettingsError, match="ranks 4, but 2 were started"):
-        joined(tiny_run(impl={"ranks": 4}).impl).__enter__()
+        process_group(tiny_run(impl={"ranks": 4}).impl).__enter__()
 
 
 def test_several_nodes_need_a_slurm_job(tiny_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +278,7 @@ def test_a_calibration_on_two_ranks_prices_runs_on_two_ranks(tiny_run: Make, cor
     job = CalibrationJob.model_validate(about)
 
     def work() -> None:
-        with joined(settings.impl) as world:
+        with process_group(settings.impl) as world:
             calibrate(job, tmp_path / "tau", progress=False, world=world)
 
     assert on_ranks(2, work) == [0, 0]

@@ -18,7 +18,7 @@ from pldrepro.config.run import CalibrationJob, ImplSettings, RunSettings
 from pldrepro.data.corpus import open_corpus, prepare_corpus
 from pldrepro.data.images import prepare_images
 from pldrepro.errors import OutOfTimeError, SettingsError
-from pldrepro.evaluation.lambada import evaluate, score_lambada
+from pldrepro.evaluation.lambada import predict_last_words, score_lambada
 from pldrepro.files import read_json
 from pldrepro.models.checkpoints.gpt2 import load_gpt
 from pldrepro.policy.drop import all_kept
@@ -223,8 +223,8 @@ def test_lambada_looks_no_farther_back_than_the_model_was_trained(
     assert max(len(lambada.passage(index)[0]) for index in range(12)) > 24
     impl = settings_of("gpt").impl
     found = load_file(tmp_path / "predictions.safetensors")["ckp186/log_probabilities"]
-    assert found == pytest.approx(evaluate(model, lambada, impl, CPU, all_kept(3), 24).log_probabilities)
-    assert found != pytest.approx(evaluate(model, lambada, impl, CPU, all_kept(3)).log_probabilities)
+    assert found == pytest.approx(predict_last_words(model, lambada, impl, CPU, all_kept(3), 24).log_probabilities)
+    assert found != pytest.approx(predict_last_words(model, lambada, impl, CPU, all_kept(3)).log_probabilities)
 
 
 def test_lambada_needs_a_gpt_its_corpus_and_passages(
