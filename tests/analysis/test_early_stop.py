@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from pldrepro.analysis import comparisons, similar
-from pldrepro.analysis.early_stop import CHECKPOINT, early_stop
+from pldrepro.analysis.early_stop import CHECKPOINT, WHOLE, Stretch, early_stop, stretches
+from pldrepro.analysis.finding import SHOWN, Finding
 from pldrepro.analysis.results import Evidence
+from pldrepro.stats import Estimate
 from tests.support import runs
 from tests.support.runs import load_evidence
 
@@ -50,6 +52,21 @@ def test_what_readers_are_told_are_the_same_factors(evidence: Evidence) -> None:
     text = similar.made_of(evidence)
     assert text.startswith(f"of this factor {stop.estimate.value:.2f} x is the earlier end (checkpoint 100 instead of ")
     assert f" and {own:.2f} x [" in text
+
+
+def factor(part: str, value: float, low: float | None, high: float | None, n: int) -> Finding:
+    return Finding("early_stop", part, SHOWN, Estimate(value, low, high, n, "paired mean ratio"))
+
+
+def test_each_factor_goes_on_where_the_one_before_it_ends_and_the_whole_from_the_start() -> None:
+    parts = [
+        factor("stop", 2.0, 2.0, 2.0, 3), factor("pld", 1.5, 1.0, 2.0, 3), factor("more", 0.5, 0.1, 9.0, 2),
+        factor(WHOLE, 1.5, 1.25, 1.75, 3),
+    ]  # fmt: skip
+    assert stretches(parts) == [
+        Stretch(1.0, 2.0, 2.0, 2.0), Stretch(2.0, 3.0, 2.0, 4.0), Stretch(3.0, 1.5, None, None),
+        Stretch(1.0, 1.5, 1.25, 1.75),
+    ]  # fmt: skip
 
 
 def test_without_pld_there_is_nothing_to_take_apart(evidence: Evidence) -> None:
