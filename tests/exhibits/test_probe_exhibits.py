@@ -18,7 +18,7 @@ from pldrepro.errors import RecordError
 from pldrepro.exhibits import figures, tables
 from pldrepro.exhibits.figures import probes
 from pldrepro.exhibits.figures.style import STYLE
-from pldrepro.stats import Estimate, geometric_interval, mean_interval
+from pldrepro.stats import Estimate
 from tests.support import runs
 from tests.support.runs import load_evidence
 from tests.support.tables import shown
@@ -125,12 +125,12 @@ def test_who_is_shown(paths: dict[str, Any]) -> None:
 
 
 def test_layer_data_holds_estimates_over_seeds(evidence: Evidence) -> None:
-    data = probe_data.layer_data(evidence.probe_results, ["pld"], "angle", mean_interval)
+    data = probe_data.layer_data(evidence.probe_results, ["pld"], "angle")
     one = data.query("checkpoint == 'ckp186' and layer == 2").iloc[0]
     assert (one["value"], one["least"], one["most"], one["n"], one["depth"]) == (12, 11, 13, 3, 0.5)
     # t(2) x s / sqrt(n) with s = 1
     assert one["high"] - one["value"] == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
-    norms = probe_data.layer_data(evidence.probe_results, ["pld"], "gradient_norm", geometric_interval)
+    norms = probe_data.layer_data(evidence.probe_results, ["pld"], "gradient_norm")
     whole = norms.query("checkpoint == 'ckp186' and layer == 2 and part == 'block'").iloc[0]
     assert whole["value"] == pytest.approx((1.1 * 1.2 * 1.3) ** (1 / 3))
     assert set(norms["part"]) == {"block", "qkv", "attention_output", "ffn_up", "ffn_down"}
@@ -153,7 +153,7 @@ def test_figure_4_shows_training_with_random_dropping(tmp_path: Path, monkeypatc
 
 def test_few_seeds_are_drawn_as_their_range(tmp_path: Path) -> None:
     two = load_evidence(**study(tmp_path, (1, 2)))
-    data = probe_data.layer_data(two.probe_results, ["pld"], "angle", mean_interval)
+    data = probe_data.layer_data(two.probe_results, ["pld"], "angle")
     low, high = probes._spread(data)
     assert low.tolist() == data["least"].tolist() != data["low"].tolist()
     assert high.tolist() == data["most"].tolist()

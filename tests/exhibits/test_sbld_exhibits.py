@@ -14,11 +14,12 @@ import pytest
 from pldrepro.analysis import curves, keep, layer_sensitivity
 from pldrepro.analysis.claim_estimators import ESTIMATORS, PLD_ESTIMATORS
 from pldrepro.analysis.keep import recorded_ranks
+from pldrepro.analysis.moved import compare_exhibit
 from pldrepro.analysis.reported import load_papers, paper_of
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import accuracy_change, accuracy_gain
 from pldrepro.analysis.tidy import COLUMNS, KEYS
-from pldrepro.exhibits import compare, figures, tables
+from pldrepro.exhibits import figures, tables
 from pldrepro.exhibits.figures import costs, sbld
 from pldrepro.policy.drop import DropSettings
 from tests.support import runs
@@ -161,7 +162,7 @@ def test_a_model_that_gets_nothing_right_has_no_relative_change(tmp_path: Path) 
 def test_the_new_tables_can_be_compared_between_two_folders(both: Evidence, tmp_path: Path) -> None:
     tables.write_table("sbld_table1", both, PAPERS, tmp_path / "sbld_table1")
     path = tmp_path / "sbld_table1.csv"
-    found = compare.compare_exhibit(path, path)
+    found = compare_exhibit(path, path)
     assert set(found["happened"]) == {""}
     assert len(found) > 50
 
