@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CORES ?= 2
 # The sets of config/recorded.yaml, in the order in which docs/results.md shows them.
-RECORDED := generated simple cpu-mini
+RECORDED := generated simple images
 STAMP := $(VENV)/.installed
 PIP := -m pip install --quiet --disable-pip-version-check
 # Which build of torch, and which further packages it needs, depends on the machine: so it is the one that is not in the lock file.

@@ -36,22 +36,29 @@ class RecordedSettings(Strict):
     def result_sets(self) -> list[ResultSet]:
         """What the recorded folders hold; a folder without a finished run is a SettingsError."""
         return [
-            ResultSet(f"{self.results}/{name}", tuple(self._find(name, Path(folder)) for folder in folders))
+            ResultSet(
+                f"{self.results}/{name}", tuple(self._find(name, at, Path(folder)) for at, folder in enumerate(folders))
+            )
             for name, folders in self.recorded.items()
         ]
 
     def packed(self) -> list[Packed]:
         """The folders of archives that have to be unpacked first."""
-        found = (self._packed(name, Path(folder)) for name, folders in self.recorded.items() for folder in folders)
+        found = (
+            self._packed(name, at, Path(folder))
+            for name, folders in self.recorded.items()
+            for at, folder in enumerate(folders)
+        )
         return [one for one in found if one.archives]
 
-    def _packed(self, name: str, folder: Path) -> Packed:
+    def _packed(self, name: str, at: int, folder: Path) -> Packed:
+        """The archives of a set's folder number ``at``; by its number, because two folders may share their last name."""
         source = shipped(folder)
         archives = sorted(map(str, source.glob(f"*/**/*{SUFFIX}")))
-        return Packed(f"{self.results}/{name}", str(source), f"{self.results}/{name}/records/{folder.name}", archives)
+        return Packed(f"{self.results}/{name}", str(source), f"{self.results}/{name}/records/{at + 1}", archives)
 
-    def _find(self, name: str, folder: Path) -> StudyRuns:
-        packed = self._packed(name, folder)
+    def _find(self, name: str, at: int, folder: Path) -> StudyRuns:
+        packed = self._packed(name, at, folder)
         source = Path(packed.source)
         summaries = sorted([*packed.summaries, *map(str, source.glob("*/**/summary.json"))])
 

@@ -178,5 +178,5 @@ def test_a_calibration_of_one_process_misses_what_processes_differ_by(tmp_path: 
 
 
 def test_records_of_one_process_stay_readable() -> None:
-    recorded = Path(__file__).resolve().parents[2] / "results/recorded/cpu-mini-gpt/calibration"
+    recorded = Path(__file__).resolve().parents[2] / "results/recorded/images/calibration"
     assert {shape.processes for shape in load_calibration(recorded).shapes} == {1}

@@ -185,8 +185,8 @@ def test_a_full_depth_run_costs_its_passes_at_the_whole_depth(card: ReferenceCar
     ("folder", "arms"),
     [
         ("simple", ("baseline", "preln_higher", "pld")),
-        ("cpu-mini-gpt", ("baseline", "pld", "sbld", "sbld_random")),
-        ("cpu-mini-images", ("baseline", "pld")),
+        ("simple-gpt", ("baseline", "pld", "sbld", "sbld_random")),
+        ("images", ("baseline", "pld")),
     ],
 )
 def test_a_card_prices_a_run_as_the_finished_one_is_priced(
@@ -257,8 +257,8 @@ def test_shipped_devices(name: str) -> None:
 
 
 def test_a_card_names_what_was_measured() -> None:
-    card = load_card([RECORDED / "cpu-mini-gpt/calibration"])
-    assert card.describe() == "measured: cpu, 1 thread; 1 shapes in results/recorded/cpu-mini-gpt/calibration"
+    card = load_card([RECORDED / "simple-gpt/calibration"])
+    assert card.describe() == "measured: cpu, 1 thread; 1 shapes in results/recorded/simple-gpt/calibration"
 
 
 def test_an_unknown_device_names_those_there_are(tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_a_plan_fits_a_hundred_columns(name: str, capsys: pytest.CaptureFixture[
 
 def test_several_files_are_planned_together(capsys: pytest.CaptureFixture[str]) -> None:
     files = [f"config/{name}.yaml" for name in ("smoke", "smoke_gpt")]
-    folder = str(RECORDED / "cpu-mini-gpt/calibration")
+    folder = str(RECORDED / "simple-gpt/calibration")
     assert main(["study", "plan", "--configfile", *files, "--config", "seeds=[3]", "--calibration", folder]) == 0
     text = capsys.readouterr().out
     assert "measured-1" in text

@@ -116,5 +116,17 @@ def test_recorded_sets_are_read_from_archives_as_from_folders(study: Path, tmp_p
     for stage in ("pretrain", "interleaved"):
         pairs = zip(getattr(plain, stage), getattr(packed, stage), strict=True)
         assert all(Path(first).read_bytes() == Path(second).read_bytes() for first, second in pairs)
-    assert packed.pretrain[0].startswith(str(tmp_path / "rebuilt/x/records/records/pretrain"))
+    assert packed.pretrain[0].startswith(str(tmp_path / "rebuilt/x/records/1/pretrain"))
     assert packed.family == "bert"
+
+
+def test_two_folders_of_one_name_are_unpacked_apart(study: Path, tmp_path: Path) -> None:
+    for name in ("text", "speed"):
+        record_runs(study, tmp_path / name / "runs")
+    values = {"scale": "recorded", "description": "-", "results": str(tmp_path / "rebuilt")}
+    settings = load_recorded(
+        {**values, "recorded": {"x": [str(tmp_path / name / "runs") for name in ("text", "speed")]}}
+    )
+    assert [one.folder for one in settings.packed()] == [str(tmp_path / f"rebuilt/x/records/{at}") for at in (1, 2)]
+    first, second = settings.result_sets()[0].studies
+    assert not set(first.pretrain) & set(second.pretrain)
