@@ -22,7 +22,7 @@ from pldrepro.analysis.text import FAMILIES, number
 from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS, Family, NullTest, Verdict, null_test, verdict
 from pldrepro.errors import SettingsError
 
-# Why nothing is decided: too few seeds, an interval that includes no effect, the adjustment for all tests of the set,
+# Why nothing is decided: too few seeds, an interval that includes no effect, the adjustment for the set's tests,
 # a condition of which it is open whether it is met, or an effect that is only a bound.
 Open = Literal["", "seeds", "interval", "adjustment", "condition", "bound"]
 
@@ -105,7 +105,7 @@ class Judgement:
 
 
 def judge(case: Case, family: Family) -> Judgement:
-    """The verdict on a claim, by all tests of the set."""
+    """The verdict on a claim, by the tests of the set."""
     found, claim = _found(case, family), case.claim
     arithmetic = arithmetic_note(case.paper, claim, case.study)
     return Judgement(

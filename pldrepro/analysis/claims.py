@@ -22,7 +22,7 @@ from pldrepro.errors import RecordError
 from pldrepro.files import atomic_path
 from pldrepro.stats import Estimate
 
-# null: the value of no effect. p_holm: adjusted for ``tests``, all tests of the set. open: why nothing is decided.
+# null: the value of no effect. p_holm: adjusted for ``tests``. open: why nothing is decided.
 # sees: the smallest effect that so many seeds find with 80 % power, of a difference. agree: how many seeds are on the
 # estimate's side of no effect. ours: the paper's claim on a measure of this suite. basis: what a reader must know
 # wherever the number is shown. same: the earlier claim with the same number.

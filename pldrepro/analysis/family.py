@@ -1,6 +1,6 @@
-"""The tests of a set that share one family-wise error rate: those of its claims, of its story and of the reviewers.
+"""The tests of a set: those of its claims and its story share one error rate; the reviewers' further ones come after.
 
-Whatever page a comparison stands on, its p is adjusted for all of them, so that no page says another thing.
+A comparison has one adjusted p, whatever page it stands on, so that no page says another thing.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pldrepro.analysis.verdicts import Family, null_test
 
 
 def family_of(evidence: Evidence, papers: Mapping[str, Paper], cases: Sequence[Case] | None = None) -> Family:
-    """All tests of a set, adjusted together; one estimate against one null value is one test, wherever it is shown.
+    """All tests of a set, adjusted; one estimate against one null value is one test, wherever it is shown.
 
     ``cases``: its claims (none: they are measured).
     """
     claimed = [case.test for case in (all_cases(evidence, papers) if cases is None else cases)]
-    compared = [*comparisons_told(evidence, papers), *comparisons_asked(evidence, papers)]
-    return Family.of([*claimed, *map(null_test, compared)])
+    told = map(null_test, comparisons_told(evidence, papers))
+    return Family.of([*claimed, *told], further=map(null_test, comparisons_asked(evidence, papers)))

@@ -28,7 +28,7 @@ MIN_SEEDS = stats.FEWEST
 CLOSE, NARROW = 1 / 6, 1 / 3
 ERROR_RATE = 0.05
 
-_DIRECTION = "the interval is on the claimed side of no effect, also after the adjustment for all tests of the set"
+_DIRECTION = "the interval is on the claimed side of no effect, also after the adjustment for the set's tests"
 VERDICTS: dict[Verdict, str] = {
     "reproduced": f"{_DIRECTION}; the estimate is within a sixth of the reported effect of the reported value, above "
     "or below it; and half the interval is at most a third of the effect. The interval need not hold the reported "
@@ -41,8 +41,8 @@ VERDICTS: dict[Verdict, str] = {
     "inconclusive": f"there are fewer than {MIN_SEEDS} seeds (processes, where steps were measured in turn), or the "
     "interval includes no effect (as it is, or after the adjustment), or it is open whether a condition of the claim "
     "is met",
-    "contradicted": "the interval is on the other side of no effect, also after the adjustment for all tests of the "
-    "set; as every verdict it is about models of this study's scale",
+    "contradicted": "the interval is on the other side of no effect, also after the adjustment for the set's "
+    "tests; as every verdict it is about models of this study's scale",
     "premise fails": "a condition of the claim (that the score is similar, that the loss is reached) is shown not to "
     "be met here, also after the adjustment: the claim is not judged",
     "by construction": "the number follows from what the design sets, so that it can neither support nor question the "
@@ -57,12 +57,12 @@ assert tuple(VERDICTS) == get_args(Verdict)
 DETAILS = (
     "The reported value stands for all values that round to it (1.2 for 1.15 to 1.25). The reported effect is its "
     "distance from no effect; “a third of the effect” is of the reported or of the measured one, whichever is larger. "
-    "A sixth and a third are our choice; no rule of the field is known to us. The adjustment is Holm's, over all tests "
-    "of a set that decide a verdict or a direction anywhere: claims, findings and answers to the reviewers have one "
-    "family-wise error rate, of 5 %. One estimate against one value of no effect is one test, however often and in "
-    "whatever form it is shown (a saving of time, and the speedup that it means); against two values (above the "
-    "baseline, and not 1 point below it) it is two tests. A claim with a condition is one test of both (the larger p). "
-    "What is only shown, with no word on its side, is no test."
+    "A sixth and a third are our choice; no rule of the field is known to us. The adjustment is Holm's. Claims and "
+    "findings of a set have one family-wise error rate, of 5 %; what is compared for the reviewers beyond them is "
+    "adjusted together with all of these. A test has one adjusted p on every page. One estimate against one value of "
+    "no effect is one test, however often and in whatever form it is shown (a saving of time, and the speedup that it "
+    "means); against two values (above the baseline, and not 1 point below it) it is two tests. A claim with a "
+    "condition is one test of both (the larger p). What is only shown, with no word on its side, is no test."
 )
 
 
@@ -87,22 +87,26 @@ def null_test(paired: Paired | None) -> NullTest | None:
 
 @dataclass(frozen=True)
 class Family:
-    """The tests of a set that share one family-wise error rate: what each rests on -> its p, adjusted by Holm.
+    """The tests of a set: what each rests on -> its p, adjusted by Holm.
 
-    Tests of one estimate against one value of no effect are one hypothesis, and counted once.
+    Those of its claims and findings come first and share one family-wise error rate. Further tests are adjusted
+    together with all of these, so that what else a set compares changes no claim. Tests of one estimate against one
+    value of no effect are one hypothesis, and counted once.
     """
 
     adjusted: Mapping[tuple[float, ...], float]
+    size: int
+    """How many tests claims and findings make."""
 
     @classmethod
-    def of(cls, tests: Iterable[NullTest | None]) -> Family:
-        """All of these tests, adjusted together."""
-        single = {test.key: test.p for test in tests if test is not None}
-        return cls(dict(zip(single, stats.holm(list(single.values())), strict=True)))
+    def of(cls, tests: Iterable[NullTest | None], further: Iterable[NullTest | None] = ()) -> Family:
+        """These tests, adjusted together; and further ones, adjusted for all."""
+        first = _p_of(tests)
+        return cls({**_adjusted({**_p_of(further), **first}), **_adjusted(first)}, len(first))
 
     @property
-    def size(self) -> int:
-        """How many tests share the error rate."""
+    def all(self) -> int:
+        """How many tests the set makes."""
         return len(self.adjusted)
 
     def p(self, test: NullTest | None) -> float | None:
@@ -115,10 +119,18 @@ class Family:
         return p is not None and p <= ERROR_RATE
 
 
+def _p_of(tests: Iterable[NullTest | None]) -> dict[tuple[float, ...], float]:
+    return {test.key: test.p for test in tests if test is not None}
+
+
+def _adjusted(p: Mapping[tuple[float, ...], float]) -> dict[tuple[float, ...], float]:
+    return dict(zip(p, stats.holm(list(p.values())), strict=True))
+
+
 def verdict(estimate: Estimate, claim: Claim, p: float | None = None, *, sized: bool = True) -> Verdict:
     """The verdict on an effect that a claim puts on one side of its null value; see VERDICTS.
 
-    ``p``: of no effect, adjusted for all tests of the set (None: the interval decides);
+    ``p``: of no effect, adjusted for the set's tests (None: the interval decides);
     ``sized``: whether this study can say anything about the reported size.
     """
     if estimate.low is None or estimate.high is None or estimate.n < MIN_SEEDS:

@@ -52,7 +52,7 @@ class RecordedSettings(Strict):
         return [one for one in found if one.archives]
 
     def _packed(self, name: str, at: int, folder: Path) -> Packed:
-        """The archives of a set's folder number ``at``; by its number, because two folders may share their last name."""
+        """The archives of a set's folder number ``at``; numbered, because two may share their last name."""
         source = shipped(folder)
         archives = sorted(map(str, source.glob(f"*/**/*{SUFFIX}")))
         return Packed(f"{self.results}/{name}", str(source), f"{self.results}/{name}/records/{at + 1}", archives)

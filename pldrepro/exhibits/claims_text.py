@@ -20,7 +20,7 @@ N_NOTE = (
 )
 # Why a claim is inconclusive, where its interval does not show it.
 OPEN = {
-    "adjustment": "decided by the interval itself, not after the adjustment for all tests of the set",
+    "adjustment": "decided by the interval itself, not after the adjustment for the set's tests",
     "condition": "it is open whether a condition of the claim is met",
     "bound": "a bound: it is open whether what is to be reached is reached",
 }
@@ -115,8 +115,8 @@ def control_note(frame: pd.DataFrame) -> str:
     if not tests:
         return f"No comparison has the {MIN_SEEDS} seeds and the scale that a verdict on its direction needs."
     return (
-        "A verdict on a direction is adjusted for all tests of this set, in claims, findings and answers to the "
-        f"reviewers: family-wise error {100 * ERROR_RATE:g} % over {tests} test{'s' if tests > 1 else ''} by Holm; "
+        "A verdict on a direction is adjusted for all tests that this set's claims and findings make: family-wise "
+        f"error {100 * ERROR_RATE:g} % over {tests} test{'s' if tests > 1 else ''} by Holm; "
         "one estimate against one value of no effect is one test. The intervals are of each claim by itself."
     )
 

@@ -47,7 +47,7 @@ class Compared:
     """A sentence with comparisons, in which {0}, {1} ... stand for the words that say on which side each is.
 
     ``words``: each comparison with the words for below and above 0 (of a ratio: 1). Which word holds is known when all
-    tests of the set are: they share one family-wise error rate.
+    tests of the set are.
     """
 
     text: str
@@ -124,8 +124,8 @@ def preln_or_pld(evidence: Evidence, paper: Paper) -> list[Sentence]:
 
 STEPS = (
     "A speedup is the time of the arm before over that of the arm with the change; below 1 it is slower. It is a "
-    "product of two factors: fewer samples, and less time per sample. Those to the loss are judged with all tests of "
-    "this set, a bound is not; those to other targets are shown with intervals of their own and not judged."
+    "product of two factors: fewer samples, and less time per sample. Those to the loss are judged with the findings "
+    "of this set, a bound is not; those to other targets are shown with intervals of their own and not judged."
 )
 
 
@@ -315,9 +315,10 @@ def answers(evidence: Evidence, papers: Mapping[str, Paper]) -> str:
         f"# What the reviews of the {paper.label} paper asked",
         f"Generated from {count} pre-training runs ({', '.join(counts)}) by the target `reviews`; "
         "numbers are means over pre-training seeds with 95 % intervals, arms paired by seed. A loss difference below 0 "
-        "is better than the other arm's. “Better” and “worse”, “faster” and “slower” are adjusted for all "
-        f"{family.size} tests of this set, those of its claims and its story included: family-wise error "
-        f"{100 * ERROR_RATE:g} % by Holm; below {MIN_SEEDS} seeds nothing is judged; each interval is by itself.",
+        "is better than the other arm's. “Better” and “worse”, “faster” and “slower” are adjusted by Holm, to a "
+        f"family-wise error of {100 * ERROR_RATE:g} %: what claims and findings judge, too, for their {family.size} "
+        f"tests, anything else for all {family.all} tests of the set. Below {MIN_SEEDS} seeds nothing is judged; each "
+        "interval is by itself.",
     ]
     for position, question in enumerate(paper.questions, start=1):
         sentences = [

@@ -134,6 +134,22 @@ def test_what_is_judged_together_shares_one_error_rate() -> None:
     assert not Family.of(map(null_test, (near, also_near))).decided(near)
 
 
+def test_further_tests_are_adjusted_for_all_and_change_no_claim() -> None:
+    near, other, third = (
+        difference([(value, 0.0) for value in values])
+        for values in ([1.0, 0.5, 0.6], [1.0, 0.5, 0.61], [2.0, 1.0, 1.21])
+    )
+    family = Family.of([null_test(near)], further=map(null_test, (near, other, third)))
+    assert near is not None
+    assert (family.size, family.all) == (1, 3)
+    assert family.p(null_test(near)) == near.p
+    assert family.decided(near)
+    for one in (other, third):
+        assert one is not None
+        assert family.p(null_test(one)) == pytest.approx(3 * min(near.p or 0, other.p or 0, third.p or 0))
+        assert not family.decided(one)
+
+
 def test_a_comparison_that_no_family_counts_is_not_judged_by_itself() -> None:
     one, other = (difference([(value, 0.0) for value in values]) for values in ([1.0, 1.1, 0.9], [2.0, 2.1, 1.9]))
     assert one is not None
