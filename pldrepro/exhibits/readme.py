@@ -1,7 +1,7 @@
 """The finding and the table of results in README.md, from recorded sets; `make results-page` writes them.
 
-The finding has three items for all sets: what dropping saves, what the speedup is made of, what dropping costs. The
-words follow the outcomes. The whole story of a set is told by ``pldrepro.exhibits.story_text``.
+The finding has four items for all sets: what dropping saves, what the speedup is made of, what dropping costs, and
+what SBLD's ranking adds. The words follow the outcomes. ``pldrepro.exhibits.story_text`` tells the story of one set.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pldrepro.analysis.text import DASH
 from pldrepro.errors import RecordError
 from pldrepro.exhibits.claims_text import measured_text, named, reported_text, verdict_text
 from pldrepro.exhibits.story_clauses import amount, basis, kind, upper
+from pldrepro.exhibits.story_text import sbld
 from pldrepro.files import write_text
 
 # What a reader asks first, in this order.
@@ -50,7 +52,8 @@ Sets = Mapping[str, Sequence[Finding]]  # the findings of recorded sets, by the 
 
 def readme_finding(sets: Sets) -> str:
     """The finding as a Markdown list; what no set measures is left out."""
-    said = {"What it saves": saves(sets), "Where the speedup comes from": speedup(sets), "What it costs": costs(sets)}
+    said = {"What it saves": saves(sets), "Where the speedup comes from": speedup(sets), "What it costs": costs(sets),
+            "SBLD": ranking(sets)}  # fmt: skip
     return "\n".join(f"- **{title}.** {' '.join(texts)}" for title, texts in said.items() if texts)
 
 
@@ -86,17 +89,39 @@ def _speedup(one: Finding, findings: Sequence[Finding]) -> str:
 
 
 def costs(sets: Sets) -> list[str]:
-    """Final loss against the same model without dropping, and against a model with fewer layers."""
+    """Final loss against the same model without dropping and the baseline, at equal samples and at equal time.
+
+    Where no run stops at PLD's time, a model with fewer layers is the rival.
+    """
     words = {
         "below": "dropping layers lowers the final loss at equal samples",
         "above": "dropping layers raises the final loss at equal samples",
         UNDECIDED: "whether dropping layers changes the final loss at equal samples is open",
     }
     found = sorted(_all(sets, "equal_samples", "loss"), key=lambda pair: pair[1].outcome == UNDECIDED)
+    rivals = {"twin": "that of the same model without dropping", "baseline": "the baseline's"}
     return [
         *_told(found, lambda one: words[one.outcome]),
-        *(_rival(name, one, sets[name]) for name, one in _all(sets, "equal_cost", "fewer_layers")),
+        *(text for part, rival in rivals.items()
+          for text in _told(_all(sets, "equal_cost", part), partial(_at_equal_time, rival))),
+        *(_rival(name, one, sets[name]) for name, one in _all(sets, "equal_cost", "fewer_layers")
+          if not _get(sets[name], "equal_cost", "twin")),
+    ]  # fmt: skip
+
+
+def ranking(sets: Sets) -> list[str]:
+    """SBLD's time, and its loss against no dropping and against orders that know nothing of sensitivity."""
+    return [
+        f"{' '.join(text)} (`{name}`)"
+        for name, findings in sets.items()
+        if (text := sbld([one for one in findings if one.topic == "sbld" and one.outcome != NOTHING]))
     ]
+
+
+def _at_equal_time(rival: str, one: Finding) -> str:
+    """PLD's final loss against a run whose learning rate is decayed at PLD's end, in words."""
+    words = {"below": "is below", "above": "is above", UNDECIDED: "is not shown to differ from"}
+    return f"at equal time PLD's final loss {words[one.outcome]} {rival}"
 
 
 def _rival(name: str, one: Finding, findings: Sequence[Finding]) -> str:

@@ -97,6 +97,24 @@ def test_what_dropping_costs_is_first_said_where_it_is_decided() -> None:
     assert in_order(item, "fewer layers", "9.0 % [7.0, 11.0] less time", "is lower in `b`", "−0.100 nats", "(5 seeds)")
 
 
+def test_a_run_that_stops_at_the_cost_of_dropping_is_the_rival_at_equal_time() -> None:
+    twin = Finding("equal_cost", "twin", UNDECIDED, Estimate(-0.01, -0.04, 0.02, 5, ""), "nats", against="PreLN")
+    base = Finding("equal_cost", "baseline", ABOVE, Estimate(0.1, 0.07, 0.13, 5, ""), "nats", against="PostLN")
+    (item,) = items(a=[COST, twin, base, RIVAL, RIVAL_TIME], b=[COST, RIVAL, RIVAL_TIME])
+    open_twin = (
+        "is not shown to differ from that of the same model without dropping: −0.010 nats [−0.040, 0.020] in `a`"
+    )
+    assert in_order(item, open_twin, "undecided", "is above the baseline's: 0.100 nats", "fewer layers", "in `b`")
+    assert item.count("fewer layers") == 1
+
+
+def test_the_loss_of_a_ranking_is_told_against_other_orders() -> None:
+    order = Finding("sbld", "order", UNDECIDED, Estimate(0.001, -0.01, 0.012, 3, ""), "nats", against="depth")
+    random = Finding("sbld", "random", BELOW, Estimate(-0.3, -0.4, -0.2, 3, ""), "nats")
+    (item,) = items(a=[], b=[order, random])
+    assert in_order(item, "SBLD", "−0.300 nats", "random ranking", "0.001 nats", "order of depth", "(`b`)")
+
+
 def test_what_no_set_measures_is_left_out() -> None:
     assert items(a=[Finding("time", "saving", NOTHING)], b=[]) == []
 
