@@ -20,7 +20,7 @@ from pldrepro.analysis.finding import ABOVE, BELOW, NOTHING, Finding, of_pair, s
 from pldrepro.analysis.reach import reach_loss
 from pldrepro.analysis.reported import Claim, Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.sbld import IMAGES, accuracy_gain, loss_over_random
+from pldrepro.analysis.sbld import IMAGES, accuracy_gain, count_random, loss_over_random
 from pldrepro.analysis.sbld_claims import prior_dropping
 from pldrepro.analysis.text import FAMILIES
 from pldrepro.analysis.tidy import split
@@ -243,11 +243,13 @@ def sbld(told: Told) -> Iterator[Finding]:
         return
     arm = study.sbld
     yield from _loss(study, "sbld", "loss", arm, study.baseline, "sbld_table1")
-    yield from of_pair(study, "sbld", "random", loss_over_random(study, arm), "nats", "sbld_table1", arm)
+    rankings = of_pair(study, "sbld", "random", loss_over_random(study, arm), "nats", "sbld_table1", arm)
+    yield from (replace(one, note=f"{count_random(study)} of each seed") for one in rankings)
     for control in study.arms_with_role("control"):
         drop = study.runs(control)[0].settings.drop if control in study.arms else None
         if drop is not None and drop.ranking == "depth" and drop.allocation == "by_rank":
             yield from _loss(study, "sbld", "order", arm, control, "sbld_table1")
+    yield from _loss(study, "sbld", "pld", arm, study.pld, "sbld_table1")
     yield from _loss(study, "sbld", "prior", arm, prior_dropping(study) or "", "sbld_table1")
 
 

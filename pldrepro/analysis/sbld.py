@@ -69,6 +69,12 @@ def accuracy_change(evidence: Evidence, arm: str, other: str, name: str) -> Pair
     return comparisons.ratio(pairs, lambda value: 100 * (value - 1), error)
 
 
+def count_random(evidence: Evidence) -> int:
+    """How many random rankings a study trains with each seed."""
+    arms = [evidence.runs(arm)[0] for arm in evidence.arms_with_role("control") if arm in evidence.arms]
+    return sum(run.settings.drop.ranking == "random" for run in arms)
+
+
 def loss_over_random(evidence: Evidence, arm: str) -> Paired | None:
     """Final validation loss minus the mean over the random rankings of the same seed [nats], for an arm by rank.
 

@@ -287,8 +287,8 @@ ANSWERS: dict[str, Answer] = {
         {"quantity": "training_time", "cost_axis": "reference_time"},
     ),
     "memory": Rows(
-        memory, "{label}: an average step saves {value} times the activations of the baseline's; with all layers "
-        "kept, as in PLD's first steps, a step saves what the whole model does, and that must fit.", 2,
+        memory, "{label}: for the backward pass an average step keeps {value} times the activations that the "
+        "baseline's does; a step with all layers keeps what the whole model does, and that must fit.", 2,
         "No saved activations were recorded.",
         lambda evidence: [evidence.pld, evidence.undropped_twin(evidence.pld)],
         {"quantity": "saved_mean_depth_ratio"},

@@ -239,12 +239,15 @@ def sbld(topic: Topic) -> list[str]:
         topic, {"time": Words("SBLD (our reading) saves training time", "SBLD (our reading) saves no training time")}
     )
     rivals = {
-        "loss": "no dropping", "random": "random ranking", "order": "the same lists in order of depth",
-        "prior": "PLD at its depth",
+        "loss": "no dropping", "random": "random ranking", "order": "the same lists in order of depth", "pld": "PLD",
+        "prior": "PLD's printed equation at its depth (which drops the first layer, too)",
     }  # fmt: skip
     found = [(name, one) for part, name in rivals.items() for one in _get(topic, part)]
     few = any(one.open == "seeds" for _, one in found)
-    pieces = [f"{_signed(one)} against {name}{'' if few else _undecided(one)}" for name, one in found]
+    pieces = [
+        f"{_signed(one)} against {name}{f' ({one.note})' if one.note else ''}{'' if few else _undecided(one)}"
+        for name, one in found
+    ]
     if pieces:
         rests = joined(basis(found[0][1]), why_open(found[0][1]) if few else "")
         said.append(f"Its final loss on GPT ({rests}; below 0 is better): {_and(pieces)}.")
