@@ -244,7 +244,9 @@ def sbld(told: Told) -> Iterator[Finding]:
     arm = study.sbld
     yield from _loss(study, "sbld", "loss", arm, study.baseline, "sbld_table1")
     rankings = of_pair(study, "sbld", "random", loss_over_random(study, arm), "nats", "sbld_table1", arm)
-    yield from (replace(one, note=f"{count_random(study)} of each seed") for one in rankings)
+    count = count_random(study)
+    note = "one a seed" if count == 1 else f"mean of {count} a seed"
+    yield from (replace(one, note=note) for one in rankings)
     for control in study.arms_with_role("control"):
         drop = study.runs(control)[0].settings.drop if control in study.arms else None
         if drop is not None and drop.ranking == "depth" and drop.allocation == "by_rank":

@@ -245,7 +245,7 @@ def sbld(topic: Topic) -> list[str]:
     found = [(name, one) for part, name in rivals.items() for one in _get(topic, part)]
     few = any(one.open == "seeds" for _, one in found)
     pieces = [
-        f"{_signed(one)} against {name}{f' ({one.note})' if one.note else ''}{'' if few else _undecided(one)}"
+        f"{_signed(one)} against {name}{f', {one.note}' if one.note else ''}{'' if few else _undecided(one)}"
         for name, one in found
     ]
     if pieces:

@@ -72,7 +72,7 @@ def test_the_finding_in_the_readme_is_what_the_records_give(rebuilt: dict[Path, 
     )
     assert main(["make", "readme", *map(str, list(rebuilt)[:2]), "--readme", str(tmp_path / "README.md")]) == 0
     assert (tmp_path / "README.md").read_text("utf-8") == written, "write it again: make results-page"
-    assert written.count("\n- **") == 3
+    assert written.count("\n- **") == 4
     assert written.partition("| claim of")[2].partition("\n\n")[0].count("\n|") == 1 + len(readme.CLAIMS)
 
 
