@@ -30,6 +30,12 @@ def trade_off_data(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def is_far_above(losses: pd.Series[float]) -> pd.Series[bool]:
+    """Which losses are more than three interquartile ranges above the upper quartile; none of fewer than five."""
+    low, high = np.percentile(losses, [25, 75])
+    return (losses > high + 3 * (high - low)) & (len(losses) >= 5)
+
+
 def loss_data(evidence: Evidence, arms: Sequence[str]) -> pd.DataFrame:
     """One row per validation of every run of these arms, with its cost on each axis."""
     rows = []

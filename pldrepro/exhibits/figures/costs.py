@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from pldrepro.analysis.arms import validation_loss, validation_losses
 from pldrepro.analysis.curves import (
     flops_data,
+    is_far_above,
     loss_data,
     mean_flops_saving,
     mean_over_runs,
@@ -95,7 +96,8 @@ def trade_off(evidence: Evidence, paper: Paper) -> FigureData:
             str(position + 1), (row["time"], row["loss"]), xytext=(5, 4), textcoords="offset points", fontsize=8,
             color=look["color"],
         )  # fmt: skip
-    fit_y(ax, [loss for arm in data["arm"] for loss in validation_losses(evidence, arm)])
+    far = is_far_above(data["loss"])
+    fit_y(ax, [loss for arm in data["arm"][~far] for loss in validation_losses(evidence, arm)])
     ax.set(xlabel="reference time of the whole run / the baseline's", ylabel="final validation loss [nats]")
     figure.legend(loc="outside right upper", handletextpad=0.3, fontsize=8)
     caption = (
@@ -104,7 +106,8 @@ def trade_off(evidence: Evidence, paper: Paper) -> FigureData:
         "at the panel's edge; towards the lower left is better. "
         f"{seeds_text(evidence, data['arm'].tolist())}."
     )
-    return figure, data, caption
+    above = [f"{row['label']} ({row['loss']:.2f} nats)" for row in data[far].to_dict("records")]
+    return figure, data, caption + (f" Above the panel: {'; '.join(above)}." if above else "")
 
 
 def loss_lines(ax: Axes, data: pd.DataFrame, axis: str, scale: float, label: str, look: dict[str, Any]) -> None:
