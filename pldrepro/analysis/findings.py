@@ -20,7 +20,7 @@ from pldrepro.analysis.finding import ABOVE, BELOW, NOTHING, Finding, of_pair, s
 from pldrepro.analysis.reach import reach_loss
 from pldrepro.analysis.reported import Claim, Paper
 from pldrepro.analysis.results import Evidence
-from pldrepro.analysis.sbld import IMAGES, accuracy_gain, count_random, loss_over_random
+from pldrepro.analysis.sbld import IMAGES, accuracy_gain, loss_over_random, random_rankings
 from pldrepro.analysis.sbld_claims import prior_dropping
 from pldrepro.analysis.text import FAMILIES
 from pldrepro.analysis.tidy import split
@@ -244,8 +244,8 @@ def sbld(told: Told) -> Iterator[Finding]:
     arm = study.sbld
     yield from _loss(study, "sbld", "loss", arm, study.baseline, "sbld_table1")
     rankings = of_pair(study, "sbld", "random", loss_over_random(study, arm), "nats", "sbld_table1", arm)
-    count = count_random(study)
-    note = "one a seed" if count == 1 else f"mean of {count} a seed"
+    count = len(random_rankings(study))
+    note = "one per seed" if count == 1 else f"mean of {count} per seed"
     yield from (replace(one, note=note) for one in rankings)
     for control in study.arms_with_role("control"):
         drop = study.runs(control)[0].settings.drop if control in study.arms else None

@@ -69,10 +69,10 @@ def accuracy_change(evidence: Evidence, arm: str, other: str, name: str) -> Pair
     return comparisons.ratio(pairs, lambda value: 100 * (value - 1), error)
 
 
-def count_random(evidence: Evidence) -> int:
-    """How many random rankings a study trains with each seed."""
-    arms = [evidence.runs(arm)[0] for arm in evidence.arms_with_role("control") if arm in evidence.arms]
-    return sum(run.settings.drop.ranking == "random" for run in arms)
+def random_rankings(evidence: Evidence) -> list[str]:
+    """The arms that rank layers at random."""
+    controls = [arm for arm in evidence.arms_with_role("control") if arm in evidence.arms]
+    return [arm for arm in controls if evidence.runs(arm)[0].settings.drop.ranking == "random"]
 
 
 def loss_over_random(evidence: Evidence, arm: str) -> Paired | None:
@@ -81,11 +81,9 @@ def loss_over_random(evidence: Evidence, arm: str) -> Paired | None:
     One random ranking may by chance be a good or a bad one; the mean over several is what no knowledge of the layers
     gives.
     """
-    controls = [other for other in evidence.arms_with_role("control") if other in evidence.arms]
     losses: dict[int, list[float]] = {}
-    for run in (run for other in controls for run in evidence.runs(other)):
-        if run.settings.drop.ranking == "random":
-            losses.setdefault(run.seed, []).append(run.summary.validation_loss)
+    for run in (run for other in random_rankings(evidence) for run in evidence.runs(other)):
+        losses.setdefault(run.seed, []).append(run.summary.validation_loss)
     own = ((run.summary.validation_loss, losses.get(run.seed, [])) for run in evidence.runs(arm))
     return comparisons.difference((loss, sum(others) / len(others)) for loss, others in own if others)
 
