@@ -213,6 +213,25 @@ def fewer_layers(study: Evidence) -> list[str]:
     ]
 
 
+def rivals(told: Told) -> Iterator[Finding]:
+    """Other ways to save layers or steps of them, against PLD at equal samples: final loss, and the time they save.
+
+    These comparisons answer a question of the reviewers, and are adjusted with their further ones.
+    """
+    study = told.bert
+    if study is None:
+        return
+    named = [arm for question in RIVALS for arm in study.asked_in(question)]
+    for arm in (arm for arm in named if arm in study.arms and arm not in fewer_layers(study)):
+        yield from _loss(study, "rivals", arm, arm, study.pld, "trade_off")
+        cost = comparisons.relative_cost(study, arm, study.pld, "reference_time")
+        saved = None if cost is None else cost.estimate.map(comparisons.percent_less)
+        yield from shown("rivals", f"{arm}_time", saved, "%", "trade_off", arm=study.label(arm))
+
+
+RIVALS = "without_sampling", "known_methods"  # questions of the reviews
+
+
 def glue(told: Told) -> Iterator[Finding]:
     """Final GLUE against the baseline and against the same model without dropping."""
     yield of_claim(told, "glue", "baseline", "pld.glue_final")
@@ -289,7 +308,8 @@ def still_open(told: Told) -> Iterator[Finding]:
 
 
 RULES: tuple[Rule, ...] = (
-    time, flops, to_loss, parts, early, equal_samples, equal_cost, glue, unfinetuned, sbld, images, why, still_open,
+    time, flops, to_loss, parts, early, equal_samples, equal_cost, rivals, glue, unfinetuned, sbld, images, why,
+    still_open,
 )  # fmt: skip
 
 
@@ -299,6 +319,6 @@ def findings(told: Told) -> list[Finding]:
 
 
 def comparisons_told(evidence: Evidence, papers: Mapping[str, Paper]) -> list[Paired]:
-    """The comparisons that the story of a set judges."""
+    """The comparisons that the story of a set judges with its claims; not those that only answer the reviewers."""
     found = findings(Told(evidence, papers, {}))
-    return [one.paired for one in found if one.paired is not None]
+    return [one.paired for one in found if one.paired is not None and one.topic != "rivals"]

@@ -1,7 +1,8 @@
 """The finding and the table of results in README.md, from recorded sets; `make results-page` writes them.
 
-The finding has four items for all sets: what dropping saves, what the speedup is made of, what dropping costs, and
-what SBLD's ranking adds. The words follow the outcomes. ``pldrepro.exhibits.story_text`` tells the story of one set.
+The finding has five items for all sets: what dropping saves, what the speedup is made of, what dropping costs, how
+other ways to save compare, and what SBLD's ranking adds. The words follow the outcomes.
+``pldrepro.exhibits.story_text`` tells the story of one set.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pldrepro.analysis.text import DASH
 from pldrepro.errors import RecordError
 from pldrepro.exhibits.claims_text import measured_text, named, reported_text, verdict_text
 from pldrepro.exhibits.story_clauses import amount, basis, kind, upper
-from pldrepro.exhibits.story_text import sbld
+from pldrepro.exhibits.story_text import rivals, sbld
 from pldrepro.files import write_text
 
 # What a reader asks first, in this order.
@@ -53,7 +54,7 @@ Sets = Mapping[str, Sequence[Finding]]  # the findings of recorded sets, by the 
 def readme_finding(sets: Sets) -> str:
     """The finding as a Markdown list; what no set measures is left out."""
     said = {"What it saves": saves(sets), "Where the speedup comes from": speedup(sets), "What it costs": costs(sets),
-            "SBLD": ranking(sets)}  # fmt: skip
+            "Other ways to save": others(sets), "SBLD": ranking(sets)}  # fmt: skip
     return "\n".join(f"- **{title}.** {' '.join(texts)}" for title, texts in said.items() if texts)
 
 
@@ -107,6 +108,15 @@ def costs(sets: Sets) -> list[str]:
         *(_rival(name, one, sets[name]) for name, one in _all(sets, "equal_cost", "fewer_layers")
           if not _get(sets[name], "equal_cost", "twin")),
     ]  # fmt: skip
+
+
+def others(sets: Sets) -> list[str]:
+    """Other ways to save layers or steps of them, against PLD at equal samples."""
+    return [
+        f"{' '.join(text)} (`{name}`)"
+        for name, findings in sets.items()
+        if (text := rivals([one for one in findings if one.topic == "rivals"]))
+    ]
 
 
 def ranking(sets: Sets) -> list[str]:

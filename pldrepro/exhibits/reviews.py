@@ -37,6 +37,7 @@ from pldrepro.analysis.time_to_target import (
     targets,
 )
 from pldrepro.analysis.verdicts import ERROR_RATE, MIN_SEEDS, Family
+from pldrepro.data.tasks import TASKS
 from pldrepro.errors import RecordError, SettingsError
 from pldrepro.exhibits.tables.sbld import TABLE1, TABLE2
 from pldrepro.files import write_text
@@ -89,7 +90,7 @@ def _depth(evidence: Evidence, arm: str) -> str:
 def missing(evidence: Evidence, arms: Sequence[str]) -> list[str]:
     """The arms that this study lacks, as a sentence, if there are any."""
     absent = [arm for arm in arms if arm and arm not in evidence.arms]
-    return [f"Not in this study: {', '.join(absent)}."] if absent else []
+    return [f"Not in this study: {', '.join(f'`{arm}`' for arm in absent)}."] if absent else []
 
 
 def compared(question: str) -> Answer:
@@ -165,15 +166,22 @@ class Rows:
         found = frame[frame["measured"].notna()]
         reasons = [f"{note[:1].upper()}{note[1:]}." for note in dict.fromkeys(frame["note"]) if note]
         return [
-            self.words.format(**row, value=estimate_text(find(found.loc[[index]]), self.digits))
+            self.words.format(**row, name=_metric(row["quantity"]), value=estimate_text(estimate, self.digits))
             for index, row in found.iterrows()
+            if (estimate := find(found.loc[[index]]))
         ] or [self.absent, *reasons]
+
+
+def _metric(quantity: str) -> str:
+    """A GLUE metric's name for people: CoLA (matthews); of another quantity its own."""
+    task, _, metric = quantity.partition("_")
+    return f"{TASKS[task].title} ({metric})" if task in TASKS else quantity
 
 
 def light_weight(evidence: Evidence, paper: Paper) -> list[str]:
     """What this study ran on and how long its runs took."""
     run = evidence.runs(evidence.baseline)[0]
-    runs = [one for study in (evidence, *evidence.others) for one in study.pretrain]
+    runs = [one for study in (evidence, *evidence.others) for one in study.pretrain if one.summary.steps]
     seconds = sum(one.summary.train_seconds for one in runs)
     return [
         f"Everything here ran on {run.provenance.device.type.upper()} ({run.provenance.processor}), "
@@ -183,7 +191,7 @@ def light_weight(evidence: Evidence, paper: Paper) -> list[str]:
 
 
 def other_domains(evidence: Evidence, paper: Paper) -> list[Sentence]:
-    """PLD and SBLD against no dropping, on images and on GPT."""
+    """PLD and SBLD against no dropping, on images, and on GPT, which is language, too."""
     images, gpt = evidence.of(*IMAGES), evidence.of("gpt")
     sentences: list[Sentence] = []
     if images is None:
@@ -192,6 +200,8 @@ def other_domains(evidence: Evidence, paper: Paper) -> list[Sentence]:
     for study, accuracies in ((images, TABLE2.accuracies), (gpt, TABLE1.accuracies)):
         if study is None:
             continue
+        if study is gpt:
+            sentences.append("Beyond BERT there is a GPT, a language model, too:")
         for arm in (study.pld, study.sbld):
             own = [one for one in found if one.study is study and one.arm == arm]
             sentences.append(_against_no_dropping(study, arm, own, accuracies))
@@ -203,7 +213,7 @@ def _against_no_dropping(
 ) -> Sentence:  # fmt: skip
     """An arm against its study's baseline: final loss, cost and accuracies."""
     if not found:
-        return f"{FAMILIES[study.family]}: not in this study: {arm}."
+        return f"{FAMILIES[study.family]}: not in this study: `{arm}`."
     loss = loss_sentence(found[0])
     text, words = (loss.text, list(loss.words)) if isinstance(loss, Compared) else (loss, [])
     judged = {one.quantity: one.paired for one in found[1:]}
@@ -275,7 +285,7 @@ ANSWERS: dict[str, Answer] = {
     "without_sampling": compared("without_sampling"),
     "needs_switchable_blocks": compared("needs_switchable_blocks"),
     "finetuning_stability": not_tested(Rows(
-        stability, "{quantity}: {label}'s standard deviation over fine-tuning seeds is {value} times that of the same "
+        stability, "{name}: {label}'s standard deviation over fine-tuning seeds is {value} times that of the same "
         "model without dropping.", 2,
         "No ratio can be given.",
         lambda evidence: [evidence.pld], {"statistic": "deviation_ratio"},
@@ -309,16 +319,14 @@ def answers(evidence: Evidence, papers: Mapping[str, Paper]) -> str:
     if unknown:
         raise SettingsError(f"question {unknown[0]}: no answer of that name; allowed: {', '.join(ANSWERS)}")
     family = family_of(evidence, papers)
-    counts = [f"{len(study.pretrain)} of {study.scale}" for study in (evidence, *evidence.others)]
-    count = sum(len(study.pretrain) for study in (evidence, *evidence.others))
+    trained = [sum(run.summary.steps > 0 for run in study.pretrain) for study in (evidence, *evidence.others)]
+    counts = [f"{count} of {study.scale}" for count, study in zip(trained, (evidence, *evidence.others), strict=True)]
     parts = [
         f"# What the reviews of the {paper.label} paper asked",
-        f"Generated from {count} pre-training runs ({', '.join(counts)}) by the target `reviews`; "
+        f"Generated from {sum(trained)} pre-training runs ({', '.join(counts)}) by the target `reviews`; "
         "numbers are means over pre-training seeds with 95 % intervals, arms paired by seed. A loss difference below 0 "
-        "is better than the other arm's. “Better” and “worse”, “faster” and “slower” are adjusted by Holm, to a "
-        f"family-wise error of {100 * ERROR_RATE:g} %: what claims and findings judge, too, for their {family.size} "
-        f"tests, anything else for all {family.all} tests of the set. Below {MIN_SEEDS} seeds nothing is judged; each "
-        "interval is by itself.",
+        f"is better than the other arm's. {_judged(family)} Below {MIN_SEEDS} seeds nothing is judged; each interval "
+        "is by itself.",
     ]
     for position, question in enumerate(paper.questions, start=1):
         sentences = [
@@ -331,6 +339,17 @@ def answers(evidence: Evidence, papers: Mapping[str, Paper]) -> str:
             "\n".join(f"- {sentence}" for sentence in sentences),
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def _judged(family: Family) -> str:
+    """How the sides of comparisons are adjusted."""
+    if not family.all:
+        return "No comparison here can be judged."
+    return (
+        "“Better” and “worse”, “faster” and “slower” are adjusted by Holm, to a family-wise error of "
+        f"{100 * ERROR_RATE:g} %: what claims and findings judge, too, for their {family.size} tests, anything else "
+        f"for all {family.all} tests of the set."
+    )
 
 
 def write_answers(evidence: Evidence, papers: Mapping[str, Paper], out: Path) -> None:

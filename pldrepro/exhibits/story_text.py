@@ -6,11 +6,12 @@ Another outcome gives another sentence. What a set does not measure is named onc
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import fill
 
 from pldrepro.analysis.finding import NOTHING, SHOWN, Finding
 from pldrepro.analysis.reported import mark_notes
+from pldrepro.analysis.similar import SIMILAR_POINTS
 from pldrepro.analysis.verdicts import VERDICTS
 from pldrepro.exhibits.story_clauses import (
     FAVOURABLE,
@@ -168,12 +169,13 @@ def _gain(finding: Finding | None, speedup: Finding) -> str:
 def _similar(name: str, finding: Finding) -> str:
     """Whether a score at checkpoint 100 is similar to the finished baseline's, by the claim's verdict."""
     there, finished = f"PLD's {name} there", "the finished baseline's"
+    similar = f", not more than {SIMILAR_POINTS:g} point below"
     return {
-        "favourable": f"{there} is similar to {finished} ({FAVOURABLE.get(finding.outcome)})",
+        "favourable": f"{there} is similar to {finished}{similar} ({FAVOURABLE.get(finding.outcome)})",
         "premise fails": f"{there} is below {finished}",
-        "contradicted": f"{there} is similar to {finished}, but PLD was not faster",
+        "contradicted": f"{there} is similar to {finished}{similar}, but PLD was not faster",
         "lacks": f"The {name} is not judged: it needs {finding.note}",
-    }.get(kind(finding), f"It is open whether {there} is similar to {finished}")
+    }.get(kind(finding), f"It is open whether {there} is similar to {finished}{similar}")
 
 
 def equal_samples(topic: Topic) -> list[str]:
@@ -200,6 +202,34 @@ def equal_cost(topic: Topic) -> list[str]:
         rival = f"against a model without dropping that has about as many layers as PLD keeps{cost}, PLD's final loss"
         said.append(of_rival(one, rival))
     return said
+
+
+def rivals(topic: Topic) -> list[str]:
+    """Other ways to save, by the side of PLD's final loss that theirs is on."""
+    times = {one.arm: one for one in topic if one.outcome == SHOWN}
+    found: dict[str, list[Finding]] = {}
+    for one in topic:
+        if one.outcome not in (SHOWN, NOTHING):
+            found.setdefault(one.outcome, []).append(one)
+    words = {"below": "Below PLD's final loss", "undecided": "Not shown to differ from it", "above": "Above it"}
+    if "below" not in found:
+        words |= {"undecided": "Not shown to differ from PLD's final loss", "above": "Above PLD's final loss"}
+    return [f"{said} at equal samples: {_and([_rival(one, times) for one in found[side]])}."
+            for side, said in words.items() if side in found]  # fmt: skip
+
+
+def _rival(finding: Finding, times: Mapping[str, Finding]) -> str:
+    """A rival with its loss minus PLD's, and what it saves of PLD's time."""
+    time = times.get(finding.arm)
+    saves = () if time is None else (_saved(time),)
+    return f"{finding.arm} {_signed(finding)} ({joined(*saves, basis(finding), why_open(finding))})"
+
+
+def _saved(time: Finding) -> str:
+    """How much less or more time than PLD an arm takes."""
+    if _value(time) < 0 and time.estimate is not None:
+        return f"{amount(replace(time, estimate=time.estimate.map(lambda value: -value)))} more time"
+    return f"{amount(time)} less time"
 
 
 def glue(topic: Topic) -> list[str]:
@@ -308,6 +338,7 @@ TOPICS: dict[str, About] = {
     "early": About("Quality at checkpoint 100 of 186", early, "scores at checkpoint 100 of 186"),
     "equal_samples": About("Cost of dropping, equal samples", equal_samples, "PLD's model without dropping"),
     "equal_cost": About("Cost of dropping, equal cost", equal_cost, "a model without dropping at PLD's cost"),
+    "rivals": About("Other ways to save", rivals),
     "glue": About("GLUE", glue, "GLUE"),
     "unfinetuned": About("Without fine-tuning", unfinetuned, "minimal pairs or cloze contrasts that judge"),
     "sbld": About("SBLD", sbld, "SBLD on GPT"),

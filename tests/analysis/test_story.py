@@ -106,6 +106,26 @@ def test_every_page_judges_a_comparison_alike(tmp_path: Path) -> None:
     assert (family.p(null_test(cost)) or 0) > 1.5 * (cost.p or 0)
 
 
+def test_rivals_are_compared_with_pld_and_adjusted_with_the_reviewers_tests(tmp_path: Path) -> None:
+    losses = {"baseline": 3.0, "preln_higher": 3.1, "pld": 3.2, "stacking": 2.9, "layerdrop": 3.3}
+    pretrain = [
+        runs.write_pretrain(tmp_path, arm, seed, final_loss=loss + 0.001 * seed * len(arm))
+        for arm, loss in losses.items()
+        for seed in (1, 2, 3)
+    ]
+    evidence = load_evidence(pretrain, calibration=runs.write_calibration(tmp_path))
+    found = {one.part: one for one in findings.rivals(findings.Told(evidence, PAPERS, {}))}
+    assert [part for part in found if not part.endswith("_time")] == ["stacking", "layerdrop"]
+    gap = found["stacking"].estimate
+    assert gap is not None
+    assert gap.value == pytest.approx(-0.3 + 0.002 * 5)
+    family, paired = family_of(evidence, PAPERS), found["stacking"].paired
+    assert paired is not None
+    assert paired.test not in {one.test for one in findings.comparisons_told(evidence, PAPERS)}
+    assert family.all > family.size
+    assert (family.p(null_test(paired)) or 0) > 0
+
+
 def test_verdicts_are_counted(evidence: Evidence, written: pd.DataFrame) -> None:
     counts = {part: one.estimate for (topic, part), one in told(evidence, written).items() if topic == "open"}
     assert sum(one.value for name, one in counts.items() if one and name in VERDICTS) == len(written)

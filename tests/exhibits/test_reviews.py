@@ -87,8 +87,8 @@ def test_the_page_answers_with_numbers_and_names_what_is_missing(evidence: Evide
     page = reviews.answers(evidence, PAPERS)
     assert page.count("\n## ") == 13
     assert "cosine schedule: final validation loss minus that of “PLD” 0.100 / 0.100 nats" in page
-    assert "Not in this study: depth_only, linear, pld_reversed, random, time_only." in page
-    assert "Not in this study: layerdrop, stochastic_depth." in page
+    assert "Not in this study: `depth_only`, `linear`, `pld_reversed`, `random`, `time_only`." in page
+    assert "Not in this study: `layerdrop`, `stochastic_depth`." in page
     assert "To the baseline's final validation loss, all of it: " in page
     assert "To the baseline's final GLUE score: not judged, the model from scratch" in page
     assert "No ratio for RTE: " in page
@@ -136,15 +136,16 @@ def test_images_and_gpt_answer_whether_it_holds_beyond_bert(evidence: Evidence, 
     swin = runs.sbld_study(tmp_path, "swinv2", arms=arms, losses={"pld": 3.1}, scores=top)
     gpt = runs.sbld_study(tmp_path, "gpt", arms=arms[:2], losses={"pld": 2.9})
     page = reviews.answers(replace(evidence, others=(gpt, swin)), PAPERS)
-    first, second, third, fourth = reviews.other_domains(replace(evidence, others=(gpt, swin)), PLD)
+    first, second, language, third, fourth = reviews.other_domains(replace(evidence, others=(gpt, swin)), PLD)
     text = said(first)
     assert text.startswith("SwinV2, PLD: final validation loss minus that of “no dropping” 0.100 / 0.100 nats,")
     assert "Its top-1 accuracy minus that of no dropping: −2.0 / −2.0 points, undecided." in text
     assert "SwinV2, SBLD (our reading)" in said(second)
     assert "top-1 accuracy minus that of no dropping: 0.0 / 0.0 points, undecided." in said(second)
+    assert language == "Beyond BERT there is a GPT, a language model, too:"
     assert said(third).startswith("GPT, PLD: final validation loss minus that of “no dropping” −0.100 / ")
     assert "LAMBADA" not in said(third)
-    assert fourth == "GPT: not in this study: sbld."
+    assert fourth == "GPT: not in this study: `sbld`."
     # 8 runs of BERT, 4 of GPT, 6 of SwinV2
     assert "Generated from 18 pre-training runs" in page
     assert "18 pre-training runs in" in page

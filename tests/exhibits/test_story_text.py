@@ -139,9 +139,13 @@ def early(outcome: str, **more: Any) -> str:
 @pytest.mark.parametrize(
     ("outcome", "quality", "equal"),
     [
-        ("reproduced", "there is similar to the finished baseline's (reproduced): ", ""),
+        ("reproduced", "there is similar to the finished baseline's, not more than 1 point below (reproduced): ", ""),
         ("premise fails", "there is below the finished baseline's: ", ", but not at equal quality"),
-        ("inconclusive", "there is similar to the finished baseline's: ", "; whether at equal quality is open"),
+        (
+            "inconclusive",
+            "there is similar to the finished baseline's, not more than 1 point below: ",
+            "; whether at equal quality is open",
+        ),
     ],
 )
 def test_at_checkpoint_100_quality_comes_before_time(outcome: str, quality: str, equal: str) -> None:
@@ -149,6 +153,24 @@ def test_at_checkpoint_100_quality_comes_before_time(outcome: str, quality: str,
     assert text.startswith("It is open whether") == (outcome == "inconclusive")
     assert f"{quality}−3.0 points [−7.0, 1.0] (5 seeds; 4 of 5 below 0). The baseline's whole run takes" in text
     assert f" 2.20 x [2.10, 2.30] the time that PLD takes up to there (5 seeds){equal}. Of this factor 1.86 x" in text
+
+
+def rival(arm: str, outcome: str, gap: float, saved: float) -> list[Finding]:
+    loss = Finding("rivals", arm, outcome, Estimate(gap, gap - 0.1, gap + 0.1, 5, ""), "nats", "trade_off", arm, "PLD")
+    time = Estimate(saved, saved - 1.0, saved + 2.0, 5, "")
+    return [loss, Finding("rivals", f"{arm}_time", SHOWN, time, "%", "trade_off", arm=arm)]
+
+
+def test_rivals_are_told_by_the_side_of_their_loss_with_the_time_they_save() -> None:
+    stacking, growing = rival("stacking", "below", -0.2, 25.0), rival("growing", "undecided", -0.05, -2.0)
+    text = said(*growing, *stacking)["Other ways to save"]
+    assert text == (
+        "Below PLD's final loss at equal samples: stacking −0.200 nats [−0.300, −0.100] (25.0 % [24.0, 27.0] less "
+        "time; 5 seeds). Not shown to differ from it at equal samples: growing −0.050 nats [−0.150, 0.050] (2.0 % "
+        "[0.0, 3.0] more time; 5 seeds)."
+    )
+    alone = said(*rival("stacking", "above", 0.2, 25.0))["Other ways to save"]
+    assert alone.startswith("Above PLD's final loss at equal samples: stacking +0.200 nats")
 
 
 def test_a_score_at_the_floor_is_not_judged_at_checkpoint_100() -> None:
@@ -171,7 +193,7 @@ def test_what_is_not_measured_is_named_once_and_has_no_sentence() -> None:
     found = said(replace(TIME, outcome=NOTHING, estimate=None), COST)
     assert list(found) == ["Cost of dropping, equal samples", "Not in this set"]
     assert found["Not in this set"].startswith("The time of a sample, the FLOPs of a sample, ")
-    assert all(about.missing for name, about in TOPICS.items() if name not in ("parts", "open"))
+    assert all(about.missing for name, about in TOPICS.items() if name not in ("parts", "rivals", "open"))
 
 
 def test_terminal_and_page_show_marks_and_exhibits() -> None:

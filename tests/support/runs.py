@@ -76,6 +76,8 @@ MORE_ARMS: dict[str, dict[str, Any]] = {
         "label": "cosine schedule", "norm": "pre", "rate": "higher",
         "drop": {"dialect": "paper_alg1", "schedule": "cosine"},
     },
+    "stacking": {"label": "progressive stacking", "norm": "pre", "rate": "higher", "drop": {"dialect": "stacking"}},
+    "layerdrop": {"label": "LayerDrop", "norm": "pre", "rate": "higher", "drop": {"dialect": "layerdrop"}},
     "pld_theta30": {
         "label": "PLD, theta_bar 0.3", "norm": "pre", "rate": "higher",
         "drop": {"dialect": "paper_alg1", "theta_bar": 0.3},
