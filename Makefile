@@ -73,14 +73,16 @@ audit:           ## look for known vulnerabilities of the locked packages and of
 bench: setup     ## measure the speed of the model; writes results/bench
 	python -m benchmarks.model_speed
 
-results-page: setup ## write docs/results.md, docs/reviews/, docs/finding.svg and README's table again, from the records
+results-page: setup ## write docs/results.md, docs/reviews/, docs/finding_*.svg and README's table again, from the records
 	snakemake --cores $(CORES) --quiet rules --configfile config/recorded.yaml -- tables claims reviews
 	python -m pldrepro make page $(RECORDED:%=results/rebuilt/%) --out docs/results.md
 	python -m pldrepro make readme $(patsubst %,results/rebuilt/%,$(wordlist 1,2,$(RECORDED)))
 	for set in $(RECORDED); do cp results/rebuilt/$$set/reviews.md docs/reviews/$$set.md; done
-	python -m pldrepro make figures finding --index results/rebuilt/$(firstword $(RECORDED))/index.json \
-		--papers config/papers/*.yaml --out results/rebuilt/$(firstword $(RECORDED))/figures
-	cp $(addprefix results/rebuilt/$(firstword $(RECORDED))/figures/finding.,svg txt) docs/
+	for set in $(wordlist 1,2,$(RECORDED)); do \
+		python -m pldrepro make figures finding --index results/rebuilt/$$set/index.json \
+			--papers config/papers/*.yaml --out results/rebuilt/$$set/figures || exit 1; \
+		for kind in svg txt; do cp results/rebuilt/$$set/figures/finding.$$kind docs/finding_$$set.$$kind; done; \
+	done
 
 docs:            ## build the documentation as a site, site/index.html
 	$(PYTHON) -m venv $(DOCS)

@@ -39,9 +39,9 @@ CLAIMS = (
     "balanced_gradients",
 )
 FACTORS = ("preln_time", "preln_higher_lr_time", "pld_time")
-PICTURE = (  # of the first set
-    "![Above: validation loss against time; below: what the time ratio at checkpoint 100 of 186 is made of; set `{}`]"
-    "(docs/finding.svg)"
+PICTURE = (  # of a set; two stand next to each other
+    '<img src="docs/finding_{name}.svg" width="49%" alt="Set {name}: above, validation loss against time; below, what '
+    'the time ratio at checkpoint 100 of 186 is made of">'
 )
 MARKERS = re.compile(r"(<!-- results: begin [^\n]*-->\n).*?(\n<!-- results: end -->)", re.DOTALL)
 
@@ -221,9 +221,9 @@ def write_readme(results: Sequence[Path], readme: Path) -> None:
     if found != 1:
         raise RecordError(f"{readme}: expected one pair of markers `results: begin` and `results: end`, got {found}")
     finding = readme_finding({one.name: read_story(one / STORY) for one in results})
-    picture = PICTURE.format(results[0].name)
+    pictures = "\n".join(PICTURE.format(name=one.name) for one in results)
     table = readme_table({one.name: read_claims(one / "claims.csv") for one in results})
     written = MARKERS.sub(
-        lambda match: "\n\n".join((match[1].rstrip("\n"), finding, picture, table, match[2].lstrip("\n"))), text
+        lambda match: "\n\n".join((match[1].rstrip("\n"), finding, pictures, table, match[2].lstrip("\n"))), text
     )
     write_text(readme, written)

@@ -180,11 +180,12 @@ def _metric(quantity: str) -> str:
 
 def light_weight(evidence: Evidence, paper: Paper) -> list[str]:
     """What this study ran on and how long its runs took."""
-    run = evidence.runs(evidence.baseline)[0]
+    device = evidence.runs(evidence.baseline)[0].provenance.device.type.upper()
     runs = [one for study in (evidence, *evidence.others) for one in study.pretrain if one.summary.steps]
     seconds = sum(one.summary.train_seconds for one in runs)
+    processors = dict.fromkeys(one.provenance.processor for one in runs)
     return [
-        f"Everything here ran on {run.provenance.device.type.upper()} ({run.provenance.processor}), "
+        f"Everything here ran on {device} ({', '.join(processors)}), "
         f"{len(runs)} pre-training runs in {number(seconds / 3600, 2)} hours of training time; "
         "`config/gpu.yaml` is a study at BERT-base's shape for one GPU."
     ]

@@ -1,4 +1,4 @@
-"""The committed measurements: docs/results.md, docs/reviews/ and docs/finding.svg are what comes out of them."""
+"""The committed measurements: docs/results.md, docs/reviews/ and docs/finding_*.svg are what comes out of them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_finding_in_the_readme_is_what_the_records_give(rebuilt: dict[Path, 
     )
     assert main(["make", "readme", *map(str, list(rebuilt)[:2]), "--readme", str(tmp_path / "README.md")]) == 0
     assert (tmp_path / "README.md").read_text("utf-8") == written, "write it again: make results-page"
-    assert written.count("\n- **") == 4
+    assert written.count("\n- **") == 5
     assert written.partition("| claim of")[2].partition("\n\n")[0].count("\n|") == 1 + len(readme.CLAIMS)
 
 
@@ -82,11 +82,12 @@ def test_the_answers_to_the_reviews_are_what_the_records_give(rebuilt: dict[Path
     assert pages == answers, "write them again: make results-page"
 
 
-def test_the_picture_is_what_the_first_record_gives(rebuilt: dict[Path, Evidence], tmp_path: Path) -> None:
-    figures.write_figure("finding", next(iter(rebuilt.values())), load_papers(), tmp_path / "finding")
-    for name in ("finding.svg", "finding.txt"):
-        written = (REPOSITORY / "docs" / name).read_text("utf-8")
-        assert (tmp_path / name).read_text("utf-8") == written, "write it again: make results-page"
+def test_the_pictures_are_what_the_first_two_records_give(rebuilt: dict[Path, Evidence], tmp_path: Path) -> None:
+    for folder, evidence in list(rebuilt.items())[:2]:
+        figures.write_figure("finding", evidence, load_papers(), tmp_path / "finding")
+        for kind in ("svg", "txt"):
+            written = (REPOSITORY / f"docs/finding_{folder.name}.{kind}").read_text("utf-8")
+            assert (tmp_path / f"finding.{kind}").read_text("utf-8") == written, "write it again: make results-page"
 
 
 @pytest.mark.parametrize("name", RECORDED.recorded)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from pldrepro.analysis.arms import validation_loss
@@ -90,18 +91,23 @@ def _place(ax: Axes, study: Evidence, whole: Finding, same: Reported | None) -> 
     colour, final = arm_style(study, study.pld)["color"], validation_loss(study, study.baseline).value
     ring = (100 / whole.estimate.value, validation_loss(study, study.pld, CHECKPOINT).value)
     ax.plot(*ring, "o", markersize=9, markerfacecolor="white", markeredgewidth=2, color=colour, zorder=5)
-    _say(ax, f"PLD at {_checkpoint(study)}", ring, colour, above=True)
+    high = ring[1] >= final
+    if high:
+        _say(ax, f"PLD at {_checkpoint(study)}", ring, colour, above=True)
+    else:  # left of the curves, which fall
+        _say(ax, f"PLD at {_checkpoint(study).replace(' ', chr(10), 1)}", ring, colour, above=False, left=True)
     if same is not None:
         ax.plot(100 / same.value, final, "D", markersize=6, markerfacecolor="white", color=PAPER, zorder=5)
         text = f"paper: this loss {number(same.value, 1)} × sooner{same.mark}"
-        _say(ax, text, (100 / same.value, final), PAPER, above=False)
+        _say(ax, text, (100 / same.value, final), PAPER, above=not high)
 
 
-def _say(ax: Axes, text: str, at: tuple[float, float], colour: str, above: bool) -> None:
-    """A few words to the right of a point."""
+def _say(ax: Axes, text: str, at: tuple[float, float], colour: str, above: bool, left: bool = False) -> None:
+    """A few words next to a point, to its right or left."""
     ax.annotate(
-        text, at, xytext=(8, 4 if above else -4), textcoords="offset points", fontsize=8.5, color=colour,
-        va="bottom" if above else "top",
+        text, at, xytext=(-8 if left else 8, 4 if above else -4), textcoords="offset points", fontsize=8.5,
+        color=colour, va="bottom" if above else "top", ha="right" if left else "left", zorder=6,
+        path_effects=[withStroke(linewidth=2.5, foreground="white")],
     )  # fmt: skip
 
 
@@ -114,7 +120,7 @@ def _parts(ax: Axes, study: Evidence, parts: list[Finding], claim: Reported | No
         ax.plot([bar.begin, bar.end], [row, row], linewidth=11, solid_capstyle="butt", color=colour)
         if bar.low is not None and bar.high is not None:
             ax.plot([bar.low, bar.high], [row, row], linewidth=1.2, color="black")
-        right = max(bar.begin, bar.end) if one.part != WHOLE or claim is None else max(bar.end, claim.value)
+        right = max(bar.begin, bar.end, bar.high or 0.0, claim.value if claim and one.part == WHOLE else 0.0)
         text = f"{number(one.estimate.value, 2)} ×"
         ax.annotate(
             text if one.part != WHOLE or claim is None else f"{text}, paper: {number(claim.value, 1)} ×{claim.mark}",
