@@ -221,7 +221,7 @@ def write_readme(results: Sequence[Path], readme: Path) -> None:
     if found != 1:
         raise RecordError(f"{readme}: expected one pair of markers `results: begin` and `results: end`, got {found}")
     finding = readme_finding({one.name: read_story(one / STORY) for one in results})
-    pictures = "\n".join(PICTURE.format(name=one.name) for one in results)
+    pictures = " ".join(PICTURE.format(name=one.name) for one in results)
     table = readme_table({one.name: read_claims(one / "claims.csv") for one in results})
     written = MARKERS.sub(
         lambda match: "\n\n".join((match[1].rstrip("\n"), finding, pictures, table, match[2].lstrip("\n"))), text
