@@ -1,4 +1,4 @@
-"""The tests of a set: those of its claims and its story share one error rate; the reviewers' further ones come after.
+"""The tests of a set: those of its claims and findings share one error rate; the reviewers' further ones come after.
 
 A comparison has one adjusted p, whatever page it stands on, so that no page says another thing.
 """

@@ -1,7 +1,8 @@
 """Findings: what a reader should take away of a set, each a number found by a rule, never typed.
 
-A finding rests on a claim and shares its verdict, or on a comparison of two arms, whose side is judged with all other
-tests of the set (``pldrepro.analysis.family``). ``pldrepro.analysis.story`` judges them and writes them.
+A finding rests on a claim and shares its verdict, or on a comparison of two arms, whose side is judged with the other
+tests of claims and findings, of the topics in FURTHER with all tests of the set (``pldrepro.analysis.family``).
+``pldrepro.analysis.story`` judges them and writes them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pldrepro.analysis.budgets import original
 from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.early_stop import CHECKPOINT
 from pldrepro.analysis.finding import ABOVE, BELOW, NOTHING, Finding, of_pair, shown
+from pldrepro.analysis.questions import asked
 from pldrepro.analysis.reach import reach_loss
 from pldrepro.analysis.reported import Claim, Paper
 from pldrepro.analysis.results import Evidence
@@ -45,6 +47,9 @@ class Told:
 
 
 Rule = Callable[[Told], Iterable[Finding]]
+
+OTHER_WAYS = "without_sampling", "known_methods"  # questions of the reviews that name other ways to save
+FURTHER = ("other_ways",)  # topics whose comparisons are adjusted with the reviewers' further ones
 
 
 # ---- the two kinds of findings ----
@@ -198,9 +203,8 @@ def equal_cost(told: Told) -> Iterator[Finding]:
         yield from _loss(study, "equal_cost", part, study.pld, arm, "fair_budgets")
     for arm in fewer_layers(study):
         yield from _loss(study, "equal_cost", "fewer_layers", study.pld, arm, "table3")
-        cost = comparisons.relative_cost(study, arm, study.pld, "reference_time")
-        saved = None if cost is None else cost.estimate.map(comparisons.percent_less)
-        yield from shown("equal_cost", "fewer_layers_time", saved, "%", "table1", arm=study.label(arm))
+        times = _time_saved(study, "equal_cost", arm)
+        yield from (replace(one, part="fewer_layers_time") for one in times)
 
 
 def fewer_layers(study: Evidence) -> list[str]:
@@ -213,23 +217,35 @@ def fewer_layers(study: Evidence) -> list[str]:
     ]
 
 
-def rivals(told: Told) -> Iterator[Finding]:
-    """Other ways to save layers or steps of them, against PLD at equal samples: final loss, and the time they save.
+def other_ways(told: Told) -> Iterator[Finding]:
+    """Other ways to run fewer layers per step, against PLD at equal samples: final loss, and the time they save.
 
-    These comparisons answer a question of the reviewers, and are adjusted with their further ones.
+    These comparisons answer questions of the reviewers and are adjusted with their further ones. All of these arms have
+    PLD's learning rate: what that does to the loss, and how far the best of them is from the baseline, is shown.
     """
     study = told.bert
     if study is None:
         return
-    named = [arm for question in RIVALS for arm in study.asked_in(question)]
-    for arm in (arm for arm in named if arm in study.arms and arm not in fewer_layers(study)):
-        yield from _loss(study, "rivals", arm, arm, study.pld, "trade_off")
-        cost = comparisons.relative_cost(study, arm, study.pld, "reference_time")
-        saved = None if cost is None else cost.estimate.map(comparisons.percent_less)
-        yield from shown("rivals", f"{arm}_time", saved, "%", "trade_off", arm=study.label(arm))
+    found = [one for question in OTHER_WAYS for one in asked(study, question)]
+    found = [one for one in found if one.other == study.pld and one.arm not in fewer_layers(study)]
+    for one in found:
+        yield from of_pair(study, "other_ways", one.arm, one.paired, "nats", "table3", one.arm, study.pld)
+        yield from _time_saved(study, "other_ways", one.arm)
+    compared = {one.arm: one.paired.estimate.value for one in found if one.paired is not None}
+    rate = [one for one in contributions(study) if one.part == "preln_higher_lr_loss"]
+    if compared and rate:
+        best = min(compared, key=lambda arm: compared[arm])
+        gap = comparisons.loss_difference(study, best, study.baseline)
+        yield from shown("other_ways", "rate", rate[0].estimate, "nats", "table3")
+        if gap is not None:
+            yield from shown("other_ways", "best", gap.estimate, "nats", "table3", arm=study.label(best))
 
 
-RIVALS = "without_sampling", "known_methods"  # questions of the reviews
+def _time_saved(study: Evidence, topic: str, arm: str) -> list[Finding]:
+    """How much less reference time than PLD's an arm's run takes [%]."""
+    cost = comparisons.relative_cost(study, arm, study.pld, "reference_time")
+    saved = None if cost is None else cost.estimate.map(comparisons.percent_less)
+    return shown(topic, f"{arm}_time", saved, "%", "table3", arm=study.label(arm))
 
 
 def glue(told: Told) -> Iterator[Finding]:
@@ -308,7 +324,7 @@ def still_open(told: Told) -> Iterator[Finding]:
 
 
 RULES: tuple[Rule, ...] = (
-    time, flops, to_loss, parts, early, equal_samples, equal_cost, rivals, glue, unfinetuned, sbld, images, why,
+    time, flops, to_loss, parts, early, equal_samples, equal_cost, other_ways, glue, unfinetuned, sbld, images, why,
     still_open,
 )  # fmt: skip
 
@@ -321,4 +337,4 @@ def findings(told: Told) -> list[Finding]:
 def comparisons_told(evidence: Evidence, papers: Mapping[str, Paper]) -> list[Paired]:
     """The comparisons that the story of a set judges with its claims; not those that only answer the reviewers."""
     found = findings(Told(evidence, papers, {}))
-    return [one.paired for one in found if one.paired is not None and one.topic != "rivals"]
+    return [one.paired for one in found if one.paired is not None and one.topic not in FURTHER]

@@ -24,7 +24,7 @@ from pldrepro.analysis.text import DASH
 from pldrepro.errors import RecordError
 from pldrepro.exhibits.claims_text import measured_text, named, reported_text, verdict_text
 from pldrepro.exhibits.story_clauses import amount, basis, kind, upper
-from pldrepro.exhibits.story_text import rivals, sbld
+from pldrepro.exhibits.story_text import other_ways, sbld
 from pldrepro.files import write_text
 
 # What a reader asks first, in this order.
@@ -54,7 +54,7 @@ Sets = Mapping[str, Sequence[Finding]]  # the findings of recorded sets, by the 
 def readme_finding(sets: Sets) -> str:
     """The finding as a Markdown list; what no set measures is left out."""
     said = {"What it saves": saves(sets), "Where the speedup comes from": speedup(sets), "What it costs": costs(sets),
-            "Other ways to save": others(sets), "SBLD": ranking(sets)}  # fmt: skip
+            "Other ways to save": ways(sets), "SBLD": ranking(sets)}  # fmt: skip
     return "\n".join(f"- **{title}.** {' '.join(texts)}" for title, texts in said.items() if texts)
 
 
@@ -110,12 +110,12 @@ def costs(sets: Sets) -> list[str]:
     ]  # fmt: skip
 
 
-def others(sets: Sets) -> list[str]:
-    """Other ways to save layers or steps of them, against PLD at equal samples."""
+def ways(sets: Sets) -> list[str]:
+    """Other ways to run fewer layers per step, against PLD at equal samples."""
     return [
         f"{' '.join(text)} (`{name}`)"
         for name, findings in sets.items()
-        if (text := rivals([one for one in findings if one.topic == "rivals"]))
+        if (text := other_ways([one for one in findings if one.topic == "other_ways"]))
     ]
 
 

@@ -166,33 +166,41 @@ class Rows:
         found = frame[frame["measured"].notna()]
         reasons = [f"{note[:1].upper()}{note[1:]}." for note in dict.fromkeys(frame["note"]) if note]
         return [
-            self.words.format(**row, name=_metric(row["quantity"]), value=estimate_text(estimate, self.digits))
+            self.words.format(
+                **row,
+                value=estimate_text(estimate, self.digits),
+                name=_metric(row["quantity"]),
+                other=evidence.label(row["against"]) if row["against"] else "",
+            )
             for index, row in found.iterrows()
             if (estimate := find(found.loc[[index]]))
         ] or [self.absent, *reasons]
 
 
 def _metric(quantity: str) -> str:
-    """A GLUE metric's name for people: CoLA (matthews); of another quantity its own."""
+    """A GLUE metric's name for people: CoLA (Matthews); of another quantity its own."""
     task, _, metric = quantity.partition("_")
-    return f"{TASKS[task].title} ({metric})" if task in TASKS else quantity
+    return f"{TASKS[task].title} ({METRIC_NAMES.get(metric, metric)})" if task in TASKS else quantity
+
+
+METRIC_NAMES = {"matthews": "Matthews", "pearson": "Pearson", "spearman": "Spearman"}
 
 
 def light_weight(evidence: Evidence, paper: Paper) -> list[str]:
     """What this study ran on and how long its runs took."""
-    device = evidence.runs(evidence.baseline)[0].provenance.device.type.upper()
     runs = [one for study in (evidence, *evidence.others) for one in study.pretrain if one.summary.steps]
     seconds = sum(one.summary.train_seconds for one in runs)
+    devices = dict.fromkeys(one.provenance.device.type.upper() for one in runs)
     processors = dict.fromkeys(one.provenance.processor for one in runs)
     return [
-        f"Everything here ran on {device} ({', '.join(processors)}), "
+        f"Everything here ran on {', '.join(devices)} ({', '.join(processors)}), "
         f"{len(runs)} pre-training runs in {number(seconds / 3600, 2)} hours of training time; "
         "`config/gpu.yaml` is a study at BERT-base's shape for one GPU."
     ]
 
 
 def other_domains(evidence: Evidence, paper: Paper) -> list[Sentence]:
-    """PLD and SBLD against no dropping, on images, and on GPT, which is language, too."""
+    """PLD and SBLD against no dropping: on images, and on GPT, which is still text."""
     images, gpt = evidence.of(*IMAGES), evidence.of("gpt")
     sentences: list[Sentence] = []
     if images is None:
@@ -201,8 +209,8 @@ def other_domains(evidence: Evidence, paper: Paper) -> list[Sentence]:
     for study, accuracies in ((images, TABLE2.accuracies), (gpt, TABLE1.accuracies)):
         if study is None:
             continue
-        if study is gpt:
-            sentences.append("Beyond BERT there is a GPT, a language model, too:")
+        if study is gpt and study is not evidence:
+            sentences.append("The GPT of this study is a language model, too, so that it does not answer the question:")
         for arm in (study.pld, study.sbld):
             own = [one for one in found if one.study is study and one.arm == arm]
             sentences.append(_against_no_dropping(study, arm, own, accuracies))
@@ -277,7 +285,7 @@ ANSWERS: dict[str, Answer] = {
             lambda evidence: evidence.methods, {"quantity": "validation_loss", "statistic": "deviation"},
         ),
         not_tested(Rows(
-            seeds, "{label}'s is {value} times that of `{against}`, paired by seed.", 2,
+            seeds, "{label}'s is {value} times that of “{other}”, paired by seed.", 2,
             "One seed, or no spread, leaves no ratio of standard deviations.",
             lambda evidence: [evidence.pld], {"quantity": "validation_loss", "statistic": "deviation_ratio"},
         )),
@@ -347,9 +355,9 @@ def _judged(family: Family) -> str:
     if not family.all:
         return "No comparison here can be judged."
     return (
-        "“Better” and “worse”, “faster” and “slower” are adjusted by Holm, to a family-wise error of "
-        f"{100 * ERROR_RATE:g} %: what claims and findings judge, too, for their {family.size} tests, anything else "
-        f"for all {family.all} tests of the set."
+        "“Better” and “worse”, “faster” and “slower” are adjusted by Holm. What is also a claim or a finding is "
+        f"adjusted for the {family.size} tests of these, anything else for all {family.all} tests of the set, each to "
+        f"a family-wise error of {100 * ERROR_RATE:g} %."
     )
 
 

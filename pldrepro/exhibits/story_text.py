@@ -172,7 +172,7 @@ def _similar(name: str, finding: Finding) -> str:
     similar = f", not more than {SIMILAR_POINTS:g} point below"
     return {
         "favourable": f"{there} is similar to {finished}{similar} ({FAVOURABLE.get(finding.outcome)})",
-        "premise fails": f"{there} is below {finished}",
+        "premise fails": f"{there} is more than {SIMILAR_POINTS:g} point below {finished}",
         "contradicted": f"{there} is similar to {finished}{similar}, but PLD was not faster",
         "lacks": f"The {name} is not judged: it needs {finding.note}",
     }.get(kind(finding), f"It is open whether {there} is similar to {finished}{similar}")
@@ -204,32 +204,45 @@ def equal_cost(topic: Topic) -> list[str]:
     return said
 
 
-def rivals(topic: Topic) -> list[str]:
+def other_ways(topic: Topic) -> list[str]:
     """Other ways to save, by the side of PLD's final loss that theirs is on."""
-    times = {one.arm: one for one in topic if one.outcome == SHOWN}
+    times = {one.arm: one for one in topic if one.part.endswith("_time")}
     found: dict[str, list[Finding]] = {}
     for one in topic:
         if one.outcome not in (SHOWN, NOTHING):
             found.setdefault(one.outcome, []).append(one)
-    words = {"below": "Below PLD's final loss", "undecided": "Not shown to differ from it", "above": "Above it"}
-    if "below" not in found:
-        words |= {"undecided": "Not shown to differ from PLD's final loss", "above": "Above PLD's final loss"}
-    return [f"{said} at equal samples: {_and([_rival(one, times) for one in found[side]])}."
-            for side, said in words.items() if side in found]  # fmt: skip
+    said = {"below": "Below", "undecided": "Not shown to differ from", "above": "Above"}
+    texts = [f"{said[side]} PLD's final loss at equal samples (their loss minus PLD's): "
+             f"{_and([_other_way(one, times) for one in found[side]])}." for side in said if side in found]  # fmt: skip
+    rate, best = _get(topic, "rate"), _get(topic, "best")
+    if texts and rate:
+        changed = f"changes the final loss of PreLN without dropping by {_signed(rate[0])}"
+        texts.append(f"They have PLD's learning rate, which by itself {changed} in this set.")
+    if texts and best:
+        side = "above" if _value(best[0]) > 0 else "below"
+        far = amount(best[0] if side == "above" else _negative(best[0]))
+        texts.append(f"The one with the lowest loss, {best[0].arm}, ends {far} {side} the baseline's.")
+    return texts
 
 
-def _rival(finding: Finding, times: Mapping[str, Finding]) -> str:
-    """A rival with its loss minus PLD's, and what it saves of PLD's time."""
+def _other_way(finding: Finding, times: Mapping[str, Finding]) -> str:
+    """An arm with its loss minus PLD's, and what it saves of PLD's time."""
     time = times.get(finding.arm)
-    saves = () if time is None else (_saved(time),)
-    return f"{finding.arm} {_signed(finding)} ({joined(*saves, basis(finding), why_open(finding))})"
+    saves = "" if time is None else f"{_less_time(time)} than PLD"
+    agree = sides(finding) if finding.outcome == "undecided" else ""
+    return f"{finding.arm} {_signed(finding)} ({joined(saves, basis(finding), agree, why_open(finding))})"
 
 
-def _saved(time: Finding) -> str:
-    """How much less or more time than PLD an arm takes."""
-    if _value(time) < 0 and time.estimate is not None:
-        return f"{amount(replace(time, estimate=time.estimate.map(lambda value: -value)))} more time"
-    return f"{amount(time)} less time"
+def _less_time(time: Finding) -> str:
+    """How much less or more reference time an arm takes."""
+    if _value(time) < 0:
+        return f"{amount(_negative(time))} more reference time"
+    return f"{amount(time)} less reference time"
+
+
+def _negative(finding: Finding) -> Finding:
+    assert finding.estimate is not None
+    return replace(finding, estimate=finding.estimate.map(lambda value: -value))
 
 
 def glue(topic: Topic) -> list[str]:
@@ -252,8 +265,9 @@ def unfinetuned(topic: Topic) -> list[str]:
     for score in ("minimal_pairs", "cloze"):
         name = SCORES[score]
         said += _claims(topic, {score: Words(
-            f"PLD's final {name} is at least comparable to the baseline's (not more than 1 point below)",
-            f"PLD's final {name} is more than 1 point below the baseline's",
+            f"PLD's final {name} is at least comparable to the baseline's (not more than {SIMILAR_POINTS:g} point "
+            "below)",
+            f"PLD's final {name} is more than {SIMILAR_POINTS:g} point below the baseline's",
         )})  # fmt: skip
         seen = (smallest_seen(one).strip() for one in _get(topic, score) if one.outcome == "inconclusive")
         said += filter(None, seen)
@@ -338,7 +352,7 @@ TOPICS: dict[str, About] = {
     "early": About("Quality at checkpoint 100 of 186", early, "scores at checkpoint 100 of 186"),
     "equal_samples": About("Cost of dropping, equal samples", equal_samples, "PLD's model without dropping"),
     "equal_cost": About("Cost of dropping, equal cost", equal_cost, "a model without dropping at PLD's cost"),
-    "rivals": About("Other ways to save", rivals),
+    "other_ways": About("Other ways to save", other_ways, "other ways to run fewer layers per step"),
     "glue": About("GLUE", glue, "GLUE"),
     "unfinetuned": About("Without fine-tuning", unfinetuned, "minimal pairs or cloze contrasts that judge"),
     "sbld": About("SBLD", sbld, "SBLD on GPT"),

@@ -106,24 +106,31 @@ def test_every_page_judges_a_comparison_alike(tmp_path: Path) -> None:
     assert (family.p(null_test(cost)) or 0) > 1.5 * (cost.p or 0)
 
 
-def test_rivals_are_compared_with_pld_and_adjusted_with_the_reviewers_tests(tmp_path: Path) -> None:
-    losses = {"baseline": 3.0, "preln_higher": 3.1, "pld": 3.2, "stacking": 2.9, "layerdrop": 3.3}
-    pretrain = [
-        runs.write_pretrain(tmp_path, arm, seed, final_loss=loss + 0.001 * seed * len(arm))
+def test_other_ways_to_save_change_no_test_of_the_claims_and_findings(tmp_path: Path) -> None:
+    losses = {"baseline": 3.0, "preln": 3.0, "preln_higher": 3.1, "pld": 3.2, "stacking": 2.9, "layerdrop": 3.3}
+    paths = {
+        arm: [
+            runs.write_pretrain(tmp_path, arm, seed, final_loss=loss + 0.001 * seed ** len(arm)) for seed in (1, 2, 3)
+        ]
         for arm, loss in losses.items()
-        for seed in (1, 2, 3)
-    ]
-    evidence = load_evidence(pretrain, calibration=runs.write_calibration(tmp_path))
-    found = {one.part: one for one in findings.rivals(findings.Told(evidence, PAPERS, {}))}
-    assert [part for part in found if not part.endswith("_time")] == ["stacking", "layerdrop"]
-    gap = found["stacking"].estimate
-    assert gap is not None
-    assert gap.value == pytest.approx(-0.3 + 0.002 * 5)
-    family, paired = family_of(evidence, PAPERS), found["stacking"].paired
+    }
+    calibration = runs.write_calibration(tmp_path)
+
+    def of(*arms: str) -> Evidence:
+        return load_evidence([path for arm in arms for path in paths[arm]], calibration=calibration)
+
+    evidence, bare = of(*losses), of("baseline", "preln", "preln_higher", "pld")
+    found = {one.part: one for one in findings.other_ways(findings.Told(evidence, PAPERS, {}))}
+    assert list(found) == ["stacking", "stacking_time", "layerdrop", "layerdrop_time", "rate", "best"]
+    assert (found["stacking"].against, found["best"].arm) == ("PLD", "progressive stacking")
+    family, before = family_of(evidence, PAPERS), family_of(bare, PAPERS)
+    assert (before.size, family.all) == (family.size, before.all + 2)
+    cost = null_test(comparisons.loss_difference(evidence, "pld", "preln_higher"))
+    assert family.p(cost) == before.p(cost)
+    paired = found["stacking"].paired
     assert paired is not None
-    assert paired.test not in {one.test for one in findings.comparisons_told(evidence, PAPERS)}
-    assert family.all > family.size
-    assert (family.p(null_test(paired)) or 0) > 0
+    assert (family.p(null_test(paired)) or 0) > (paired.p or 1)
+    assert not list(findings.other_ways(findings.Told(bare, PAPERS, {})))
 
 
 def test_verdicts_are_counted(evidence: Evidence, written: pd.DataFrame) -> None:

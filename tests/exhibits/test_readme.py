@@ -115,6 +115,13 @@ def test_the_loss_of_a_ranking_is_told_against_other_orders() -> None:
     assert in_order(item, "SBLD", "−0.300 nats", "random ranking", "0.001 nats", "order of depth", "(`b`)")
 
 
+def test_other_ways_to_save_name_the_set_that_has_them() -> None:
+    other = Finding("other_ways", "stacking", BELOW, Estimate(-0.1, -0.2, -0.05, 5, ""), "nats", arm="stacking")
+    (item,) = items(a=[], b=[other])
+    assert item.startswith("- **Other ways to save.** Below PLD's final loss at equal samples")
+    assert item.endswith("(5 seeds). (`b`)")
+
+
 def test_what_no_set_measures_is_left_out() -> None:
     assert items(a=[Finding("time", "saving", NOTHING)], b=[]) == []
 

@@ -79,7 +79,7 @@ def test_the_comparisons_of_a_page_share_one_error_rate(tmp_path: Path) -> None:
     page = reviews.answers(three_seeds(tmp_path), PAPERS)
     family = family_of(three_seeds(tmp_path / "again"), PAPERS)
     assert 0 < family.size < family.all
-    assert f"for their {family.size} tests, anything else for all {family.all} tests of the set" in page
+    assert f"for the {family.size} tests of these, anything else for all {family.all} tests of the set" in page
     assert "worse (lower in 0 of 3 seeds)" in page
 
 
@@ -142,7 +142,7 @@ def test_images_and_gpt_answer_whether_it_holds_beyond_bert(evidence: Evidence, 
     assert "Its top-1 accuracy minus that of no dropping: −2.0 / −2.0 points, undecided." in text
     assert "SwinV2, SBLD (our reading)" in said(second)
     assert "top-1 accuracy minus that of no dropping: 0.0 / 0.0 points, undecided." in said(second)
-    assert language == "Beyond BERT there is a GPT, a language model, too:"
+    assert language == "The GPT of this study is a language model, too, so that it does not answer the question:"
     assert said(third).startswith("GPT, PLD: final validation loss minus that of “no dropping” −0.100 / ")
     assert "LAMBADA" not in said(third)
     assert fourth == "GPT: not in this study: `sbld`."

@@ -140,7 +140,7 @@ def early(outcome: str, **more: Any) -> str:
     ("outcome", "quality", "equal"),
     [
         ("reproduced", "there is similar to the finished baseline's, not more than 1 point below (reproduced): ", ""),
-        ("premise fails", "there is below the finished baseline's: ", ", but not at equal quality"),
+        ("premise fails", "there is more than 1 point below the finished baseline's: ", ", but not at equal quality"),
         (
             "inconclusive",
             "there is similar to the finished baseline's, not more than 1 point below: ",
@@ -155,22 +155,39 @@ def test_at_checkpoint_100_quality_comes_before_time(outcome: str, quality: str,
     assert f" 2.20 x [2.10, 2.30] the time that PLD takes up to there (5 seeds){equal}. Of this factor 1.86 x" in text
 
 
-def rival(arm: str, outcome: str, gap: float, saved: float) -> list[Finding]:
-    loss = Finding("rivals", arm, outcome, Estimate(gap, gap - 0.1, gap + 0.1, 5, ""), "nats", "trade_off", arm, "PLD")
+def other_way(arm: str, outcome: str, gap: float, saved: float, **more: Any) -> list[Finding]:
+    estimate = Estimate(gap, gap - 0.1, gap + 0.1, 5, "")
+    loss = Finding("other_ways", arm, outcome, estimate, "nats", "table3", arm, "PLD", **more)
     time = Estimate(saved, saved - 1.0, saved + 2.0, 5, "")
-    return [loss, Finding("rivals", f"{arm}_time", SHOWN, time, "%", "trade_off", arm=arm)]
+    return [loss, Finding("other_ways", f"{arm}_time", SHOWN, time, "%", "table3", arm=arm)]
 
 
-def test_rivals_are_told_by_the_side_of_their_loss_with_the_time_they_save() -> None:
-    stacking, growing = rival("stacking", "below", -0.2, 25.0), rival("growing", "undecided", -0.05, -2.0)
+def test_other_ways_to_save_are_told_by_the_side_of_their_loss_with_the_time_they_save() -> None:
+    stacking, growing = (
+        other_way("stacking", "below", -0.2, 25.0),
+        other_way("growing", "undecided", -0.05, -2.0, agree=4),
+    )
     text = said(*growing, *stacking)["Other ways to save"]
     assert text == (
-        "Below PLD's final loss at equal samples: stacking −0.200 nats [−0.300, −0.100] (25.0 % [24.0, 27.0] less "
-        "time; 5 seeds). Not shown to differ from it at equal samples: growing −0.050 nats [−0.150, 0.050] (2.0 % "
-        "[0.0, 3.0] more time; 5 seeds)."
+        "Below PLD's final loss at equal samples (their loss minus PLD's): stacking −0.200 nats [−0.300, −0.100] (25.0 "
+        "% [24.0, 27.0] less reference time than PLD; 5 seeds). Not shown to differ from PLD's final loss at equal "
+        "samples (their loss minus PLD's): growing −0.050 nats [−0.150, 0.050] (2.0 % [0.0, 3.0] more reference time "
+        "than PLD; 5 seeds; 4 of 5 below 0)."
     )
-    alone = said(*rival("stacking", "above", 0.2, 25.0))["Other ways to save"]
-    assert alone.startswith("Above PLD's final loss at equal samples: stacking +0.200 nats")
+    above = said(*other_way("stacking", "above", 0.2, 25.0))["Other ways to save"]
+    assert above.startswith("Above PLD's final loss at equal samples (their loss minus PLD's): stacking +0.200 nats")
+    few = said(*other_way("stacking", "undecided", -0.2, 25.0, open="seeds"))["Other ways to save"]
+    assert "below 3 seeds nothing is judged" in few
+
+
+@pytest.mark.parametrize(("gap", "words"), [(0.08, "0.080 nats above the baseline's"),
+                                            (-0.08, "0.080 nats below the baseline's")])  # fmt: skip
+def test_the_rate_that_they_share_and_the_distance_from_the_baseline_are_told(gap: float, words: str) -> None:
+    rate = Finding("other_ways", "rate", SHOWN, Estimate(0.1, None, None, 5, ""), "nats", "table3")
+    best = Finding("other_ways", "best", SHOWN, Estimate(gap, None, None, 5, ""), "nats", "table3", arm="stacking")
+    text = said(*other_way("stacking", "below", -0.2, 25.0), rate, best)["Other ways to save"]
+    assert "which by itself changes the final loss of PreLN without dropping by +0.100 nats in this set." in text
+    assert text.endswith(f"The one with the lowest loss, stacking, ends {words}.")
 
 
 def test_a_score_at_the_floor_is_not_judged_at_checkpoint_100() -> None:
@@ -193,7 +210,7 @@ def test_what_is_not_measured_is_named_once_and_has_no_sentence() -> None:
     found = said(replace(TIME, outcome=NOTHING, estimate=None), COST)
     assert list(found) == ["Cost of dropping, equal samples", "Not in this set"]
     assert found["Not in this set"].startswith("The time of a sample, the FLOPs of a sample, ")
-    assert all(about.missing for name, about in TOPICS.items() if name not in ("parts", "rivals", "open"))
+    assert all(about.missing for name, about in TOPICS.items() if name not in ("parts", "open"))
 
 
 def test_terminal_and_page_show_marks_and_exhibits() -> None:

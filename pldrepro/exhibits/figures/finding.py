@@ -91,11 +91,11 @@ def _place(ax: Axes, study: Evidence, whole: Finding, same: Reported | None) -> 
     colour, final = arm_style(study, study.pld)["color"], validation_loss(study, study.baseline).value
     ring = (100 / whole.estimate.value, validation_loss(study, study.pld, CHECKPOINT).value)
     ax.plot(*ring, "o", markersize=9, markerfacecolor="white", markeredgewidth=2, color=colour, zorder=5)
-    high = ring[1] >= final
+    high, label = ring[1] >= final, f"PLD at {_checkpoint(study)}"
     if high:
-        _say(ax, f"PLD at {_checkpoint(study)}", ring, colour, above=True)
+        _say(ax, label, ring, colour, above=True)
     else:  # left of the curves, which fall
-        _say(ax, f"PLD at {_checkpoint(study).replace(' ', chr(10), 1)}", ring, colour, above=False, left=True)
+        _say(ax, label.replace("checkpoint ", "checkpoint\n"), ring, colour, above=False, left=True)
     if same is not None:
         ax.plot(100 / same.value, final, "D", markersize=6, markerfacecolor="white", color=PAPER, zorder=5)
         text = f"paper: this loss {number(same.value, 1)} × sooner{same.mark}"
