@@ -25,6 +25,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from tqdm import tqdm
 
 import pldrepro.analysis.reported
 import pldrepro.analysis.results
@@ -59,6 +61,8 @@ def start(arguments: list[str], log: Path, before: Callable[[], None] = lambda: 
         # As in a terminal: whoever runs the tests in the background passes on that these are ignored.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        # All forks share the progress bar's lock: one that is killed while it holds it would stop all later ones.
+        tqdm.set_lock(threading.RLock())
         before()
         with log.open("a") as file:
             sys.stdout = sys.stderr = file
