@@ -35,7 +35,7 @@ reproduce: setup ## run the whole demo study, about 10 minutes; ends with the cl
 	@python -m pldrepro study claims results/demo/claims.csv
 	@echo "report: results/demo/report.html"
 
-test: setup      ## run the tests on all cores, about 8 minutes on two
+test: setup      ## run the tests on all cores, 8 to 10 minutes on two
 	python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-faults: setup ## kill, stop and damage runs, and see that they end as undisturbed ones
