@@ -203,8 +203,7 @@ def equal_cost(told: Told) -> Iterator[Finding]:
         yield from _loss(study, "equal_cost", part, study.pld, arm, "fair_budgets")
     for arm in fewer_layers(study):
         yield from _loss(study, "equal_cost", "fewer_layers", study.pld, arm, "table3")
-        times = _time_saved(study, "equal_cost", arm)
-        yield from (replace(one, part="fewer_layers_time") for one in times)
+        yield from _time_saved(study, "equal_cost", "fewer_layers_time", arm)
 
 
 def fewer_layers(study: Evidence) -> list[str]:
@@ -230,7 +229,7 @@ def other_ways(told: Told) -> Iterator[Finding]:
     found = [one for one in found if one.other == study.pld and one.arm not in fewer_layers(study)]
     for one in found:
         yield from of_pair(study, "other_ways", one.arm, one.paired, "nats", "table3", one.arm, study.pld)
-        yield from _time_saved(study, "other_ways", one.arm)
+        yield from _time_saved(study, "other_ways", f"{one.arm}_time", one.arm)
     compared = {one.arm: one.paired.estimate.value for one in found if one.paired is not None}
     rate = [one for one in contributions(study) if one.part == "preln_higher_lr_loss"]
     if compared and rate:
@@ -241,11 +240,11 @@ def other_ways(told: Told) -> Iterator[Finding]:
             yield from shown("other_ways", "best", gap.estimate, "nats", "table3", arm=study.label(best))
 
 
-def _time_saved(study: Evidence, topic: str, arm: str) -> list[Finding]:
+def _time_saved(study: Evidence, topic: str, part: str, arm: str) -> list[Finding]:
     """How much less reference time than PLD's an arm's run takes [%]."""
     cost = comparisons.relative_cost(study, arm, study.pld, "reference_time")
     saved = None if cost is None else cost.estimate.map(comparisons.percent_less)
-    return shown(topic, f"{arm}_time", saved, "%", "table3", arm=study.label(arm))
+    return shown(topic, part, saved, "%", "table3", arm=study.label(arm))
 
 
 def glue(told: Told) -> Iterator[Finding]:

@@ -60,10 +60,10 @@ DETAILS = (
     "A sixth and a third are our choice; no rule of the field is known to us. The adjustment is Holm's. Claims and "
     "findings of a set have one family-wise error rate, of 5 %; “Other ways to save” and what else is compared for the "
     "reviewers is adjusted together with all of these, to 5 % again. A test has one adjusted p on every page. One "
-    "estimate against one value of "
-    "no effect is one test, however often and in whatever form it is shown (a saving of time, and the speedup that it "
-    "means); against two values (above the baseline, and not 1 point below it) it is two tests. A claim with a "
-    "condition is one test of both (the larger p). What is only shown, with no word on its side, is no test."
+    "estimate against one value of no effect is one test, however often and in whatever form it is shown (a saving of "
+    "time, and the speedup that it means); against two values (above the baseline, and not 1 point below it) it is two "
+    "tests. A claim with a condition is one test of both (the larger p). What is only shown, with no word on its side, "
+    "is no test."
 )
 
 
