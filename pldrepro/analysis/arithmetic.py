@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from pldrepro.analysis.measurement import join_notes
 from pldrepro.analysis.reported import Claim, Paper
 from pldrepro.analysis.results import Evidence
@@ -15,6 +17,7 @@ from pldrepro.policy.drop import DropSettings, expected_depth, mean_expected_dep
 NAMES = {"paper_alg1": "Algorithm 1", "paper_eq": "the printed equation", "sbld": "our reading of SBLD"}
 
 
+@cache
 def layers_saved(dialect: str, num_layers: int, num_steps: int, at_the_limit: bool = False) -> float:
     """Percent of the layer executions that a policy is expected to skip: of a run, or of its last step."""
     return _skipped_of(DropSettings(dialect=dialect), num_layers, num_steps, at_the_limit)

@@ -26,10 +26,8 @@ def fits(evidence: Evidence) -> pd.DataFrame:
     A fit has failed where its training loss, a mean over the last epoch, is not 1 % below that of the best constant
     prediction on the same examples. Empty of fits whose records do not know the constant's loss.
     """
-    if evidence.scores is None or evidence.scores.empty:
-        return pd.DataFrame(columns=COLUMNS)
     keys = ["arm", "seed", "checkpoint", "task", "learning_rate"]
-    selected = {tuple(row) for row in glue_scores.selected(evidence.scores)[keys].itertuples(index=False)}
+    selected = {tuple(row) for row in evidence.selected_scores[keys].itertuples(index=False)}
     rows = [
         (*about, line.learning_rate, line.seed, line.train_loss, line.constant_loss, line.failed)
         for run in evidence.finetune

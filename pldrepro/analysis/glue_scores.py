@@ -130,15 +130,19 @@ def read_scores(path: Path) -> pd.DataFrame:
 
 
 def selected(scores: pd.DataFrame) -> pd.DataFrame:
-    """Only the scores at the selected learning rate, with the name of the value (a key of VALUES) as value_name."""
+    """Only the scores at the selected learning rate, with the name of the value (a key of VALUES) as value_name.
+
+    Selected is, for each model and task, the rate with the best median of the primary metric over fine-tuning seeds;
+    ties: the smaller.
+    """
     names = {parts: name for name, parts in VALUES.items()}
-    chosen = [
-        group[group["learning_rate"] == _best_rate(group, str(task))]
-        for (_, _, _, _, task), group in scores.groupby(["arm", "label", "seed", "checkpoint", "task"], sort=False)
-    ]
-    frame = pd.concat(chosen) if chosen else scores
-    keys = zip(frame["task"], frame["split"], frame["metric"], strict=True)
-    return frame.assign(value_name=[names[key] for key in keys])
+    parts = zip(scores["task"], scores["split"], scores["metric"], strict=True)
+    named = scores.assign(value_name=[names[key] for key in parts])
+    primary = named[named["value_name"] == named["task"].map(PRIMARY)]
+    model = ["arm", "label", "seed", "checkpoint", "task"]
+    found = primary.groupby([*model, "learning_rate"])["value"].agg(over_finetuning_seeds).reset_index()
+    ranked = found.sort_values(["value", "learning_rate"], ascending=[False, True])
+    return named.merge(ranked.drop_duplicates(model)[[*model, "learning_rate"]])
 
 
 def over_finetuning_seeds(values: Sequence[float]) -> float:
@@ -150,13 +154,13 @@ def over_finetuning_seeds(values: Sequence[float]) -> float:
     return stats.median(values)
 
 
-def cells(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row per arm, pre-training seed, checkpoint and value of Table 2, at the selected learning rate.
+def cells(chosen: pd.DataFrame) -> pd.DataFrame:
+    """One row per arm, pre-training seed, checkpoint and value of Table 2, of scores that ``selected`` chose.
 
     Columns: arm, label, seed, checkpoint, value_name, task, learning_rate, value (over fine-tuning seeds), n (of them).
     """
     rows = []
-    for keys, part in selected(scores).groupby(
+    for keys, part in chosen.groupby(
         ["arm", "label", "seed", "checkpoint", "task", "value_name", "learning_rate"], sort=False
     ):
         arm, label, seed, checkpoint, task, value_name, rate = keys
@@ -168,14 +172,6 @@ def cells(scores: pd.DataFrame) -> pd.DataFrame:
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def _best_rate(group: pd.DataFrame, task: str) -> Any:
-    """The learning rate with the best median of the primary metric over fine-tuning seeds; ties: the smaller."""
-    _, split, metric = VALUES[PRIMARY[task]]
-    primary = group[(group["split"] == split) & (group["metric"] == metric)]
-    found = {rate: over_finetuning_seeds(part.tolist()) for rate, part in primary.groupby("learning_rate")["value"]}
-    return min(found, key=lambda rate: (-found[rate], rate))
 
 
 @dataclass(frozen=True)

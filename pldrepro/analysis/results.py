@@ -13,6 +13,7 @@ import pandas as pd
 from pldrepro.analysis import glue_scores
 from pldrepro.analysis.interpolation import first_at_or_below, value_at
 from pldrepro.config.arm import ArmTags, Role
+from pldrepro.config.run import RunSettings
 from pldrepro.runs.folder import (
     ContrastsRun,
     EarlyRun,
@@ -22,7 +23,7 @@ from pldrepro.runs.folder import (
     ProbeRun,
 )
 from pldrepro.runs.schema import Costs, PretrainSummary
-from pldrepro.runs.step_times import Calibration, InterleaveRun
+from pldrepro.runs.step_times import Calibration, InterleaveRun, StepTimes
 
 AXES: dict[str, str] = {
     "samples": "samples",
@@ -66,12 +67,12 @@ class Evidence:
         """Every study of these families, this one and the others."""
         return [one for one in (self, *self.others) if one.family in families]
 
-    @property
+    @cached_property
     def arms(self) -> list[str]:
         """Names of the arms that were trained."""
         return list(dict.fromkeys(run.arm for run in self.pretrain if run.summary.steps))
 
-    @property
+    @cached_property
     def untrained(self) -> list[str]:
         """Names of the arms whose model stayed as initialised: what an evaluation gives without pre-training."""
         return list(dict.fromkeys(run.arm for run in self.pretrain if not run.summary.steps))
@@ -157,7 +158,14 @@ class Evidence:
 
     def runs(self, arm: str) -> list[PretrainRun]:
         """The runs of an arm, by seed."""
-        return sorted((run for run in self.pretrain if run.arm == arm), key=lambda run: run.seed)
+        return list(self._runs.get(arm, ()))
+
+    @cached_property
+    def _runs(self) -> dict[str, list[PretrainRun]]:
+        runs: dict[str, list[PretrainRun]] = {}
+        for run in sorted(self.pretrain, key=lambda run: run.seed):
+            runs.setdefault(run.arm, []).append(run)
+        return runs
 
     def pairs(self, arm: str, other: str) -> list[tuple[PretrainRun, PretrainRun]]:
         """The runs of two arms that share a seed."""
@@ -178,9 +186,7 @@ class Evidence:
         target = self.runs(arm)[0].settings
         for other in self.arms:
             settings = self.runs(other)[0].settings
-            if settings.drop.schedule == "none" != target.drop.schedule and all(
-                getattr(settings, group) == getattr(target, group) for group in ("model", "data", "training", "impl")
-            ):
+            if settings.drop.schedule == "none" != target.drop.schedule and _but_drop(settings) == _but_drop(target):
                 return other
         return None
 
@@ -193,22 +199,28 @@ class Evidence:
         def but_theta(arm: str) -> tuple[Any, ...]:
             settings = self.runs(arm)[0].settings
             others = settings.drop.model_copy(update={"theta_bar": None})
-            return settings.model, settings.data, settings.training, settings.impl, others
+            return *_but_drop(settings), others
 
         same = [arm for arm in self.methods if but_theta(arm) == but_theta(self.pld)]
         limits = {arm: float(self.runs(arm)[0].settings.drop.theta_bar) for arm in same}
         return dict(sorted(limits.items(), key=lambda item: item[1]))
 
     @cached_property
+    def selected_scores(self) -> pd.DataFrame:
+        """The scores at the selected learning rates (``glue_scores.selected``); no rows where nothing was scored."""
+        return glue_scores.selected(
+            pd.DataFrame(columns=list(glue_scores.COLUMNS)) if self.scores is None else self.scores
+        )
+
+    @cached_property
     def glue_values(self) -> dict[tuple[str, int, str], dict[str, float]]:
         """(arm, seed, checkpoint) -> name of the value -> median over fine-tuning seeds, in percent."""
         values: dict[tuple[str, int, str], dict[str, float]] = {}
-        if self.scores is not None and len(self.scores):
-            for row in glue_scores.cells(self.scores).to_dict("records"):
-                values.setdefault((row["arm"], row["seed"], row["checkpoint"]), {})[row["value_name"]] = row["value"]
+        for row in glue_scores.cells(self.selected_scores).to_dict("records"):
+            values.setdefault((row["arm"], row["seed"], row["checkpoint"]), {})[row["value_name"]] = row["value"]
         return values
 
-    @property
+    @cached_property
     def glue_sizes(self) -> dict[str, int]:
         """Name of each value of GLUE -> the number of examples that it is over."""
         if self.scores is None:
@@ -216,7 +228,7 @@ class Evidence:
         sizes = self.scores.groupby(["task", "split", "metric"])["n"].min().to_dict()
         return {name: int(sizes[parts]) for name, parts in glue_scores.VALUES.items() if parts in sizes}
 
-    @property
+    @cached_property
     def finetuned(self) -> list[tuple[str, str]]:
         """(arm, checkpoint) of everything that was fine-tuned, the untrained first, checkpoints in order of time."""
         there = {(arm, checkpoint) for arm, _, checkpoint in self.glue_values}
@@ -259,7 +271,7 @@ class Evidence:
         """Whether every run has its cost on an axis."""
         return all(self.cost(run, axis) is not None for run in self.pretrain)
 
-    @property
+    @cached_property
     def clock(self) -> str:
         """The axis of time that every run has: reference time, else measured time."""
         return "reference_time" if self.measured("reference_time") else "measured_time"
@@ -280,14 +292,20 @@ class Evidence:
         """
         if self.calibration is None or not run.summary.steps:
             return point.reference_seconds
-        shape = self.calibration.shape_of(run)
+        shape = self._shapes[run.arm, run.seed]
         counts = run.summary.passes_by_kept_layers
-        passes, kept = sum(counts.values()), sum(k * count for k, count in counts.items())
+        passes, kept = sum(counts.values()), run.kept_layers[1][-1]
         fit, step, steps = shape.fit, point.step, run.summary.steps
-        so_far = fit.intercept * passes * step / steps + fit.slope * _kept_layers(run, step, kept)
+        so_far = fit.intercept * passes * step / steps + fit.slope * np.interp(step, *run.kept_layers)
         training = shape.price(counts, run.summary.passes_by_layer)
         analysis = shape.price({}, [0] * shape.num_layers, point.analysis_passes)
-        return training * so_far / (fit.intercept * passes + fit.slope * kept) + analysis
+        return float(training * so_far / (fit.intercept * passes + fit.slope * kept) + analysis)
+
+    @cached_property
+    def _shapes(self) -> dict[tuple[str, int], StepTimes]:
+        """The step times of each run that was trained."""
+        trained = [run for run in self.pretrain if run.summary.steps]
+        return {(run.arm, run.seed): self.calibration.shape_of(run) for run in trained} if self.calibration else {}
 
     def first_at(self, run: PretrainRun, loss: float, axis: str) -> float | None:
         """Cost at which a run's validation loss first reaches ``loss``, linear between validations; None: never."""
@@ -296,6 +314,11 @@ class Evidence:
     def loss_at(self, run: PretrainRun, cost: float | None, axis: str) -> float | None:
         """Validation loss of a run in mid-schedule, at a cost; linear between validations, None outside of them."""
         return value_at([(self.cost_at(run, axis, line), line.loss) for line in run.validation], cost)
+
+
+def _but_drop(settings: RunSettings) -> tuple[Any, ...]:
+    """What a run was made with but for its policy; GLUE's examples may differ, pre-training does not read them."""
+    return settings.model, settings.data.without_glue, settings.training, settings.impl
 
 
 def _numbers(probes: Sequence[ProbeRun | EarlyRun]) -> pd.DataFrame:
@@ -308,10 +331,3 @@ def _numbers(probes: Sequence[ProbeRun | EarlyRun]) -> pd.DataFrame:
         for run in probes
         for row in run.results
     )
-
-
-def _kept_layers(run: PretrainRun, step: int, total: int) -> float:
-    """Layers kept in all forward passes up to a step; linear between logged lines."""
-    known = [(line.step, line.kept_layers) for line in run.metrics if line.kept_layers is not None]
-    steps, kept = zip((0, 0), *known, (run.summary.steps, total), strict=True)
-    return float(np.interp(step, steps, kept))

@@ -176,11 +176,8 @@ def _parts(evidence: Evidence) -> Iterable[tuple[str, str, VarianceParts]]:
 
 def selected_scores(evidence: Evidence, arm: str) -> pd.DataFrame:
     """Scores of an arm at its final checkpoint and the selected learning rates."""
-    assert evidence.scores is not None
-    scores = evidence.scores
-    return glue_scores.selected(
-        scores[(scores["arm"] == arm) & (scores["checkpoint"] == evidence.final_checkpoint(arm))]
-    )
+    scores = evidence.selected_scores
+    return scores[(scores["arm"] == arm) & (scores["checkpoint"] == evidence.final_checkpoint(arm))]
 
 
 def _by_seed(runs: pd.DataFrame) -> list[list[float]]:

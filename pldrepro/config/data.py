@@ -76,6 +76,21 @@ class DataSettings(Strict):
             raise ValueError("tokenizer bpe: vocabulary and merges go together; allowed: both, or none to train them")
         return self
 
+    @property
+    def without_glue(self) -> DataSettings:
+        """With the defaults of what says where GLUE comes from: runs that differ only there read the same corpus."""
+        whole = DataSettings()
+        glue, hub, miniature = ("glue", "glue_hash"), ("glue_path", "glue_revision"), ("train_examples", "dev_examples")
+        return self.model_copy(
+            update={
+                **{name: getattr(whole, name) for name in glue},
+                "hub": self.hub.model_copy(update={name: getattr(whole.hub, name) for name in hub}),
+                "miniature": self.miniature.model_copy(
+                    update={name: getattr(whole.miniature, name) for name in miniature}
+                ),
+            }
+        )
+
 
 class HubImages(Strict):
     """One set of labelled images on the Hugging Face hub, pinned to a revision."""
@@ -108,6 +123,11 @@ class ImageDataSettings(Strict):
     hub: HubImages | None = None
     shapes: ShapesSettings = ShapesSettings()
     image_size: int = Field(32, ge=4, description="pixels of a side; other images are resized and cropped to it")
+
+    @property
+    def without_glue(self) -> ImageDataSettings:
+        """As they are: nothing in them is of GLUE."""
+        return self
 
 
 AnyData = Annotated[

@@ -7,7 +7,7 @@ of the user's own joins an exhibit that shows chosen arms by naming it (``exhibi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from pldrepro.config.arm import ArmTags, Role
 
@@ -76,6 +76,8 @@ PARTS: dict[str, Part] = {
 }
 TABLES = tuple(table for part in PARTS.values() for table in part.tables)
 FIGURES = tuple(figure for part in PARTS.values() for figure in part.figures)
+# All of them together, where nothing has to be trained for them: the runs are read once, not once for each part.
+RECORDED_PARTS = {"every": Part(tables=TABLES, figures=FIGURES, stages=get_args(Stage), families=("bert", *SBLD))}
 
 
 def part_of(kind: Literal["tables", "figures"], exhibit: str) -> Part:

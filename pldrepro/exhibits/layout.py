@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -137,9 +138,10 @@ class Line:
 
 def select(frame: pd.DataFrame, **keys: str) -> Sequence[TidyRow]:
     """The rows of a tidy table with these keys."""
+    found = np.ones(len(frame), dtype=bool)
     for name, key in keys.items():
-        frame = frame[frame[name] == key]
-    return frame.to_dict("records")
+        found &= frame[name].to_numpy() == key
+    return frame[found].to_dict("records")
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,13 @@ class PretrainRun:
         """The lines of the analyses of sensitivity, in order of steps; empty for policies that need none."""
         return [line for line in self.metrics if isinstance(line, SensitivityLine)]
 
+    @cached_property
+    def kept_layers(self) -> tuple[list[int], list[float]]:
+        """Steps, and the layers kept in all forward passes up to each; from the start to the end of the run."""
+        known = [(line.step, line.kept_layers) for line in self.metrics if line.kept_layers is not None]
+        total = sum(kept * count for kept, count in self.summary.passes_by_kept_layers.items())
+        return [0, *(step for step, _ in known), self.summary.steps], [0, *(kept for _, kept in known), total]
+
 
 @dataclass(frozen=True)
 class FinetuneRun:

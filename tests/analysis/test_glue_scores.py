@@ -97,14 +97,16 @@ def test_the_learning_rate_with_the_best_median_gives_all_metrics() -> None:
     accuracy = {1e-5: [60.0, 61.0, 65.0], 1e-4: [90.0, 90.0, 90.0]}
     rows = [("mrpc", "f1", rate, seed, v) for rate, vs in f1.items() for seed, v in enumerate(vs)]
     rows += [("mrpc", "accuracy", rate, seed, v) for rate, vs in accuracy.items() for seed, v in enumerate(vs)]
-    cells = glue_scores.cells(frame(rows)).set_index("value_name")
+    cells = glue_scores.cells(glue_scores.selected(frame(rows))).set_index("value_name")
     assert cells["value"].to_dict() == {"mrpc_f1": 81.0, "mrpc_accuracy": 61.0}
     assert set(cells["learning_rate"]) == {1e-5}
     assert set(cells["n"]) == {3}
 
 
 def test_a_tie_goes_to_the_smaller_learning_rate() -> None:
-    cells = glue_scores.cells(frame([("rte", "accuracy", 1e-4, 1, 60.0), ("rte", "accuracy", 1e-5, 1, 60.0)]))
+    cells = glue_scores.cells(
+        glue_scores.selected(frame([("rte", "accuracy", 1e-4, 1, 60.0), ("rte", "accuracy", 1e-5, 1, 60.0)]))
+    )
     assert cells["learning_rate"].tolist() == [1e-5]
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from pldrepro.analysis import comparisons
 from pldrepro.analysis.results import Evidence
+from pldrepro.config.data import MiniatureSettings
 from pldrepro.errors import RecordError
 from pldrepro.runs.folder import load_finetune, load_pretrain, log_path
 from tests.support import runs
@@ -188,6 +190,20 @@ def test_a_loss_is_first_reached_between_two_validations(evidence: Evidence) -> 
 def test_the_twin_differs_by_dropping_alone(evidence: Evidence) -> None:
     assert evidence.undropped_twin("pld") == "preln_higher"
     assert evidence.undropped_twin("baseline") is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "twin"),
+    [(MiniatureSettings(train_examples=9), "preln_higher"), (MiniatureSettings(num_documents=99), None)],
+)
+def test_more_glue_examples_do_not_part_twins_and_another_corpus_does(
+    evidence: Evidence, changed: MiniatureSettings, twin: str | None
+) -> None:
+    runs = []
+    for run in evidence.pretrain:
+        data = run.settings.data.model_copy(update={"miniature": changed} if run.arm == "pld" else {})
+        runs.append(replace(run, settings=run.settings.model_copy(update={"data": data})))
+    assert replace(evidence, pretrain=tuple(runs)).undropped_twin("pld") == twin
 
 
 def test_the_error_of_tau_counts_between_shapes_and_cancels_within_one(evidence: Evidence) -> None:

@@ -288,7 +288,7 @@ def test_a_tested_difference_is_that_of_the_scores(evidence: Evidence) -> None:
 def test_predictions_at_other_learning_rates_are_left_out(tmp_path: Path) -> None:
     evidence = study(tmp_path, seeds=2, tasks=["rte"], rates=(1e-5, 1e-4))
     before = tidy("glue_tests", evidence)
-    selected = glue_scores.cells(evidence.scores).set_index(["arm", "seed"])["learning_rate"]  # type: ignore[arg-type]
+    selected = glue_scores.cells(evidence.selected_scores).set_index(["arm", "seed"])["learning_rate"]
     for run in evidence.finetune:
         path = run.folder / "predictions.safetensors"
         arrays = load_file(path)

@@ -17,7 +17,7 @@ except ModuleNotFoundError as missing:
     raise WorkflowError(f"{missing}: run `make setup`, then `source .venv/bin/activate`") from None
 
 from pldrepro.config.base import read_mapping, read_yaml
-from pldrepro.config.exhibits import FIGURES, PARTS, TABLES
+from pldrepro.config.exhibits import FIGURES, PARTS, RECORDED_PARTS, TABLES
 from pldrepro.config.jobs import (
     calibration_threads,
     glue_tasks,
@@ -66,6 +66,8 @@ STUDIES = {} if STUDY is None else {one.results: one for one in STUDY.all}
 # The finished runs of each results folder.
 BY_FOLDER = {one.results: one for one in SETS}
 RESULT_FOLDERS = list(BY_FOLDER)
+if RECORDS:
+    PARTS = RECORDED_PARTS
 EXHIBITS = read_yaml(shipped(Path("workflow/report/exhibits.yaml")))
 BY_PART = {(results, name): one.of(part) for results, one in BY_FOLDER.items() for name, part in PARTS.items()}
 
