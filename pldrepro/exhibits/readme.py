@@ -17,14 +17,14 @@ from typing import Any
 import pandas as pd
 
 from pldrepro.analysis.claims import read_claims
-from pldrepro.analysis.finding import NOTHING, UNDECIDED, Finding
+from pldrepro.analysis.finding import NOTHING, SHOWN, UNDECIDED, Finding
 from pldrepro.analysis.reported import mark_notes
 from pldrepro.analysis.story import STORY, read_story
 from pldrepro.analysis.text import DASH
 from pldrepro.errors import RecordError
 from pldrepro.exhibits.claims_text import measured_text, named, reported_text, verdict_text
 from pldrepro.exhibits.story_clauses import amount, basis, kind, upper
-from pldrepro.exhibits.story_text import other_ways, sbld
+from pldrepro.exhibits.story_text import apart, sbld, signed
 from pldrepro.files import write_text
 
 # What a reader asks first, in this order.
@@ -111,12 +111,35 @@ def costs(sets: Sets) -> list[str]:
 
 
 def ways(sets: Sets) -> list[str]:
-    """Other ways to run fewer layers per step, against PLD at equal samples."""
-    return [
-        f"{' '.join(text)} (`{name}`)"
-        for name, findings in sets.items()
-        if (text := other_ways([one for one in findings if one.topic == "other_ways"]))
-    ]
+    """Other ways to run fewer layers per step, against PLD at equal samples; the story has the intervals of the rest.
+
+    Where something is decided, what is not is only named.
+    """
+    texts = []
+    for name in sets:
+        topic = [one for one in sets[name] if one.topic == "other_ways" and one.outcome != NOTHING]
+        compared = [one for one in topic if one.outcome != SHOWN]
+        decided = [one for one in compared if one.outcome != UNDECIDED]
+        numbers = [f"{one.arm} {signed(one)}{_in_time(one, topic)}{_brackets(basis(one), _open(one))}"
+                   for one in decided or compared]  # fmt: skip
+        rest = [one.arm for one in compared if decided and one.outcome == UNDECIDED]
+        if compared:
+            named = f"; not shown to differ: {', '.join(rest)}" if rest else ""
+            texts.append(f"In `{name}`: {', '.join(numbers)}{named}{_shared(topic) if decided else ''}.")
+    return ["Their final loss minus PLD's, at equal samples.", *texts] if texts else []
+
+
+def _in_time(one: Finding, topic: Sequence[Finding]) -> str:
+    """In how much less time than PLD's."""
+    return "".join(f" in {amount(time)} less time" for time in topic if time.part == f"{one.part}_time")
+
+
+def _shared(topic: Sequence[Finding]) -> str:
+    """What their common learning rate does to the loss, and how far the best of them is from the baseline."""
+    rate = [f"PLD's rate, which they share, by itself changes PreLN's loss by {signed(one)}"
+            for one in topic if one.part == "rate"]  # fmt: skip
+    best = [f"{one.arm} ends {apart(one)} the baseline's" for one in topic if one.part == "best"]
+    return "".join(f"; {said}" for said in (*rate, *best))
 
 
 def ranking(sets: Sets) -> list[str]:

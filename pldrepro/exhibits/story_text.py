@@ -119,11 +119,11 @@ def parts(topic: Topic) -> list[str]:
     losses = _get(topic, "preln_loss", "preln_higher_lr_loss", "pld_loss")
     if not losses:
         return []
-    pieces = [f"{one.note} {_signed(one)}{_undecided(one)}" for one in losses]
+    pieces = [f"{one.note} {signed(one)}{_undecided(one)}" for one in losses]
     return [f"What each change adds to the final loss ({basis(losses[0])}; below 0 is better): {_and(pieces)}."]
 
 
-def _signed(finding: Finding) -> str:
+def signed(finding: Finding) -> str:
     text = amount(finding)
     return text if text.startswith("−") else f"+{text}"
 
@@ -216,12 +216,10 @@ def other_ways(topic: Topic) -> list[str]:
              f"{_and([_other_way(one, times) for one in found[side]])}." for side in said if side in found]  # fmt: skip
     rate, best = _get(topic, "rate"), _get(topic, "best")
     if texts and rate:
-        changed = f"changes the final loss of PreLN without dropping by {_signed(rate[0])}"
+        changed = f"changes the final loss of PreLN without dropping by {signed(rate[0])}"
         texts.append(f"They have PLD's learning rate, which by itself {changed} in this set.")
     if texts and best:
-        side = "above" if _value(best[0]) > 0 else "below"
-        far = amount(best[0] if side == "above" else _negative(best[0]))
-        texts.append(f"The one with the lowest loss, {best[0].arm}, ends {far} {side} the baseline's.")
+        texts.append(f"The one with the lowest loss, {best[0].arm}, ends {apart(best[0])} the baseline's.")
     return texts
 
 
@@ -230,7 +228,7 @@ def _other_way(finding: Finding, times: Mapping[str, Finding]) -> str:
     time = times.get(finding.arm)
     saves = "" if time is None else f"{_less_time(time)} than PLD"
     agree = sides(finding) if finding.outcome == "undecided" else ""
-    return f"{finding.arm} {_signed(finding)} ({joined(saves, basis(finding), agree, why_open(finding))})"
+    return f"{finding.arm} {signed(finding)} ({joined(saves, basis(finding), agree, why_open(finding))})"
 
 
 def _less_time(time: Finding) -> str:
@@ -238,6 +236,11 @@ def _less_time(time: Finding) -> str:
     if _value(time) < 0:
         return f"{amount(_negative(time))} more reference time"
     return f"{amount(time)} less reference time"
+
+
+def apart(finding: Finding) -> str:
+    """A difference with its side: 0.081 nats above."""
+    return f"{amount(finding)} above" if _value(finding) > 0 else f"{amount(_negative(finding))} below"
 
 
 def _negative(finding: Finding) -> Finding:
@@ -289,7 +292,7 @@ def sbld(topic: Topic) -> list[str]:
     found = [(name, one) for part, name in rivals.items() for one in _get(topic, part)]
     few = any(one.open == "seeds" for _, one in found)
     pieces = [
-        f"{_signed(one)} against {name}{f', {one.note}' if one.note else ''}{'' if few else _undecided(one)}"
+        f"{signed(one)} against {name}{f', {one.note}' if one.note else ''}{'' if few else _undecided(one)}"
         for name, one in found
     ]
     if pieces:

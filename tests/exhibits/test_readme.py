@@ -115,11 +115,30 @@ def test_the_loss_of_a_ranking_is_told_against_other_orders() -> None:
     assert in_order(item, "SBLD", "−0.300 nats", "random ranking", "0.001 nats", "order of depth", "(`b`)")
 
 
-def test_other_ways_to_save_name_the_set_that_has_them() -> None:
-    other = Finding("other_ways", "stacking", BELOW, Estimate(-0.1, -0.2, -0.05, 5, ""), "nats", arm="stacking")
-    (item,) = items(a=[], b=[other])
-    assert item.startswith("- **Other ways to save.** Below PLD's final loss at equal samples")
-    assert item.endswith("(5 seeds). (`b`)")
+def other_way(arm: str, outcome: str, gap: float) -> list[Finding]:
+    estimate = Estimate(gap, gap - 0.1, gap + 0.1, 5, "")
+    time = Finding("other_ways", f"{arm}_time", SHOWN, Estimate(25.0, 24.0, 26.0, 5, ""), "%", arm=arm)
+    return [Finding("other_ways", arm, outcome, estimate, "nats", arm=arm), time]
+
+
+def test_other_ways_to_save_give_the_numbers_of_what_is_decided_and_name_the_rest() -> None:
+    rate = Finding("other_ways", "rate", SHOWN, Estimate(0.1, 0.05, 0.15, 5, ""), "nats")
+    best = Finding("other_ways", "best", SHOWN, Estimate(-0.3, -0.4, -0.2, 5, ""), "nats", arm="stacking")
+    growing, stacking = other_way("growing", UNDECIDED, -0.05), other_way("stacking", BELOW, -0.2)
+    (item,) = items(a=[], b=[*growing, *stacking, rate, best])
+    assert item == (
+        "- **Other ways to save.** Their final loss minus PLD's, at equal samples. In `b`: stacking −0.200 nats "
+        "[−0.300, −0.100] in 25.0 % [24.0, 26.0] less time (5 seeds); not shown to differ: growing; PLD's rate, which "
+        "they share, by itself changes PreLN's loss by +0.100 nats [0.050, 0.150]; stacking ends 0.300 nats "
+        "[0.200, 0.400] below the baseline's."
+    )
+
+
+def test_other_ways_to_save_that_are_all_open_keep_their_numbers() -> None:
+    (item,) = items(a=other_way("growing", UNDECIDED, -0.05), b=[])
+    assert item.endswith(
+        "In `a`: growing −0.050 nats [−0.150, 0.050] in 25.0 % [24.0, 26.0] less time (5 seeds; undecided)."
+    )
 
 
 def test_what_no_set_measures_is_left_out() -> None:
