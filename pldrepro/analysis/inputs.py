@@ -24,6 +24,7 @@ from pldrepro.runs.folder import (
     load_pretrain,
     load_probe,
 )
+from pldrepro.runs.schema import FinetuneJob
 from pldrepro.runs.step_times import load_calibration, load_interleave
 
 
@@ -104,9 +105,13 @@ def _check_belongs(evidence: Evidence, found: Sequence[ProbeRun | LambadaRun | C
 
 
 def _check_finetuned(evidence: Evidence) -> None:
-    """A fine-tuning is of a checkpoint of one of the runs, and a checkpoint has each group of tasks at most once."""
+    """A fine-tuning is of a checkpoint of one of the runs, and a checkpoint has each group of tasks at most once.
+
+    All of a group are made alike, from the same examples: else a difference between arms could be one of fine-tuning.
+    """
     known = {(run.arm, run.seed): run.summary for run in evidence.pretrain}
     seen: dict[tuple[str, int, str, str], Path] = {}
+    firsts: dict[str, FinetuneRun] = {}
     for run in evidence.finetune:
         about = run.summary
         trained = known.get((about.arm, about.seed))
@@ -120,6 +125,18 @@ def _check_finetuned(evidence: Evidence) -> None:
         if key in seen:
             raise RecordError(f"{seen[key]} and {run.folder} are both {', '.join(map(str, key))}")
         seen[key] = run.folder
+        first = firsts.setdefault(about.group, run)
+        differing = _differing(first.settings, run.settings)
+        if differing:
+            raise RecordError(f"{run.folder}: not fine-tuned as {first.folder}: {', '.join(differing)}")
+
+
+def _differing(first: FinetuneJob, other: FinetuneJob) -> list[str]:
+    """What two fine-tunings were made with, where it differs."""
+    settings, others = first.finetune, other.finetune
+    found = [name for name in type(settings).model_fields if getattr(settings, name) != getattr(others, name)]
+    known = {one.inputs.glue for one in (first, other)} - {None}  # earlier records do not know
+    return found + ["examples"] * (len(known) > 1)
 
 
 def _check_weights(evidence: Evidence) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,26 @@ def test_a_fine_tuning_that_is_given_twice_is_refused(study: dict[str, Any], tmp
     again = shutil.copytree(folder, tmp_path / "again")
     with pytest.raises(RecordError, match="again are both"):
         load_evidence(study["pretrain"], [folder, again])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda values: values["finetune"].update(epochs=1), "epochs"),
+        (lambda values: values["finetune"].update(seeds=[1, 2], batch_size=7), "seeds, batch_size"),
+        (lambda values: values["inputs"].update(glue="b"), "examples"),
+    ],
+)
+def test_fine_tunings_that_were_made_in_two_ways_are_refused(
+    study: dict[str, Any], tmp_path: Path, change: Callable[[dict[str, Any]], None], named: str
+) -> None:
+    first, other = (runs.write_finetune(tmp_path, arm, 1, tasks=["rte"]) for arm in ("baseline", "pld"))
+    for folder in (first, other):
+        edit(folder / "settings.json", lambda values: values["inputs"].update(glue="a"))
+    assert load_evidence(study["pretrain"], [first, other]).finetune
+    edit(other / "settings.json", change)
+    with pytest.raises(RecordError, match=f"pld/.*glue: not fine-tuned as .*baseline/.*: {named}$"):
+        load_evidence(study["pretrain"], [first, other])
 
 
 def test_what_was_made_from_other_weights_is_refused(study: dict[str, Any], tmp_path: Path) -> None:
