@@ -112,6 +112,7 @@ def _check_finetuned(evidence: Evidence) -> None:
     known = {(run.arm, run.seed): run.summary for run in evidence.pretrain}
     seen: dict[tuple[str, int, str, str], Path] = {}
     firsts: dict[str, FinetuneRun] = {}
+    with_examples: dict[str, FinetuneRun] = {}
     for run in evidence.finetune:
         about = run.summary
         trained = known.get((about.arm, about.seed))
@@ -129,14 +130,18 @@ def _check_finetuned(evidence: Evidence) -> None:
         differing = _differing(first.settings, run.settings)
         if differing:
             raise RecordError(f"{run.folder}: not fine-tuned as {first.folder}: {', '.join(differing)}")
+        examples = run.settings.inputs.glue  # earlier records do not know
+        counted = run if examples is None else with_examples.setdefault(about.group, run)
+        if examples != counted.settings.inputs.glue:
+            raise RecordError(f"{run.folder}: not fine-tuned as {counted.folder}: examples")
 
 
 def _differing(first: FinetuneJob, other: FinetuneJob) -> list[str]:
-    """What two fine-tunings were made with, where it differs."""
+    """The settings of two fine-tunings of a group that can change a score, where they differ."""
     settings, others = first.finetune, other.finetune
-    found = [name for name in type(settings).model_fields if getattr(settings, name) != getattr(others, name)]
-    known = {one.inputs.glue for one in (first, other)} - {None}  # earlier records do not know
-    return found + ["examples"] * (len(known) > 1)
+    names = [name for name in type(settings).model_fields if name not in ("groups", "save_models")]
+    found = [name for name in names if getattr(settings, name) != getattr(others, name)]
+    return found + ["tasks"] * (settings.groups.get(first.group) != others.groups.get(other.group))
 
 
 def _check_weights(evidence: Evidence) -> None:

@@ -1,7 +1,8 @@
 """What each exhibit is made from. Declared here only: a target such as `table1` runs what is listed here and no more.
 
-Exhibits that are made from the same runs are a part. Every part needs pre-training runs and their calibration. An arm
-of the user's own joins an exhibit that shows chosen arms by naming it (``exhibits`` in the arm's file).
+Exhibits that are made from the same runs are a part; of recorded runs, where nothing is trained, all are made together.
+Every part needs pre-training runs and their calibration. An arm of the user's own joins an exhibit that shows chosen
+arms by naming it (``exhibits`` in the arm's file).
 """
 
 from __future__ import annotations

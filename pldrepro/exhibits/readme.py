@@ -24,7 +24,7 @@ from pldrepro.analysis.text import DASH
 from pldrepro.errors import RecordError
 from pldrepro.exhibits.claims_text import measured_text, named, reported_text, verdict_text
 from pldrepro.exhibits.story_clauses import amount, basis, kind, upper
-from pldrepro.exhibits.story_text import apart, sbld, signed
+from pldrepro.exhibits.story_text import apart, less_time, sbld, signed
 from pldrepro.files import write_text
 
 # What a reader asks first, in this order.
@@ -111,9 +111,9 @@ def costs(sets: Sets) -> list[str]:
 
 
 def ways(sets: Sets) -> list[str]:
-    """Other ways to run fewer layers per step, against PLD at equal samples; the story has the intervals of the rest.
+    """Other ways to run fewer layers per step, against PLD at equal samples.
 
-    Where something is decided, what is not is only named.
+    Where something is decided, the rest is only named; the story has its numbers.
     """
     texts = []
     for name in sets:
@@ -124,22 +124,27 @@ def ways(sets: Sets) -> list[str]:
                    for one in decided or compared]  # fmt: skip
         rest = [one.arm for one in compared if decided and one.outcome == UNDECIDED]
         if compared:
-            named = f"; not shown to differ: {', '.join(rest)}" if rest else ""
-            texts.append(f"In `{name}`: {', '.join(numbers)}{named}{_shared(topic) if decided else ''}.")
-    return ["Their final loss minus PLD's, at equal samples.", *texts] if texts else []
+            told = [f"in `{name}`: {', '.join(numbers)}"]
+            told += [f"not shown to differ from PLD: {', '.join(rest)}"] * bool(rest)
+            texts += [f"{upper(one)}." for one in (*told, *(_shared(topic) if decided else ()))]
+    return ["Final loss minus PLD's at equal samples; below 0 is better.", *texts] if texts else []
 
 
 def _in_time(one: Finding, topic: Sequence[Finding]) -> str:
     """In how much less time than PLD's."""
-    return "".join(f" in {amount(time)} less time" for time in topic if time.part == f"{one.part}_time")
+    return "".join(f" in {less_time(time)}" for time in topic if time.part == f"{one.part}_time")
 
 
-def _shared(topic: Sequence[Finding]) -> str:
+def _shared(topic: Sequence[Finding]) -> list[str]:
     """What their common learning rate does to the loss, and how far the best of them is from the baseline."""
-    rate = [f"PLD's rate, which they share, by itself changes PreLN's loss by {signed(one)}"
+    rate = [f"PLD's learning rate, which all of these have, changes PreLN's final loss by {signed(one)}"
             for one in topic if one.part == "rate"]  # fmt: skip
-    best = [f"{one.arm} ends {apart(one)} the baseline's" for one in topic if one.part == "best"]
-    return "".join(f"; {said}" for said in (*rate, *best))
+    best = [
+        f"{one.arm} has the lowest final loss of them, {apart(one)} the baseline's"
+        for one in topic
+        if one.part == "best"
+    ]
+    return [*rate, *best]
 
 
 def ranking(sets: Sets) -> list[str]:

@@ -226,12 +226,12 @@ def other_ways(topic: Topic) -> list[str]:
 def _other_way(finding: Finding, times: Mapping[str, Finding]) -> str:
     """An arm with its loss minus PLD's, and what it saves of PLD's time."""
     time = times.get(finding.arm)
-    saves = "" if time is None else f"{_less_time(time)} than PLD"
+    saves = "" if time is None else f"{less_time(time)} than PLD"
     agree = sides(finding) if finding.outcome == "undecided" else ""
     return f"{finding.arm} {signed(finding)} ({joined(saves, basis(finding), agree, why_open(finding))})"
 
 
-def _less_time(time: Finding) -> str:
+def less_time(time: Finding) -> str:
     """How much less or more reference time an arm takes."""
     if _value(time) < 0:
         return f"{amount(_negative(time))} more reference time"

@@ -221,11 +221,16 @@ def changed_settings(earlier: RunSettings, settings: RunSettings) -> list[str]:
     changed = [
         f"{group}.{key}"
         for group, key in keys
-        if getattr(getattr(earlier, group), key, None) != getattr(getattr(settings, group), key)
+        if getattr(_read(earlier, group), key, None) != getattr(_read(settings, group), key)
     ]
     if earlier.seed != settings.seed:
         changed.append("seed")
     return changed
+
+
+def _read(settings: RunSettings, group: str) -> Any:
+    """A group of settings as pre-training reads it: where GLUE comes from changes nothing of it."""
+    return settings.data.without_glue if group == "data" else getattr(settings, group)
 
 
 def settings_of(folder: Path) -> PretrainJob:

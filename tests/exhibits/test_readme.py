@@ -127,17 +127,17 @@ def test_other_ways_to_save_give_the_numbers_of_what_is_decided_and_name_the_res
     growing, stacking = other_way("growing", UNDECIDED, -0.05), other_way("stacking", BELOW, -0.2)
     (item,) = items(a=[], b=[*growing, *stacking, rate, best])
     assert item == (
-        "- **Other ways to save.** Their final loss minus PLD's, at equal samples. In `b`: stacking −0.200 nats "
-        "[−0.300, −0.100] in 25.0 % [24.0, 26.0] less time (5 seeds); not shown to differ: growing; PLD's rate, which "
-        "they share, by itself changes PreLN's loss by +0.100 nats [0.050, 0.150]; stacking ends 0.300 nats "
-        "[0.200, 0.400] below the baseline's."
+        "- **Other ways to save.** Final loss minus PLD's at equal samples; below 0 is better. In `b`: stacking −0.200 "
+        "nats [−0.300, −0.100] in 25.0 % [24.0, 26.0] less reference time (5 seeds). Not shown to differ from PLD: "
+        "growing. PLD's learning rate, which all of these have, changes PreLN's final loss by +0.100 nats [0.050, "
+        "0.150]. Stacking has the lowest final loss of them, 0.300 nats [0.200, 0.400] below the baseline's."
     )
 
 
 def test_other_ways_to_save_that_are_all_open_keep_their_numbers() -> None:
     (item,) = items(a=other_way("growing", UNDECIDED, -0.05), b=[])
     assert item.endswith(
-        "In `a`: growing −0.050 nats [−0.150, 0.050] in 25.0 % [24.0, 26.0] less time (5 seeds; undecided)."
+        "In `a`: growing −0.050 nats [−0.150, 0.050] in 25.0 % [24.0, 26.0] less reference time (5 seeds; undecided)."
     )
 
 

@@ -167,10 +167,11 @@ def test_the_new_tables_can_be_compared_between_two_folders(both: Evidence, tmp_
     assert len(found) > 50
 
 
-def test_sbld_is_an_arm_of_plds_tables_on_bert(tmp_path: Path) -> None:
+def test_sbld_is_an_arm_of_plds_tables_on_bert_and_of_none_of_its_own_figures(tmp_path: Path) -> None:
     pretrain = [runs.write_pretrain(tmp_path, arm, seed) for arm in (*runs.ARMS, "sbld") for seed in (1, 2)]
     study = load_evidence(pretrain, calibration=runs.write_calibration(tmp_path))
     assert study.undropped_twin("sbld") == "preln_higher"
+    assert sbld.studies(study) == []
     for name in ("table3", "time_to_target", "memory", "seeds"):
         assert any("SBLD (our reading)" in row[0] for table in shown(name, study) for row in table.rows)
 

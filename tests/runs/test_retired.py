@@ -60,6 +60,14 @@ def test_an_earlier_run_and_one_of_today_with_the_same_settings_are_equal(run_fo
     assert differences(run_folder, changed, "abc") == ["drop.empty_draw"]
 
 
+@pytest.mark.parametrize(("changed", "found"), [("train_examples", []), ("num_documents", ["data.miniature"])])
+def test_pre_training_does_not_read_glue(run_folder: Path, changed: str, found: list[str]) -> None:
+    earlier = settings_of(run_folder)
+    miniature = earlier.data.miniature.model_copy(update={changed: 77})
+    today = earlier.model_copy(update={"data": earlier.data.model_copy(update={"miniature": miniature})})
+    assert differences(run_folder, today, "abc") == found
+
+
 def test_settings_of_today_stay_as_they_are(run_folder: Path) -> None:
     today = settings_of(run_folder).model_dump(mode="json")
     assert in_todays_names(today) == today

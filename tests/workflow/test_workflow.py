@@ -102,7 +102,7 @@ def test_exhibits_made_of_their_own_runs_are_those_made_of_all(study: Path, monk
         for name in TABLES
         if build(name, evidence, papers)[0].to_csv(index=False) != (results / f"tables/{name}.csv").read_text("utf-8")
     ]
-    for name in ("finding", "figure1", "figure3", "figure6", "figure7", "trade_off", "step_time", "sbld_loss"):
+    for name in FIGURES:
         _, data, _ = FIGURES[name](chosen("figures", name, evidence), paper_of(name, papers))
         if data.to_csv(index=False) != (results / f"figures/{name}.csv").read_text("utf-8"):
             different.append(name)

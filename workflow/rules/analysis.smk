@@ -1,7 +1,9 @@
 """Analysis: run folders become scores, tables, figures, claims and the report. Nothing here imports torch.
 
 Exhibits that need the same runs are made together (pldrepro/config/exhibits.py): a target runs what its exhibit needs.
-They find the runs through a list of them, and have them as inputs, too: one that is lost is made again. A rule names
+Of recorded runs, where nothing is trained, all are made together.
+
+Exhibits find the runs through a list of them, and have them as inputs, too: one that is lost is made again. A rule names
 the modules that it runs as inputs: whoever edits exhibits/tables gets the tables built again.
 """
 

@@ -43,8 +43,8 @@ COLOURS_OF_KEEP = "cividis"
 
 
 def studies(evidence: Evidence) -> list[Evidence]:
-    """The studies of a set that have an SBLD arm, in the order of the set."""
-    return [study for study in (evidence, *evidence.others) if study.sbld in study.arms]
+    """The studies of GPT and of images that have an SBLD arm, in the order of the set."""
+    return [study for study in evidence.all_of("gpt", *IMAGES) if study.sbld in study.arms]
 
 
 # ---- sensitivity ----
