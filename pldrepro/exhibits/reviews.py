@@ -252,6 +252,16 @@ def not_tested(rows: Rows) -> Answer:
     return answer
 
 
+def listed(lead: str, rows: Rows) -> Answer:
+    """All rows in one sentence."""
+
+    def answer(evidence: Evidence, paper: Paper) -> list[str]:
+        found = rows(evidence, paper)
+        return found if found[0] == rows.absent else [f"{lead}: {'; '.join(found)}."]
+
+    return answer
+
+
 def both(*parts: Answer) -> Answer:
     """One answer after the other."""
     return lambda evidence, paper: [sentence for part in parts for sentence in part(evidence, paper)]
@@ -279,15 +289,16 @@ ANSWERS: dict[str, Answer] = {
     "preln_or_pld": preln_or_pld,
     "schedules": compared("schedules"),
     "destabilises": both(
-        Rows(
-            seeds, "{label}: standard deviation of the final validation loss {value} {unit} (n = {n}).", 3,
-            "One seed has no standard deviation.",
-            lambda evidence: evidence.methods, {"quantity": "validation_loss", "statistic": "deviation"},
-        ),
         not_tested(Rows(
-            seeds, "{label}'s is {value} times that of “{other}”, paired by seed.", 2,
+            seeds, "{label}'s standard deviation of the final validation loss is {value} times that of “{other}”, "
+            "paired by seed.", 2,
             "One seed, or no spread, leaves no ratio of standard deviations.",
             lambda evidence: [evidence.pld], {"quantity": "validation_loss", "statistic": "deviation_ratio"},
+        )),
+        listed("Standard deviation of the final validation loss [nats]", Rows(
+            seeds, "{label} {value} (n = {n})", 3,
+            "One seed has no standard deviation.",
+            lambda evidence: evidence.methods, {"quantity": "validation_loss", "statistic": "deviation"},
         )),
     ),
     "known_methods": compared("known_methods"),
