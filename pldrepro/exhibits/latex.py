@@ -1,10 +1,12 @@
 """Tables in LaTeX, to be read in a paper: no scaling, broken headers, intervals in a second line, notes below.
 
-Needs booktabs only. A table that is too wide for a column of text is set as several, each with the first column.
+Needs booktabs only. A table that is too wide for a line of text is set as several, each with the first column; so is
+one that is too long for a page.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -13,7 +15,12 @@ from textwrap import wrap
 from pldrepro.exhibits.layout import Cell, TableLayout
 
 # An estimate of widths: points of a character in \footnotesize, of the space between columns, and of a line of text.
-CHARACTER, BETWEEN, TEXT_WIDTH = 4.0, 7.0, 345.0
+CHARACTER, CAPITAL, BETWEEN, TEXT_WIDTH = 4.25, 6.2, 7.0, 345.0
+POINTS = {**dict.fromkeys(" .,:;[]()'ijlft", 2.8), **dict.fromkeys("%−±×mw", 7.0)}
+# Of heights: points of a line of a cell, of the space between lines, of a caption, of a page; and of a line of notes,
+# which has about so many characters.
+LINE, GAP, CAPTION, TEXT_HEIGHT = 9.5, 2.0, 45.0, 550.0
+NOTE, NOTE_LINE = 95, 8.0
 HEADER, NAME = 11, 20  # characters after which a header and a first cell are broken
 _CHARACTERS = {
     "\\": r"\textbackslash{}", "%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
@@ -35,28 +42,63 @@ def _label(name: str, place: int) -> str:
 
 
 def _split(table: TableLayout) -> list[TableLayout]:
-    """The table, or as many of its columns at a time as fit; the notes stand below the last one."""
+    """The table, or as many of its columns and lines at a time as fit; the notes stand below the last one."""
     widths = [_width(table, place) for place in range(len(table.columns))]
     groups: list[list[int]] = [[]]
     for place in range(1, len(table.columns)):
         if groups[-1] and widths[0] + sum(widths[one] for one in groups[-1]) + widths[place] > TEXT_WIDTH:
             groups.append([])
         groups[-1].append(place)
+    narrow = [
+        replace(
+            table, columns=tuple(table.columns[one] for one in (0, *group)),
+            notes=table.notes if number == len(groups) else (),
+        )
+        for number, group in enumerate(groups, start=1)
+    ]  # fmt: skip
+    pieces = [piece for one in narrow for piece in _pages(one)]
+    return [pieces[0], *(replace(piece, title=f"{table.title}, continued") for piece in pieces[1:])]
+
+
+def _pages(table: TableLayout) -> list[TableLayout]:
+    """The table, or as many of its lines at a time as fit on a page; lines of one name stay together."""
+    groups = table.groups()
+    heights = [sum(_height(table, place) for place in group) for group in groups]
+    header = max((len(_broken(text, HEADER)) for text in table.headers), default=0) * LINE
+    room = TEXT_HEIGHT - CAPTION - header - _notes_height(replace(table, notes=()))
+    pages: list[list[int]] = [[]]  # of places in ``groups``
+    for place, height in enumerate(heights):
+        if pages[-1] and sum(heights[one] for one in pages[-1]) + height > room:
+            pages.append([])
+        pages[-1].append(place)
+    last, whole = pages[-1], room - _notes_height(table) + _notes_height(replace(table, notes=()))
+    if sum(heights[one] for one in last) > whole and len(last) > 1:  # the notes need room, too
+        pages[-1:] = [last[: -(len(last) // 2)], last[-(len(last) // 2) :]]
     return [
         replace(
-            table, title=table.title if number == 0 else f"{table.title}, continued",
-            columns=tuple(table.columns[one] for one in (0, *group)),
-            notes=table.notes if number == len(groups) - 1 else (),
+            table, lines=tuple(table.lines[line] for one in page for line in groups[one]),
+            notes=table.notes if page is pages[-1] else (),
         )
-        for number, group in enumerate(groups)
+        for page in pages
     ]  # fmt: skip
 
 
 def _width(table: TableLayout, place: int) -> float:
-    header = max((len(line) for line in _broken(table.headers[place], HEADER)), default=0)
     limit = NAME if place == 0 else HEADER + 5
     cells = [line for row in table.cells for line in (*_broken(row[place].text, limit), row[place].interval)]
-    return max([header, *map(len, cells)]) * CHARACTER + BETWEEN
+    return max(map(_points, (*_broken(table.headers[place], HEADER), *cells)), default=0.0) + BETWEEN
+
+
+def _points(text: str) -> float:
+    return sum(POINTS.get(character, CAPITAL if character.isupper() else CHARACTER) for character in text)
+
+
+def _height(table: TableLayout, line: int) -> float:
+    return max(len(_cell_lines(cell, place == 0)) for place, cell in enumerate(table.cells[line])) * LINE + GAP
+
+
+def _notes_height(table: TableLayout) -> float:
+    return sum(math.ceil(len(note) / NOTE) * NOTE_LINE for note in table.footnotes)
 
 
 def _table(table: TableLayout, label: str) -> str:
@@ -101,8 +143,11 @@ def _notes(notes: Sequence[str]) -> list[str]:
 
 
 def _cell(cell: Cell, first: bool) -> str:
-    lines = [*_broken(cell.text, NAME if first else HEADER + 5), *([cell.interval] if cell.interval else [])]
-    return _stack(lines, first, small=bool(cell.interval))
+    return _stack(_cell_lines(cell, first), first, small=bool(cell.interval))
+
+
+def _cell_lines(cell: Cell, first: bool) -> list[str]:
+    return [*_broken(cell.text, NAME if first else HEADER + 5), *([cell.interval] if cell.interval else [])]
 
 
 def _stack(lines: Sequence[str], left: bool, small: bool = False) -> str:

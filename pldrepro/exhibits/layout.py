@@ -182,7 +182,7 @@ class TableLayout:
 
     def trimmed(self) -> TableLayout:
         """Without the lines and columns that have no number, which a note names."""
-        groups = self._groups()
+        groups = self.groups()
         kept = [group for group in groups if any(self._has_number(place) for place in group)]
         names = dict.fromkeys(self.cells[group[0]][0].text for group in groups if group not in kept)
         there = {self.cells[group[0]][0].text for group in kept}
@@ -199,7 +199,7 @@ class TableLayout:
             notes=(*self.notes, f"Without a number here: {'; '.join(absent)}.") if absent else self.notes,
         )  # fmt: skip
 
-    def _groups(self) -> list[list[int]]:
+    def groups(self) -> list[list[int]]:
         """The places of the lines; a line without a name goes on with the one before it."""
         groups: list[list[int]] = []
         for place, cells in enumerate(self.cells):
@@ -228,15 +228,15 @@ class TableLayout:
         kept = tuple(
             column for column in self.columns if not column.keys or (column.quantity, column.cost_axis) in told
         )
-        named = [self.cells[group[0]][0].text for group in self._groups()]
+        named = [self.cells[group[0]][0].text for group in self.groups()]
         theirs = {
             name
-            for name, group in zip(named, self._groups(), strict=True)
+            for name, group in zip(named, self.groups(), strict=True)
             if any(cell.provenance for place in group for cell in self.cells[place])
         }
         lines = tuple(
             self.lines[place]
-            for name, group in zip(named, self._groups(), strict=True)
+            for name, group in zip(named, self.groups(), strict=True)
             if name in theirs
             for place in group
         )

@@ -408,15 +408,39 @@ def test_a_wide_table_is_set_as_several_with_one_number_and_notes_below_the_last
     assert text.count("PLD $<$1$>$") == text.count(r"\begin{table}")
 
 
-def test_pdflatex_sets_every_table_within_the_line(evidence: Evidence, tmp_path: Path) -> None:
+LONG = replace(
+    SMALL, title="Table 8: long", notes=("A note. " * 150,),
+    lines=tuple(layout.Line({"arm": f"PLD of a long name, number {place}"}, [ROW]) for place in range(70)),
+)  # fmt: skip
+
+
+def test_a_long_table_is_set_as_several_with_every_line_once_and_notes_below_the_last() -> None:
+    text = latex.latex([LONG], "long")
+    assert text.count(r"\begin{table}") > 2
+    assert text.count(r"\caption{Long, continued}") == text.count(r"\begin{table}") - 1
+    assert [int(place) for place in re.findall(r"number (\d+)", text.replace(r" \\ ", " "))] == list(range(70))
+    assert text.count("A note. A note.") == 75
+    assert text.rindex(r"\bottomrule") < text.index("A note. A note.")
+
+
+def test_lines_of_one_name_stay_on_one_page() -> None:
+    lines = [layout.Line({"arm": name}, [ROW]) for _ in range(40) for name in ("PLD", "")]
+    parts = latex.latex([replace(LONG, lines=tuple(lines))], "long").split(r"\begin{table}")[1:]
+    assert len(parts) > 2
+    assert all(re.search(r"\\midrule\nPLD &", part) for part in parts)
+
+
+def test_pdflatex_sets_every_table_within_the_line_and_the_page(evidence: Evidence, tmp_path: Path) -> None:
     if shutil.which("pdflatex") is None:
         pytest.skip("no pdflatex here: install texlive-latex-recommended")
     names = list(tables.TABLES)
     for name in names:
         tables.write_table(name, evidence, PAPERS, tmp_path / name)
     texts = [(tmp_path / f"{name}.{suffix}").read_text() for name in names for suffix in ("tex", "paper.tex")]
+    texts.append(latex.latex([LONG], "long"))
     (tmp_path / "all.tex").write_text(latex.document(texts), encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
     assert not re.findall(r"Overfull \\hbox \(([0-9]{2,})", done.stdout)
+    assert "Float too large" not in done.stdout
