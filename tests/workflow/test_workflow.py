@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -208,6 +209,24 @@ def test_a_failing_job_says_why_in_one_line(repository: Path) -> None:
     assert re.findall(r"^corpus failed: DataError: .*simple\.txt.*$", done.stderr, re.MULTILINE), done.stderr
     assert re.findall(r"^\[\d of \d\] corpus$", done.stderr, re.MULTILINE)
     assert not {"Finished jobid", "CalledProcessError"} & set(re.findall(r"Finished jobid|\w+Error", done.stderr))
+
+
+@pytest.mark.parametrize(("given", "limited"), [((), False), (("--max-jobs-per-timespan", "7/1s"), True)])
+def test_no_timer_of_snakemake_holds_a_workflow_that_has_ended(
+    repository: Path, tmp_path: Path, given: tuple[str, ...], limited: bool
+) -> None:
+    """Its limit of jobs starts one at every look for jobs, and the process waits for the last."""
+    spy = "import threading; start = threading.Timer.start\n"
+    spy += "threading.Timer.start = lambda timer: (print('a timer', timer.interval), start(timer))\n"
+    (tmp_path / "sitecustomize.py").write_text(spy, "utf-8")
+    results = f"limited-{limited}"
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", *given, *SMOKE]
+    command += ["--config", f"results={results}", "--", f"{results}/index.json"]
+    own = environment(repository)
+    own["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{own['PYTHONPATH']}"
+    done = subprocess.run(command, cwd=repository, env=own, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ("a timer 1" in done.stdout) == limited
 
 
 def test_the_largest_studies_plan(repository: Path) -> None:

@@ -50,12 +50,6 @@ def end_in_order(number, frame):
 if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
     signal.signal(signal.SIGHUP, end_in_order)
 
-# At its limit of 100 jobs a second Snakemake looks for jobs to start once more per second for every job that has ended, a
-# quarter of a core by the middle of the demo; and a process that ends waits for the look that would come next.
-SCHEDULING = workflow.scheduling_settings
-if SCHEDULING and SCHEDULING.max_jobs_per_timespan and SCHEDULING.max_jobs_per_timespan.max_jobs == 100:
-    SCHEDULING.max_jobs_per_timespan = None
-
 try:
     for file in workflow.overwrite_configfiles:  # Snakemake has read them, and takes the last value of a repeated key
         read_mapping(Path(file))
@@ -197,6 +191,10 @@ onstart:
         for note in study.notes:
             logger.warning(note)
         check_data(study)
+    # At its own limit of 100 jobs a second Snakemake looks for jobs once more per second for every job that has ended, a
+    # quarter of a core by the middle of the demo; and the process waits for the look that would come after the end.
+    if workflow.scheduler.job_rate_limiter and workflow.scheduler.job_rate_limiter.max_jobs == 100:
+        workflow.scheduler.job_rate_limiter = None
     if warning := outdated(Path(sys.prefix)):
         logger.warning(warning)
     RUNNING.__enter__()
