@@ -6,7 +6,6 @@ one that is too long for a page.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -98,7 +97,7 @@ def _height(table: TableLayout, line: int) -> float:
 
 
 def _notes_height(table: TableLayout) -> float:
-    return sum(math.ceil(len(note) / NOTE) * NOTE_LINE for note in table.footnotes)
+    return sum((1 + len(note) // NOTE) * NOTE_LINE for note in table.footnotes)
 
 
 def _table(table: TableLayout, label: str) -> str:

@@ -124,6 +124,7 @@ def parts(topic: Topic) -> list[str]:
 
 
 def signed(finding: Finding) -> str:
+    """A difference with its sign: +0.109 nats [0.097, 0.122]."""
     text = amount(finding)
     return text if text.startswith("−") else f"+{text}"
 
