@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CORES ?= 2
 # The sets of config/recorded.yaml, in the order in which docs/results.md shows them.
-RECORDED := generated simple images
+RECORDED := generated simple deep images
 STAMP := $(VENV)/.installed
 PIP := -m pip install --quiet --disable-pip-version-check
 # Which build of torch, and which further packages it needs, depends on the machine: so it is the one that is not in the lock file.
@@ -76,7 +76,7 @@ bench: setup     ## measure the speed of the model; writes results/bench
 results-page: setup ## write docs/results.md, docs/reviews/, docs/finding_*.svg and README's table again, from the records
 	snakemake --cores $(CORES) --quiet rules --configfile config/recorded.yaml -- tables claims reviews
 	python -m pldrepro make page $(RECORDED:%=results/rebuilt/%) --out docs/results.md
-	python -m pldrepro make readme $(patsubst %,results/rebuilt/%,$(wordlist 1,2,$(RECORDED)))
+	python -m pldrepro make readme $(patsubst %,results/rebuilt/%,$(wordlist 1,3,$(RECORDED)))
 	for set in $(RECORDED); do cp results/rebuilt/$$set/reviews.md docs/reviews/$$set.md; done
 	for set in $(wordlist 1,2,$(RECORDED)); do \
 		python -m pldrepro make figures finding --index results/rebuilt/$$set/index.json \

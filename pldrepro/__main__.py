@@ -178,7 +178,7 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...
         path("--out", "Markdown page to write"),
     )),
     "make readme": (verbs.make_readme, (
-        path("results", "results folders with claims.csv; the first one tells the story", nargs="+"),
+        path("results", "results folders with claims.csv, in the order in which they are shown", nargs="+"),
         path("--readme", "the file with the markers (default: README.md)", required=False, default=Path("README.md")),
     )),
     "study settings": (verbs.study_settings, (*study_file("config/demo.yaml"), EXPERIMENT, SEED)),

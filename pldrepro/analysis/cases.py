@@ -27,6 +27,9 @@ from pldrepro.errors import SettingsError
 Open = Literal["", "seeds", "interval", "adjustment", "condition", "bound"]
 
 
+NO_STUDY = "no study of"  # how the note begins where a set lacks the family of models that a claim is about
+
+
 @dataclass(frozen=True)
 class Case:
     """A claim with what this set has to say of it.
@@ -90,7 +93,7 @@ def measure_claim(evidence: Evidence, claim: Claim) -> Measurement:
     study = evidence.of(*claim.families) if claim.families else evidence
     if study is None:
         names = " or ".join(FAMILIES[family] for family in claim.families)
-        return Measurement(note=f"no study of {names} is in this set")
+        return Measurement(note=f"{NO_STUDY} {names} is in this set")
     missing = missing_arm(study, claim.measure)
     return Measurement(note=missing) if missing else ESTIMATORS[claim.measure](study)
 

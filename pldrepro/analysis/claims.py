@@ -25,16 +25,18 @@ from pldrepro.stats import Estimate
 # null: the value of no effect. p_holm: adjusted for ``tests``. open: why nothing is decided.
 # sees: the smallest effect that so many seeds find with 80 % power, of a difference. agree: how many seeds are on the
 # estimate's side of no effect. ours: the paper's claim on a measure of this suite. basis: what a reader must know
-# wherever the number is shown. same: the earlier claim with the same number.
+# wherever the number is shown. premise: what was measured of the claim's condition. same: the earlier claim with the
+# same number.
 COLUMNS: dict[str, type] = {
     "claim": str, "paper": str, "statement": str, "reported": float, "null": float, "provenance": str,
     "bound": str, "measured": float, "low": float, "high": float, "n": int, "values": str, "counts": str, "unit": str,
     "p_holm": float, "tests": int, "verdict": str, "open": str, "sees": float, "agree": float,
-    "ours": bool, "lacks": str, "same": str, "exhibit": str, "basis": str, "note": str,
+    "ours": bool, "lacks": str, "same": str, "exhibit": str, "basis": str, "premise": str,
+    "note": str,
 }  # fmt: skip
 OPTIONAL = (
     "reported", "bound", "measured", "low", "high", "values", "p_holm", "open", "sees", "agree", "lacks", "same",
-    "basis", "note",
+    "basis", "premise", "note",
 )  # fmt: skip
 
 
@@ -54,6 +56,7 @@ def claims(evidence: Evidence, papers: Mapping[str, Paper]) -> pd.DataFrame:
             {
                 **_measured(case), "p_holm": family.p(case.test), "tests": family.size, "verdict": found.verdict,
                 "open": found.open, "same": "" if twin is None else twin.key, "note": note,
+                "premise": case.measurement.condition.about if case.measurement.condition else "",
                 "basis": join_notes(case.measurement.basis, misses_note(case, found.verdict)),
             }
         )  # fmt: skip
@@ -113,5 +116,5 @@ def read_claims(path: Path) -> pd.DataFrame:
         for column, allowed in (("verdict", VERDICTS), ("provenance", MARKS)):
             if row[column] not in allowed:
                 raise RecordError(f"{path}: row {line}: {column} {row[column]!r}; allowed: {', '.join(allowed)}")
-    texts = ("note", "bound", "lacks", "values", "open", "same", "basis")
+    texts = ("note", "bound", "lacks", "values", "open", "same", "basis", "premise")
     return frame.astype(dict.fromkeys(texts, object)).fillna(dict.fromkeys(texts, ""))

@@ -15,6 +15,7 @@ import pandas as pd
 
 from pldrepro.analysis import arithmetic, comparisons, contrasts, floors, in_turn
 from pldrepro.analysis.budgets import original
+from pldrepro.analysis.claim_estimators import glue_gain_ckp100
 from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.early_stop import CHECKPOINT
 from pldrepro.analysis.finding import ABOVE, BELOW, NOTHING, Finding, of_pair, shown
@@ -24,6 +25,7 @@ from pldrepro.analysis.reported import Claim, Paper
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import IMAGES, accuracy_gain, loss_over_random, random_rankings
 from pldrepro.analysis.sbld_claims import prior_dropping
+from pldrepro.analysis.similar import SIMILAR_POINTS, above_margin
 from pldrepro.analysis.text import FAMILIES
 from pldrepro.analysis.tidy import split
 from pldrepro.analysis.time_to_target import CHANGES, decompose, joined_changes
@@ -162,16 +164,31 @@ SPEEDUPS = ("minimal_pairs", "pld.speedup_similar_minimal_pairs"), ("cloze", "pl
 
 
 def early(told: Told) -> Iterator[Finding]:
-    """The speedup at checkpoint 100 of 186, on GLUE and on scores without fine-tuning, with the scores' differences."""
+    """The speedup at checkpoint 100 of 186, on GLUE and on scores without fine-tuning, with the scores' differences.
+
+    Whether a score is similar is the condition of its speedup and tested with it; so its difference is only shown, and
+    its seeds count from the margin of what is similar.
+    """
     for score, speedup in (("glue", "pld.speedup_similar_accuracy"), *SPEEDUPS):
         yield of_claim(told, "early", f"{score}_speedup", speedup)
     study = told.bert
     if study is None or CHECKPOINT not in study.checkpoints(study.pld):
         return
-    yield of_claim(told, "early", "glue_gain", "pld.glue_ckp100")
+    own = of_claim(told, "early", "glue_gain", "pld.glue_ckp100")
+    yield replace(own, null=-SIMILAR_POINTS, agree=_agree(glue_gain_ckp100(study).paired))
+    labels = {"arm": study.label(study.pld), "against": study.label(study.baseline)}
     for score, name in _scores(study):
         gain = contrasts.gain(study, name, study.pld, study.baseline, CHECKPOINT)
-        yield from of_pair(study, "early", f"{score}_gain", gain, "points", "contrasts", study.pld, study.baseline)
+        if gain is not None:
+            yield from shown(
+                "early", f"{score}_gain", gain.estimate, "points", "contrasts", **labels, null=-SIMILAR_POINTS,
+                agree=_agree(gain),
+            )  # fmt: skip
+
+
+def _agree(gain: Paired | None) -> int | None:
+    """How many seeds are on the mean's side of the margin of what is similar."""
+    return None if gain is None else above_margin(gain).agree
 
 
 def _scores(study: Evidence) -> list[tuple[str, str]]:
@@ -185,11 +202,35 @@ def _scores(study: Evidence) -> list[tuple[str, str]]:
 
 
 def equal_samples(told: Told) -> Iterator[Finding]:
-    """What dropping costs in loss at equal samples, against the same model without dropping."""
+    """What dropping costs in loss at equal samples, against the same model without dropping.
+
+    At PLD's learning rate; at the baseline's, where PLD was trained with that, too, it is only shown.
+    """
     study = told.bert
     twin = study.undropped_twin(study.pld) if study else None
-    if study is not None and twin is not None:
-        yield from _loss(study, "equal_samples", "loss", study.pld, twin, "table3")
+    if study is None or twin is None:
+        return
+    yield from _loss(study, "equal_samples", "loss", study.pld, twin, "table3")
+    arm = _pld_at_baseline_rate(study)
+    twin = study.undropped_twin(arm) if arm else None
+    if arm and twin:
+        gap = comparisons.loss_difference(study, arm, twin)
+        labels = {"arm": study.label(arm), "against": study.label(twin)}
+        yield from shown("equal_samples", "lower_rate", gap.estimate if gap else None, "nats", "table3", **labels)
+
+
+def _pld_at_baseline_rate(study: Evidence) -> str | None:
+    """PLD with the baseline's learning rate, where PLD's own is another."""
+    own = study.runs(study.pld)[0].settings
+    return next(
+        (
+            arm
+            for arm in study.methods
+            if arm != study.pld and _rate(study, arm) == _rate(study, study.baseline)
+            and (study.runs(arm)[0].settings.model, study.runs(arm)[0].settings.drop) == (own.model, own.drop)
+        ),
+        None,
+    )  # fmt: skip
 
 
 def equal_cost(told: Told) -> Iterator[Finding]:
@@ -201,6 +242,7 @@ def equal_cost(told: Told) -> Iterator[Finding]:
     for arm in (arm for arm in study.arms if study.budget(arm) == end):
         part = "baseline" if original(study, arm) == study.baseline else "twin"
         yield from _loss(study, "equal_cost", part, study.pld, arm, "fair_budgets")
+        yield from _time_saved(study, "equal_cost", f"{part}_time", arm)
     for arm in fewer_layers(study):
         yield from _loss(study, "equal_cost", "fewer_layers", study.pld, arm, "table3")
         yield from _time_saved(study, "equal_cost", "fewer_layers_time", arm)
@@ -219,8 +261,9 @@ def fewer_layers(study: Evidence) -> list[str]:
 def other_ways(told: Told) -> Iterator[Finding]:
     """Other ways to run fewer layers per step, against PLD at equal samples: final loss, and the time they save.
 
-    These comparisons answer questions of the reviewers and are adjusted with their further ones. All of these arms have
-    PLD's learning rate: what that does to the loss, and how far the best of them is from the baseline, is shown.
+    These comparisons answer questions of the reviewers and are adjusted with their further ones. What is only shown:
+    the difference of the arm with the lowest mean loss from the baseline, and what PLD's learning rate does to PreLN,
+    where all of these arms have that rate.
     """
     study = told.bert
     if study is None:
@@ -231,13 +274,27 @@ def other_ways(told: Told) -> Iterator[Finding]:
         yield from of_pair(study, "other_ways", one.arm, one.paired, "nats", "table3", one.arm, study.pld)
         yield from _time_saved(study, "other_ways", f"{one.arm}_time", one.arm)
     compared = {one.arm: one.paired.estimate.value for one in found if one.paired is not None}
-    rate = [one for one in contributions(study) if one.part == "preln_higher_lr_loss"]
-    if compared and rate:
-        best = min(compared, key=lambda arm: compared[arm])
-        gap = comparisons.loss_difference(study, best, study.baseline)
-        yield from shown("other_ways", "rate", rate[0].estimate, "nats", "table3")
-        if gap is not None:
-            yield from shown("other_ways", "best", gap.estimate, "nats", "table3", arm=study.label(best))
+    if not compared:
+        return
+    if len({_rate(study, arm) for arm in (study.pld, *compared)}) == 1:
+        yield from _rate_effect(study)
+    best = min(compared, key=lambda arm: compared[arm])
+    gap = comparisons.loss_difference(study, best, study.baseline)
+    if gap is not None:
+        yield from shown("other_ways", "best", gap.estimate, "nats", "table3", arm=study.label(best))
+
+
+def _rate(study: Evidence, arm: str) -> float:
+    return study.runs(arm)[0].settings.training.peak_learning_rate
+
+
+def _rate_effect(study: Evidence) -> list[Finding]:
+    """What PLD's learning rate does to the final loss of PreLN without dropping, where that was trained at both."""
+    arms = [study.arm_with_role(role) for role in ("preln_higher_lr", "preln")]
+    if not set(arms) <= set(study.arms) or _rate(study, arms[0]) != _rate(study, study.pld):
+        return []
+    gap = comparisons.loss_difference(study, *arms)
+    return shown("other_ways", "rate", gap.estimate if gap else None, "nats", "table3")
 
 
 def _time_saved(study: Evidence, topic: str, part: str, arm: str) -> list[Finding]:

@@ -15,10 +15,12 @@ from pldrepro.analysis.verdicts import ERROR_RATE
 class Condition:
     """What must be so for a claim to hold, e.g. that a score is similar, as an excess that must not be above 0.
 
-    ``excess``: positive effects break the condition; None: nothing here can show that it is met.
+    ``excess``: positive effects break the condition; None: nothing here can show that it is met. ``about``: what was
+    measured of it, in words.
     """
 
     excess: Paired | None = None
+    about: str = ""
 
     @property
     def state(self) -> Literal["holds", "open", "fails"]:
@@ -33,17 +35,18 @@ class Condition:
         return self.excess is not None and sum(self.excess.effects) > 0
 
 
-def at_most(difference: Paired | None, most: float = 0.0) -> Condition:
+def at_most(difference: Paired | None, most: float = 0.0, about: str = "") -> Condition:
     """The condition that a difference is at most ``most``, or a ratio at most 1 (most: 0)."""
     if difference is None or not most:
-        return Condition(difference)
+        return Condition(difference, about)
     effects = tuple(effect - most for effect in difference.effects)
-    return Condition(replace(difference, effects=effects, estimate=difference.estimate.map(lambda one: one - most)))
+    excess = replace(difference, effects=effects, estimate=difference.estimate.map(lambda one: one - most))
+    return Condition(excess, about)
 
 
-def at_least(difference: Paired | None, least: float = 0.0) -> Condition:
+def at_least(difference: Paired | None, least: float = 0.0, about: str = "") -> Condition:
     """The condition that a difference is at least ``least``."""
-    return at_most(None if difference is None else difference.turned(), -least)
+    return at_most(None if difference is None else difference.turned(), -least, about)
 
 
 @dataclass(frozen=True)
@@ -83,11 +86,14 @@ def until_reached(
     above 0, however many runs touched the target on the way. ``gap_note``: the gap in words (none: of a loss).
     """
     reached, pairs = reach.reached, len(reach.costs)
-    short = at_most(gap)
+    own = estimate_note("final loss minus the baseline's", gap, 3, "nats") if gap_note is None else gap_note
+    short = at_most(gap, about=f"{own}, n = {gap.estimate.n}" if own and gap is not None else "")
     if reached == pairs:
         return Measurement(paired, note, short if short.broken else None)
     bound = (
         f"the baseline's {target} was reached in {reached} of {pairs} runs; the others count with their whole run, "
-        f"a bound; {estimate_note('final loss minus baseline', gap, 3, 'nats') if gap_note is None else gap_note}"
+        f"a bound; {own}"
     )
-    return Measurement(paired, join_notes(bound, note), short if short.broken else Condition(), bound=True)
+    return Measurement(
+        paired, join_notes(bound, note), short if short.broken else Condition(about=short.about), bound=True
+    )

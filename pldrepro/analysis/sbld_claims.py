@@ -201,4 +201,5 @@ def sbld_over_pld(evidence: Evidence) -> Measurement:
             f"mean kept layers: SBLD {kept[0]}, PLD {kept[1]}",
         ),
         same_samples(evidence, sbld, pld) or at_most(time),
+        basis="PLD's loss minus SBLD's: above 0 SBLD's loss is the lower one",
     )  # fmt: skip

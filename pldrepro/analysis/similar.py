@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pldrepro.analysis import comparisons, contrasts
+from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.early_stop import CHECKPOINT, early_stop
 from pldrepro.analysis.measurement import Measurement, at_least, estimate_note, join_notes
 from pldrepro.analysis.results import Evidence
@@ -19,10 +20,12 @@ SIMILAR_POINTS = 1.0
 
 def comparable(gain: Measurement) -> Measurement:
     """A gain in points for the claim that it is not -SIMILAR_POINTS or less: the effects count from there."""
-    if gain.paired is None:
-        return gain
-    above = replace(gain.paired, effects=tuple(effect + SIMILAR_POINTS for effect in gain.paired.effects))
-    return replace(gain, paired=above)
+    return gain if gain.paired is None else replace(gain, paired=above_margin(gain.paired))
+
+
+def above_margin(gain: Paired) -> Paired:
+    """A gain in points whose effects count from -SIMILAR_POINTS."""
+    return replace(gain, effects=tuple(effect + SIMILAR_POINTS for effect in gain.effects))
 
 
 def speedup_at_similar(evidence: Evidence, gain: Measurement, name: str) -> Measurement:
@@ -37,7 +40,9 @@ def speedup_at_similar(evidence: Evidence, gain: Measurement, name: str) -> Meas
         f"here {estimate_text(gain.paired.estimate, 1)}"
     )
     speedup = comparisons.speedup(evidence, evidence.pld, "reference_time", CHECKPOINT)
-    condition = at_least(gain.paired, -SIMILAR_POINTS)
+    at, seeds = CHECKPOINT.removeprefix("ckp"), gain.paired.estimate.n
+    about = f"{name} at checkpoint {at} minus the baseline's final one: {quantity_text(gain.paired.estimate, 'points')}"
+    condition = at_least(gain.paired, -SIMILAR_POINTS, f"{about}, n = {seeds}")
     return Measurement(speedup, join_notes(note, gain.note), condition, basis=made_of(evidence))
 
 

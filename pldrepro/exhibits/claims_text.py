@@ -49,6 +49,11 @@ def measured_text(row: Mapping[Any, Any]) -> str:
     return f"{row['bound']} {quantity_text(estimate, str(row['unit']))}".strip()
 
 
+def premise_text(row: Mapping[Any, Any]) -> str:
+    """What was measured of the condition of a row of claims.csv, where the verdict rests on it; else empty."""
+    return str(row["premise"]) if row["verdict"] == "premise fails" or row["open"] == "condition" else ""
+
+
 def format_claims(frame: pd.DataFrame) -> str:
     """The claims as a plain text table, 118 columns wide: first those that were measured."""
     lines = [f"{'claim':<42} {'reported':>13} {'measured':>27} {'n':>2}  verdict", "-" * 118]
@@ -90,6 +95,7 @@ def _notes(row: Mapping[Any, Any], by_claim: Mapping[str, Mapping[Any, Any]]) ->
     return [
         *([f"needs {row['lacks']}"] if row["lacks"] else []),
         *([OPEN[row["open"]]] if row["open"] in OPEN else []),
+        *([f"its condition: {row['premise']}"] if premise_text(row) else []),
         *([str(row["basis"])] if row["basis"] else []),
         *([_same(row, by_claim[row["same"]])] if row["same"] else []),
     ]

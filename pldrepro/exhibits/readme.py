@@ -20,11 +20,11 @@ from pldrepro.analysis.claims import read_claims
 from pldrepro.analysis.finding import NOTHING, SHOWN, UNDECIDED, Finding
 from pldrepro.analysis.reported import mark_notes
 from pldrepro.analysis.story import STORY, read_story
-from pldrepro.analysis.text import DASH
+from pldrepro.analysis.text import DASH, number
 from pldrepro.errors import RecordError
 from pldrepro.exhibits.claims_text import measured_text, named, reported_text, verdict_text
 from pldrepro.exhibits.story_clauses import amount, basis, kind, upper
-from pldrepro.exhibits.story_text import apart, less_time, sbld, signed
+from pldrepro.exhibits.story_text import less_time, sbld, signed
 from pldrepro.files import write_text
 
 # What a reader asks first, in this order.
@@ -80,7 +80,13 @@ def _speedup(one: Finding, findings: Sequence[Finding]) -> str:
     if kind(one) == "premise fails":
         reached = [count.estimate for count in _get(findings, "to_loss", "reached") if count.estimate]
         runs = "".join(f" ({count.value:.0f} of {count.n} runs get there)" for count in reached)
-        return f"PLD does not reach the baseline's final loss{runs}{end}"
+        all_get_there = any(count.value == count.n for count in reached)
+        there = (
+            "touches the baseline's final loss but ends above it"
+            if all_get_there
+            else ("does not reach the baseline's final loss")
+        )
+        return f"PLD {there}{runs}{end}"
     holds = "PLD reaches the baseline's final loss sooner"
     words = _claim(one, holds, "PLD reaches the baseline's final loss later")
     factors = [f"{part.note} {amount(part)}{_brackets(_open(part))}"
@@ -92,7 +98,7 @@ def _speedup(one: Finding, findings: Sequence[Finding]) -> str:
 def costs(sets: Sets) -> list[str]:
     """Final loss against the same model without dropping and the baseline, at equal samples and at equal time.
 
-    Where no run stops at PLD's time, a model with fewer layers is the rival.
+    A model with about as many layers as PLD keeps is the paper's own rival.
     """
     words = {
         "below": "dropping layers lowers the final loss at equal samples",
@@ -105,8 +111,8 @@ def costs(sets: Sets) -> list[str]:
         *_told(found, lambda one: words[one.outcome]),
         *(text for part, rival in rivals.items()
           for text in _told(_all(sets, "equal_cost", part), partial(_at_equal_time, rival))),
-        *(_rival(name, one, sets[name]) for name, one in _all(sets, "equal_cost", "fewer_layers")
-          if not _get(sets[name], "equal_cost", "twin")),
+        *_rivals_time(sets),
+        *(_rival(name, one, sets[name]) for name, one in _all(sets, "equal_cost", "fewer_layers")),
     ]  # fmt: skip
 
 
@@ -136,14 +142,11 @@ def _in_time(one: Finding, topic: Sequence[Finding]) -> str:
 
 
 def _shared(topic: Sequence[Finding]) -> list[str]:
-    """What their common learning rate does to the loss, and how far the best of them is from the baseline."""
-    rate = [f"PLD's learning rate, which all of these have, changes PreLN's final loss by {signed(one)}"
+    """What their common learning rate does to the loss, and the best one's difference from the baseline."""
+    rate = [f"all of these use PLD's learning rate, which by itself changes PreLN's final loss by {signed(one)}"
             for one in topic if one.part == "rate"]  # fmt: skip
-    best = [
-        f"{one.arm} has the lowest final loss of them, {apart(one)} the baseline's"
-        for one in topic
-        if one.part == "best"
-    ]
+    best = [f"{one.arm} has the lowest mean loss of them, {signed(one)} against the baseline's"
+            for one in topic if one.part == "best"]  # fmt: skip
     return [*rate, *best]
 
 
@@ -160,6 +163,16 @@ def _at_equal_time(rival: str, one: Finding) -> str:
     """PLD's final loss against a run whose learning rate is decayed at PLD's end, in words."""
     words = {"below": "is below", "above": "is above", UNDECIDED: "is not shown to differ from"}
     return f"at equal time PLD's final loss {words[one.outcome]} {rival}"
+
+
+def _rivals_time(sets: Sets) -> list[str]:
+    """By how much the time of the runs that stop at PLD's differs from it."""
+    more = [-time.estimate.value for part in ("twin_time", "baseline_time")
+            for _, time in _all(sets, "equal_cost", part) if time.estimate]  # fmt: skip
+    if not more:
+        return []
+    least, most = (number(value, 1) for value in (min(more), max(more)))
+    return [f"These rivals take {f'{least} to {most}' if least != most else least} % more time than PLD."]
 
 
 def _rival(name: str, one: Finding, findings: Sequence[Finding]) -> str:
@@ -239,7 +252,8 @@ def readme_table(sets: Mapping[str, pd.DataFrame]) -> str:
 def _cell(row: Mapping[Any, Any]) -> str:
     if pd.isna(row["measured"]):
         return DASH
-    return f"{measured_text(row)}, n = {row['n']}: *{verdict_text(row)}*"
+    premise = f" ({row['premise']})" if row["verdict"] == "premise fails" and row["premise"] else ""
+    return f"{measured_text(row)}, n = {row['n']}: *{verdict_text(row)}*{premise}"
 
 
 def write_readme(results: Sequence[Path], readme: Path) -> None:
@@ -249,7 +263,7 @@ def write_readme(results: Sequence[Path], readme: Path) -> None:
     if found != 1:
         raise RecordError(f"{readme}: expected one pair of markers `results: begin` and `results: end`, got {found}")
     finding = readme_finding({one.name: read_story(one / STORY) for one in results})
-    pictures = " ".join(PICTURE.format(name=one.name) for one in results)
+    pictures = " ".join(PICTURE.format(name=one.name) for one in results[:2])
     table = readme_table({one.name: read_claims(one / "claims.csv") for one in results})
     written = MARKERS.sub(
         lambda match: "\n\n".join((match[1].rstrip("\n"), finding, pictures, table, match[2].lstrip("\n"))), text

@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from pldrepro.analysis.arithmetic import finding
+from pldrepro.analysis.cases import NO_STUDY
 from pldrepro.analysis.claims import read_claims
 from pldrepro.analysis.reported import load_papers
 from pldrepro.analysis.story import STORY, read_story
 from pldrepro.analysis.verdicts import DETAILS, VERDICTS
-from pldrepro.exhibits.claims_text import markdown_claims
+from pldrepro.exhibits.claims_text import markdown_claims, named, reported_text
+from pldrepro.exhibits.story_clauses import upper
 from pldrepro.exhibits.story_text import markdown_story
 from pldrepro.files import write_text
 
@@ -39,7 +43,22 @@ def write_results_page(sets: Sequence[Path], out: Path) -> None:
     verdicts = "\n".join(f"- *{name}*: {meaning}." for name, meaning in VERDICTS.items())
     story = "\n\n".join(f"## What `{folder.name}` says\n\n{_story(folder)}" for folder in sets)
     head = HEAD.format(story=f"{story}\n\n{finding(load_papers()['pld'])}", verdicts=verdicts, details=DETAILS)
-    write_text(out, "\n".join([head, *map(_of_set, sets)]))
+    write_text(
+        out, "\n".join([head, *map(_of_set, sets), *unmeasured([read_claims(one / "claims.csv") for one in sets])])
+    )
+
+
+def unmeasured(sets: Sequence[pd.DataFrame]) -> list[str]:
+    """The claims that no set measures, each with what is missing in the set that comes nearest, as a chapter."""
+    by_set = [{row["claim"]: row for row in frame.to_dict("records")} for frame in sets]
+    lines = []
+    for claim, first in by_set[0].items():
+        rows = [rows[claim] for rows in by_set]
+        if all(pd.isna(row["measured"]) for row in rows):
+            notes = [str(row["note"]) for row in rows]
+            nearest = next((note for note in notes if not note.startswith(NO_STUDY)), notes[0])
+            lines.append(f"- {named(first)}, reported: {reported_text(first)}. {upper(nearest)}.")
+    return ["## Claims that no set measures\n\n" + "\n".join(lines) + "\n"] if lines else []
 
 
 def _story(folder: Path) -> str:

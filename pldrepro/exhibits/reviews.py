@@ -366,9 +366,9 @@ def _judged(family: Family) -> str:
     if not family.all:
         return "No comparison here can be judged."
     return (
-        "“Better” and “worse”, “faster” and “slower” are adjusted by Holm. What is also a claim or a finding is "
-        f"adjusted for the {family.size} tests of these, anything else for all {family.all} tests of the set, each to "
-        f"a family-wise error of {100 * ERROR_RATE:g} %."
+        "“Better” and “worse”, “faster” and “slower” are adjusted by Holm. What is also a claim or a finding "
+        f"(other than of “Other ways to save”) is adjusted for the {family.size} tests of these, anything else for all "
+        f"{family.all} tests of the set, each to a family-wise error of {100 * ERROR_RATE:g} %."
     )
 
 

@@ -104,17 +104,17 @@ def _on_claimed_side(finding: Finding) -> bool:
 
 
 def of_side(finding: Finding, below: str, above: str, undecided: str) -> str:
-    """A comparison with its number, by its side; without a full stop."""
+    """A comparison with its number, by its side, as a sentence; the words begin as in the middle of one."""
     words = {"below": below, "above": above}.get(finding.outcome)
     if words:
-        return f"{words}: {amount(finding)} ({basis(finding)})"
-    return f"{undecided}: {amount(finding)} ({joined(basis(finding), sides(finding), why_open(finding))})"
+        return f"{upper(words)}: {amount(finding)} ({basis(finding)})."
+    said = f"it is not judged whether {above}" if finding.open == "seeds" else undecided
+    return f"{upper(said)}: {amount(finding)} ({joined(basis(finding), sides(finding), why_open(finding))})."
 
 
 def of_rival(finding: Finding, about: str) -> str:
     """A comparison with a rival as a sentence: ``about`` is lower, is higher, or shows no significant difference."""
-    words = f"{about} is lower", f"{about} is higher", f"{about} shows no significant difference"
-    return f"{upper(of_side(finding, *words))}."
+    return of_side(finding, f"{about} is lower", f"{about} is higher", f"{about} shows no significant difference")
 
 
 def why_open(finding: Finding) -> str:
@@ -122,7 +122,7 @@ def why_open(finding: Finding) -> str:
     return {
         "seeds": f"below {MIN_SEEDS} {finding.counts} nothing is judged",
         "adjustment": "p < 0.05 by itself, not after Holm's adjustment",
-        "condition": "a condition of the claim is open, too",
+        "condition": "a condition of the claim is open",
     }.get(finding.open, "")
 
 

@@ -61,9 +61,10 @@ def time(topic: Topic) -> list[str]:
     )})  # fmt: skip
     said += [f"{upper(one.basis)}." for one in _get(topic, "saving") if one.basis and one.counts == "seeds"]
     for one in _get(topic, "twin"):
-        saves = f"Against the same model without dropping ({one.against}) it"
-        words = f"{saves} needs more time", f"{saves} saves time", f"{saves} shows no significant saving"
-        said.append(f"{of_side(one, *words)}.")
+        saves = f"against the same model without dropping ({one.against}) it"
+        said.append(
+            of_side(one, f"{saves} needs more time", f"{saves} saves time", f"{saves} shows no significant saving")
+        )
     return said
 
 
@@ -93,20 +94,22 @@ def _value(finding: Finding) -> float:
 def to_loss(topic: Topic) -> list[str]:
     """The speedup to the baseline's final loss."""
     reached = next(iter(_get(topic, "reached")), None)
-    runs = ""
+    runs, fails = "", "does not reach the baseline's final loss"
     if reached is not None and reached.estimate is not None:
         runs = f" ({reached.estimate.value:.0f} of {reached.estimate.n} runs get there)"
+        if reached.estimate.value == reached.estimate.n:
+            fails = "touches the baseline's final loss but ends above it"
     bound = any(one.bound for one in _get(topic, "speedup"))
     most = "bounded by the time that a whole run saves" if bound else "not one to the same loss"
     said = _claims(topic, {"speedup": Words(
         f"PLD reaches the baseline's final loss sooner{runs}",
         f"PLD does not reach the baseline's final loss sooner{runs}",
-        f"PLD does not reach the baseline's final loss{runs}. Its speedup is {most}",
+        f"PLD {fails}{runs}. Its speedup is {most}",
     )})  # fmt: skip
     for one in _get(topic, "gap"):
-        ends = "At its end its loss"
+        ends = "at its end its loss"
         said.append(of_side(one, f"{ends} is below the baseline's", f"{ends} is above the baseline's",
-                            f"{ends} shows no significant difference from the baseline's") + ".")  # fmt: skip
+                            f"{ends} shows no significant difference from the baseline's"))  # fmt: skip
     return said
 
 
@@ -114,23 +117,37 @@ def parts(topic: Topic) -> list[str]:
     """What of the speedup, or of the final loss, each change is responsible for."""
     times = _get(topic, "preln_time", "preln_higher_lr_time", "pld_time")
     if times:
-        pieces = [f"{one.note} {amount(one)}{_undecided(one)}" for one in times]
-        return [f"The speedup is the product of the three changes ({basis(times[0])}): {_and(pieces)}."]
+        common, own = shared_basis(times)
+        pieces = [f"{one.note} {amount(one)}{_brackets(own(one), _undecided(one))}" for one in times]
+        return [f"The speedup is the product of the three changes{_brackets(common)}: {_and(pieces)}."]
     losses = _get(topic, "preln_loss", "preln_higher_lr_loss", "pld_loss")
     if not losses:
         return []
-    pieces = [f"{one.note} {signed(one)}{_undecided(one)}" for one in losses]
-    return [f"What each change adds to the final loss ({basis(losses[0])}; below 0 is better): {_and(pieces)}."]
+    common, own = shared_basis(losses)
+    pieces = [f"{one.note} {signed(one)}{_brackets(own(one), _undecided(one))}" for one in losses]
+    better = _brackets(common, "below 0 is better")
+    return [f"What each change adds to the final loss{better}: {_and(pieces)}."]
+
+
+def shared_basis(found: Sequence[Finding]) -> tuple[str, Callable[[Finding], str]]:
+    """What several numbers rest on: said once where it is the same for all, else behind each of them."""
+    every = {basis(one) for one in found}
+    return (every.pop(), lambda one: "") if len(every) == 1 else ("", basis)
+
+
+def _brackets(*said: str) -> str:
+    return f" ({joined(*said)})" if any(said) else ""
 
 
 def signed(finding: Finding) -> str:
-    """A difference with its sign: +0.109 nats [0.097, 0.122]."""
+    """A difference with its sign, which 0 has none of: +0.109 nats [0.097, 0.122]."""
     text = amount(finding)
-    return text if text.startswith("−") else f"+{text}"
+    value = text.split()[0]
+    return text if value.startswith("−") or not value.strip("0.") else f"+{text}"
 
 
 def _undecided(finding: Finding) -> str:
-    return f" ({why_open(finding) or 'not significant'})" if finding.outcome == "undecided" else ""
+    return why_open(finding) or "not significant" if finding.outcome == "undecided" else ""
 
 
 def _and(pieces: Sequence[str]) -> str:
@@ -164,7 +181,8 @@ def _gain(finding: Finding | None, speedup: Finding) -> str:
     """A score's difference from the finished baseline's, with how many seeds are on its side."""
     if finding is None:
         return ""
-    return f": {amount(finding)} ({joined(basis(finding), sides(finding), why_open(speedup))})"
+    why = "" if speedup.open == "condition" else why_open(speedup)  # the condition is this difference
+    return f": {amount(finding)} ({joined(basis(finding), sides(finding), why)})"
 
 
 def _similar(name: str, finding: Finding) -> str:
@@ -181,22 +199,27 @@ def _similar(name: str, finding: Finding) -> str:
 
 def equal_samples(topic: Topic) -> list[str]:
     """Loss at equal samples against the same model without dropping."""
-    return [
+    said = [
         of_side(
-            one, f"Dropping lowers the final loss at equal samples, against {one.against}",
-            f"Dropping raises the final loss at equal samples, against {one.against}",
-            f"Dropping shows no significant effect on the final loss at equal samples, against {one.against}",
-        ) + f".{smallest_seen(one) if one.outcome == 'undecided' else ''}"
+            one, f"dropping lowers the final loss at equal samples, against {one.against}",
+            f"dropping raises the final loss at equal samples, against {one.against}",
+            f"dropping shows no significant effect on the final loss at equal samples, against {one.against}",
+        ) + (smallest_seen(one) if one.outcome == "undecided" else "")
         for one in _get(topic, "loss")
     ]  # fmt: skip
+    return said + [
+        f"With the baseline's learning rate for both the difference is {signed(one)} ({basis(one)}; shown, not tested)."
+        for one in _get(topic, "lower_rate")
+    ]
 
 
 def equal_cost(topic: Topic) -> list[str]:
     """Loss at equal cost against runs decayed there, and against a shallower model."""
     said = []
     for one in _get(topic, "twin", "baseline"):
-        rival = f"at equal time PLD's final loss, against {one.against},"
-        said.append(of_rival(one, rival))
+        times = (time for time in topic if (time.part, time.arm) == (f"{one.part}_time", one.against))
+        cost = "".join(f" ({less_time(time)} than PLD)" for time in times)
+        said.append(of_rival(one, f"at about equal time PLD's final loss, against {one.against}{cost},"))
     for one in _get(topic, "fewer_layers"):
         time = [other for other in _get(topic, "fewer_layers_time") if other.arm == one.against]
         cost = f" ({amount(time[0])} less time than PLD)" if time else ""
@@ -218,9 +241,9 @@ def other_ways(topic: Topic) -> list[str]:
     rate, best = _get(topic, "rate"), _get(topic, "best")
     if texts and rate:
         changed = f"changes the final loss of PreLN without dropping by {signed(rate[0])}"
-        texts.append(f"They have PLD's learning rate, which by itself {changed} in this set.")
+        texts.append(f"All of them use PLD's learning rate, which by itself {changed}.")
     if texts and best:
-        texts.append(f"The one with the lowest loss, {best[0].arm}, ends {apart(best[0])} the baseline's.")
+        texts.append(f"The lowest mean loss is that of {best[0].arm}: {signed(best[0])} against the baseline's.")
     return texts
 
 
@@ -239,11 +262,6 @@ def less_time(time: Finding) -> str:
     return f"{amount(time)} less reference time"
 
 
-def apart(finding: Finding) -> str:
-    """A difference with its side: 0.081 nats above."""
-    return f"{amount(finding)} above" if _value(finding) > 0 else f"{amount(_negative(finding))} below"
-
-
 def _negative(finding: Finding) -> Finding:
     assert finding.estimate is not None
     return replace(finding, estimate=finding.estimate.map(lambda value: -value))
@@ -253,7 +271,7 @@ def glue(topic: Topic) -> list[str]:
     """Final GLUE."""
     floor = next((one.note for one in _get(topic, "baseline", "twin") if one.note), "")
     if floor:
-        return [f"GLUE is not judged here, for that needs {floor}."]
+        return [f"GLUE is not judged here; that needs {floor}."]
     base, twin = "the baseline's", "that of the same model without dropping"
     said = _claims(topic, {
         "baseline": Words(f"PLD's final GLUE score is above {base}", f"PLD's final GLUE score is below {base}"),
@@ -291,14 +309,13 @@ def sbld(topic: Topic) -> list[str]:
         "prior": "PLD's printed equation at its depth (which drops the first layer, too)",
     }  # fmt: skip
     found = [(name, one) for part, name in rivals.items() for one in _get(topic, part)]
-    few = any(one.open == "seeds" for _, one in found)
+    common, own = shared_basis([one for _, one in found])
     pieces = [
-        f"{signed(one)} against {name}{f', {one.note}' if one.note else ''}{'' if few else _undecided(one)}"
+        f"{signed(one)} against {name}{f', {one.note}' if one.note else ''}{_brackets(own(one), _undecided(one))}"
         for name, one in found
     ]
     if pieces:
-        rests = joined(basis(found[0][1]), why_open(found[0][1]) if few else "")
-        said.append(f"Its final loss on GPT ({rests}; below 0 is better): {_and(pieces)}.")
+        said.append(f"Its final loss on GPT{_brackets(common, 'below 0 is better')}: {_and(pieces)}.")
     return said
 
 
@@ -306,19 +323,21 @@ def images(topic: Topic) -> list[str]:
     """SBLD on images."""
     return [
         of_side(one, f"SBLD lowers top-1 accuracy on {one.note}", f"SBLD raises top-1 accuracy on {one.note}",
-                f"SBLD shows no significant effect on top-1 accuracy on {one.note}") + "."
+                f"SBLD shows no significant effect on top-1 accuracy on {one.note}")
         for one in topic
     ]  # fmt: skip
+
+
+LAST_TO_FIRST = "; norm at PostLN's last layer over that at its first, mean of the probed steps"
 
 
 def why(topic: Topic) -> list[str]:
     """Figures 1 and 2."""
     return _claims(topic, {
         "vanishing": Words(
-            "early in training PostLN's gradient norms fall towards lower layers, more than PreLN's by the ratio of "
-            "the last layer's norm to the first's",
-            "early in training PostLN's gradient norms do not fall towards lower layers",
-            "early in training PreLN's gradient norms are farther from balance than PostLN's",
+            f"early in training PostLN's gradient norms fall towards lower layers, PreLN's fall less{LAST_TO_FIRST}",
+            f"early in training PostLN's gradient norms do not fall towards lower layers{LAST_TO_FIRST}",
+            f"early in training PreLN's gradient norms are farther from balance than PostLN's{LAST_TO_FIRST}",
         ),
         "preserving": Words(
             "PreLN's blocks preserve the gradient's norm better than PostLN's, by the difference in mean |ln ratio|",

@@ -18,6 +18,7 @@ from pldrepro.config.arm import ArmTags
 from pldrepro.config.experiment import arm_tags, experiments_folder
 from pldrepro.errors import SettingsError
 from pldrepro.exhibits import claims_text
+from pldrepro.exhibits.results_page import unmeasured
 from tests.support import runs
 from tests.support.runs import load_evidence
 
@@ -225,7 +226,7 @@ def test_every_claim_has_a_row_and_every_unmeasured_one_a_reason(better: pd.Data
     assert list(better.columns) == [
         "claim", "paper", "statement", "reported", "null", "provenance", "bound", "measured", "low", "high", "n",
         "values", "counts", "unit", "p_holm", "tests", "verdict", "open", "sees", "agree", "ours", "lacks", "same",
-        "exhibit", "basis", "note",
+        "exhibit", "basis", "premise", "note",
     ]  # fmt: skip
     unmeasured = better[better["verdict"] == "not measured at this scale"]
     assert (unmeasured["note"] != "").all()
@@ -241,6 +242,36 @@ def test_claims_that_rest_on_one_estimate_have_one_verdict(better: pd.DataFrame)
     assert second["note"].startswith("one estimate with time_per_sample, and one verdict")
     assert second["same"] == "pld.time_per_sample"
     assert second["p_holm"] == first["p_holm"]
+
+
+def test_a_failed_premise_is_shown_with_what_was_measured_of_it(better: pd.DataFrame) -> None:
+    fails = better["claim"] == "pld.speedup_similar_accuracy"
+    premise = better.loc[fails, "premise"].iloc[0]
+    assert premise.startswith("GLUE at checkpoint 100 minus the baseline's final one: ")
+    assert premise.endswith(" points, n = 3") or "], n = 3" in premise
+    for verdict, why, told in (
+        ("premise fails", "", True),
+        ("inconclusive", "condition", True),
+        ("reproduced", "", False),
+    ):
+        page = claims_text.markdown_claims(
+            better.assign(verdict=better["verdict"].mask(fails, verdict), open=better["open"].mask(fails, why))
+        )
+        assert (f"Its condition: {premise}." in page) == told, verdict
+
+
+def test_the_page_lists_the_claims_that_no_set_measures(better: pd.DataFrame) -> None:
+    (chapter,) = unmeasured(
+        [better.assign(note=better["note"].where(better["measured"].notna(), "no study of GPT")), better]
+    )
+    absent = better[better["measured"].isna()]
+    assert chapter.count("\n- ") == len(absent) > 0
+    assert all(text in chapter for text in absent["statement"])
+    assert "fine-tuning ran at one learning rate" in chapter.lower()
+    one = absent.iloc[0]["claim"]
+    found = better.assign(measured=better["measured"].mask(better["claim"] == one, 1.0))
+    assert unmeasured([better, found])[0].count("\n- ") == len(absent) - 1
+    assert unmeasured([better.assign(measured=1.0)]) == []
 
 
 def test_one_estimate_against_two_values_is_said_to_be_two_tests(better: pd.DataFrame) -> None:

@@ -1,5 +1,6 @@
 """Which findings make the story: by rules, from claims.csv and from comparisons that are judged together."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -131,6 +132,33 @@ def test_other_ways_to_save_change_no_test_of_the_claims_and_findings(tmp_path: 
     assert paired is not None
     assert (family.p(null_test(paired)) or 0) > (paired.p or 1)
     assert not list(findings.other_ways(findings.Told(bare, PAPERS, {})))
+
+
+def test_the_cost_of_dropping_is_shown_at_the_baselines_rate_too(tmp_path: Path) -> None:
+    losses = {"baseline": 3.0, "preln": 3.1, "preln_higher": 3.2, "pld": 3.25, "pld_baseline_rate": 3.4}
+    paths = [runs.write_pretrain(tmp_path, arm, seed, final_loss=loss + 0.001 * seed)
+             for arm, loss in losses.items() for seed in (1, 2, 3)]  # fmt: skip
+    evidence = load_evidence(paths, calibration=runs.write_calibration(tmp_path))
+    own, lower = findings.equal_samples(findings.Told(evidence, PAPERS, {}))
+    assert own.estimate is not None
+    assert lower.estimate is not None
+    assert (own.estimate.value, lower.estimate.value) == (pytest.approx(0.05), pytest.approx(0.3))
+    assert (own.paired is None, lower.paired is None, lower.against) == (False, True, "PreLN, same learning rate")
+
+
+def test_the_rate_is_told_only_where_all_arms_have_it(tmp_path: Path) -> None:
+    losses = {"baseline": 3.0, "preln": 3.0, "preln_higher": 3.1, "pld": 3.2, "stacking": 2.9}
+    paths = [runs.write_pretrain(tmp_path, arm, seed, final_loss=loss + 0.001 * seed)
+             for arm, loss in losses.items() for seed in (1, 2, 3)]  # fmt: skip
+    for path in paths:
+        if path.parent.name == "stacking":
+            settings = path / "settings.json"
+            values = json.loads(settings.read_text("utf-8"))
+            values["training"]["learning_rates"] = {"baseline": 1e-5, "higher": 1e-5}
+            settings.write_text(json.dumps(values), "utf-8")
+    evidence = load_evidence(paths, calibration=runs.write_calibration(tmp_path))
+    parts = [one.part for one in findings.other_ways(findings.Told(evidence, PAPERS, {}))]
+    assert parts == ["stacking", "stacking_time", "best"]
 
 
 def test_verdicts_are_counted(evidence: Evidence, written: pd.DataFrame) -> None:

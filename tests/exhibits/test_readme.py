@@ -81,6 +81,12 @@ def test_the_sets_with_a_speedup_come_first_and_take_it_apart() -> None:
     assert in_order(item, "In `a` PLD does not reach", "0 of 10 runs", "0.200 nats [0.100, 0.300] above.")
 
 
+def test_runs_that_touch_the_loss_and_end_above_it_are_not_said_to_miss_it() -> None:
+    all_ten = replace(REACHED, estimate=Estimate(10, None, None, 10, "count"))
+    (item,) = items(a=[BOUND, all_ten, GAP])
+    assert "In `a` PLD touches the baseline's final loss but ends above it (10 of 10 runs get there)" in item
+
+
 def test_an_open_speedup_is_not_told_as_one() -> None:
     (item,) = items(a=[replace(SPEEDUP, outcome="inconclusive")])
     assert "In `a` whether PLD reaches the baseline's final loss sooner is open: 3.20 x" in item
@@ -100,12 +106,15 @@ def test_what_dropping_costs_is_first_said_where_it_is_decided() -> None:
 def test_a_run_that_stops_at_the_cost_of_dropping_is_the_rival_at_equal_time() -> None:
     twin = Finding("equal_cost", "twin", UNDECIDED, Estimate(-0.01, -0.04, 0.02, 5, ""), "nats", against="PreLN")
     base = Finding("equal_cost", "baseline", ABOVE, Estimate(0.1, 0.07, 0.13, 5, ""), "nats", against="PostLN")
-    (item,) = items(a=[COST, twin, base, RIVAL, RIVAL_TIME], b=[COST, RIVAL, RIVAL_TIME])
+    times = [Finding("equal_cost", f"{part}_time", SHOWN, Estimate(saved, None, None, 5, ""), "%", arm=arm)
+             for part, arm, saved in (("twin", "PreLN", -2.0), ("baseline", "PostLN", -3.1))]  # fmt: skip
+    (item,) = items(a=[COST, twin, base, *times, RIVAL, RIVAL_TIME], b=[COST, RIVAL, RIVAL_TIME])
     open_twin = (
         "is not shown to differ from that of the same model without dropping: −0.010 nats [−0.040, 0.020] in `a`"
     )
     assert in_order(item, open_twin, "undecided", "is above the baseline's: 0.100 nats", "fewer layers", "in `b`")
-    assert item.count("fewer layers") == 1
+    assert "These rivals take 2.0 to 3.1 % more time than PLD." in item
+    assert item.count("fewer layers") == 2
 
 
 def test_the_loss_of_a_ranking_is_told_against_other_orders() -> None:
@@ -129,8 +138,9 @@ def test_other_ways_to_save_give_the_numbers_of_what_is_decided_and_name_the_res
     assert item == (
         "- **Other ways to save.** Final loss minus PLD's at equal samples; below 0 is better. In `b`: stacking −0.200 "
         "nats [−0.300, −0.100] in 25.0 % [24.0, 26.0] less reference time (5 seeds). Not shown to differ from PLD: "
-        "growing. PLD's learning rate, which all of these have, changes PreLN's final loss by +0.100 nats [0.050, "
-        "0.150]. Stacking has the lowest final loss of them, 0.300 nats [0.200, 0.400] below the baseline's."
+        "growing. All of these use PLD's learning rate, which by itself changes PreLN's final loss by +0.100 nats "
+        "[0.050, 0.150]. Stacking has the lowest mean loss of them, −0.300 nats [−0.400, −0.200] against the "
+        "baseline's."
     )
 
 

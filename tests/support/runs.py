@@ -78,6 +78,9 @@ MORE_ARMS: dict[str, dict[str, Any]] = {
     },
     "stacking": {"label": "progressive stacking", "norm": "pre", "rate": "higher", "drop": {"dialect": "stacking"}},
     "layerdrop": {"label": "LayerDrop", "norm": "pre", "rate": "higher", "drop": {"dialect": "layerdrop"}},
+    "pld_baseline_rate": {
+        "label": "PLD, baseline's learning rate", "norm": "pre", "rate": "baseline", "drop": {"dialect": "paper_alg1"},
+    },
     "pld_theta30": {
         "label": "PLD, theta_bar 0.3", "norm": "pre", "rate": "higher",
         "drop": {"dialect": "paper_alg1", "theta_bar": 0.3},

@@ -131,9 +131,9 @@ def figure4(evidence: Evidence, paper: Paper) -> FigureData:
         _draws(evidence, right, draws[draws["arm"] == arm], arms, arm)
     keep = evidence.probes[0].summary.lesion_keep
     left.set(xlabel="share of the run", ylabel="validation loss [nats]")
-    left.set_title("lesion (dashed) of checkpoints", loc="left")
+    left.set_title("lesion of checkpoints: dashed", loc="left")
     right.set(xlabel="layers kept in a draw", ylabel="loss increase [nats]")
-    right.set_title("at the end; hollow: no layer 1", loc="left")
+    right.set_title("end; hollow: no layer 1", loc="left")
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
@@ -148,8 +148,8 @@ def figure4(evidence: Evidence, paper: Paper) -> FigureData:
 
 
 TRAINED = (
-    "Left: validation loss, all layers on, of models trained with each layer kept with probability 1/2 in every step "
-    "(dashed), and of the same models trained with all layers (solid); mean over seeds. "
+    "Left: validation loss, all layers on, of models trained with all layers (solid), and of the same models trained "
+    "with each layer kept with probability 1/2 in every step (dashed); mean over seeds. "
 )
 
 
@@ -167,11 +167,11 @@ def _training_panel(ax: Axes, evidence: Evidence, trained: Mapping[str, str]) ->
         colour = arm_style(evidence, pair[1])["color"]
         for arm, line in zip(pair, ("--", "-"), strict=True):
             course = mean_by_share(data[data["arm"] == arm])
-            label = evidence.label(arm) if arm in trained else None
+            label = None if arm in trained else evidence.label(arm)  # the dashed line has the colour of its twin
             ax.plot(course["share"], course["validation_loss"], line, color=colour, linewidth=1.2, label=label)
     ax.set(xlabel="share of the run", ylabel="validation loss [nats]")
-    ax.set_title("training (dashed: dropped)", loc="left")
-    ax.legend(fontsize=6)
+    ax.set_title("training; dashed: dropped", loc="left")
+    ax.legend(fontsize=5.5, handlelength=1.2, borderaxespad=0.2)
     return data.rename(columns={"validation_loss": "value"}).assign(state="training")
 
 
