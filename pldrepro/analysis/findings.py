@@ -325,6 +325,8 @@ def unfinetuned(told: Told) -> Iterator[Finding]:
 
 # ---- SBLD ----
 
+ORDERS = {"depth": "order", "reversed": "reversed"}  # rankings of controls -> their part of the topic
+
 
 def sbld(told: Told) -> Iterator[Finding]:
     """SBLD on GPT: its time, its loss against no dropping, and against controls that know nothing of sensitivity."""
@@ -340,8 +342,8 @@ def sbld(told: Told) -> Iterator[Finding]:
     yield from (replace(one, note=note) for one in rankings)
     for control in study.arms_with_role("control"):
         drop = study.runs(control)[0].settings.drop if control in study.arms else None
-        if drop is not None and drop.ranking == "depth" and drop.allocation == "by_rank":
-            yield from _loss(study, "sbld", "order", arm, control, "sbld_table1")
+        if drop is not None and drop.allocation == "by_rank" and drop.ranking in ORDERS:
+            yield from _loss(study, "sbld", ORDERS[drop.ranking], arm, control, "sbld_table1")
     yield from _loss(study, "sbld", "pld", arm, study.pld, "sbld_table1")
     yield from _loss(study, "sbld", "prior", arm, prior_dropping(study) or "", "sbld_table1")
 

@@ -23,8 +23,8 @@ from pldrepro.analysis.story import STORY, read_story
 from pldrepro.analysis.text import DASH, number
 from pldrepro.errors import RecordError
 from pldrepro.exhibits.claims_text import measured_text, named, reported_text, verdict_text
-from pldrepro.exhibits.story_clauses import amount, basis, kind, upper
-from pldrepro.exhibits.story_text import less_time, sbld, signed
+from pldrepro.exhibits.story_clauses import amount, basis, kind, less_time, signed, upper
+from pldrepro.exhibits.story_text import sbld
 from pldrepro.files import write_text
 
 # What a reader asks first, in this order.
@@ -95,6 +95,12 @@ def _speedup(one: Finding, findings: Sequence[Finding]) -> str:
     return f"{words}: {amount(one)}{_brackets(basis(one), _open(one))}{made_of}{end}"
 
 
+LOWER_RATE = (
+    "with the baseline's learning rate for both, PLD's loss minus that of the same model without dropping (shown, not "
+    "tested)"
+)
+
+
 def costs(sets: Sets) -> list[str]:
     """Final loss against the same model without dropping and the baseline, at equal samples and at equal time.
 
@@ -109,6 +115,7 @@ def costs(sets: Sets) -> list[str]:
     rivals = {"twin": "that of the same model without dropping", "baseline": "the baseline's"}
     return [
         *_told(found, lambda one: words[one.outcome]),
+        *_told(_all(sets, "equal_samples", "lower_rate"), lambda _: LOWER_RATE),
         *(text for part, rival in rivals.items()
           for text in _told(_all(sets, "equal_cost", part), partial(_at_equal_time, rival))),
         *_rivals_time(sets),
@@ -132,7 +139,7 @@ def ways(sets: Sets) -> list[str]:
         if compared:
             told = [f"in `{name}`: {', '.join(numbers)}"]
             told += [f"not shown to differ from PLD: {', '.join(rest)}"] * bool(rest)
-            texts += [f"{upper(one)}." for one in (*told, *(_shared(topic) if decided else ()))]
+            texts += [f"{upper(one)}." for one in (*told, *(_shared(topic, len(compared) > 1) if decided else ()))]
     return ["Final loss minus PLD's at equal samples; below 0 is better.", *texts] if texts else []
 
 
@@ -141,12 +148,13 @@ def _in_time(one: Finding, topic: Sequence[Finding]) -> str:
     return "".join(f" in {less_time(time)}" for time in topic if time.part == f"{one.part}_time")
 
 
-def _shared(topic: Sequence[Finding]) -> list[str]:
+def _shared(topic: Sequence[Finding], several: bool) -> list[str]:
     """What their common learning rate does to the loss, and the best one's difference from the baseline."""
-    rate = [f"all of these use PLD's learning rate, which by itself changes PreLN's final loss by {signed(one)}"
+    use = "all of these use" if several else "it uses"
+    rate = [f"{use} PLD's learning rate, which by itself changes PreLN's final loss by {signed(one)}"
             for one in topic if one.part == "rate"]  # fmt: skip
-    best = [f"{one.arm} has the lowest mean loss of them, {signed(one)} against the baseline's"
-            for one in topic if one.part == "best"]  # fmt: skip
+    best = [f"{f'{one.arm} has the lowest mean loss of them,' if several else 'its loss is'} {signed(one)} against the "
+            "baseline's" for one in topic if one.part == "best"]  # fmt: skip
     return [*rate, *best]
 
 

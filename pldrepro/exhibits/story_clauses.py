@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pldrepro.analysis.finding import Finding
@@ -59,6 +60,31 @@ def smallest_seen(finding: Finding) -> str:
 def joined(*said: str) -> str:
     """What is said in brackets behind a number: those parts that say something."""
     return "; ".join(filter(None, said))
+
+
+def signed(finding: Finding) -> str:
+    """A difference with its sign, which 0 has none of: +0.109 nats [0.097, 0.122]."""
+    text = amount(finding)
+    value = text.split()[0]
+    return text if value.startswith("−") or not value.strip("0.") else f"+{text}"
+
+
+def shared_basis(found: Sequence[Finding]) -> tuple[str, Callable[[Finding], str]]:
+    """What several numbers rest on: said once where it is the same for all, else behind each of them."""
+    every = {basis(one) for one in found}
+    return (every.pop(), lambda one: "") if len(every) == 1 else ("", basis)
+
+
+def less_time(time: Finding) -> str:
+    """How much less or more reference time an arm takes."""
+    if time.estimate is not None and time.estimate.value < 0:
+        return f"{amount(_negative(time))} more reference time"
+    return f"{amount(time)} less reference time"
+
+
+def _negative(finding: Finding) -> Finding:
+    assert finding.estimate is not None
+    return replace(finding, estimate=finding.estimate.map(lambda value: -value))
 
 
 def sides(finding: Finding) -> str:

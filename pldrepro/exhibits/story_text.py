@@ -6,7 +6,7 @@ Another outcome gives another sentence. What a set does not measure is named onc
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from textwrap import fill
 
 from pldrepro.analysis.finding import NOTHING, SHOWN, Finding
@@ -20,10 +20,13 @@ from pldrepro.exhibits.story_clauses import (
     basis,
     joined,
     kind,
+    less_time,
     of_claim,
     of_rival,
     of_side,
+    shared_basis,
     sides,
+    signed,
     smallest_seen,
     upper,
     why_open,
@@ -129,21 +132,8 @@ def parts(topic: Topic) -> list[str]:
     return [f"What each change adds to the final loss{better}: {_and(pieces)}."]
 
 
-def shared_basis(found: Sequence[Finding]) -> tuple[str, Callable[[Finding], str]]:
-    """What several numbers rest on: said once where it is the same for all, else behind each of them."""
-    every = {basis(one) for one in found}
-    return (every.pop(), lambda one: "") if len(every) == 1 else ("", basis)
-
-
 def _brackets(*said: str) -> str:
     return f" ({joined(*said)})" if any(said) else ""
-
-
-def signed(finding: Finding) -> str:
-    """A difference with its sign, which 0 has none of: +0.109 nats [0.097, 0.122]."""
-    text = amount(finding)
-    value = text.split()[0]
-    return text if value.startswith("−") or not value.strip("0.") else f"+{text}"
 
 
 def _undecided(finding: Finding) -> str:
@@ -239,11 +229,13 @@ def other_ways(topic: Topic) -> list[str]:
     texts = [f"{said[side]} PLD's final loss at equal samples (their loss minus PLD's): "
              f"{_and([_other_way(one, times) for one in found[side]])}." for side in said if side in found]  # fmt: skip
     rate, best = _get(topic, "rate"), _get(topic, "best")
+    several = sum(map(len, found.values())) > 1
     if texts and rate:
         changed = f"changes the final loss of PreLN without dropping by {signed(rate[0])}"
-        texts.append(f"All of them use PLD's learning rate, which by itself {changed}.")
+        texts.append(f"{'All of them use' if several else 'It uses'} PLD's learning rate, which by itself {changed}.")
     if texts and best:
-        texts.append(f"The lowest mean loss is that of {best[0].arm}: {signed(best[0])} against the baseline's.")
+        lowest = f"The lowest mean loss is that of {best[0].arm}:" if several else "Its loss is"
+        texts.append(f"{lowest} {signed(best[0])} against the baseline's.")
     return texts
 
 
@@ -253,18 +245,6 @@ def _other_way(finding: Finding, times: Mapping[str, Finding]) -> str:
     saves = "" if time is None else f"{less_time(time)} than PLD"
     agree = sides(finding) if finding.outcome == "undecided" else ""
     return f"{finding.arm} {signed(finding)} ({joined(saves, basis(finding), agree, why_open(finding))})"
-
-
-def less_time(time: Finding) -> str:
-    """How much less or more reference time an arm takes."""
-    if _value(time) < 0:
-        return f"{amount(_negative(time))} more reference time"
-    return f"{amount(time)} less reference time"
-
-
-def _negative(finding: Finding) -> Finding:
-    assert finding.estimate is not None
-    return replace(finding, estimate=finding.estimate.map(lambda value: -value))
 
 
 def glue(topic: Topic) -> list[str]:
@@ -305,7 +285,8 @@ def sbld(topic: Topic) -> list[str]:
         topic, {"time": Words("SBLD (our reading) saves training time", "SBLD (our reading) saves no training time")}
     )
     rivals = {
-        "loss": "no dropping", "random": "random ranking", "order": "the same lists in order of depth", "pld": "PLD",
+        "loss": "no dropping", "random": "random ranking", "order": "the same lists in order of depth",
+        "reversed": "the reversed ranking", "pld": "PLD",
         "prior": "PLD's printed equation at its depth (which drops the first layer, too)",
     }  # fmt: skip
     found = [(name, one) for part, name in rivals.items() for one in _get(topic, part)]

@@ -146,6 +146,16 @@ def test_the_cost_of_dropping_is_shown_at_the_baselines_rate_too(tmp_path: Path)
     assert (own.paired is None, lower.paired is None, lower.against) == (False, True, "PreLN, same learning rate")
 
 
+def test_sbld_is_compared_with_the_rankings_that_know_nothing_or_the_opposite(tmp_path: Path) -> None:
+    losses = {"baseline": 3.0, "sbld": 3.1, "sbld_depth": 3.2, "sbld_reversed": 3.6, "sbld_random": 3.3, "pld": 3.0}
+    paths = [runs.write_pretrain(tmp_path, arm, seed, family="gpt", final_loss=loss + 0.001 * seed)
+             for arm, loss in losses.items() for seed in (1, 2, 3)]  # fmt: skip
+    evidence = load_evidence(paths, calibration=runs.write_calibration(tmp_path, "gpt"))
+    found = {one.part: one.estimate.value for one in findings.sbld(findings.Told(evidence, PAPERS, {})) if one.estimate}
+    wanted = {"loss": 0.1, "random": -0.2, "order": -0.1, "reversed": -0.5, "pld": 0.1}
+    assert found == {part: pytest.approx(gap) for part, gap in wanted.items()}
+
+
 def test_the_rate_is_told_only_where_all_arms_have_it(tmp_path: Path) -> None:
     losses = {"baseline": 3.0, "preln": 3.0, "preln_higher": 3.1, "pld": 3.2, "stacking": 2.9}
     paths = [runs.write_pretrain(tmp_path, arm, seed, final_loss=loss + 0.001 * seed)

@@ -147,7 +147,7 @@ def test_figure_4_shows_training_with_random_dropping(tmp_path: Path, monkeypatc
         trained = frame[frame["state"] == "training"]
         assert set(trained["arm"]) == {"postln_random50", "baseline"}
         assert trained[trained["arm"] == "postln_random50"]["value"].min() == pytest.approx(4)
-        assert caption.startswith("Left: validation loss, all layers on, of models trained with each layer kept")
+        assert caption.startswith("Left: validation loss, all layers on, of models trained with all layers (solid), ")
         assert len(figure.axes) == (3 if probed else 1)
 
 

@@ -103,6 +103,12 @@ def test_what_dropping_costs_is_first_said_where_it_is_decided() -> None:
     assert in_order(item, "fewer layers", "9.0 % [7.0, 11.0] less time", "is lower in `b`", "−0.100 nats", "(5 seeds)")
 
 
+def test_the_cost_at_the_baselines_rate_is_shown_without_a_side() -> None:
+    lower = Finding("equal_samples", "lower_rate", SHOWN, Estimate(0.1, 0.08, 0.12, 5, ""), "nats")
+    (item,) = items(a=[COST], b=[OPEN_COST, lower])
+    assert in_order(item, "With the baseline's learning rate for both", "(shown, not tested): 0.100 nats", "in `b` (5")
+
+
 def test_a_run_that_stops_at_the_cost_of_dropping_is_the_rival_at_equal_time() -> None:
     twin = Finding("equal_cost", "twin", UNDECIDED, Estimate(-0.01, -0.04, 0.02, 5, ""), "nats", against="PreLN")
     base = Finding("equal_cost", "baseline", ABOVE, Estimate(0.1, 0.07, 0.13, 5, ""), "nats", against="PostLN")

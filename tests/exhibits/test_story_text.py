@@ -118,6 +118,12 @@ def test_an_undecided_difference_says_what_is_found_with_80_percent_power() -> N
     assert sides == ["Dropping lowers", "Dropping raises"]
 
 
+def test_the_cost_at_the_baselines_rate_is_told_as_a_number() -> None:
+    lower = Finding("equal_samples", "lower_rate", SHOWN, Estimate(0.1, 0.08, 0.12, 5, ""), "nats")
+    text = said(COST, lower)["Cost of dropping, equal samples"]
+    assert text.endswith("rate for both the difference is +0.100 nats [0.080, 0.120] (5 seeds; shown, not tested).")
+
+
 def test_scores_at_the_floor_judge_nothing() -> None:
     floor = Finding("glue", "baseline", "not measured at this scale", Estimate(0.5, -1.0, 2.0, 3, ""), "points",
                     note="a score above the floor (38.5 against 37.0)")  # fmt: skip
@@ -222,7 +228,11 @@ def test_other_ways_to_save_are_told_by_the_side_of_their_loss_with_the_time_the
 def test_the_rate_that_they_share_and_the_distance_from_the_baseline_are_told(gap: float, words: str) -> None:
     rate = Finding("other_ways", "rate", SHOWN, Estimate(0.1, None, None, 5, ""), "nats", "table3")
     best = Finding("other_ways", "best", SHOWN, Estimate(gap, None, None, 5, ""), "nats", "table3", arm="stacking")
-    text = said(*other_way("stacking", "below", -0.2, 25.0), rate, best)["Other ways to save"]
+    ways = other_way("stacking", "below", -0.2, 25.0), other_way("growing", "undecided", -0.1, 8.0)
+    alone = said(*ways[0], rate, best)["Other ways to save"]
+    assert "It uses PLD's learning rate, " in alone
+    assert alone.endswith(f"Its loss is {words} nats against the baseline's.")
+    text = said(*ways[0], *ways[1], rate, best)["Other ways to save"]
     assert "All of them use PLD's learning rate, which by itself changes the final loss of PreLN without" in text
     assert text.endswith(f"+0.100 nats. The lowest mean loss is that of stacking: {words} nats against the baseline's.")
 
