@@ -55,15 +55,18 @@ def premise_text(row: Mapping[Any, Any]) -> str:
 
 
 def format_claims(frame: pd.DataFrame) -> str:
-    """The claims as a plain text table, 118 columns wide: first those that were measured."""
+    """The claims that were measured as a plain text table, 118 columns wide, and how many were not."""
     lines = [f"{'claim':<42} {'reported':>13} {'measured':>27} {'n':>2}  verdict", "-" * 118]
-    for row in _measured_first(frame):
+    measured = frame[frame["measured"].notna()]
+    for row in measured.to_dict("records"):
         first, *more = wrap(named(row), 42)
         numbers = f"{reported_text(row):>13} {measured_text(row):>27} {row['n'] or '':>2}"
         lines += [f"{first:<42} {numbers}  {verdict_text(row)}", *(f"  {line}" for line in more)]
-    lines += ["-" * 118, *mark_notes(frame["provenance"])]
+    lines += ["-" * 118, *mark_notes(measured["provenance"])]
+    if absent := len(frame) - len(measured):
+        lines.append(f"{absent} more claim{'s are' if absent > 1 else ' is'} not measured here; the report says why.")
     lines.append("Measured [95 % interval]; ≤: a bound, which has none. claims.csv and the report say more on each.")
-    lines += [fill(note, 118) for note in (N_NOTE, *_ours_note(frame), control_note(frame))]
+    lines += [fill(note, 118) for note in (N_NOTE, *_ours_note(measured), control_note(frame))]
     return "\n".join(lines)
 
 

@@ -171,7 +171,9 @@ def _training_panel(ax: Axes, evidence: Evidence, trained: Mapping[str, str]) ->
             ax.plot(course["share"], course["validation_loss"], line, color=colour, linewidth=1.2, label=label)
     ax.set(xlabel="share of the run", ylabel="validation loss [nats]")
     ax.set_title("training; dashed: dropped", loc="left")
-    ax.legend(fontsize=5.5, handlelength=1.2, borderaxespad=0.2)
+    low, high = ax.get_ylim()
+    ax.set_ylim(top=high + 0.07 * len(trained) * (high - low))  # room for the legend
+    ax.legend(fontsize=5.5, handlelength=1.2, borderaxespad=0.2, loc="upper right")
     return data.rename(columns={"validation_loss": "value"}).assign(state="training")
 
 
