@@ -165,8 +165,9 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...
     )),
     "make tables": (verbs.make_tables, (NAMES, *FINISHED, path("--out", "folder to write them to"))),
     "make figures": (verbs.make_figures, (NAMES, *FINISHED, path("--out", "folder to write them to"))),
-    "make claims": (verbs.make_claims, (*FINISHED, path("--out", "claims.csv to write"))),
-    "make reviews": (verbs.make_reviews, (*FINISHED, path("--out", "Markdown page to write"))),
+    "make claims": (verbs.make_claims, (
+        *FINISHED, path("--out", "claims.csv to write; story.csv and reviews.md go next to it"),
+    )),
     "make report": (verbs.make_report, (
         *FINISHED, path("--claims", "claims.csv"), path("--tables", "folder of the tables"),
         path("--figures", "folder of the figures"),

@@ -195,21 +195,15 @@ def make_figures(options: argparse.Namespace) -> None:
 
 
 def make_claims(options: argparse.Namespace) -> None:
-    """Judge every claim of the papers, and find the story that the verdicts tell (story.csv, in the same folder)."""
+    """Judge every claim of the papers; tell what the verdicts say (story.csv) and answer the reviewers (reviews.md)."""
     from pldrepro.analysis.claims import read_claims, write_claims
     from pldrepro.analysis.story import STORY, write_story
+    from pldrepro.exhibits.reviews import ANSWERED, write_answers
 
     runs, papers = finished_runs(options)
     write_claims(runs, papers, options.out)
     write_story(runs, papers, read_claims(options.out), options.out.with_name(STORY))
-
-
-def make_reviews(options: argparse.Namespace) -> None:
-    """Answer what the reviews of the PLD paper asked."""
-    from pldrepro.exhibits.reviews import write_answers
-
-    runs, papers = finished_runs(options)
-    write_answers(runs, papers, options.out)
+    write_answers(runs, papers, options.out.with_name(ANSWERED))
 
 
 def make_report(options: argparse.Namespace) -> None:

@@ -16,20 +16,29 @@ from pldrepro.analysis.glue_metrics import TASK_METRICS, metric_values
 
 
 class Glue(evaluate.Metric):
-    """The metrics of one GLUE task (``config_name``), in 0..1 or -1..1."""
+    """The metrics of one GLUE task (``config_name``), in 0..1 or -1..1, of many runs at once.
+
+    ``predictions`` and ``references`` are sequences of R runs, each of its N examples; each metric is a list of R
+    values. evaluate takes a hundredth of a second for a call, whatever it computes.
+    """
 
     def _info(self) -> evaluate.MetricInfo:
         if self.config_name not in TASK_METRICS:
             raise ValueError(f"unknown GLUE task {self.config_name!r}; allowed: {', '.join(TASK_METRICS)}")
-        value = datasets.Value("float32" if self.config_name == "stsb" else "int64")
+        values = datasets.Sequence(datasets.Value("float32" if self.config_name == "stsb" else "int64"))
         return evaluate.MetricInfo(
             description="GLUE metrics of one task",
             citation="",
-            inputs_description="predictions and references: class ids, or scores for stsb",
-            features=datasets.Features({"predictions": value, "references": value}),
-            format="numpy",
+            inputs_description="predictions and references of each run: class ids, or scores for stsb",
+            features=datasets.Features({"predictions": values, "references": values}),
         )
 
-    def _compute(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
-        runs, labels = np.asarray(predictions)[np.newaxis], np.asarray(references)
-        return {name: float(metric_values(name, runs, labels)[0]) for name in TASK_METRICS[str(self.config_name)]}
+    def _compute(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, list[float]]:
+        runs = [
+            (np.asarray(run)[np.newaxis], np.asarray(labels))
+            for run, labels in zip(predictions, references, strict=True)
+        ]
+        return {
+            name: [float(metric_values(name, run, labels)[0]) for run, labels in runs]
+            for name in TASK_METRICS[str(self.config_name)]
+        }

@@ -10,6 +10,7 @@ set that is reported; no maximum over epochs is taken.
 
 from __future__ import annotations
 
+import itertools
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -54,22 +55,27 @@ def score(folders: Sequence[Path]) -> pd.DataFrame:
     from pldrepro.analysis.evaluate_glue import Glue
 
     rows: list[dict[str, Any]] = []
+    by_task: dict[str, list[tuple[dict[str, Any], Any, Any]]] = {}
+    position = itertools.count()
+    for run in map(load_finetune, folders):
+        model = {key: getattr(run.summary, key) for key in ("arm", "label", "seed", "checkpoint")}
+        for task, split, rate, seed, predictions, labels in read_predictions(run):
+            row = {
+                "position": next(position), **model, "task": task, "split": split, "learning_rate": rate,
+                "finetune_seed": seed, "n": len(labels),
+            }  # fmt: skip
+            by_task.setdefault(task, []).append((row, predictions, labels))
     with tempfile.TemporaryDirectory() as cache:
-        metrics: dict[str, Glue] = {}
-        for run in map(load_finetune, folders):
-            for task, split, rate, seed, predictions, labels in read_predictions(run):
-                if task not in metrics:
-                    metrics[task] = Glue(config_name=task, keep_in_memory=True, cache_dir=cache)
-                values = metrics[task].compute(predictions=predictions, references=labels)
-                rows += [
-                    {
-                        **{key: getattr(run.summary, key) for key in ("arm", "label", "seed", "checkpoint")},
-                        "task": task, "split": split, "metric": metric, "learning_rate": rate,
-                        "finetune_seed": seed, "value": 100 * value, "n": len(labels),
-                    }
-                    for metric, value in values.items()
-                ]  # fmt: skip
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+        for task, scored in by_task.items():
+            metric = Glue(config_name=task, keep_in_memory=True, cache_dir=cache)
+            found = metric.compute(predictions=[one[1] for one in scored], references=[one[2] for one in scored])
+            rows += [
+                {**row, "metric": name, "value": 100 * value}
+                for name, values in found.items()
+                for (row, _, _), value in zip(scored, values, strict=True)
+            ]
+    frame = pd.DataFrame(rows, columns=["position", *COLUMNS])
+    return frame.sort_values("position", kind="stable", ignore_index=True).drop(columns="position")
 
 
 def read_predictions(run: FinetuneRun) -> Iterable[tuple[str, str, float, int, Any, Any]]:

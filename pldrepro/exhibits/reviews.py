@@ -42,6 +42,8 @@ from pldrepro.errors import RecordError, SettingsError
 from pldrepro.exhibits.tables.sbld import TABLE1, TABLE2
 from pldrepro.files import write_text
 
+ANSWERED = "reviews.md"  # next to claims.csv
+
 
 @dataclass(frozen=True)
 class Compared:

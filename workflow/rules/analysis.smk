@@ -40,7 +40,6 @@ localrules:
     index,
     index_part,
     make_claims,
-    make_reviews,
     make_report,
 
 
@@ -167,12 +166,12 @@ for name, part in PARTS.items():
 
 
 rule make_claims:
-    """Every claim of both papers: reported, measured, interval, verdict."""
+    """Every claim of both papers: reported, measured, interval, verdict; and the answers to the reviewers' questions."""
     input:
         index="{results}/index.json",
         runs=finished_runs,
         papers=PAPERS,
-        code=NUMBERS,
+        code=[*NUMBERS, *modules("exhibits/reviews.py")],
     output:
         claims=report(
             "{results}/claims.csv",
@@ -185,6 +184,7 @@ rule make_claims:
             },
         ),
         story="{results}/story.csv",
+        reviews="{results}/reviews.md",
     log:
         "{results}/logs/claims.log",
     conda:
@@ -192,23 +192,6 @@ rule make_claims:
     shell:
         "python -m pldrepro make claims --index {input.index:q} --papers {input.papers:q} --out {output.claims:q}"
         " 2> {log:q}"
-
-
-rule make_reviews:
-    """The questions of the PLD paper's reviewers, answered from the results."""
-    input:
-        index="{results}/index.json",
-        runs=finished_runs,
-        papers=PAPERS,
-        code=[*NUMBERS, *modules("exhibits/reviews.py")],
-    output:
-        "{results}/reviews.md",
-    log:
-        "{results}/logs/reviews.log",
-    conda:
-        "../envs/analysis.yaml"
-    shell:
-        "python -m pldrepro make reviews --index {input.index:q} --papers {input.papers:q} --out {output:q} 2> {log:q}"
 
 
 rule make_report:

@@ -55,12 +55,21 @@ def write_figure(name: str, evidence: Evidence, papers: Mapping[str, Paper], out
         figure, data, caption = FIGURES[name](evidence, paper)
         if name.startswith("figure") and evidence.family != "bert":
             caption += f" Measured on {FAMILIES[evidence.family]}; the paper's figure is of BERT."
+        lay_out(figure)
         for suffix in FORMATS:
             _save(figure, out_prefix.with_name(f"{out_prefix.name}.{suffix}"), suffix)
         plt.close(figure)
     with atomic_path(out_prefix.with_name(f"{out_prefix.name}.csv")) as temporary:
         data.to_csv(temporary, index=False)
     write_text(out_prefix.with_name(f"{out_prefix.name}.txt"), caption + "\n")
+
+
+def lay_out(figure: Figure) -> None:
+    """Place axes and legends once; with a layout engine each file would be drawn twice and laid out anew."""
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+    with plt.rc_context({"figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)
 
 
 def _save(figure: Figure, path: Path, suffix: str) -> None:
