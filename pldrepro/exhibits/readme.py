@@ -1,7 +1,7 @@
-"""The finding and the table of results in README.md, from recorded sets; `make results-page` writes them.
+"""The finding and the tables of results in README.md, from recorded sets; `make results-page` writes them.
 
 The finding has five items for all sets: what dropping saves, what the speedup is made of, what dropping costs, how
-other ways to save compare, and what SBLD's ranking adds. The words follow the outcomes.
+other ways to save compare, and what SBLD's ranking adds. The words follow the outcomes; a table has the losses.
 ``pldrepro.exhibits.story_text`` tells the story of one set.
 """
 
@@ -17,14 +17,13 @@ from typing import Any
 import pandas as pd
 
 from pldrepro.analysis.claims import read_claims
-from pldrepro.analysis.finding import NOTHING, SHOWN, UNDECIDED, Finding
+from pldrepro.analysis.finding import ABOVE, BELOW, NOTHING, SHOWN, UNDECIDED, Finding
 from pldrepro.analysis.reported import mark_notes
 from pldrepro.analysis.story import STORY, read_story
-from pldrepro.analysis.text import DASH, number
+from pldrepro.analysis.text import DASH, estimate_text, number
 from pldrepro.errors import RecordError
 from pldrepro.exhibits.claims_text import measured_text, named, reported_text, verdict_text
-from pldrepro.exhibits.story_clauses import amount, basis, kind, less_time, signed, upper
-from pldrepro.exhibits.story_text import sbld
+from pldrepro.exhibits.story_clauses import amount, basis, kind, upper
 from pldrepro.files import write_text
 
 # What a reader asks first, in this order.
@@ -95,103 +94,133 @@ def _speedup(one: Finding, findings: Sequence[Finding]) -> str:
     return f"{words}: {amount(one)}{_brackets(basis(one), _open(one))}{made_of}{end}"
 
 
-LOWER_RATE = (
-    "with the baseline's learning rate for both, PLD's loss minus that of the same model without dropping (shown, not "
-    "tested)"
-)
-
-
 def costs(sets: Sets) -> list[str]:
-    """Final loss against the same model without dropping and the baseline, at equal samples and at equal time.
+    """Final loss against the same model without dropping, at equal samples; words for the other rivals.
 
-    A model with about as many layers as PLD keeps is the paper's own rival.
+    The table of losses has their numbers. A model with about as many layers as PLD keeps is the paper's own rival.
     """
     words = {
-        "below": "dropping layers lowers the final loss at equal samples",
-        "above": "dropping layers raises the final loss at equal samples",
+        BELOW: "dropping layers lowers the final loss at equal samples",
+        ABOVE: "dropping layers raises the final loss at equal samples",
         UNDECIDED: "whether dropping layers changes the final loss at equal samples is open",
     }
     found = sorted(_all(sets, "equal_samples", "loss"), key=lambda pair: pair[1].outcome == UNDECIDED)
     rivals = {"twin": "that of the same model without dropping", "baseline": "the baseline's"}
     return [
         *_told(found, lambda one: words[one.outcome]),
-        *_told(_all(sets, "equal_samples", "lower_rate"), lambda _: LOWER_RATE),
         *(text for part, rival in rivals.items()
-          for text in _told(_all(sets, "equal_cost", part), partial(_at_equal_time, rival))),
-        *_rivals_time(sets),
-        *(_rival(name, one, sets[name]) for name, one in _all(sets, "equal_cost", "fewer_layers")),
+          for text in _sides(_all(sets, "equal_cost", part), "at equal time PLD's final loss", rival)),
+        *_sides(_all(sets, "equal_cost", "fewer_layers"), "PLD's final loss", "that of a model with fewer layers"),
     ]  # fmt: skip
 
 
 def ways(sets: Sets) -> list[str]:
-    """Other ways to run fewer layers per step, against PLD at equal samples.
-
-    Where something is decided, the rest is only named; the story has its numbers.
-    """
+    """Other ways to run fewer layers per step, against PLD at equal samples; the table has what is decided."""
     texts = []
     for name in sets:
-        topic = [one for one in sets[name] if one.topic == "other_ways" and one.outcome != NOTHING]
-        compared = [one for one in topic if one.outcome != SHOWN]
-        decided = [one for one in compared if one.outcome != UNDECIDED]
-        numbers = [f"{one.arm} {signed(one)}{_in_time(one, topic)}{_brackets(basis(one), _open(one))}"
-                   for one in decided or compared]  # fmt: skip
-        rest = [one.arm for one in compared if decided and one.outcome == UNDECIDED]
-        if compared:
-            told = [f"in `{name}`: {', '.join(numbers)}"]
-            told += [f"not shown to differ from PLD: {', '.join(rest)}"] * bool(rest)
-            texts += [f"{upper(one)}." for one in (*told, *(_shared(topic, len(compared) > 1) if decided else ()))]
-    return ["Final loss minus PLD's at equal samples; below 0 is better.", *texts] if texts else []
+        found = [one for one in _ways(sets[name]) if one.outcome != SHOWN]
+        told = []
+        for outcome, words in ((BELOW, "below PLD's"), (ABOVE, "above PLD's"), (UNDECIDED, "not shown to differ")):
+            arms = [one.arm for one in found if one.outcome == outcome]
+            told += [f"{words}: {', '.join(arms)}"] * bool(arms)
+        texts += [f"In `{name}` {'; '.join(told)}."] if told else []
+    return ["Final loss at equal samples, all at PLD's learning rate.", *texts] if texts else []
 
 
-def _in_time(one: Finding, topic: Sequence[Finding]) -> str:
-    """In how much less time than PLD's."""
-    return "".join(f" in {less_time(time)}" for time in topic if time.part == f"{one.part}_time")
+def _ways(findings: Sequence[Finding]) -> list[Finding]:
+    return [one for one in findings if one.topic == "other_ways" and one.unit == "nats" and one.outcome != NOTHING]
 
 
-def _shared(topic: Sequence[Finding], several: bool) -> list[str]:
-    """What their common learning rate does to the loss, and the best one's difference from the baseline."""
-    use = "all of these use" if several else "it uses"
-    rate = [f"{use} PLD's learning rate, which by itself changes PreLN's final loss by {signed(one)}"
-            for one in topic if one.part == "rate"]  # fmt: skip
-    best = [f"{f'{one.arm} has the lowest mean loss of them,' if several else 'its loss is'} {signed(one)} against the "
-            "baseline's" for one in topic if one.part == "best"]  # fmt: skip
-    return [*rate, *best]
+RANKINGS = {  # SBLD's rivals on GPT, by their part of its topic
+    "loss": "no dropping",
+    "random": "random rankings",
+    "order": "the same layers in order of depth",
+    "reversed": "the reversed ranking",
+    "pld": "PLD",
+    "prior": "PLD's printed equation at its depth",
+}
 
 
 def ranking(sets: Sets) -> list[str]:
-    """SBLD's time, and its loss against no dropping and against orders that know nothing of sensitivity."""
-    return [
-        f"{' '.join(text)} (`{name}`)"
-        for name, findings in sets.items()
-        if (text := sbld([one for one in findings if one.topic == "sbld" and one.outcome != NOTHING]))
-    ]
+    """SBLD's time, and on which side of its rivals its loss is."""
+    saves_time = partial(_claim, holds="SBLD (our reading) saves training time",
+                         opposite="SBLD (our reading) saves no training time")  # fmt: skip
+    texts = _told(_all(sets, "sbld", "time"), saves_time)
+    for name, findings in sets.items():
+        told = []
+        for outcome, words in (
+            (BELOW, "below that of"),
+            (ABOVE, "above that of"),
+            (UNDECIDED, "not shown to differ from"),
+        ):
+            rivals = [rival for part, rival in RANKINGS.items()
+                      for one in _get(findings, "sbld", part) if one.outcome == outcome]  # fmt: skip
+            told += [f"{words} {_and(rivals)}"] * bool(rivals)
+        texts += [f"Its final loss on GPT (`{name}`) is {'; '.join(told)}."] if told else []
+    return texts
 
 
-def _at_equal_time(rival: str, one: Finding) -> str:
-    """PLD's final loss against a run whose learning rate is decayed at PLD's end, in words."""
-    words = {"below": "is below", "above": "is above", UNDECIDED: "is not shown to differ from"}
-    return f"at equal time PLD's final loss {words[one.outcome]} {rival}"
+def _sides(found: Sequence[tuple[str, Finding]], about: str, rival: str) -> list[str]:
+    """On which side of a rival a loss is in each set, in words."""
+    words = {BELOW: "is below", ABOVE: "is above", UNDECIDED: "is not shown to differ from"}
+    names: dict[str, list[str]] = {}
+    for name, one in found:
+        names.setdefault(words[one.outcome], []).append(f"`{name}`")
+    pieces = [f"{said} {rival} in {_and(these)}" for said, these in names.items()]
+    return [f"{upper(about)} {'; it '.join(pieces)}."] if pieces else []
 
 
-def _rivals_time(sets: Sets) -> list[str]:
-    """By how much the time of the runs that stop at PLD's differs from it."""
-    more = [-time.estimate.value for part in ("twin_time", "baseline_time")
-            for _, time in _all(sets, "equal_cost", part) if time.estimate]  # fmt: skip
-    if not more:
-        return []
-    least, most = (number(value, 1) for value in (min(more), max(more)))
-    return [f"These rivals take {f'{least} to {most}' if least != most else least} % more time than PLD."]
+def _and(items: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))
 
 
-def _rival(name: str, one: Finding, findings: Sequence[Finding]) -> str:
-    """PLD's loss against a model that has about as many layers as PLD keeps, and what that model costs."""
-    cost = [f", which takes {amount(time)} less time," for time in _get(findings, "equal_cost", "fewer_layers_time")
-            if time.arm == one.against]  # fmt: skip
-    words = {"below": "is lower", "above": "is higher", UNDECIDED: "is not shown to differ"}
-    return (
-        f"Against a model with fewer layers and no dropping{''.join(cost)} PLD's final loss {words[one.outcome]} in "
-        f"`{name}`: {amount(one)}{_brackets(basis(one), _open(one))}."
-    )
+# ---- the table of losses ----
+
+# Final loss of PLD and of another: topic, part, the part that has the other's time, what the row says.
+LOSSES = (
+    ("to_loss", "gap", "", "PLD minus the baseline"),
+    ("equal_samples", "loss", "", "PLD minus the same model without dropping"),
+    ("equal_samples", "lower_rate", "", "PLD minus the same model, both at the baseline's learning rate"),
+    ("equal_cost", "twin", "twin_time", "PLD minus the same model, stopped at PLD's time"),
+    ("equal_cost", "baseline", "baseline_time", "PLD minus the baseline, stopped at PLD's time"),
+    ("equal_cost", "fewer_layers", "fewer_layers_time", "PLD minus a model with fewer layers"),
+)
+
+
+def readme_losses(sets: Sets) -> str:
+    """Differences of final losses as a Markdown table, a column for each set; what no set measures is left out."""
+    rows = [*LOSSES, *_decided_ways(sets),
+            *(("sbld", part, "", f"SBLD minus {name}") for part, name in RANKINGS.items())]  # fmt: skip
+    columns = ["final losses, difference in nats; time: the other's, against PLD's", *(f"`{name}`" for name in sets)]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for topic, part, time, words in rows:
+        cells = [_loss(findings, topic, part, time) for findings in sets.values()]
+        if any(cells):
+            lines.append(f"| {words} | {' | '.join(cell or DASH for cell in cells)} |")
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def _decided_ways(sets: Sets) -> list[tuple[str, str, str, str]]:
+    """Rows of the other ways to save that some set decides."""
+    arms = {one.part: one.arm for findings in sets.values() for one in _ways(findings) if one.outcome in (BELOW, ABOVE)}
+    return [("other_ways", part, f"{part}_time", f"{arm} minus PLD") for part, arm in arms.items()]
+
+
+def _loss(findings: Sequence[Finding], topic: str, part: str, time: str) -> str:
+    """0.049 [0.037, 0.061], n = 5; with what is not decided or not tested, and how much less or more time it takes."""
+    for one in _get(findings, topic, part):
+        if one.estimate is not None:
+            marks = [{UNDECIDED: UNDECIDED, SHOWN: "not tested"}.get(one.outcome, "")]
+            marks += [_in_time(saved) for saved in _get(findings, topic, time)]
+            return f"{estimate_text(one.estimate, 3)}, n = {one.estimate.n}{_brackets(*marks)}"
+    return ""
+
+
+def _in_time(saved: Finding) -> str:
+    if saved.estimate is None:
+        return ""
+    value = saved.estimate.value
+    return f"{number(abs(value), 1)} % {'less' if value > 0 else 'more'} time"
 
 
 # ---- clauses ----
@@ -270,10 +299,13 @@ def write_readme(results: Sequence[Path], readme: Path) -> None:
     found = len(MARKERS.findall(text))
     if found != 1:
         raise RecordError(f"{readme}: expected one pair of markers `results: begin` and `results: end`, got {found}")
-    finding = readme_finding({one.name: read_story(one / STORY) for one in results})
+    sets = {one.name: read_story(one / STORY) for one in results}
     pictures = " ".join(PICTURE.format(name=one.name) for one in results[:2])
     table = readme_table({one.name: read_claims(one / "claims.csv") for one in results})
     written = MARKERS.sub(
-        lambda match: "\n\n".join((match[1].rstrip("\n"), finding, pictures, table, match[2].lstrip("\n"))), text
+        lambda match: "\n\n".join(
+            (match[1].rstrip("\n"), readme_finding(sets), readme_losses(sets), pictures, table, match[2].lstrip("\n"))
+        ),
+        text,
     )
     write_text(readme, written)

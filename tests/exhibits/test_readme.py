@@ -100,34 +100,55 @@ def test_what_dropping_costs_is_first_said_where_it_is_decided() -> None:
     assert in_order(
         item, "raises", "0.050 nats [0.040, 0.060] in `b` (3 seeds)", "is open", "in `a` (10 seeds; undecided)"
     )
-    assert in_order(item, "fewer layers", "9.0 % [7.0, 11.0] less time", "is lower in `b`", "−0.100 nats", "(5 seeds)")
+    assert in_order(item, "PLD's final loss is below that of a model with fewer layers in `b`.")
 
 
-def test_the_cost_at_the_baselines_rate_is_shown_without_a_side() -> None:
+def losses(**sets: Sequence[Finding]) -> list[str]:
+    return readme.readme_losses(sets).splitlines()
+
+
+def test_the_losses_say_what_is_undecided_or_not_tested_and_what_the_other_takes() -> None:
     lower = Finding("equal_samples", "lower_rate", SHOWN, Estimate(0.1, 0.08, 0.12, 5, ""), "nats")
-    (item,) = items(a=[COST], b=[OPEN_COST, lower])
-    assert in_order(item, "With the baseline's learning rate for both", "(shown, not tested): 0.100 nats", "in `b` (5")
+    assert losses(a=[OPEN_COST, lower], b=[COST, RIVAL, RIVAL_TIME])[2:] == [
+        "| PLD minus the same model without dropping | 0.020 [−0.010, 0.050], n = 10 (undecided) "
+        "| 0.050 [0.040, 0.060], n = 3 |",
+        "| PLD minus the same model, both at the baseline's learning rate | 0.100 [0.080, 0.120], n = 5 (not tested) "
+        "| – |",
+        "| PLD minus a model with fewer layers | – | −0.100 [−0.200, −0.050], n = 5 (9.0 % less time) |",
+    ]
+
+
+def test_the_losses_name_other_ways_that_a_set_decides_and_sblds_rivals() -> None:
+    order = Finding("sbld", "order", UNDECIDED, Estimate(0.001, -0.01, 0.012, 3, ""), "nats", against="depth")
+    growing, stacking = other_way("growing", UNDECIDED, -0.05), other_way("stacking", BELOW, -0.2)
+    assert losses(a=[*growing, *stacking], b=[*growing, order])[2:] == [
+        "| stacking minus PLD | −0.200 [−0.300, −0.100], n = 5 (25.0 % less time) | – |",
+        "| SBLD minus the same layers in order of depth | – | 0.001 [−0.010, 0.012], n = 3 (undecided) |",
+    ]
+    assert losses(a=[TIME]) == []
 
 
 def test_a_run_that_stops_at_the_cost_of_dropping_is_the_rival_at_equal_time() -> None:
     twin = Finding("equal_cost", "twin", UNDECIDED, Estimate(-0.01, -0.04, 0.02, 5, ""), "nats", against="PreLN")
     base = Finding("equal_cost", "baseline", ABOVE, Estimate(0.1, 0.07, 0.13, 5, ""), "nats", against="PostLN")
-    times = [Finding("equal_cost", f"{part}_time", SHOWN, Estimate(saved, None, None, 5, ""), "%", arm=arm)
-             for part, arm, saved in (("twin", "PreLN", -2.0), ("baseline", "PostLN", -3.1))]  # fmt: skip
-    (item,) = items(a=[COST, twin, base, *times, RIVAL, RIVAL_TIME], b=[COST, RIVAL, RIVAL_TIME])
-    open_twin = (
-        "is not shown to differ from that of the same model without dropping: −0.010 nats [−0.040, 0.020] in `a`"
-    )
-    assert in_order(item, open_twin, "undecided", "is above the baseline's: 0.100 nats", "fewer layers", "in `b`")
-    assert "These rivals take 2.0 to 3.1 % more time than PLD." in item
-    assert item.count("fewer layers") == 2
+    time = Finding("equal_cost", "twin_time", SHOWN, Estimate(-2.0, None, None, 5, ""), "%", arm="PreLN")
+    (item,) = items(a=[COST, twin, base], b=[COST, twin])
+    assert in_order(
+        item, "At equal time PLD's final loss is not shown to differ from that of the same model without dropping in "
+        "`a` and `b`. ", "At equal time PLD's final loss is above the baseline's in `a`.",
+    )  # fmt: skip
+    (row,) = losses(a=[twin, time])[2:]
+    assert row.endswith("| −0.010 [−0.040, 0.020], n = 5 (undecided; 2.0 % more time) |")
 
 
 def test_the_loss_of_a_ranking_is_told_against_other_orders() -> None:
     order = Finding("sbld", "order", UNDECIDED, Estimate(0.001, -0.01, 0.012, 3, ""), "nats", against="depth")
     random = Finding("sbld", "random", BELOW, Estimate(-0.3, -0.4, -0.2, 3, ""), "nats")
     (item,) = items(a=[], b=[order, random])
-    assert in_order(item, "SBLD", "−0.300 nats", "random ranking", "0.001 nats", "order of depth", "(`b`)")
+    assert item == (
+        "- **SBLD.** Its final loss on GPT (`b`) is below that of random rankings; not shown to differ from the same "
+        "layers in order of depth."
+    )
 
 
 def other_way(arm: str, outcome: str, gap: float) -> list[Finding]:
@@ -136,24 +157,13 @@ def other_way(arm: str, outcome: str, gap: float) -> list[Finding]:
     return [Finding("other_ways", arm, outcome, estimate, "nats", arm=arm), time]
 
 
-def test_other_ways_to_save_give_the_numbers_of_what_is_decided_and_name_the_rest() -> None:
+def test_other_ways_to_save_are_told_by_their_side() -> None:
     rate = Finding("other_ways", "rate", SHOWN, Estimate(0.1, 0.05, 0.15, 5, ""), "nats")
-    best = Finding("other_ways", "best", SHOWN, Estimate(-0.3, -0.4, -0.2, 5, ""), "nats", arm="stacking")
     growing, stacking = other_way("growing", UNDECIDED, -0.05), other_way("stacking", BELOW, -0.2)
-    (item,) = items(a=[], b=[*growing, *stacking, rate, best])
+    (item,) = items(a=[], b=[*growing, *stacking, rate], c=growing)
     assert item == (
-        "- **Other ways to save.** Final loss minus PLD's at equal samples; below 0 is better. In `b`: stacking −0.200 "
-        "nats [−0.300, −0.100] in 25.0 % [24.0, 26.0] less reference time (5 seeds). Not shown to differ from PLD: "
-        "growing. All of these use PLD's learning rate, which by itself changes PreLN's final loss by +0.100 nats "
-        "[0.050, 0.150]. Stacking has the lowest mean loss of them, −0.300 nats [−0.400, −0.200] against the "
-        "baseline's."
-    )
-
-
-def test_other_ways_to_save_that_are_all_open_keep_their_numbers() -> None:
-    (item,) = items(a=other_way("growing", UNDECIDED, -0.05), b=[])
-    assert item.endswith(
-        "In `a`: growing −0.050 nats [−0.150, 0.050] in 25.0 % [24.0, 26.0] less reference time (5 seeds; undecided)."
+        "- **Other ways to save.** Final loss at equal samples, all at PLD's learning rate. In `b` below PLD's: "
+        "stacking; not shown to differ: growing. In `c` not shown to differ: growing."
     )
 
 
