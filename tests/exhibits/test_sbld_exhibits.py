@@ -20,7 +20,8 @@ from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.sbld import accuracy_change, accuracy_gain
 from pldrepro.analysis.tidy import COLUMNS, KEYS
 from pldrepro.exhibits import figures, tables
-from pldrepro.exhibits.figures import costs, sbld
+from pldrepro.exhibits.figures import costs, lay_out, sbld
+from pldrepro.exhibits.figures.style import shared_legend
 from pldrepro.policy.drop import DropSettings
 from tests.support import runs
 from tests.support.runs import load_evidence
@@ -330,3 +331,18 @@ def test_plds_figures_name_the_models_that_are_not_the_papers(gpt: Evidence, tmp
     caption = (tmp_path / "figure7.txt").read_text(encoding="utf-8")
     assert "(next token, held-out data)" in caption
     assert caption.endswith("Measured on GPT; the paper's figure is of BERT.\n")
+
+
+@pytest.mark.parametrize(("longest", "columns"), [(10, 3), (30, 2), (60, 1)])
+def test_a_shared_legend_has_as_many_columns_as_fit(longest: int, columns: int) -> None:
+    figure, ax = plt.subplots(figsize=(6, 3), layout="constrained")
+    for name in "abcd":
+        ax.plot([0, 1], label=name * longest)
+    shared_legend(figure, [ax])
+    lay_out(figure)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+    assert len({round(text.get_window_extent().x0) for text in legend.get_texts()}) == columns
+    plt.close(figure)

@@ -140,8 +140,7 @@ def _finish(figure: Figure, axes: Sequence[Axes], x_label: str) -> None:
             ax.set_xlabel(x_label)
         if position % 3 == 0:
             ax.set_ylabel("score [%]")
-    names = [name for ax in axes for name in ax.get_legend_handles_labels()[1]]
-    shared_legend(figure, axes, 2 if max(map(len, names)) > 28 else 3)
+    shared_legend(figure, axes)
 
 
 # ---- over the learning rates ----

@@ -121,14 +121,17 @@ def estimates(part: pd.DataFrame, name: str = "mean") -> list[Estimate]:
     return [Estimate(row[name], row["low"], row["high"], row["n"], row["method"]) for row in rows]
 
 
-def shared_legend(figure: Figure, axes: Iterable[Axes], columns: int = 3) -> None:
-    """One legend below a figure for the lines of some axes, each name once."""
+def shared_legend(figure: Figure, axes: Iterable[Axes]) -> None:
+    """One legend below a figure for the lines of some axes, each name once, in as many of three columns as fit."""
     found: dict[str, Any] = {}
     for ax in axes:
         handles, names = ax.get_legend_handles_labels()
         found |= dict(zip(names, handles, strict=True))
-    columns = min(columns, len(found))
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns, handlelength=3)
+    for columns in range(min(3, len(found)), 0, -1):
+        legend = figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns, handlelength=3)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
 
 
 def not_here(absent: Iterable[str]) -> str:
