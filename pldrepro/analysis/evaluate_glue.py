@@ -5,14 +5,33 @@ Importing ``evaluate`` takes seconds, so only ``score`` imports this module, whe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import datasets
-import evaluate
 import numpy as np
 
 from pldrepro.analysis.glue_metrics import TASK_METRICS, metric_values
+
+
+@contextmanager
+def hidden(module: str) -> Iterator[None]:
+    """Let importing a module fail, as where it is not installed."""
+    before: dict[str, Any] = {name: one for name, one in sys.modules.items() if name == module}
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+        sys.modules.update(before)
+
+
+# For pipelines that nothing here uses, evaluate imports transformers where there is one, and with it torch: most of its
+# time.
+with hidden("transformers"):
+    import evaluate
 
 
 class Glue(evaluate.Metric):

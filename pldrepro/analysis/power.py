@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import optimize
+from scipy import optimize, special
 
 from pldrepro.stats import CONFIDENCE, t_limit
 
@@ -36,17 +36,21 @@ def power(
 def _power(
     n: np.ndarray, effect: float, spread: float, confidence: float, shared_error: float, shared_freedom: float
 ) -> np.ndarray:
-    from scipy.stats import nct  # here: it takes half a second to import, and few exhibits ask for a power
-
     tail, own = (1 - confidence) / 2, spread / np.sqrt(n)
     error = np.hypot(own, shared_error)
     half = np.hypot(t_limit(tail, n - 1) * own, t_limit(tail, shared_freedom) * shared_error)
     freedom = error**4 / (own**4 / (n - 1) + shared_error**4 / shared_freedom)
-    # Far beyond this power is 1, and scipy's nct nan.
+    # Far beyond this power is 1, and the distribution nan.
     noncentrality = np.minimum(abs(effect) / error, 1e5)
-    # The lower tail as the upper one of the mirrored T: scipy's nct.cdf is nan where it vanishes.
-    tails = (nct.sf(half / error, freedom, sign * noncentrality) for sign in (1, -1))
-    return np.asarray(sum(tails))
+    # The lower tail as the upper one of the mirrored T.
+    return _beyond(half / error, freedom, noncentrality) + _beyond(half / error, freedom, -noncentrality)
+
+
+def _beyond(limit: np.ndarray, freedom: np.ndarray, noncentrality: np.ndarray) -> np.ndarray:
+    """P(T > limit) of noncentral t, limit > 0; scipy's distribution function is nan where it is all but 0 or 1."""
+    below = special.nctdtr(freedom, noncentrality, limit)
+    beyond: np.ndarray = 1 - np.where(np.isnan(below), noncentrality < 0, below)
+    return beyond
 
 
 def smallest_seen(

@@ -1,8 +1,11 @@
 """Numbers of seeds: those of the tables, and none where no number is enough."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import nct
 
 from pldrepro import stats
 from pldrepro.analysis.power import pairs_for_power, power, smallest_seen
@@ -23,6 +26,23 @@ def test_power_has_its_limits() -> None:
     for n, spread in ((1, 1.0), (5, 0.0)):
         with pytest.raises(ValueError, match="power needs"):
             power(n, 1.0, spread)
+
+
+def beyond(n: int, noncentrality: float) -> float:
+    limit = stats.t_limit(0.025, n - 1)
+    return float(sum(nct.sf(limit, n - 1, sign * noncentrality) for sign in (1, -1)))
+
+
+@given(st.integers(2, 1000), st.floats(-8, 4))
+def test_power_is_that_of_the_noncentral_t(n: int, exponent: float) -> None:
+    assert power(n, 10**exponent, math.sqrt(n)) == pytest.approx(beyond(n, 10**exponent), abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 10])
+def test_power_is_a_number_where_the_distribution_function_is_none(n: int) -> None:
+    """scipy.special's is nan at some noncentralities from 8 to 18 with one degree of freedom, 38 to 43 with nine."""
+    for tenth in range(60, 600, 5):
+        assert power(n, tenth / 10, math.sqrt(n)) == pytest.approx(beyond(n, tenth / 10), abs=1e-12)
 
 
 @given(st.integers(2, 50), st.floats(0.01, 5), st.floats(0.1, 5))
