@@ -50,30 +50,42 @@ CONVENTIONS: dict[str, str] = {
 }
 
 
+BATCH = (
+    100  # predictions that evaluate gets at once: it takes a hundredth of a second for a call, and holds them as lists
+)
+
+
 def score(folders: Sequence[Path]) -> pd.DataFrame:
     """Every metric of every prediction in fine-tuning run folders; the columns of scores.csv."""
     from pldrepro.analysis.evaluate_glue import Glue
 
     rows: list[dict[str, Any]] = []
-    by_task: dict[str, list[tuple[dict[str, Any], Any, Any]]] = {}
+    waiting: dict[str, list[tuple[dict[str, Any], Any, Any]]] = {}
+
+    def compute(task: str) -> None:
+        batch = waiting.pop(task)
+        metric = Glue(config_name=task, keep_in_memory=True, cache_dir=cache)
+        found = metric.compute(predictions=[one[1] for one in batch], references=[one[2] for one in batch])
+        rows.extend(
+            {**row, "metric": name, "value": 100 * value}
+            for name, values in found.items()
+            for (row, _, _), value in zip(batch, values, strict=True)
+        )
+
     position = itertools.count()
-    for run in map(load_finetune, folders):
-        model = {key: getattr(run.summary, key) for key in ("arm", "label", "seed", "checkpoint")}
-        for task, split, rate, seed, predictions, labels in read_predictions(run):
-            row = {
-                "position": next(position), **model, "task": task, "split": split, "learning_rate": rate,
-                "finetune_seed": seed, "n": len(labels),
-            }  # fmt: skip
-            by_task.setdefault(task, []).append((row, predictions, labels))
     with tempfile.TemporaryDirectory() as cache:
-        for task, scored in by_task.items():
-            metric = Glue(config_name=task, keep_in_memory=True, cache_dir=cache)
-            found = metric.compute(predictions=[one[1] for one in scored], references=[one[2] for one in scored])
-            rows += [
-                {**row, "metric": name, "value": 100 * value}
-                for name, values in found.items()
-                for (row, _, _), value in zip(scored, values, strict=True)
-            ]
+        for run in map(load_finetune, folders):
+            model = {key: getattr(run.summary, key) for key in ("arm", "label", "seed", "checkpoint")}
+            for task, split, rate, seed, predictions, labels in read_predictions(run):
+                row = {
+                    "position": next(position), **model, "task": task, "split": split, "learning_rate": rate,
+                    "finetune_seed": seed, "n": len(labels),
+                }  # fmt: skip
+                waiting.setdefault(task, []).append((row, predictions, labels))
+                if len(waiting[task]) == BATCH:
+                    compute(task)
+        for task in list(waiting):
+            compute(task)
     frame = pd.DataFrame(rows, columns=["position", *COLUMNS])
     return frame.sort_values("position", kind="stable", ignore_index=True).drop(columns="position")
 

@@ -20,10 +20,10 @@ from pldrepro.analysis.claims import read_claims
 from pldrepro.analysis.finding import ABOVE, BELOW, NOTHING, SHOWN, UNDECIDED, Finding
 from pldrepro.analysis.reported import mark_notes
 from pldrepro.analysis.story import STORY, read_story
-from pldrepro.analysis.text import DASH, estimate_text, number
+from pldrepro.analysis.text import DASH, estimate_text
 from pldrepro.errors import RecordError
 from pldrepro.exhibits.claims_text import measured_text, named, reported_text, verdict_text
-from pldrepro.exhibits.story_clauses import amount, basis, kind, upper
+from pldrepro.exhibits.story_clauses import SBLD_RIVALS, amount, basis, kind, less_time, signed, upper
 from pldrepro.files import write_text
 
 # What a reader asks first, in this order.
@@ -76,28 +76,28 @@ def speedup(sets: Sets) -> list[str]:
 def _speedup(one: Finding, findings: Sequence[Finding]) -> str:
     end = "".join(f"; at its end its loss is {amount(gap)} above" for gap in _get(findings, "to_loss", "gap")
                   if gap.outcome == "above")  # fmt: skip
+    reached = [count.estimate for count in _get(findings, "to_loss", "reached") if count.estimate]
+    runs = [f"{count.value:.0f} of {count.n} runs get there" for count in reached]
+    all_get_there = any(count.value == count.n for count in reached)
     if kind(one) == "premise fails":
-        reached = [count.estimate for count in _get(findings, "to_loss", "reached") if count.estimate]
-        runs = "".join(f" ({count.value:.0f} of {count.n} runs get there)" for count in reached)
-        all_get_there = any(count.value == count.n for count in reached)
-        there = (
-            "touches the baseline's final loss but ends above it"
-            if all_get_there
-            else ("does not reach the baseline's final loss")
+        touches, misses = (
+            "touches the baseline's final loss but ends above it",
+            "does not reach the baseline's final loss",
         )
-        return f"PLD {there}{runs}{end}"
+        return f"PLD {touches if all_get_there else misses}{_brackets(*runs)}{end}"
     holds = "PLD reaches the baseline's final loss sooner"
     words = _claim(one, holds, "PLD reaches the baseline's final loss later")
     factors = [f"{part.note} {amount(part)}{_brackets(_open(part))}"
                for name in FACTORS for part in _get(findings, "parts", name)]  # fmt: skip
     made_of = f", the product of {', '.join(factors[:-1])} and {factors[-1]}" if len(factors) > 1 else ""
-    return f"{words}: {amount(one)}{_brackets(basis(one), _open(one))}{made_of}{end}"
+    missed = [] if all_get_there else runs
+    return f"{words}: {amount(one)}{_brackets(basis(one), *missed, _open(one))}{made_of}{end}"
 
 
 def costs(sets: Sets) -> list[str]:
     """Final loss against the same model without dropping, at equal samples; words for the other rivals.
 
-    The table of losses has their numbers. A model with about as many layers as PLD keeps is the paper's own rival.
+    The table of losses has their numbers.
     """
     words = {
         BELOW: "dropping layers lowers the final loss at equal samples",
@@ -108,37 +108,54 @@ def costs(sets: Sets) -> list[str]:
     rivals = {"twin": "that of the same model without dropping", "baseline": "the baseline's"}
     return [
         *_told(found, lambda one: words[one.outcome]),
+        *_told(_all(sets, "equal_samples", "lower_rate"),
+               lambda _: "with the baseline's learning rate for both, the difference is (not tested)"),
         *(text for part, rival in rivals.items()
-          for text in _sides(_all(sets, "equal_cost", part), "at equal time PLD's final loss", rival)),
-        *_sides(_all(sets, "equal_cost", "fewer_layers"), "PLD's final loss", "that of a model with fewer layers"),
+          for text in _sides(_all(sets, "equal_cost", part), "at about equal time PLD's final loss", rival)),
+        *(_fewer_layers(name, one, sets[name]) for name, one in _all(sets, "equal_cost", "fewer_layers")),
     ]  # fmt: skip
+
+
+def _sides(found: Sequence[tuple[str, Finding]], about: str, rival: str) -> list[str]:
+    """On which side of a rival a loss is in each set, in words."""
+    words = {BELOW: "is below", ABOVE: "is above", UNDECIDED: "is not shown to differ from"}
+    names: dict[str, dict[str, None]] = {}
+    for name, one in found:
+        names.setdefault(words[one.outcome], {})[f"`{name}`"] = None
+    pieces = [f"{said} {rival} in {_and(list(these))}" for said, these in names.items()]
+    return [f"{upper(about)} {'; it '.join(pieces)}."] if pieces else []
+
+
+def _fewer_layers(name: str, one: Finding, findings: Sequence[Finding]) -> str:
+    """PLD's loss against a model that has about as many layers as PLD keeps, the paper's own rival."""
+    words = {BELOW: "is lower", ABOVE: "is higher", UNDECIDED: "is not shown to differ"}
+    time = "".join(f", which takes {less_time(saved)}," for saved in _times(one, "fewer_layers_time", findings))
+    return f"Against a model with fewer layers and no dropping{time} PLD's final loss {words[one.outcome]} in `{name}`."
 
 
 def ways(sets: Sets) -> list[str]:
     """Other ways to run fewer layers per step, against PLD at equal samples; the table has what is decided."""
     texts = []
-    for name in sets:
-        found = [one for one in _ways(sets[name]) if one.outcome != SHOWN]
+    for name, findings in sets.items():
+        topic = [one for one in findings if one.topic == "other_ways" and one.outcome != NOTHING]
         told = []
-        for outcome, words in ((BELOW, "below PLD's"), (ABOVE, "above PLD's"), (UNDECIDED, "not shown to differ")):
-            arms = [one.arm for one in found if one.outcome == outcome]
-            told += [f"{words}: {', '.join(arms)}"] * bool(arms)
-        texts += [f"In `{name}` {'; '.join(told)}."] if told else []
-    return ["Final loss at equal samples, all at PLD's learning rate.", *texts] if texts else []
+        for outcome, one_does, several_do in (
+            (BELOW, "ends below PLD", "end below PLD"),
+            (ABOVE, "ends above PLD", "end above PLD"),
+            (UNDECIDED, "is not shown to differ from PLD", "are not shown to differ from PLD"),
+        ):
+            arms = [one.arm for one in topic if one.outcome == outcome]
+            told += [f"{_and(arms)} {several_do if len(arms) > 1 else one_does}"] * bool(arms)
+        if told:
+            texts.append(f"In `{name}`, at equal samples{_rate(topic)}, {'; '.join(told)}.")
+            texts += [f"{upper(one.arm)} differs from the baseline by {signed(one)} (not tested)."
+                      for one in topic if one.part == "best"]  # fmt: skip
+    return texts
 
 
-def _ways(findings: Sequence[Finding]) -> list[Finding]:
-    return [one for one in findings if one.topic == "other_ways" and one.unit == "nats" and one.outcome != NOTHING]
-
-
-RANKINGS = {  # SBLD's rivals on GPT, by their part of its topic
-    "loss": "no dropping",
-    "random": "random rankings",
-    "order": "the same layers in order of depth",
-    "reversed": "the reversed ranking",
-    "pld": "PLD",
-    "prior": "PLD's printed equation at its depth",
-}
+def _rate(topic: Sequence[Finding]) -> str:
+    """Said where all of them share PLD's learning rate, and PreLN was trained at both."""
+    return " and PLD's learning rate" if any(one.part == "rate" for one in topic) else ""
 
 
 def ranking(sets: Sets) -> list[str]:
@@ -146,28 +163,15 @@ def ranking(sets: Sets) -> list[str]:
     saves_time = partial(_claim, holds="SBLD (our reading) saves training time",
                          opposite="SBLD (our reading) saves no training time")  # fmt: skip
     texts = _told(_all(sets, "sbld", "time"), saves_time)
+    sides = {BELOW: "below", ABOVE: "above", UNDECIDED: "not shown to differ from"}
     for name, findings in sets.items():
         told = []
-        for outcome, words in (
-            (BELOW, "below that of"),
-            (ABOVE, "above that of"),
-            (UNDECIDED, "not shown to differ from"),
-        ):
-            rivals = [rival for part, rival in RANKINGS.items()
+        for outcome, words in sides.items():
+            rivals = [rival for part, rival in SBLD_RIVALS.items()
                       for one in _get(findings, "sbld", part) if one.outcome == outcome]  # fmt: skip
-            told += [f"{words} {_and(rivals)}"] * bool(rivals)
-        texts += [f"Its final loss on GPT (`{name}`) is {'; '.join(told)}."] if told else []
+            told += [f"{words} {'those' if len(rivals) > 1 else 'that'} of {_and(rivals)}"] * bool(rivals)
+        texts += [f"Its final loss on GPT (`{name}`, equal samples) is {'; '.join(told)}."] if told else []
     return texts
-
-
-def _sides(found: Sequence[tuple[str, Finding]], about: str, rival: str) -> list[str]:
-    """On which side of a rival a loss is in each set, in words."""
-    words = {BELOW: "is below", ABOVE: "is above", UNDECIDED: "is not shown to differ from"}
-    names: dict[str, list[str]] = {}
-    for name, one in found:
-        names.setdefault(words[one.outcome], []).append(f"`{name}`")
-    pieces = [f"{said} {rival} in {_and(these)}" for said, these in names.items()]
-    return [f"{upper(about)} {'; it '.join(pieces)}."] if pieces else []
 
 
 def _and(items: Sequence[str]) -> str:
@@ -176,51 +180,59 @@ def _and(items: Sequence[str]) -> str:
 
 # ---- the table of losses ----
 
-# Final loss of PLD and of another: topic, part, the part that has the other's time, what the row says.
-LOSSES = (
-    ("to_loss", "gap", "", "PLD minus the baseline"),
-    ("equal_samples", "loss", "", "PLD minus the same model without dropping"),
-    ("equal_samples", "lower_rate", "", "PLD minus the same model, both at the baseline's learning rate"),
-    ("equal_cost", "twin", "twin_time", "PLD minus the same model, stopped at PLD's time"),
-    ("equal_cost", "baseline", "baseline_time", "PLD minus the baseline, stopped at PLD's time"),
-    ("equal_cost", "fewer_layers", "fewer_layers_time", "PLD minus a model with fewer layers"),
+LOSSES_NOTE = (
+    "At equal samples, unless the row says otherwise. Time in brackets: reference time of the model that PLD is "
+    "compared with, against PLD's."
 )
+# What the row says: where its number is, by topic and part, the first that a set has; the part that has the time.
+Row = tuple[str, tuple[tuple[str, str], ...], str]
+LOSSES: tuple[Row, ...] = (
+    ("PLD minus the baseline", (("to_loss", "gap"),), ""),
+    ("PLD minus the same model without dropping", (("equal_samples", "loss"),), ""),
+    ("PLD minus the same model without dropping, both at the baseline's learning rate",
+     (("equal_samples", "lower_rate"),), ""),
+    ("PLD minus the same model without dropping, its schedule ending at about PLD's time",
+     (("equal_cost", "twin"),), "twin_time"),
+    ("PLD minus the baseline, its schedule ending at about PLD's time",
+     (("equal_cost", "baseline"),), "baseline_time"),
+    ("PLD minus a model with fewer layers and no dropping", (("equal_cost", "fewer_layers"),), "fewer_layers_time"),
+    ("PLD's learning rate minus the baseline's, without dropping",
+     (("parts", "preln_higher_lr_loss"), ("other_ways", "rate")), ""),
+)  # fmt: skip
 
 
 def readme_losses(sets: Sets) -> str:
     """Differences of final losses as a Markdown table, a column for each set; what no set measures is left out."""
-    rows = [*LOSSES, *_decided_ways(sets),
-            *(("sbld", part, "", f"SBLD minus {name}") for part, name in RANKINGS.items())]  # fmt: skip
-    columns = ["final losses, difference in nats; time: the other's, against PLD's", *(f"`{name}`" for name in sets)]
+    rankings = (("GPT: SBLD (our reading) minus " + name, (("sbld", part),), "") for part, name in SBLD_RIVALS.items())
+    columns = ["final loss, difference in nats (below 0: the first is better)", *(f"`{name}`" for name in sets)]
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for topic, part, time, words in rows:
-        cells = [_loss(findings, topic, part, time) for findings in sets.values()]
+    for words, places, time in (*LOSSES, *_decided_ways(sets), *rankings):
+        cells = [_loss(findings, places, time) for findings in sets.values()]
         if any(cells):
             lines.append(f"| {words} | {' | '.join(cell or DASH for cell in cells)} |")
-    return "\n".join(lines) if len(lines) > 2 else ""
+    return "\n".join([*lines, "", LOSSES_NOTE]) if len(lines) > 2 else ""
 
 
-def _decided_ways(sets: Sets) -> list[tuple[str, str, str, str]]:
+def _decided_ways(sets: Sets) -> list[Row]:
     """Rows of the other ways to save that some set decides."""
-    arms = {one.part: one.arm for findings in sets.values() for one in _ways(findings) if one.outcome in (BELOW, ABOVE)}
-    return [("other_ways", part, f"{part}_time", f"{arm} minus PLD") for part, arm in arms.items()]
+    arms = {one.part: one.arm for findings in sets.values() for one in findings
+            if one.topic == "other_ways" and one.outcome in (BELOW, ABOVE)}  # fmt: skip
+    return [(f"{arm} minus PLD", (("other_ways", part),), f"{part}_time") for part, arm in arms.items()]
 
 
-def _loss(findings: Sequence[Finding], topic: str, part: str, time: str) -> str:
+def _loss(findings: Sequence[Finding], places: Sequence[tuple[str, str]], time: str) -> str:
     """0.049 [0.037, 0.061], n = 5; with what is not decided or not tested, and how much less or more time it takes."""
-    for one in _get(findings, topic, part):
+    for one in (one for topic, part in places for one in _get(findings, topic, part)):
         if one.estimate is not None:
-            marks = [{UNDECIDED: UNDECIDED, SHOWN: "not tested"}.get(one.outcome, "")]
-            marks += [_in_time(saved) for saved in _get(findings, topic, time)]
+            marks = [one.note if one.topic == "sbld" else "", {SHOWN: "not tested"}.get(one.outcome, _open(one))]
+            marks += [less_time(saved).replace(" reference", "") for saved in _times(one, time, findings)]
             return f"{estimate_text(one.estimate, 3)}, n = {one.estimate.n}{_brackets(*marks)}"
     return ""
 
 
-def _in_time(saved: Finding) -> str:
-    if saved.estimate is None:
-        return ""
-    value = saved.estimate.value
-    return f"{number(abs(value), 1)} % {'less' if value > 0 else 'more'} time"
+def _times(one: Finding, part: str, findings: Sequence[Finding]) -> list[Finding]:
+    """How much less time than PLD the model takes that a comparison with PLD is about."""
+    return [saved for saved in _get(findings, one.topic, part) if saved.arm in (one.arm, one.against)]
 
 
 # ---- clauses ----

@@ -13,6 +13,15 @@ from pldrepro.analysis.text import DIGITS, number, quantity_text
 from pldrepro.analysis.verdicts import MIN_SEEDS, VERDICTS
 
 FAVOURABLE = {"reproduced": "reproduced", "exceeded": "more than reported", "same direction": "same direction"}
+# SBLD's rivals on GPT, by their part of its topic.
+SBLD_RIVALS = {
+    "loss": "no dropping",
+    "random": "random ranking",
+    "order": "its schedule with layers ranked by depth",
+    "reversed": "its schedule with the ranking reversed",
+    "pld": "PLD",
+    "prior": "PLD's printed equation at SBLD's depth (which drops the first layer, too)",
+}
 Kind = Literal["favourable", "contradicted", "premise fails", "by construction", "inconclusive", "lacks", "nothing"]
 
 

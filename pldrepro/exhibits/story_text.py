@@ -15,6 +15,7 @@ from pldrepro.analysis.similar import SIMILAR_POINTS
 from pldrepro.analysis.verdicts import VERDICTS
 from pldrepro.exhibits.story_clauses import (
     FAVOURABLE,
+    SBLD_RIVALS,
     Words,
     amount,
     basis,
@@ -284,12 +285,7 @@ def sbld(topic: Topic) -> list[str]:
     said = _claims(
         topic, {"time": Words("SBLD (our reading) saves training time", "SBLD (our reading) saves no training time")}
     )
-    rivals = {
-        "loss": "no dropping", "random": "random ranking", "order": "the same lists in order of depth",
-        "reversed": "the reversed ranking", "pld": "PLD",
-        "prior": "PLD's printed equation at its depth (which drops the first layer, too)",
-    }  # fmt: skip
-    found = [(name, one) for part, name in rivals.items() for one in _get(topic, part)]
+    found = [(name, one) for part, name in SBLD_RIVALS.items() for one in _get(topic, part)]
     common, own = shared_basis([one for _, one in found])
     pieces = [
         f"{signed(one)} against {name}{f', {one.note}' if one.note else ''}{_brackets(own(one), _undecided(one))}"

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
+from sklearn.metrics import matthews_corrcoef
 
 from pldrepro.analysis import glue_scores
 from pldrepro.analysis.evaluate_glue import Glue
@@ -34,6 +35,31 @@ def test_scores_of_a_run_need_no_network(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(frame) == 12
     assert frame["value"].tolist() == pytest.approx([100.0] * 12, abs=1e-4)
     assert set(frame["n"]) == {200}
+
+
+@pytest.mark.parametrize("batch", [1, 3, 100])
+def test_each_score_is_of_its_own_predictions_in_the_order_of_the_folders(
+    batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(glue_scores, "BATCH", batch)
+    folders = [
+        runs.write_finetune(tmp_path, arm, 1, tasks=["mnli", "cola"], errors=errors, examples=n, finetune_seeds=(1, 2))
+        for arm, errors, n in (("pld", 0.5, 120), ("baseline", 0.0, 80), ("scratch", 0.9, 100))
+    ]
+    path = folders[0] / "predictions.safetensors"  # the mismatched set has a length of its own
+    arrays = {key: ids[:50] if "mismatched" in key else ids for key, ids in load_file(path).items()}
+    save_file(arrays, path)
+    runs.resealed(folders[0])
+    rows = glue_scores.score(folders)
+    expected = []
+    for run in map(load_finetune, folders):
+        for task, split, _, seed, predictions, labels in glue_scores.read_predictions(run):
+            hits = 100 * float(np.mean(predictions == labels))
+            score = hits if task == "mnli" else 100 * matthews_corrcoef(labels, predictions)
+            expected.append((run.summary.arm, task, split, seed, len(labels), pytest.approx(score)))
+    columns = ["arm", "task", "split", "finetune_seed", "n", "value"]
+    assert [tuple(row) for row in rows[columns].itertuples(index=False)] == expected
+    assert len(set(rows["value"])) > 9
 
 
 def test_scores_are_read_back_as_written(tmp_path: Path) -> None:

@@ -27,6 +27,10 @@ FACTORS = [
 ]
 COST = Finding("equal_samples", "loss", ABOVE, Estimate(0.05, 0.04, 0.06, 3, ""), "nats")
 OPEN_COST = replace(COST, outcome=UNDECIDED, estimate=Estimate(0.02, -0.01, 0.05, 10, ""))
+LOWER = Finding("equal_samples", "lower_rate", SHOWN, Estimate(0.1, 0.08, 0.12, 5, ""), "nats")
+RATE = Finding("other_ways", "rate", SHOWN, Estimate(0.1, 0.05, 0.15, 5, ""), "nats")
+ORDER = Finding("sbld", "order", UNDECIDED, Estimate(0.001, -0.01, 0.012, 3, ""), "nats", against="depth")
+RANDOM = Finding("sbld", "random", BELOW, Estimate(-0.3, -0.4, -0.2, 3, ""), "nats", note="mean of 2 per seed")
 RIVAL = Finding("equal_cost", "fewer_layers", BELOW, Estimate(-0.1, -0.2, -0.05, 5, ""), "nats", against="shallow")
 RIVAL_TIME = Finding("equal_cost", "fewer_layers_time", SHOWN, Estimate(9.0, 7.0, 11.0, 5, ""), "%", arm="shallow")
 
@@ -100,54 +104,79 @@ def test_what_dropping_costs_is_first_said_where_it_is_decided() -> None:
     assert in_order(
         item, "raises", "0.050 nats [0.040, 0.060] in `b` (3 seeds)", "is open", "in `a` (10 seeds; undecided)"
     )
-    assert in_order(item, "PLD's final loss is below that of a model with fewer layers in `b`.")
+    against = "Against a model with fewer layers and no dropping, which takes 9.0 % [7.0, 11.0] less reference time, "
+    assert item.endswith(f"{against}PLD's final loss is lower in `b`.")
+
+
+def test_the_cost_at_the_baselines_rate_is_shown_without_a_side() -> None:
+    (item,) = items(a=[COST], b=[OPEN_COST, LOWER])
+    assert in_order(item, "With the baseline's learning rate for both", "(not tested): 0.100 nats", "in `b` (5 seeds).")
 
 
 def losses(**sets: Sequence[Finding]) -> list[str]:
-    return readme.readme_losses(sets).splitlines()
+    """The rows of the table of losses."""
+    return [line for line in readme.readme_losses(sets).splitlines()[2:] if line.startswith("|")]
 
 
 def test_the_losses_say_what_is_undecided_or_not_tested_and_what_the_other_takes() -> None:
-    lower = Finding("equal_samples", "lower_rate", SHOWN, Estimate(0.1, 0.08, 0.12, 5, ""), "nats")
-    assert losses(a=[OPEN_COST, lower], b=[COST, RIVAL, RIVAL_TIME])[2:] == [
+    another = replace(RIVAL_TIME, arm="another")
+    assert losses(a=[OPEN_COST, LOWER], b=[COST, RIVAL, RIVAL_TIME, another]) == [
         "| PLD minus the same model without dropping | 0.020 [−0.010, 0.050], n = 10 (undecided) "
         "| 0.050 [0.040, 0.060], n = 3 |",
-        "| PLD minus the same model, both at the baseline's learning rate | 0.100 [0.080, 0.120], n = 5 (not tested) "
-        "| – |",
-        "| PLD minus a model with fewer layers | – | −0.100 [−0.200, −0.050], n = 5 (9.0 % less time) |",
+        "| PLD minus the same model without dropping, both at the baseline's learning rate "
+        "| 0.100 [0.080, 0.120], n = 5 (not tested) | – |",
+        "| PLD minus a model with fewer layers and no dropping | – "
+        "| −0.100 [−0.200, −0.050], n = 5 (9.0 % [7.0, 11.0] less time) |",
     ]
+
+
+def test_what_the_learning_rate_does_is_tested_where_it_is_a_part_and_shown_elsewhere() -> None:
+    part = Finding("parts", "preln_higher_lr_loss", ABOVE, Estimate(0.2, 0.1, 0.3, 10, ""), "nats", note="the rate")
+    (row,) = losses(a=[part, RATE], b=[RATE])
+    tested, shown = "0.200 [0.100, 0.300], n = 10", "0.100 [0.050, 0.150], n = 5 (not tested)"
+    assert row == f"| PLD's learning rate minus the baseline's, without dropping | {tested} | {shown} |"
 
 
 def test_the_losses_name_other_ways_that_a_set_decides_and_sblds_rivals() -> None:
-    order = Finding("sbld", "order", UNDECIDED, Estimate(0.001, -0.01, 0.012, 3, ""), "nats", against="depth")
-    growing, stacking = other_way("growing", UNDECIDED, -0.05), other_way("stacking", BELOW, -0.2)
-    assert losses(a=[*growing, *stacking], b=[*growing, order])[2:] == [
-        "| stacking minus PLD | −0.200 [−0.300, −0.100], n = 5 (25.0 % less time) | – |",
-        "| SBLD minus the same layers in order of depth | – | 0.001 [−0.010, 0.012], n = 3 (undecided) |",
+    growing, stacking = other_way("growing", ABOVE, 0.05), other_way("stacking", BELOW, -0.2)
+    assert losses(a=[*other_way("growing", UNDECIDED, -0.05), *stacking], b=[*growing, ORDER, RANDOM]) == [
+        "| stacking minus PLD | −0.200 [−0.300, −0.100], n = 5 (25.0 % [24.0, 26.0] less time) | – |",
+        "| growing minus PLD | −0.050 [−0.150, 0.050], n = 5 (undecided; 25.0 % [24.0, 26.0] less time) "
+        "| 0.050 [−0.050, 0.150], n = 5 (25.0 % [24.0, 26.0] less time) |",
+        "| GPT: SBLD (our reading) minus random ranking | – | −0.300 [−0.400, −0.200], n = 3 (mean of 2 per seed) |",
+        "| GPT: SBLD (our reading) minus its schedule with layers ranked by depth | – "
+        "| 0.001 [−0.010, 0.012], n = 3 (undecided) |",
     ]
-    assert losses(a=[TIME]) == []
+    assert readme.readme_losses({"a": [TIME]}) == ""
 
 
-def test_a_run_that_stops_at_the_cost_of_dropping_is_the_rival_at_equal_time() -> None:
+def test_a_run_that_ends_at_the_cost_of_dropping_is_the_rival_at_equal_time() -> None:
     twin = Finding("equal_cost", "twin", UNDECIDED, Estimate(-0.01, -0.04, 0.02, 5, ""), "nats", against="PreLN")
     base = Finding("equal_cost", "baseline", ABOVE, Estimate(0.1, 0.07, 0.13, 5, ""), "nats", against="PostLN")
     time = Finding("equal_cost", "twin_time", SHOWN, Estimate(-2.0, None, None, 5, ""), "%", arm="PreLN")
-    (item,) = items(a=[COST, twin, base], b=[COST, twin])
+    (item,) = items(a=[COST, twin, base], b=[COST, twin], c=[COST, replace(twin, outcome=BELOW)])
+    rival = "that of the same model without dropping"
     assert in_order(
-        item, "At equal time PLD's final loss is not shown to differ from that of the same model without dropping in "
-        "`a` and `b`. ", "At equal time PLD's final loss is above the baseline's in `a`.",
+        item, f"At about equal time PLD's final loss is not shown to differ from {rival} in `a` and `b`; it is below "
+        f"{rival} in `c`. ", "At about equal time PLD's final loss is above the baseline's in `a`.",
     )  # fmt: skip
-    (row,) = losses(a=[twin, time])[2:]
+    (row,) = losses(a=[twin, time])
     assert row.endswith("| −0.010 [−0.040, 0.020], n = 5 (undecided; 2.0 % more time) |")
 
 
 def test_the_loss_of_a_ranking_is_told_against_other_orders() -> None:
-    order = Finding("sbld", "order", UNDECIDED, Estimate(0.001, -0.01, 0.012, 3, ""), "nats", against="depth")
-    random = Finding("sbld", "random", BELOW, Estimate(-0.3, -0.4, -0.2, 3, ""), "nats")
-    (item,) = items(a=[], b=[order, random])
+    pld, none = (replace(ORDER, part=part, outcome=ABOVE) for part in ("pld", "loss"))
+    (item,) = items(a=[], b=[ORDER, RANDOM, none, pld])
     assert item == (
-        "- **SBLD.** Its final loss on GPT (`b`) is below that of random rankings; not shown to differ from the same "
-        "layers in order of depth."
+        "- **SBLD.** Its final loss on GPT (`b`, equal samples) is below that of random ranking; above those of no "
+        "dropping and PLD; not shown to differ from that of its schedule with layers ranked by depth."
+    )
+    time = Finding("sbld", "time", "by construction", Estimate(20.0, 19.0, 21.0, 3, ""), "%", reported=19.67,
+                   claimed=ABOVE)  # fmt: skip
+    (item,) = items(a=[time])
+    assert item == (
+        "- **SBLD.** SBLD (our reading) saves training time by design: 20.0 % [19.0, 21.0] in `a` (3 seeds); paper: "
+        "19.67 %."
     )
 
 
@@ -157,13 +186,15 @@ def other_way(arm: str, outcome: str, gap: float) -> list[Finding]:
     return [Finding("other_ways", arm, outcome, estimate, "nats", arm=arm), time]
 
 
-def test_other_ways_to_save_are_told_by_their_side() -> None:
-    rate = Finding("other_ways", "rate", SHOWN, Estimate(0.1, 0.05, 0.15, 5, ""), "nats")
+def test_other_ways_to_save_are_told_by_their_side_with_the_rate_that_they_share() -> None:
+    best = Finding("other_ways", "best", SHOWN, Estimate(0.3, 0.2, 0.4, 5, ""), "nats", arm="stacking")
     growing, stacking = other_way("growing", UNDECIDED, -0.05), other_way("stacking", BELOW, -0.2)
-    (item,) = items(a=[], b=[*growing, *stacking, rate], c=growing)
+    more = [*other_way("shrinking", UNDECIDED, 0.01), *other_way("dropping", UNDECIDED, 0.02)]
+    (item,) = items(a=[], b=[*growing, *stacking, *more, RATE, best], c=other_way("growing", ABOVE, 0.2))
     assert item == (
-        "- **Other ways to save.** Final loss at equal samples, all at PLD's learning rate. In `b` below PLD's: "
-        "stacking; not shown to differ: growing. In `c` not shown to differ: growing."
+        "- **Other ways to save.** In `b`, at equal samples and PLD's learning rate, stacking ends below PLD; growing, "
+        "shrinking and dropping are not shown to differ from PLD. Stacking differs from the baseline by +0.300 nats "
+        "[0.200, 0.400] (not tested). In `c`, at equal samples, growing ends above PLD."
     )
 
 

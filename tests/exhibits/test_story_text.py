@@ -153,8 +153,8 @@ def test_comparisons_of_sbld_each_have_their_own_seeds() -> None:
     )
     assert said(loss, order)["SBLD"] == (
         "Its final loss on GPT (below 0 is better): +0.200 nats [0.100, 0.300] against no dropping (5 seeds) and "
-        "+0.050 nats [−0.050, 0.150] against the same lists in order of depth (2 seeds; below 3 seeds nothing is "
-        "judged)."
+        "+0.050 nats [−0.050, 0.150] against its schedule with layers ranked by depth (2 seeds; below 3 seeds "
+        "nothing is judged)."
     )
     random = replace(loss, part="random", outcome="undecided", open="interval")
     assert said(loss, random)["SBLD"].startswith("Its final loss on GPT (5 seeds; below 0 is better): +0.200 nats")

@@ -68,7 +68,7 @@ def lay_out(figure: Figure) -> None:
     """Place axes and legends once; with a layout engine each file would be drawn twice and laid out anew."""
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
-    with plt.rc_context({"figure.constrained_layout.use": False}):
+    with plt.rc_context({"figure.constrained_layout.use": False}):  # None is the engine that this names
         figure.set_layout_engine(None)
 
 

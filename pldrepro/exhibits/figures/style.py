@@ -122,7 +122,7 @@ def estimates(part: pd.DataFrame, name: str = "mean") -> list[Estimate]:
 
 
 def shared_legend(figure: Figure, axes: Iterable[Axes]) -> None:
-    """One legend below a figure for the lines of some axes, each name once, in as many of three columns as fit."""
+    """One legend below a figure for the lines of some axes, each name once, in up to three columns that fit."""
     found: dict[str, Any] = {}
     for ax in axes:
         handles, names = ax.get_legend_handles_labels()
