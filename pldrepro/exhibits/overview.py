@@ -12,7 +12,7 @@ from pldrepro.analysis.sbld import IMAGES
 from pldrepro.analysis.text import DASH, FAMILIES
 from pldrepro.config.data import DataSettings, ImageDataSettings
 from pldrepro.config.model import VisionSettings
-from pldrepro.exhibits.figures.style import device_text
+from pldrepro.exhibits.text import device_text
 
 
 def paper_on(study: Evidence, papers: Mapping[str, Paper]) -> Paper:

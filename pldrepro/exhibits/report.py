@@ -24,11 +24,9 @@ from pldrepro.analysis.verdicts import VERDICTS
 from pldrepro.config.base import read_yaml
 from pldrepro.errors import RecordError
 from pldrepro.exhibits import claims_text, overview
-from pldrepro.exhibits.figures import FIGURES
 from pldrepro.exhibits.layout import template
 from pldrepro.exhibits.story_text import TOPICS, Sentence, sentences, story_marks
 from pldrepro.exhibits.strip import strip
-from pldrepro.exhibits.tables import TABLES
 from pldrepro.files import shipped, write_text
 
 # What of the story is on the first screen: what dropping saves and which formula that fits, whose merit the speedup is,
@@ -86,8 +84,8 @@ def write_report(
     frame, findings = read_claims(claims), read_story(claims.with_name(STORY))
     studies, told, labels = (evidence, *evidence.others), sentences(findings), read_yaml(shipped(LABELS))
     first = [one for one in told if one.title in {TOPICS[topic].title for topic in FIRST_SCREEN}]
-    drawn = [one for name in FIGURES if (one := _figure(figures / name, labels["figures"][name], told)) is not None]
-    shown = {name: text for name in TABLES if (text := _table(tables / name))}
+    drawn = [one for name, label in labels["figures"].items() if (one := _figure(figures / name, label, told))]
+    shown = {name: text for name in labels["tables"] if (text := _table(tables / name))}
     anchors = {**{name: f"table-{name}" for name in shown}, **{one.name: f"figure-{one.name}" for one in drawn}}
     nulls = {f"{key}.{claim.id}": claim for key, paper in papers.items() for claim in paper.claims}
     rows = [_claim(row, nulls) for row in frame.to_dict("records")]

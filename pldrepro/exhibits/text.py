@@ -8,6 +8,7 @@ from pldrepro.analysis.arms import DISTURBED, disturbed
 from pldrepro.analysis.reported import Reported
 from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.text import DASH, number
+from pldrepro.runs.schema import Device
 
 INTERVAL_NOTE = (
     "Measured: mean over n pre-training seeds, [95 % t interval]; times and ratios: geometric mean, interval on the "
@@ -40,3 +41,8 @@ def time_unit(seconds: Sequence[float]) -> tuple[str, float]:
     """Unit and seconds per unit in which these times read well."""
     longest = max(seconds, default=0.0)
     return ("h", 3600.0) if longest >= 2 * 3600 else ("min", 60.0) if longest >= 300 else ("s", 1.0)
+
+
+def device_text(device: Device) -> str:
+    """A device's description in one line."""
+    return ", ".join(f"{key} {value}" for key, value in device.dump().items())

@@ -33,7 +33,6 @@ from pldrepro.exhibits.figures.style import (
     arm_marker,
     arm_style,
     axis_scale,
-    device_text,
     fit_y,
     interval_bars,
     left_out,
@@ -43,6 +42,7 @@ from pldrepro.exhibits.figures.style import (
     shared_legend,
     style,
 )
+from pldrepro.exhibits.text import device_text
 from pldrepro.runs.step_times import StepTimes
 
 # ---- validation loss ----

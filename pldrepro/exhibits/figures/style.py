@@ -23,7 +23,6 @@ from matplotlib.figure import Figure
 from pldrepro.analysis.budgets import original
 from pldrepro.analysis.results import Evidence
 from pldrepro.exhibits.text import time_unit
-from pldrepro.runs.schema import Device
 from pldrepro.stats import FEWEST, Estimate
 
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F")
@@ -170,11 +169,6 @@ def axis_scale(largest: float, axis: str) -> tuple[float, str]:
     power = 3 * int(np.floor(np.log10(largest) / 3)) if largest >= 1000 else 0
     superscript = str(power).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return 10.0**power, f" [10{superscript}]" if power else ""
-
-
-def device_text(device: Device) -> str:
-    """A device's description in one line."""
-    return ", ".join(f"{key} {value}" for key, value in device.dump().items())
 
 
 def nothing(reason: str) -> FigureData:
