@@ -78,11 +78,8 @@ results-page: setup ## write docs/results.md, docs/reviews/, docs/finding_*.svg 
 	python -m pldrepro make page $(RECORDED:%=results/rebuilt/%) --out docs/results.md
 	python -m pldrepro make readme $(patsubst %,results/rebuilt/%,$(wordlist 1,3,$(RECORDED)))
 	for set in $(RECORDED); do cp results/rebuilt/$$set/reviews.md docs/reviews/$$set.md; done
-	for set in $(wordlist 1,2,$(RECORDED)); do \
-		python -m pldrepro make figures finding --index results/rebuilt/$$set/index.json \
-			--papers config/papers/*.yaml --out results/rebuilt/$$set/figures || exit 1; \
-		for kind in svg txt; do cp results/rebuilt/$$set/figures/finding.$$kind docs/finding_$$set.$$kind; done; \
-	done
+	for set in $(wordlist 1,2,$(RECORDED)); do for kind in svg txt; do \
+		cp results/rebuilt/$$set/figures/finding.$$kind docs/finding_$$set.$$kind || exit 1; done; done
 
 docs:            ## build the documentation as a site, site/index.html
 	$(PYTHON) -m venv $(DOCS)

@@ -109,7 +109,6 @@ OUT_RUN = path("--out", "run folder to write")
 OUT_DATA = path("--out", "folder of the arrays to write")
 EXPERIMENT = argument("--experiment", required=True, metavar="ARM", help="an arm, by the name of its file")
 SEED = argument("--seed", type=at_least(0), default=1, help="seed of the run (default: 1)")
-NAMES = argument("names", nargs="*", metavar="NAME", help="such as table1 or figure1 (default: all)")
 FINISHED = (
     path("--index", "index.json: the finished runs"),
     path("--papers", "the papers' values, YAML files (default: all)", required=False, nargs="*", default=[]),
@@ -163,8 +162,11 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[Argument, ...
         path("--finetune", "run folders or their summary.json", required=False, nargs="*", default=[]),
         path("--out", "scores.csv to write"),
     )),
-    "make tables": (verbs.make_tables, (NAMES, *FINISHED, path("--out", "folder to write them to"))),
-    "make figures": (verbs.make_figures, (NAMES, *FINISHED, path("--out", "folder to write them to"))),
+    "make exhibits": (verbs.make_exhibits, (
+        argument("--tables", nargs="*", metavar="NAME", help="such as table1 (default: all, if no figure is named)"),
+        argument("--figures", nargs="*", metavar="NAME", help="such as figure1 (default: all, if no table is named)"),
+        *FINISHED, path("--out", "results folder, for its tables/ and figures/"),
+    )),
     "make claims": (verbs.make_claims, (
         *FINISHED, path("--out", "claims.csv to write; story.csv and reviews.md go next to it"),
     )),

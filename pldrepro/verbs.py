@@ -176,22 +176,18 @@ def make_scores(options: argparse.Namespace) -> None:
     write_scores(options.finetune, options.out)
 
 
-def make_tables(options: argparse.Namespace) -> None:
-    """Make tables as csv, md, tex and html."""
-    from pldrepro.exhibits.tables import TABLES, write_table
+def make_exhibits(options: argparse.Namespace) -> None:
+    """Make tables as csv, md, tex and html; figures as pdf, png and svg, with their data and captions."""
+    from pldrepro.config.exhibits import FIGURES, TABLES
+    from pldrepro.exhibits.figures import write_figure
+    from pldrepro.exhibits.tables import write_table
 
     runs, papers = finished_runs(options)
-    for name in options.names or TABLES:
-        write_table(name, runs, papers, options.out / name)
-
-
-def make_figures(options: argparse.Namespace) -> None:
-    """Make figures as pdf, png and svg, with their data and captions."""
-    from pldrepro.exhibits.figures import FIGURES, write_figure
-
-    runs, papers = finished_runs(options)
-    for name in options.names or FIGURES:
-        write_figure(name, runs, papers, options.out / name)
+    every = options.tables is None and options.figures is None
+    for name in TABLES if every else options.tables or ():
+        write_table(name, runs, papers, options.out / "tables" / name)
+    for name in FIGURES if every else options.figures or ():
+        write_figure(name, runs, papers, options.out / "figures" / name)
 
 
 def make_claims(options: argparse.Namespace) -> None:

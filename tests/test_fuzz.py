@@ -420,7 +420,9 @@ def test_a_damaged_manifest_is_named(data: st.DataObject, corpus: Path, glue: Pa
 # ---- a failed or missing run stops the table ----
 
 
-@pytest.mark.parametrize("verb", [["tables", "table1"], ["figures", "figure6"], ["claims"], ["report"]])
+@pytest.mark.parametrize(
+    "verb", [["exhibits", "--tables", "table1"], ["exhibits", "--figures", "figure6"], ["claims"], ["report"]]
+)
 @pytest.mark.parametrize(
     "run", ["pretrain/pld/seed2", "finetune/pld/seed1/ckp87/glue", "probe/pld/seed1", "calibration"]
 )

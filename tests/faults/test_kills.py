@@ -161,7 +161,7 @@ def stages(
             "run", "finetune", "--settings", str(tuning), "--run", str(finished("pretrain")), "--checkpoint", "ckp186",
             "--group", "one", "--glue", str(glue),
         ],
-        "tables": lambda: ["make", "tables", "table1", "--index", str(evidence())],
+        "tables": lambda: ["make", "exhibits", "--tables", "table1", "--index", str(evidence())],
     }  # fmt: skip
     made: dict[str, Stage] = {}
 

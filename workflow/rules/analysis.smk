@@ -4,7 +4,7 @@ Exhibits that need the same runs are made together (pldrepro/config/exhibits.py)
 Of recorded runs, where nothing is trained, all are made together.
 
 Exhibits find the runs through a list of them, and have them as inputs, too: one that is lost is made again. A rule names
-the modules that it runs as inputs: whoever edits exhibits/tables gets the tables built again.
+the modules that it runs as inputs: whoever edits exhibits/tables gets the exhibits built again.
 """
 
 FIGURE_FILES = [".pdf", ".png", ".csv", ".txt"]
@@ -33,6 +33,7 @@ TABLE_MODULES = [
         "exhibits/tables/*.py",
     ),
 ]
+FIGURE_MODULES = modules("exhibits/chosen.py", "exhibits/text.py", "exhibits/figures/*.py")
 
 
 localrules:
@@ -110,59 +111,34 @@ rule index_part:
 
 for name, part in PARTS.items():
 
-    if part.tables:
-
-        rule:
-            name:
-                f"make_{name}_tables"
-            input:
-                index=f"{{results}}/parts/{name}.json",
-                runs=partial(part_runs, name),
-                papers=PAPERS,
-                code=TABLE_MODULES,
-            output:
-                expand(
-                    "{{results}}/tables/{table}{suffix}",
-                    table=part.tables,
-                    suffix=[".csv", ".md", ".tex", ".paper.tex"],
-                ),
-                [exhibit_for_report("tables", table, "html") for table in part.tables],
-            log:
-                f"{{results}}/logs/tables-{name}.log",
-            localrule: True
-            conda:
-                "../envs/analysis.yaml"
-            params:
-                names=part.tables,
-                folder=subpath(output[0], parent=True),
-            shell:
-                "python -m pldrepro make tables {params.names:q} --index {input.index:q} --papers {input.papers:q}"
-                " --out {params.folder:q} 2> {log:q}"
-
-    if part.figures:
-
-        rule:
-            name:
-                f"make_{name}_figures"
-            input:
-                index=f"{{results}}/parts/{name}.json",
-                runs=partial(part_runs, name),
-                papers=PAPERS,
-                code=[*NUMBERS, *modules("exhibits/chosen.py", "exhibits/text.py", "exhibits/figures/*.py")],
-            output:
-                expand("{{results}}/figures/{figure}{suffix}", figure=part.figures, suffix=FIGURE_FILES),
-                [exhibit_for_report("figures", figure, "svg") for figure in part.figures],
-            log:
-                f"{{results}}/logs/figures-{name}.log",
-            localrule: True
-            conda:
-                "../envs/analysis.yaml"
-            params:
-                names=part.figures,
-                folder=subpath(output[0], parent=True),
-            shell:
-                "python -m pldrepro make figures {params.names:q} --index {input.index:q} --papers {input.papers:q}"
-                " --out {params.folder:q} 2> {log:q}"
+    rule:
+        name:
+            f"make_{name}"
+        input:
+            index=f"{{results}}/parts/{name}.json",
+            runs=partial(part_runs, name),
+            papers=PAPERS,
+            code=[*(TABLE_MODULES if part.tables else NUMBERS), *(FIGURE_MODULES if part.figures else [])],
+        output:
+            expand(
+                "{{results}}/tables/{table}{suffix}",
+                table=part.tables,
+                suffix=[".csv", ".md", ".tex", ".paper.tex"],
+            ),
+            [exhibit_for_report("tables", table, "html") for table in part.tables],
+            expand("{{results}}/figures/{figure}{suffix}", figure=part.figures, suffix=FIGURE_FILES),
+            [exhibit_for_report("figures", figure, "svg") for figure in part.figures],
+        log:
+            f"{{results}}/logs/exhibits-{name}.log",
+        localrule: True
+        conda:
+            "../envs/analysis.yaml"
+        params:
+            tables=part.tables,
+            figures=part.figures,
+        shell:
+            "python -m pldrepro make exhibits --tables {params.tables:q} --figures {params.figures:q}"
+            " --index {input.index:q} --papers {input.papers:q} --out {wildcards.results:q} 2> {log:q}"
 
 
 rule make_claims:
@@ -278,5 +254,5 @@ rule report:
 for exhibit, kinds in KINDS.items():
     describe(exhibit, f"{described(kinds[0], exhibit)} ({', '.join(kinds)})")
 for name, part in PARTS.items():
-    describe(f"make_{name}_tables", f"Tables: {', '.join(part.tables)}.")
-    describe(f"make_{name}_figures", f"Figures: {', '.join(part.figures)}.")
+    made = {"tables": part.tables, "figures": part.figures}
+    describe(f"make_{name}", "; ".join(f"{kind}: {', '.join(names)}" for kind, names in made.items() if names))
