@@ -105,32 +105,26 @@ def costs(sets: Sets) -> list[str]:
         UNDECIDED: "whether dropping layers changes the final loss at equal samples is open",
     }
     found = sorted(_all(sets, "equal_samples", "loss"), key=lambda pair: pair[1].outcome == UNDECIDED)
-    rivals = {"twin": "that of the same model without dropping", "baseline": "the baseline's"}
+    lower = "with the baseline's learning rate for both, the difference is (not tested)"
     return [
         *_told(found, lambda one: words[one.outcome]),
-        *_told(_all(sets, "equal_samples", "lower_rate"),
-               lambda _: "with the baseline's learning rate for both, the difference is (not tested)"),
-        *(text for part, rival in rivals.items()
-          for text in _sides(_all(sets, "equal_cost", part), "at about equal time PLD's final loss", rival)),
-        *(_fewer_layers(name, one, sets[name]) for name, one in _all(sets, "equal_cost", "fewer_layers")),
+        *_told(_all(sets, "equal_samples", "lower_rate"), lambda _: lower),
+        *_sides(sets, "twin", "At about equal time PLD's final loss", "that of the same model without dropping"),
+        *_sides(sets, "baseline", "At about equal time PLD's final loss", "the baseline's"),
+        *_sides(sets, "fewer_layers", "PLD's final loss", "that of a model with fewer layers and no dropping",
+                "fewer_layers_time"),
     ]  # fmt: skip
 
 
-def _sides(found: Sequence[tuple[str, Finding]], about: str, rival: str) -> list[str]:
-    """On which side of a rival a loss is in each set, in words."""
+def _sides(sets: Sets, part: str, about: str, rival: str, time: str = "") -> list[str]:
+    """On which side of a rival PLD's loss is in each set, in words; with a part that has it, the rival's time."""
     words = {BELOW: "is below", ABOVE: "is above", UNDECIDED: "is not shown to differ from"}
-    names: dict[str, dict[str, None]] = {}
-    for name, one in found:
-        names.setdefault(words[one.outcome], {})[f"`{name}`"] = None
-    pieces = [f"{said} {rival} in {_and(list(these))}" for said, these in names.items()]
-    return [f"{upper(about)} {'; it '.join(pieces)}."] if pieces else []
-
-
-def _fewer_layers(name: str, one: Finding, findings: Sequence[Finding]) -> str:
-    """PLD's loss against a model that has about as many layers as PLD keeps, the paper's own rival."""
-    words = {BELOW: "is lower", ABOVE: "is higher", UNDECIDED: "is not shown to differ"}
-    time = "".join(f", which takes {less_time(saved)}," for saved in _times(one, "fewer_layers_time", findings))
-    return f"Against a model with fewer layers and no dropping{time} PLD's final loss {words[one.outcome]} in `{name}`."
+    places: dict[str, list[str]] = {}
+    for name, one in _all(sets, "equal_cost", part):
+        takes = "".join(f" (which takes {less_time(saved)})" for saved in _times(one, time, sets[name]))
+        places.setdefault(words[one.outcome], []).append(f"`{name}`{takes}")
+    pieces = [f"{said} {rival} in {_and(these)}" for said, these in places.items()]
+    return [f"{about} {'; it '.join(pieces)}."] if pieces else []
 
 
 def ways(sets: Sets) -> list[str]:
