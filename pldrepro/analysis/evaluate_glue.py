@@ -38,7 +38,7 @@ class Glue(evaluate.Metric):
     """The metrics of one GLUE task (``config_name``), in 0..1 or -1..1, of many runs at once.
 
     ``predictions`` and ``references`` are sequences of R runs, each of its N examples; each metric is a list of R
-    values. evaluate takes a hundredth of a second for a call, whatever it computes.
+    values. Many at once, because a call of evaluate has a fixed cost.
     """
 
     def _info(self) -> evaluate.MetricInfo:

@@ -48,11 +48,8 @@ CONVENTIONS: dict[str, str] = {
     "nine": "GLUE (nine-metric mean)",
     "official": "GLUE (official)",
 }
-
-
-BATCH = (
-    100  # predictions that evaluate gets at once: it takes a hundredth of a second for a call, and holds them as lists
-)
+# Predictions in one call of evaluate: each call has a fixed cost, and holds its predictions as lists.
+BATCH = 100
 
 
 def score(folders: Sequence[Path]) -> pd.DataFrame:
