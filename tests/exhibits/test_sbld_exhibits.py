@@ -10,6 +10,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from pldrepro.analysis import curves, keep, layer_sensitivity
 from pldrepro.analysis.claim_estimators import ESTIMATORS, PLD_ESTIMATORS
@@ -347,3 +349,18 @@ def test_a_shared_legend_has_as_many_columns_as_fit(longest: int, columns: int) 
     assert box.x1 <= figure.bbox.width
     assert len({round(text.get_window_extent().x0) for text in legend.get_texts()}) == columns
     plt.close(figure)
+
+
+def test_a_figure_is_laid_out_once_for_its_three_files(
+    gpt: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laid_out: list[Figure] = []
+    execute = ConstrainedLayoutEngine.execute
+
+    def counted(engine: ConstrainedLayoutEngine, figure: Figure) -> Any:
+        laid_out.append(figure)
+        return execute(engine, figure)
+
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", counted)
+    figures.write_figure("sbld_keep", gpt, PAPERS, tmp_path / "sbld_keep")
+    assert len(laid_out) == 1

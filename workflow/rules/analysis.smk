@@ -53,7 +53,7 @@ for records in PACKED:
         input:
             records.archives,
         output:
-            records.summaries,
+            directory(records.folder),
         log:
             f"{records.results}/logs/unpack-{Path(records.source).name}.log",
         localrule: True
@@ -61,15 +61,14 @@ for records in PACKED:
             "../envs/analysis.yaml"
         params:
             records=records.source,
-            folder=records.folder,
         shell:
-            "python -m pldrepro study unpack {params.records:q} --out {params.folder:q} > {log:q} 2>&1"
+            "python -m pldrepro study unpack {params.records:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule make_scores:
     """GLUE scores of every fine-tuning run, from its predictions."""
     input:
-        runs=finetune_runs,
+        runs=scored_runs,
         code=NUMBERS,
     output:
         "{results}/scores.csv",
@@ -77,8 +76,10 @@ rule make_scores:
         "{results}/logs/scores.log",
     conda:
         "../envs/analysis.yaml"
+    params:
+        finetune=finetune_runs,
     shell:
-        "python -m pldrepro make scores --finetune {input.runs:q} --out {output:q} 2> {log:q}"
+        "python -m pldrepro make scores --finetune {params.finetune:q} --out {output:q} 2> {log:q}"
 
 
 rule index:

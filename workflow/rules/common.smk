@@ -61,6 +61,7 @@ except (SettingsError, RecordError) as error:  # the line for the user, without 
 
 # Recorded runs that are archives, to be unpacked before anything reads them.
 PACKED = RECORDS.packed() if RECORDS else []
+UNPACKED = {summary: records.folder for records in PACKED for summary in records.summaries}
 # The study and its companions of other families of models, each by the folder of its results.
 STUDIES = {} if STUDY is None else {one.results: one for one in STUDY.all}
 # The finished runs of each results folder.
@@ -144,14 +145,27 @@ def paradigm_lists(wildcards):
     return [str(shipped(Path(name))) for name in STUDIES[wildcards.study].contrasts.lists]
 
 
+def as_inputs(files):
+    """Finished runs as inputs of a job; those of archives are unpacked together, and their folder stands for them.
+
+    Snakemake looks at every input once for each output: with hundreds of both it spends longer on that than the job.
+    """
+    return list(dict.fromkeys(UNPACKED.get(file, file) for file in files))
+
+
 def finetune_runs(wildcards):
     """The finished fine-tuning runs of a results folder."""
     return BY_FOLDER[wildcards.results].finetune
 
 
+def scored_runs(wildcards):
+    """The same, as inputs."""
+    return as_inputs(finetune_runs(wildcards))
+
+
 def finished_runs(wildcards):
     """Every finished run of a results folder, and their scores."""
-    return BY_FOLDER[wildcards.results].inputs
+    return as_inputs(BY_FOLDER[wildcards.results].inputs)
 
 
 def runs_listing(wildcards):
@@ -161,7 +175,7 @@ def runs_listing(wildcards):
 
 def part_runs(part, wildcards):
     """The finished runs that a part of the exhibits is made from, and their scores."""
-    return BY_PART[wildcards.results, part].inputs
+    return as_inputs(BY_PART[wildcards.results, part].inputs)
 
 
 def part_listing(wildcards):

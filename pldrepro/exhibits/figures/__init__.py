@@ -55,9 +55,10 @@ def write_figure(name: str, evidence: Evidence, papers: Mapping[str, Paper], out
         figure, data, caption = FIGURES[name](evidence, paper)
         if name.startswith("figure") and evidence.family != "bert":
             caption += f" Measured on {FAMILIES[evidence.family]}; the paper's figure is of BERT."
-        lay_out(figure)
-        for suffix in FORMATS:
-            _save(figure, out_prefix.with_name(f"{out_prefix.name}.{suffix}"), suffix)
+        with plt.rc_context({"figure.constrained_layout.use": False}):  # or each savefig brings the engine back
+            lay_out(figure)
+            for suffix in FORMATS:
+                _save(figure, out_prefix.with_name(f"{out_prefix.name}.{suffix}"), suffix)
         plt.close(figure)
     with atomic_path(out_prefix.with_name(f"{out_prefix.name}.csv")) as temporary:
         data.to_csv(temporary, index=False)
@@ -65,11 +66,13 @@ def write_figure(name: str, evidence: Evidence, papers: Mapping[str, Paper], out
 
 
 def lay_out(figure: Figure) -> None:
-    """Place axes and legends once; with a layout engine each file would be drawn twice and laid out anew."""
+    """Place axes and legends once; with a layout engine each file would be drawn twice and laid out anew.
+
+    None is the engine that ``figure.constrained_layout.use`` names, which must be False.
+    """
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
-    with plt.rc_context({"figure.constrained_layout.use": False}):  # None is the engine that this names
-        figure.set_layout_engine(None)
+    figure.set_layout_engine(None)
 
 
 def _save(figure: Figure, path: Path, suffix: str) -> None:
