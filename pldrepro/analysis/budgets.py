@@ -10,6 +10,7 @@ import pandas as pd
 from pldrepro import stats
 from pldrepro.analysis import comparisons
 from pldrepro.analysis.arms import cost_estimate, validation_loss, validation_losses
+from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.interpolation import value_at
 from pldrepro.analysis.reach import glue_curve
 from pldrepro.analysis.reported import Paper
@@ -91,6 +92,23 @@ def _loss(run: PretrainRun, checkpoint: str) -> float:
     return run.summary.checkpoints[checkpoint].validation_loss
 
 
+def decayed_losses(evidence: Evidence, arm: str, checkpoint: str, other: str) -> list[tuple[float, float]]:
+    """Losses of an arm at a checkpoint and of a run whose schedule ends at that budget, paired by seed."""
+    return [(_loss(run, checkpoint), base.summary.validation_loss) for run, base in evidence.pairs(arm, other)]
+
+
+def early_gaps(evidence: Evidence) -> dict[str, Paired]:
+    """Checkpoint of PLD before its last -> its loss there minus that of the baseline decayed at its budget [nats]."""
+    pld = evidence.pld
+    stopped = {evidence.budget(arm): arm for arm in evidence.arms if original(evidence, arm) == evidence.baseline}
+    gaps = {
+        name: comparisons.difference(decayed_losses(evidence, pld, name, stopped[pld, name]))
+        for name in evidence.checkpoints(pld)
+        if (pld, name) in stopped and name != evidence.final_checkpoint(pld)
+    }
+    return {name: gap for name, gap in gaps.items() if gap is not None}
+
+
 def _rival_rows(evidence: Evidence, arm: str, checkpoint: str, rival: Rival, other: str) -> list[dict[str, Any]]:
     convention = comparisons.glue_convention(evidence)[0]
     if rival.schedule == MID:
@@ -98,7 +116,7 @@ def _rival_rows(evidence: Evidence, arm: str, checkpoint: str, rival: Rival, oth
         glue = comparisons.difference(_mid_glue(evidence, arm, checkpoint, other, convention))
         time = None
     else:
-        found = [(_loss(run, checkpoint), base.summary.validation_loss) for run, base in evidence.pairs(arm, other)]
+        found = decayed_losses(evidence, arm, checkpoint, other)
         glue = comparisons.glue_gain(evidence, arm, checkpoint, other, evidence.final_checkpoint(other), convention)
         time = comparisons.ratio(
             (evidence.cost(base, "reference_time"), evidence.cost(run, "reference_time", checkpoint))

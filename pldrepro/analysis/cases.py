@@ -185,8 +185,10 @@ def size_note(case: Case) -> str:
 
 
 def misses_note(case: Case, found: Verdict) -> str:
-    """What a reader must know of a reproduced size whose interval does not hold the reported value."""
+    """What a reader must know of a size: that it is not judged, or that its interval misses the reported value."""
     paired, reported = case.measurement.paired, case.claim.reported_interval
+    if found == "same direction" and reported is not None and case.lacks_size:
+        return size_note(case)
     if found != "reproduced" or paired is None or reported is None:
         return ""
     low, high = paired.estimate.low, paired.estimate.high

@@ -228,9 +228,10 @@ def rising_scores(evidence: Evidence) -> Measurement:
     steps = [(first, last) for first, last in pairwise(points) if len(points) > 2]
     texts = [estimate_note(f"{first} to {last}", rise(first, last), 1, "points") for first, last in steps]
     gain = glue_gain_final(evidence)
-    passed = estimate_note("at the end, above the baseline", gain.paired, 1, "points")
-    note = join_notes(f"from {points[0]} to {points[-1]}", *texts, passed, note)
-    return Measurement(rise(points[0], points[-1]), note, at_least(gain.paired))
+    passed = estimate_note("final GLUE minus the baseline's", gain.paired, 1, "points")
+    note = join_notes(*texts, note)
+    basis = f"the rise is from {points[0]} to {points[-1]}"
+    return Measurement(rise(points[0], points[-1]), note, at_least(gain.paired, about=passed), basis=basis)
 
 
 def robust_over_rates(evidence: Evidence) -> Measurement:
@@ -253,7 +254,7 @@ def robust_over_rates(evidence: Evidence) -> Measurement:
 
 
 def small_theta_bar(evidence: Evidence) -> Measurement:
-    """Final loss at the smallest theta_bar below PLD's minus that at PLD's own [nats]; the larger ones in the note."""
+    """Final loss at the smallest theta_bar below PLD's minus that at PLD's own [nats]; the others in words."""
     limits = evidence.theta_arms
     own = limits[evidence.pld]
     smaller = [arm for arm in limits if limits[arm] < own]
@@ -264,10 +265,10 @@ def small_theta_bar(evidence: Evidence) -> Measurement:
             f"{limits[arm]:g} minus {own:g}", comparisons.loss_difference(evidence, arm, evidence.pld), 3, "nats"
         )
         for arm in limits
-        if limits[arm] > own
+        if arm not in (evidence.pld, smaller[0])
     ]
     gap = comparisons.loss_difference(evidence, smaller[0], evidence.pld)
-    return Measurement(gap, join_notes(f"final loss, theta_bar {limits[smaller[0]]:g} minus {own:g}", *texts))
+    return Measurement(gap, basis=join_notes(f"final loss, theta_bar {limits[smaller[0]]:g} minus {own:g}", *texts))
 
 
 PLD_ESTIMATORS: dict[str, Callable[[Evidence], Measurement]] = {

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from pldrepro.analysis import arithmetic, comparisons, contrasts, floors, in_turn
-from pldrepro.analysis.budgets import original
+from pldrepro.analysis.budgets import early_gaps, original
 from pldrepro.analysis.claim_estimators import glue_gain_ckp100
 from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.early_stop import CHECKPOINT
@@ -234,7 +234,7 @@ def _pld_at_baseline_rate(study: Evidence) -> str | None:
 
 
 def equal_cost(told: Told) -> Iterator[Finding]:
-    """What dropping costs in loss at equal cost: against runs decayed there, and a model of fewer layers."""
+    """Loss at equal cost: against runs decayed there, and fewer layers; earlier checkpoints are only shown."""
     study = told.bert
     if study is None:
         return
@@ -243,6 +243,8 @@ def equal_cost(told: Told) -> Iterator[Finding]:
         part = "baseline" if original(study, arm) == study.baseline else "twin"
         yield from _loss(study, "equal_cost", part, study.pld, arm, "fair_budgets")
         yield from _time_saved(study, "equal_cost", f"{part}_time", arm)
+    for checkpoint, gap in early_gaps(study).items():
+        yield from shown("equal_cost", "early", gap.estimate, "nats", "fair_budgets", arm=checkpoint)
     for arm in fewer_layers(study):
         yield from _loss(study, "equal_cost", "fewer_layers", study.pld, arm, "table3")
         yield from _time_saved(study, "equal_cost", "fewer_layers_time", arm)
@@ -251,11 +253,8 @@ def equal_cost(told: Told) -> Iterator[Finding]:
 def fewer_layers(study: Evidence) -> list[str]:
     """Arms without dropping that have about as many layers as PLD keeps on average."""
     layers = study.runs(study.pld)[0].summary.num_layers
-    return [
-        arm
-        for arm in study.methods
-        if study.matched_depth(arm) == study.pld and study.runs(arm)[0].summary.num_layers < layers
-    ]
+    matched = (arm for arm in study.methods if study.matched_depth(arm) == study.pld)
+    return [arm for arm in matched if study.runs(arm)[0].summary.num_layers < layers]
 
 
 def other_ways(told: Told) -> Iterator[Finding]:
@@ -346,14 +345,17 @@ def sbld(told: Told) -> Iterator[Finding]:
             yield from _loss(study, "sbld", ORDERS[drop.ranking], arm, control, "sbld_table1")
     yield from _loss(study, "sbld", "pld", arm, study.pld, "sbld_table1")
     yield from _loss(study, "sbld", "prior", arm, prior_dropping(study) or "", "sbld_table1")
+    yield of_claim(told, "sbld", "rank", "sbld.accuracy_lambada_rank")
 
 
 def images(told: Told) -> Iterator[Finding]:
-    """SBLD on images: top-1 accuracy against no dropping."""
-    for study in told.evidence.all_of(*IMAGES):
-        if study.sbld in study.arms:
-            gain = accuracy_gain(study, study.sbld, study.baseline, "accuracy")
-            found = of_pair(study, "images", study.family, gain, "points", "sbld_table2", study.sbld, study.baseline)
+    """SBLD on images: top-1 accuracy against no dropping, random rankings and PLD."""
+    for study in (one for one in told.evidence.all_of(*IMAGES) if one.sbld in one.arms):
+        for other in (study.baseline, *random_rankings(study), study.pld):
+            gain = accuracy_gain(study, study.sbld, other, "accuracy")
+            found = of_pair(
+                study, "images", f"{study.family} {other}", gain, "points", "sbld_table2", study.sbld, other
+            )
             yield from (replace(one, note=FAMILIES[study.family]) for one in found)
 
 

@@ -121,10 +121,11 @@ def upper_layers_refine(evidence: Evidence) -> Measurement:
     others = frame[lower & (frame["layer"] > 1)].groupby("seed")["value"].mean()
     rest = comparisons.difference((others[seed], means[1][seed]) for seed in others.index)
     note = estimate_note("without the first block, which reads the embeddings", rest, 1, "degrees")
-    return Measurement(
-        comparisons.difference(pairs),
-        join_notes(f"{evidence.label(arm)}, lower half of the layers minus upper half", note),
+    above = mean_interval([means[1][seed] for seed in means[1].index])
+    basis = join_notes(
+        evidence.label(arm), f"the upper half turns its input by {estimate_text(above, 1)} degrees a layer", note
     )
+    return Measurement(comparisons.difference(pairs), basis=basis)
 
 
 def _last(frame: pd.DataFrame, arm: str) -> pd.DataFrame:
@@ -152,9 +153,12 @@ def random_dropping(evidence: Evidence) -> Measurement:
     """Loss that training with half the layers at random costs PostLN minus what it costs PreLN [nats], by seed.
 
     Each against the same model trained with all layers; mean over the learning rates at which all four were trained.
-    The lesion of a finished checkpoint is another experiment, and stands in the note.
+    The lesion of a finished checkpoint is another reading of Figure 4, which is shown with the number.
     """
-    notes = [estimate_note("lesion of the last checkpoint, PostLN minus PreLN", lesion(evidence), 2, "nats")]
+    lesioned = estimate_note(
+        "layers removed at random from the finished models instead, PostLN minus PreLN", lesion(evidence), 2, "nats"
+    )
+    notes: list[str] = []
     found: dict[tuple[str, str], dict[int, float]] = {}
     for arm, twin in random_arms(evidence).items():
         settings = evidence.runs(arm)[0].settings
@@ -165,10 +169,13 @@ def random_dropping(evidence: Evidence) -> Measurement:
     seeds = [seed for rate in rates for norm in ("post", "pre") for seed in found[rate, norm]]
     common = sorted({seed for seed in seeds if seeds.count(seed) == 2 * len(rates)})
     if not common:
-        return Measurement(note=join_notes("no pair of arms was trained with half the layers at random", *notes))
+        missing = "no pair of arms was trained with half the layers at random"
+        return Measurement(note=join_notes(missing, lesioned, *notes))
     means = {norm: [sum(found[rate, norm][seed] for rate in rates) / len(rates) for seed in common]
              for norm in ("post", "pre")}  # fmt: skip
-    return Measurement(comparisons.difference(zip(means["post"], means["pre"], strict=True)), join_notes(*notes))
+    at = "" if len(rates) == 1 else f"mean over {len(rates)} learning rates"
+    effect = comparisons.difference(zip(means["post"], means["pre"], strict=True))
+    return Measurement(effect, join_notes(*notes), basis=join_notes(at, lesioned))
 
 
 def random_arms(evidence: Evidence) -> dict[str, str]:

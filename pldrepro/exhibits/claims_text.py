@@ -20,7 +20,7 @@ N_NOTE = (
 )
 # Why a claim is inconclusive, where its interval does not show it.
 OPEN = {
-    "adjustment": "decided by the interval itself, not after the adjustment for the set's tests",
+    "adjustment": "p < 0.05 before the adjustment for the set's tests, not after it",
     "condition": "it is open whether a condition of the claim is met",
     "bound": "a bound: it is open whether what is to be reached is reached",
 }
@@ -50,8 +50,8 @@ def measured_text(row: Mapping[Any, Any]) -> str:
 
 
 def premise_text(row: Mapping[Any, Any]) -> str:
-    """What was measured of the condition of a row of claims.csv, where the verdict rests on it; else empty."""
-    return str(row["premise"]) if row["verdict"] == "premise fails" or row["open"] == "condition" else ""
+    """What was measured of the condition of a row of claims.csv, where the verdict may rest on it; else empty."""
+    return str(row["premise"]) if row["verdict"] in ("premise fails", "inconclusive") else ""
 
 
 def format_claims(frame: pd.DataFrame) -> str:

@@ -23,7 +23,17 @@ from pldrepro.analysis.story import STORY, read_story
 from pldrepro.analysis.text import DASH, estimate_text
 from pldrepro.errors import RecordError
 from pldrepro.exhibits.claims_text import measured_text, named, reported_text, verdict_text
-from pldrepro.exhibits.story_clauses import SBLD_RIVALS, amount, basis, kind, less_time, signed, upper
+from pldrepro.exhibits.story_clauses import (
+    RANK_WORDS,
+    SBLD_RIVALS,
+    amount,
+    basis,
+    kind,
+    less_time,
+    signed,
+    stopped_early,
+    upper,
+)
 from pldrepro.files import write_text
 
 # What a reader asks first, in this order.
@@ -105,12 +115,15 @@ def costs(sets: Sets) -> list[str]:
         UNDECIDED: "whether dropping layers changes the final loss at equal samples is open",
     }
     found = sorted(_all(sets, "equal_samples", "loss"), key=lambda pair: pair[1].outcome == UNDECIDED)
-    lower = "with the baseline's learning rate for both, the difference is (not tested)"
+    lower = "when both use the baseline's learning rate, the difference (not tested) is"
     return [
         *_told(found, lambda one: words[one.outcome]),
         *_told(_all(sets, "equal_samples", "lower_rate"), lambda _: lower),
-        *_sides(sets, "twin", "At about equal time PLD's final loss", "that of the same model without dropping"),
+        *_sides(sets, "twin", "At about equal time (the other run's schedule ends there) PLD's final loss",
+                "that of the same model without dropping"),
         *_sides(sets, "baseline", "At about equal time PLD's final loss", "the baseline's"),
+        *(said for name, findings in sets.items()
+          for said in stopped_early(_get(findings, "equal_cost", "early"), f" in `{name}`")),
         *_sides(sets, "fewer_layers", "PLD's final loss", "that of a model with fewer layers and no dropping",
                 "fewer_layers_time"),
     ]  # fmt: skip
@@ -134,15 +147,15 @@ def ways(sets: Sets) -> list[str]:
         topic = [one for one in findings if one.topic == "other_ways" and one.outcome != NOTHING]
         told = []
         for outcome, one_does, several_do in (
-            (BELOW, "ends below PLD", "end below PLD"),
-            (ABOVE, "ends above PLD", "end above PLD"),
+            (BELOW, "ends at a lower loss than PLD", "end at a lower loss than PLD"),
+            (ABOVE, "ends at a higher loss than PLD", "end at a higher loss than PLD"),
             (UNDECIDED, "is not shown to differ from PLD", "are not shown to differ from PLD"),
         ):
             arms = [one.arm for one in topic if one.outcome == outcome]
             told += [f"{_and(arms)} {several_do if len(arms) > 1 else one_does}"] * bool(arms)
         if told:
             texts.append(f"In `{name}`, at equal samples{_rate(topic)}, {'; '.join(told)}.")
-            texts += [f"{upper(one.arm)} differs from the baseline by {signed(one)} (not tested)."
+            texts += [f"{upper(one.arm)} differs from the baseline by {signed(one)} ({basis(one)}; not tested)."
                       for one in topic if one.part == "best"]  # fmt: skip
     return texts
 
@@ -157,15 +170,16 @@ def ranking(sets: Sets) -> list[str]:
     saves_time = partial(_claim, holds="SBLD (our reading) saves training time",
                          opposite="SBLD (our reading) saves no training time")  # fmt: skip
     texts = _told(_all(sets, "sbld", "time"), saves_time)
-    sides = {BELOW: "below", ABOVE: "above", UNDECIDED: "not shown to differ from"}
+    sides = {BELOW: "lower than with", ABOVE: "higher than with", UNDECIDED: "not shown to differ from that of"}
     for name, findings in sets.items():
         told = []
         for outcome, words in sides.items():
             rivals = [rival for part, rival in SBLD_RIVALS.items()
                       for one in _get(findings, "sbld", part) if one.outcome == outcome]  # fmt: skip
-            told += [f"{words} {'those' if len(rivals) > 1 else 'that'} of {_and(rivals)}"] * bool(rivals)
+            told += [f"{words} {_and(rivals)}"] * bool(rivals)
         texts += [f"Its final loss on GPT (`{name}`, equal samples) is {'; '.join(told)}."] if told else []
-    return texts
+    ranked = [(name, one) for name, one in _all(sets, "sbld", "rank") if one.estimate is not None]
+    return texts + _told(ranked, partial(_claim, holds=RANK_WORDS.holds, opposite=RANK_WORDS.opposite))
 
 
 def _and(items: Sequence[str]) -> str:
@@ -176,7 +190,7 @@ def _and(items: Sequence[str]) -> str:
 
 LOSSES_NOTE = (
     "At equal samples, unless the row says otherwise. Time in brackets: reference time of the model that PLD is "
-    "compared with, against PLD's."
+    "compared with, against PLD's. Of the other ways to save, those that some set decides."
 )
 # What the row says: where its number is, by topic and part, the first that a set has; the part that has the time.
 Row = tuple[str, tuple[tuple[str, str], ...], str]

@@ -34,6 +34,12 @@ class Words:
     premise: str = ""
 
 
+RANK_WORDS = Words(
+    "SBLD ranks the right last word of LAMBADA's passages higher than no dropping",
+    "SBLD ranks the right last word of LAMBADA's passages lower than no dropping",
+)
+
+
 # ---- numbers ----
 
 
@@ -150,6 +156,13 @@ def of_side(finding: Finding, below: str, above: str, undecided: str) -> str:
 def of_rival(finding: Finding, about: str) -> str:
     """A comparison with a rival as a sentence: ``about`` is lower, is higher, or shows no significant difference."""
     return of_side(finding, f"{about} is lower", f"{about} is higher", f"{about} shows no significant difference")
+
+
+def stopped_early(found: Sequence[Finding], where: str = "") -> list[str]:
+    """PLD's loss at earlier checkpoints against the baseline decayed at their time, as a sentence; none without any."""
+    numbers = [f"{signed(one)} at checkpoint {one.arm.removeprefix('ckp')} ({basis(one)})" for one in found]
+    lead = f"Stopped earlier{where}, PLD's loss differs from that of the baseline decayed at that time by"
+    return [f"{lead} {' and '.join(numbers)}; not tested."] if numbers else []
 
 
 def why_open(finding: Finding) -> str:

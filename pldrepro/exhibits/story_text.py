@@ -15,6 +15,7 @@ from pldrepro.analysis.similar import SIMILAR_POINTS
 from pldrepro.analysis.verdicts import VERDICTS
 from pldrepro.exhibits.story_clauses import (
     FAVOURABLE,
+    RANK_WORDS,
     SBLD_RIVALS,
     Words,
     amount,
@@ -29,6 +30,7 @@ from pldrepro.exhibits.story_clauses import (
     sides,
     signed,
     smallest_seen,
+    stopped_early,
     upper,
     why_open,
 )
@@ -211,6 +213,7 @@ def equal_cost(topic: Topic) -> list[str]:
         times = (time for time in topic if (time.part, time.arm) == (f"{one.part}_time", one.against))
         cost = "".join(f" ({less_time(time)} than PLD)" for time in times)
         said.append(of_rival(one, f"at about equal time PLD's final loss, against {one.against}{cost},"))
+    said += stopped_early(_get(topic, "early"))
     for one in _get(topic, "fewer_layers"):
         time = [other for other in _get(topic, "fewer_layers_time") if other.arm == one.against]
         cost = f" ({amount(time[0])} less time than PLD)" if time else ""
@@ -293,16 +296,16 @@ def sbld(topic: Topic) -> list[str]:
     ]
     if pieces:
         said.append(f"Its final loss on GPT{_brackets(common, 'below 0 is better')}: {_and(pieces)}.")
-    return said
+    return said + _claims(topic, {"rank": RANK_WORDS})
 
 
 def images(topic: Topic) -> list[str]:
     """SBLD on images."""
+    words = ("is below", "is above", "shows no significant difference from")
     return [
-        of_side(one, f"SBLD lowers top-1 accuracy on {one.note}", f"SBLD raises top-1 accuracy on {one.note}",
-                f"SBLD shows no significant effect on top-1 accuracy on {one.note}")
+        of_side(one, *(f"SBLD's top-1 accuracy on {one.note} {side} that of {one.against}" for side in words))
         for one in topic
-    ]  # fmt: skip
+    ]
 
 
 LAST_TO_FIRST = "; norm at PostLN's last layer over that at its first, mean of the probed steps"

@@ -87,7 +87,8 @@ def test_angles_of_20_over_the_layer_fall_by_9_degrees(probed: Evidence) -> None
     found = claim_estimators.upper_layers_refine(probed)
     assert value(found) == pytest.approx((20 + 10) / 2 - (20 / 3 + 5) / 2)
     # without layer 1: 10 - 5.83
-    assert "first block, which reads the embeddings: 4.2 / 4.2 degrees" in found.note
+    assert "first block, which reads the embeddings: 4.2 / 4.2 degrees" in found.basis
+    assert "the upper half turns its input by 6.8 / 7.8 degrees a layer" in found.basis
 
 
 def test_a_lesion_costs_one_nat_a_layer_in_postln_and_less_in_preln(probed: Evidence) -> None:
@@ -96,7 +97,7 @@ def test_a_lesion_costs_one_nat_a_layer_in_postln_and_less_in_preln(probed: Evid
     assert found is not None
     assert found.estimate.value == pytest.approx(3 - 4 / 3)
     assert (
-        "lesion of the last checkpoint, PostLN minus PreLN: 1.67 / 1.67 nats"
+        "removed at random from the finished models instead, PostLN minus PreLN: 1.67 / 1.67 nats"
         in claim_estimators.random_dropping(probed).note
     )
 
@@ -150,7 +151,7 @@ def test_the_baseline_at_the_higher_rate(
 def test_a_smaller_theta_bar_is_compared_with_plds(tmp_path: Path) -> None:
     found = claim_estimators.small_theta_bar(study(tmp_path, {"baseline": 3.0, "pld": 2.5, "pld_theta30": 2.9}))
     assert value(found) == pytest.approx(0.4)
-    assert "theta_bar 0.3 minus 0.5" in found.note
+    assert "theta_bar 0.3 minus 0.5" in found.basis
 
 
 def scored(root: Path, levels: dict[tuple[str, str], float]) -> Evidence:

@@ -14,6 +14,7 @@ from pldrepro.analysis.results import Evidence
 from pldrepro.analysis.story import read_story, write_story
 from pldrepro.analysis.verdicts import VERDICTS, Family, null_test
 from pldrepro.errors import RecordError
+from pldrepro.exhibits import story_text
 from tests.support import runs
 from tests.support.runs import load_evidence
 
@@ -154,6 +155,19 @@ def test_sbld_is_compared_with_the_rankings_that_know_nothing_or_the_opposite(tm
     found = {one.part: one.estimate.value for one in findings.sbld(findings.Told(evidence, PAPERS, {})) if one.estimate}
     wanted = {"loss": 0.1, "random": -0.2, "order": -0.1, "reversed": -0.5, "pld": 0.1}
     assert found == {part: pytest.approx(gap) for part, gap in wanted.items()}
+
+
+def test_on_images_sbld_is_compared_with_what_drops_layers_too(tmp_path: Path) -> None:
+    arms = {"baseline": 0.66, "pld": 0.60, "sbld": 0.63, "sbld_random": 0.62}
+    scores = {arm: {"accuracy": value, "top5": 0.9} for arm, value in arms.items()}
+    evidence = runs.sbld_study(tmp_path, "swinv2", arms=tuple(arms), seeds=(1, 2, 3), scores=scores)
+    frame = claims.claims(evidence, PAPERS)
+    found = [one for one in story.story(evidence, PAPERS, frame) if one.topic == "images"]
+    gains = {one.part: round(one.estimate.value, 6) for one in found if one.estimate}
+    assert gains == {"swinv2 baseline": -3.0, "swinv2 sbld_random": 1.0, "swinv2 pld": 3.0}
+    first, *rivals = story_text.images(found)
+    assert first.startswith("SBLD's top-1 accuracy on SwinV2 is below that of no dropping: ")
+    assert rivals[1].startswith("SBLD's top-1 accuracy on SwinV2 is above that of PLD: 3.0 points ")
 
 
 def test_the_rate_is_told_only_where_all_arms_have_it(tmp_path: Path) -> None:

@@ -270,6 +270,9 @@ def test_the_fair_rivals_are_decayed_at_that_time(evidence: Evidence) -> None:
         assert ratio["measured"] == pytest.approx(1, abs=0.03)
     early = number(frame, arm="pld", checkpoint="ckp100", quantity="loss_difference", against="baseline_at_ckp100")
     assert early["measured"] == pytest.approx(4.25 - 3.3)
+    # What the story tells of checkpoints before the last: the baseline that was decayed there.
+    gaps = {name: gap.estimate.value for name, gap in budgets.early_gaps(evidence).items()}
+    assert gaps == {"ckp100": pytest.approx(4.25 - 3.3)}
 
 
 def test_glue_is_compared_where_both_have_it(evidence: Evidence) -> None:

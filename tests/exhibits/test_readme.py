@@ -112,7 +112,9 @@ def test_what_dropping_costs_is_first_said_where_it_is_decided() -> None:
 
 def test_the_cost_at_the_baselines_rate_is_shown_without_a_side() -> None:
     (item,) = items(a=[COST], b=[OPEN_COST, LOWER])
-    assert in_order(item, "With the baseline's learning rate for both", "(not tested): 0.100 nats", "in `b` (5 seeds).")
+    assert in_order(
+        item, "When both use the baseline's learning rate", "(not tested) is: 0.100 nats", "in `b` (5 seeds)."
+    )
 
 
 def losses(**sets: Sequence[Finding]) -> list[str]:
@@ -159,18 +161,29 @@ def test_a_run_that_ends_at_the_cost_of_dropping_is_the_rival_at_equal_time() ->
     (item,) = items(a=[COST, twin, base], b=[COST, twin], c=[COST, replace(twin, outcome=BELOW)])
     rival = "that of the same model without dropping"
     assert in_order(
-        item, f"At about equal time PLD's final loss is not shown to differ from {rival} in `a` and `b`; it is below "
-        f"{rival} in `c`. ", "At about equal time PLD's final loss is above the baseline's in `a`.",
+        item, "At about equal time (the other run's schedule ends there) PLD's final loss is not shown to differ from "
+        f"{rival} in `a` and `b`; it is below {rival} in `c`. ",
+        "At about equal time PLD's final loss is above the baseline's in `a`.",
     )  # fmt: skip
     (row,) = losses(a=[twin, time])
     assert row.endswith("| −0.010 [−0.040, 0.020], n = 5 (undecided; 2.0 % more time) |")
+
+
+def test_checkpoints_before_the_end_are_told_without_a_side() -> None:
+    early = Finding("equal_cost", "early", SHOWN, Estimate(-0.4, -0.6, -0.2, 5, ""), "nats", arm="ckp87")
+    (item,) = items(a=[COST], b=[COST, early])
+    assert (
+        "Stopped earlier in `b`, PLD's loss differs from that of the baseline decayed at that time by −0.400 nats "
+        "[−0.600, −0.200] at checkpoint 87 (5 seeds); not tested."
+    ) in item
+    assert item.count("Stopped") == 1
 
 
 def test_the_loss_of_a_ranking_is_told_against_other_orders() -> None:
     pld, none = (replace(ORDER, part=part, outcome=ABOVE) for part in ("pld", "loss"))
     (item,) = items(a=[], b=[ORDER, RANDOM, none, pld])
     assert item == (
-        "- **SBLD.** Its final loss on GPT (`b`, equal samples) is below that of random ranking; above those of no "
+        "- **SBLD.** Its final loss on GPT (`b`, equal samples) is lower than with random ranking; higher than with no "
         "dropping and PLD; not shown to differ from that of its schedule with layers ranked by depth."
     )
     time = Finding("sbld", "time", "by construction", Estimate(20.0, 19.0, 21.0, 3, ""), "%", reported=19.67,
@@ -194,9 +207,10 @@ def test_other_ways_to_save_are_told_by_their_side_with_the_rate_that_they_share
     more = [*other_way("shrinking", UNDECIDED, 0.01), *other_way("dropping", UNDECIDED, 0.02)]
     (item,) = items(a=[], b=[*growing, *stacking, *more, RATE, best], c=other_way("growing", ABOVE, 0.2))
     assert item == (
-        "- **Other ways to save.** In `b`, at equal samples and PLD's learning rate, stacking ends below PLD; growing, "
-        "shrinking and dropping are not shown to differ from PLD. Stacking differs from the baseline by +0.300 nats "
-        "[0.200, 0.400] (not tested). In `c`, at equal samples, growing ends above PLD."
+        "- **Other ways to save.** In `b`, at equal samples and PLD's learning rate, stacking ends at a lower loss "
+        "than PLD; growing, shrinking and dropping are not shown to differ from PLD. Stacking differs from the "
+        "baseline by +0.300 nats "
+        "[0.200, 0.400] (5 seeds; not tested). In `c`, at equal samples, growing ends at a higher loss than PLD."
     )
 
 
