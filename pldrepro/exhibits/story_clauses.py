@@ -167,9 +167,10 @@ def stopped_early(found: Sequence[Finding], where: str = "") -> list[str]:
 
 def why_open(finding: Finding) -> str:
     """Why nothing is decided, where the interval itself does not show it."""
+    tested = "that it falls short: " if finding.bound else ""
     return {
         "seeds": f"below {MIN_SEEDS} {finding.counts} nothing is judged",
-        "adjustment": "p < 0.05 by itself, not after Holm's adjustment",
+        "adjustment": f"{tested}p < 0.05 by itself, not after Holm's adjustment",
         "condition": "a condition of the claim is open",
     }.get(finding.open, "")
 
