@@ -84,6 +84,8 @@ def write_report(
     frame, findings = read_claims(claims), read_story(claims.with_name(STORY))
     studies, told, labels = (evidence, *evidence.others), sentences(findings), read_yaml(shipped(LABELS))
     first = [one for one in told if one.title in {TOPICS[topic].title for topic in FIRST_SCREEN}]
+    if len(first) < 2:  # a set without PLD's BERT: of these topics only the count of verdicts is left
+        first = list(told)
     drawn = [one for name, label in labels["figures"].items() if (one := _figure(figures / name, label, told))]
     shown = {name: text for name in labels["tables"] if (text := _table(tables / name))}
     anchors = {**{name: f"table-{name}" for name in shown}, **{one.name: f"figure-{one.name}" for one in drawn}}
@@ -94,8 +96,8 @@ def write_report(
         scales=list(dict.fromkeys(study.scale for study in studies)),
         papers=list(papers.values()),
         labels={name: one["label"] for kind in ("figures", "tables") for name, one in labels[kind].items()},
-        story=first or told,
-        more=[one for one in told if one not in first] if first else [],
+        story=first,
+        more=[one for one in told if one not in first],
         story_marks=story_marks(findings),
         anchors=anchors,
         overviews=[

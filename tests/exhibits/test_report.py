@@ -151,6 +151,13 @@ def test_the_first_screen_names_the_set_once_and_exhibits_by_their_labels(built:
     assert order == sorted(order)
 
 
+def test_a_set_of_images_has_its_finding_on_the_first_screen(built: dict[str, Any], tmp_path: Path) -> None:
+    scores = {arm: {"accuracy": value, "top5": 0.9} for arm, value in {"baseline": 0.66, "sbld": 0.63}.items()}
+    swin = runs.sbld_study(tmp_path, "swinv2", arms=tuple(scores), seeds=(1, 2, 3), scores=scores)
+    told = page_of(swin, built, tmp_path).partition('<ul class="story">')[2].partition("</ul>")[0]
+    assert "top-1 accuracy on SwinV2 is below that of no dropping: " in told
+
+
 def test_every_measured_claim_is_a_line_of_the_strip_and_links_to_its_evidence(built: dict[str, Any]) -> None:
     frame, page = claims.read_claims(built["root"] / "claims.csv"), built["page"]
     measured = frame[frame["measured"].notna()]
