@@ -92,7 +92,7 @@ def _loss(run: PretrainRun, checkpoint: str) -> float:
     return run.summary.checkpoints[checkpoint].validation_loss
 
 
-def decayed_losses(evidence: Evidence, arm: str, checkpoint: str, other: str) -> list[tuple[float, float]]:
+def _decayed_losses(evidence: Evidence, arm: str, checkpoint: str, other: str) -> list[tuple[float, float]]:
     """Losses of an arm at a checkpoint and of a run whose schedule ends at that budget, paired by seed."""
     return [(_loss(run, checkpoint), base.summary.validation_loss) for run, base in evidence.pairs(arm, other)]
 
@@ -102,7 +102,7 @@ def early_gaps(evidence: Evidence) -> dict[str, Paired]:
     pld = evidence.pld
     stopped = {evidence.budget(arm): arm for arm in evidence.arms if original(evidence, arm) == evidence.baseline}
     gaps = {
-        name: comparisons.difference(decayed_losses(evidence, pld, name, stopped[pld, name]))
+        name: comparisons.difference(_decayed_losses(evidence, pld, name, stopped[pld, name]))
         for name in evidence.checkpoints(pld)
         if (pld, name) in stopped and name != evidence.final_checkpoint(pld)
     }
@@ -116,7 +116,7 @@ def _rival_rows(evidence: Evidence, arm: str, checkpoint: str, rival: Rival, oth
         glue = comparisons.difference(_mid_glue(evidence, arm, checkpoint, other, convention))
         time = None
     else:
-        found = decayed_losses(evidence, arm, checkpoint, other)
+        found = _decayed_losses(evidence, arm, checkpoint, other)
         glue = comparisons.glue_gain(evidence, arm, checkpoint, other, evidence.final_checkpoint(other), convention)
         time = comparisons.ratio(
             (evidence.cost(base, "reference_time"), evidence.cost(run, "reference_time", checkpoint))

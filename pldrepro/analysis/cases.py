@@ -184,7 +184,7 @@ def size_note(case: Case) -> str:
     return f"{number(100 * share, 0)} % of the reported effect"
 
 
-def misses_note(case: Case, found: Verdict) -> str:
+def about_size(case: Case, found: Verdict) -> str:
     """What a reader must know of a size: that it is not judged, or that its interval misses the reported value."""
     paired, reported = case.measurement.paired, case.claim.reported_interval
     if found == "same direction" and reported is not None and case.lacks_size:

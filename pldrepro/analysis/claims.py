@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pldrepro.analysis.cases import Case, all_cases, judge, misses_note
+from pldrepro.analysis.cases import Case, about_size, all_cases, judge
 from pldrepro.analysis.comparisons import Paired
 from pldrepro.analysis.family import family_of
 from pldrepro.analysis.measurement import join_notes
@@ -57,7 +57,7 @@ def claims(evidence: Evidence, papers: Mapping[str, Paper]) -> pd.DataFrame:
                 **_measured(case), "p_holm": family.p(case.test), "tests": family.size, "verdict": found.verdict,
                 "open": found.open, "same": "" if twin is None else twin.key, "note": note,
                 "premise": case.measurement.condition.about if case.measurement.condition else "",
-                "basis": join_notes(case.measurement.basis, misses_note(case, found.verdict)),
+                "basis": join_notes(case.measurement.basis, about_size(case, found.verdict)),
             }
         )  # fmt: skip
     return pd.DataFrame(rows, columns=list(COLUMNS))

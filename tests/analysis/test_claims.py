@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from pldrepro.analysis import claims, glue_scores, power
-from pldrepro.analysis.cases import Case, Judgement, judge, measure_claim, misses_note, power_note
+from pldrepro.analysis.cases import Case, Judgement, about_size, judge, measure_claim, power_note
 from pldrepro.analysis.comparisons import Paired, difference, ratio
 from pldrepro.analysis.measurement import Condition, Measurement, at_least, at_most
 from pldrepro.analysis.reported import Claim, load_papers
@@ -106,7 +106,7 @@ def test_a_least_difference_is_a_condition_like_a_most() -> None:
 
 def test_a_reproduced_size_whose_interval_misses_the_reported_value_says_so() -> None:
     short, holds = (ratio([(one + noise, 1.0) for noise in (-0.03, 0.0, 0.03)]) for one in (2.3, 2.5))
-    found = [(judged(case(one)).verdict, misses_note(case(one), judged(case(one)).verdict)) for one in (short, holds)]
+    found = [(judged(case(one)).verdict, about_size(case(one), judged(case(one)).verdict)) for one in (short, holds)]
     assert found == [
         ("reproduced", "close to the reported value, but its interval does not hold it: 87 % of the reported effect"),
         ("reproduced", ""),

@@ -209,8 +209,8 @@ def test_other_ways_to_save_are_told_by_their_side_with_the_rate_that_they_share
     assert item == (
         "- **Other ways to save.** In `b`, at equal samples and PLD's learning rate, stacking ends at a lower loss "
         "than PLD; growing, shrinking and dropping are not shown to differ from PLD. Stacking differs from the "
-        "baseline by +0.300 nats "
-        "[0.200, 0.400] (5 seeds; not tested). In `c`, at equal samples, growing ends at a higher loss than PLD."
+        "baseline by +0.300 nats [0.200, 0.400] (5 seeds; not tested). In `c`, at equal samples, growing ends at a "
+        "higher loss than PLD."
     )
 
 

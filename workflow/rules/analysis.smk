@@ -3,8 +3,9 @@
 Exhibits that need the same runs are made together (pldrepro/config/exhibits.py): a target runs what its exhibit needs.
 Of recorded runs, where nothing is trained, all are made together.
 
-Exhibits find the runs through a list of them, and have them as inputs, too: one that is lost is made again. A rule names
-the modules that it runs as inputs: whoever edits exhibits/tables gets the exhibits built again.
+Exhibits find the runs through a list of them, and have them as inputs, too: one that is lost is made again. Recorded
+runs have one input, the folder that they are unpacked into: delete it to unpack them again. A rule names the modules that it
+runs as inputs: whoever edits exhibits/tables gets the exhibits built again.
 """
 
 FIGURE_FILES = [".pdf", ".png", ".csv", ".txt"]
